@@ -1,0 +1,1 @@
+"""From files to batches: sources, normalisers, tokenizers, token shards, layouts and conditioning masks."""

@@ -1,0 +1,109 @@
+"""From `--data` to a source, and from a source to the examples a layout wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from textdiffusion.errors import UserError
+from textdiffusion.text.config import TextConfig
+from textdiffusion.text.normalisers import Running, normalise
+from textdiffusion.text.sources import Files, Piece, Source, find
+
+
+class Documents:
+    """A source made of documents in memory or generated, each one a file of its own for splitting."""
+
+    def __init__(self, name: str, documents: Callable[[], Iterator[str]], identity: list[Any], size: int = 0) -> None:
+        self.name, self._documents, self._identity, self.size = name, documents, identity, size
+
+    def identity(self) -> list[Any]:
+        return self._identity
+
+    def pieces(self) -> Iterator[Piece]:
+        read = 0
+        for number, text in enumerate(self._documents()):
+            read += len(text)
+            yield Piece(text, number, number, read)
+
+
+def open_source(data: str, config: TextConfig, cache: Path) -> Source:
+    """The source that `data` names, read as `config` says. Raises UserError where there is none."""
+    name, _, detail = data.partition(":")
+    if name == "hf" and detail:
+        from textdiffusion.text.hub import spool
+
+        return spool(detail, config, cache)
+    if name == "shakespeare" and not detail:
+        from textdiffusion.text import shakespeare
+
+        return _built_in(data, config, shakespeare.source())
+    if name == "grammar":
+        from textdiffusion.text import grammar
+
+        return _built_in(data, config, grammar.source(detail))
+    return Files(data, find(data), field=config.field, encoding=config.encoding, limit=config.limit)
+
+
+def _built_in(name: str, config: TextConfig, source: Source) -> Source:
+    for option, default in (("field", ""), ("encoding", "utf-8"), ("limit", 0)):
+        if getattr(config, option) != default:
+            raise UserError(f"{option} has no effect on the built-in data {name}.")
+    return source
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Normalised text that stays together: a piece of a stream, or a whole example."""
+
+    text: str
+    document: int
+    file: int
+    read: int
+
+
+def units(source: Source, config: TextConfig) -> Iterator[Unit]:
+    """The normalised pieces of a stream, or the examples of the other layouts. Raises UserError for unreadable text."""
+    return _stream(source, config) if config.layout == "stream" else _examples(source, config)
+
+
+def _stream(source: Source, config: TextConfig) -> Iterator[Unit]:
+    """Documents follow each other, with a line break between where one does not end in one."""
+    normaliser = Running(config.normaliser)
+    before: Piece | None = None
+    for piece in source.pieces():
+        if not piece.text:
+            continue
+        if before and before.document != piece.document and before.text[-1] != "\n":
+            yield Unit(normaliser("\n"), before.document, before.file, before.read)
+        before = piece
+        yield Unit(normaliser(piece.text), piece.document, piece.file, piece.read)
+
+
+def _examples(source: Source, config: TextConfig) -> Iterator[Unit]:
+    """Lines or documents; blank ones are left out."""
+    for _, pieces in groupby(source.pieces(), key=lambda piece: piece.document):
+        for place, text in _lines(pieces) if config.layout == "lines" else _whole(pieces):
+            text = normalise(config.normaliser, text)
+            text = text.strip(" ") if config.normaliser == "text8" else text
+            if text.strip():
+                yield Unit(text, place.document, place.file, place.read)
+
+
+def _lines(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, str]]:
+    rest, piece = "", None
+    for piece in pieces:
+        *lines, rest = (rest + piece.text).split("\n")
+        for line in lines:
+            yield piece, line
+    if piece and rest:
+        yield piece, rest
+
+
+def _whole(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, str]]:
+    parts = list(pieces)
+    if parts:
+        yield parts[-1], "".join(part.text for part in parts)

@@ -1,0 +1,126 @@
+"""One example per line or document: end token, explicit padding, several in a window on request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from textdiffusion.batch import Batch
+from textdiffusion.errors import UserError
+from textdiffusion.text.config import TextConfig
+from textdiffusion.text.layouts import Redraw, Rows
+from textdiffusion.text.orders import hashed, permuted
+from textdiffusion.text.packing import first_fit
+from textdiffusion.text.shards import Shard
+from textdiffusion.text.tokenizers import Tokenizer
+
+
+class Examples:
+    """Rows of one example each, or of several (`packing`), in corpus order for evaluation.
+
+    Padding is not `real`, unless `model_padding`. Packed rows have `segments` 0, 1, ...; their padding is one more.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        config: TextConfig,
+        tokenizer: Tokenizer,
+        *,
+        seed: int,
+        name: str,
+        redraw: Redraw | None = None,
+    ) -> None:
+        assert shard.starts is not None
+        assert tokenizer.pad_id is not None
+        self.shard, self.length, self.seed, self.name, self.redraw = shard, config.length, seed, name, redraw
+        self.pad, self.modelled, self.packed = tokenizer.pad_id, config.model_padding, config.packing
+        self._starts = shard.starts[:-1]
+        lengths = np.diff(shard.starts)
+        long = np.flatnonzero(lengths > self.length)
+        if long.size and config.too_long == "error":
+            raise UserError(
+                f"Example {long[0] + 1} of {name} has {lengths[long[0]]} tokens with its end, more than a window of "
+                f"{self.length} ({long.size} such): use a greater length, or too_long=truncate or drop."
+            )
+        what = {"truncate": "cut short", "drop": "left out", "error": ""}[config.too_long]
+        self.notes = (f"{long.size} of {len(lengths)} examples are longer than {self.length} tokens and {what}",)[
+            : long.size
+        ]
+        self._lengths = np.minimum(lengths, self.length)
+        kept = np.flatnonzero(lengths <= self.length) if config.too_long == "drop" else np.arange(len(lengths))
+        if not kept.size:
+            raise UserError(f"No example of {name} fits a window of {self.length} tokens: use a greater length.")
+        if self.packed:
+            self._members, self._bounds = first_fit(kept, self._lengths, self.length)
+        else:
+            self._members, self._bounds = kept, np.arange(len(kept) + 1)
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def check_trainable(self) -> None:
+        """One example is enough."""
+
+    def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:
+        numbers = np.asarray(rows, dtype=np.int64)
+        epoch, index = np.divmod(step * batch_size + numbers, len(self))
+        places = permuted(index, len(self), self.seed, epoch)
+        ids, real, segments, _ = self._laid_out(places)
+        if self.redraw:
+            draws = hashed(self.seed, step, numbers)
+            for row, draw in enumerate(draws):
+                example = self.redraw(ids[row, real[row]], int(draw))[: self.length]
+                ids[row], real[row] = self.pad, False
+                ids[row, : len(example)], real[row, : len(example)] = example, True
+        return replace(self._batch(numbers, ids, real, segments, None), total=batch_size)
+
+    def windows(self, rows: Rows) -> Batch:
+        numbers = np.asarray(rows, dtype=np.int64)
+        ids, real, segments, chars = self._laid_out(numbers)
+        return self._batch(numbers, ids, real, segments, chars)
+
+    def _batch(
+        self,
+        numbers: np.ndarray,
+        ids: np.ndarray,
+        real: np.ndarray,
+        segments: np.ndarray,
+        chars: np.ndarray | None,
+    ) -> Batch:
+        return Batch(
+            ids=torch.from_numpy(ids),
+            real=None if self.modelled or real.all() else torch.from_numpy(real),
+            segments=torch.from_numpy(segments) if self.packed else None,
+            rows=torch.from_numpy(numbers),
+            chars=None if chars is None else torch.from_numpy(chars),
+        )
+
+    def _laid_out(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, real and segments [b, l] and characters [b] of the rows at `places`."""
+        counts = self._bounds[places + 1] - self._bounds[places]  # examples per row
+        members = self._members[_ranges(self._bounds[places], counts)]
+        lengths = self._lengths[members]
+        row = np.repeat(np.arange(len(places)), counts)
+        segment = _ranges(np.zeros_like(counts), counts)
+        before = np.cumsum(lengths) - lengths
+        row_before = before[np.cumsum(counts) - counts]  # tokens of all rows above
+        sources = _ranges(self._starts[members], lengths)
+        targets = _ranges(row * self.length + before - row_before[row], lengths)
+        size = len(places) * self.length
+        ids, real = np.full(size, self.pad, dtype=np.int64), np.zeros(size, dtype=bool)
+        ids[targets], real[targets] = self.shard.tokens[sources], True
+        segments = np.repeat(counts, self.length)
+        segments[targets] = np.repeat(segment, lengths)
+        chars = np.zeros(size, dtype=np.int64)
+        chars[targets] = 1 if self.shard.counts is None else self.shard.counts[sources]
+        shape = (len(places), self.length)
+        return ids.reshape(shape), real.reshape(shape), segments.reshape(shape), chars.reshape(shape).sum(1)
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... for each start, all in one array."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

@@ -1,0 +1,229 @@
+"""From a configuration to shards on disk, once; later runs with the same source and tokenizer find them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from textdiffusion.errors import UserError
+from textdiffusion.text.config import TextConfig
+from textdiffusion.text.corpora import Unit, open_source, units
+from textdiffusion.text.layouts import Dataset, open_dataset
+from textdiffusion.text.shards import ShardWriter, open_shard, verify
+from textdiffusion.text.sources import Source
+from textdiffusion.text.splits import Cuts, Tally
+from textdiffusion.text.tokenizers import Tokenizer, fingerprint, load
+from textdiffusion.text.vocabularies import Learner
+
+FORMAT = 1  # of the cache: raise it when the same configuration would give other tokens
+READ_ONLY_LATER = ("length", "packing", "model_padding", "too_long", "mask", "subword_sampling")
+SMALL = 1 << 24  # bytes prepared without a progress bar: they take a second or two
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A tokenizer and the data sets of a run; a part that was not asked for is None.
+
+    `notes` are sentences for the user, such as how many examples were cut short.
+    """
+
+    config: TextConfig
+    tokenizer: Tokenizer
+    train: Dataset
+    valid: Dataset | None
+    test: Dataset | None
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    config: TextConfig,
+    cache: Path,
+    *,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    console: Console | None = None,
+) -> Corpus:
+    """Tokenise the configured text into shards under `cache` unless they are there, and open them.
+
+    `tokenizer` is one that exists (a run's own), used instead of learning one from the training part. `seed` orders
+    the training batches. Progress goes to `console` (None: standard error). Ranks may call this at the same time.
+    Raises UserError for text that cannot be used; nothing half-done stays behind.
+    """
+    cache = Path(cache)
+    folder = _prepared(config, cache, tokenizer, console or Console(stderr=True))
+    used = load(folder / "tokenizer.json")
+    parts: dict[str, Dataset | None] = {}
+    notes: list[str] = []
+    for part in ("train", "valid", "test"):
+        path = folder / f"{part}.tokens"
+        if not path.exists():
+            parts[part] = None
+            continue
+        dataset = open_dataset(open_shard(path), config, used, seed=seed, name=f"the {part} part of {config.data}")
+        notes += [f"{part}: {note}" for note in dataset.notes]
+        parts[part] = dataset
+    train = parts["train"]
+    assert train is not None
+    train.check_trainable()
+    return Corpus(config, used, train, parts["valid"], parts["test"], folder, tuple(notes))
+
+
+def _prepared(config: TextConfig, cache: Path, tokenizer: Tokenizer | None, console: Console) -> Path:
+    """The folder with the shards, made if need be."""
+    source = open_source(config.data, config, cache)
+    others = {part: open_source(data, config, cache) for part in ("valid", "test") if (data := getattr(config, part))}
+    key = _key(config, tokenizer, [source, *others.values()])
+    folder = cache / key
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=cache))
+    try:
+        _fill(partial, config, source, others, tokenizer, console)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same content
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _key(config: TextConfig, tokenizer: Tokenizer | None, sources: list[Source]) -> str:
+    """A name that changes whenever other tokens would come out."""
+    options = {k: v for k, v in asdict(config).items() if k not in READ_ONLY_LATER}
+    identity: list[Any] = [FORMAT, options, [source.identity() for source in sources]]
+    if tokenizer is not None:
+        identity.append(fingerprint(tokenizer))
+    elif config.tokenizer_path:
+        path = Path(config.tokenizer_path)
+        files = sorted(path.glob("*.*")) if path.is_dir() else [path]
+        identity.append([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()])
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fill(
+    folder: Path,
+    config: TextConfig,
+    source: Source,
+    others: dict[str, Source],
+    tokenizer: Tokenizer | None,
+    console: Console,
+) -> None:
+    tally = Tally(config)
+    learner = None if tokenizer is not None else Learner(config)
+    for unit in _watched(source, config, console, "Reading"):
+        tally.add(unit)
+        if learner:
+            learner.look(unit)
+    if not tally.total:
+        raise UserError(f"{source.name} holds no text.")
+    cuts = tally.cuts(source.name)
+    if learner:
+        learning = closing(_watched(source, config, console, "Learning from"))
+        with learning as stream:
+            tokenizer = learner.learn(_part(stream, config, cuts.train), cuts.train)
+    assert tokenizer is not None
+    if config.layout != "stream" and (tokenizer.end_id is None or tokenizer.pad_id is None):
+        raise UserError(f"layout={config.layout} needs a tokenizer with an end and a padding token; this one has none.")
+    tokenizer.save(folder / "tokenizer.json")
+    _encode(folder, config, source, cuts, tokenizer, console)
+    for part, other in others.items():
+        whole = replace(config, valid="", test="")
+        count = Tally(whole)
+        for unit in units(other, whole):
+            count.add(unit)
+        if not count.total:
+            raise UserError(f"{other.name} holds no text.")
+        with _writer(folder, part, config, tokenizer) as writer:
+            for unit in _watched(other, config, console, "Tokenising"):
+                _write(writer, config, tokenizer, unit.text, f"the {part} text {other.name}")
+    for path in folder.glob("*.tokens"):
+        verify(path)
+    described = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "cuts": asdict(cuts)}
+    (folder / "corpus.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def _encode(
+    folder: Path, config: TextConfig, source: Source, cuts: Cuts, tokenizer: Tokenizer, console: Console
+) -> None:
+    """One pass over the source, writing one shard after the other."""
+    position = 0
+    rest: Unit | None = None
+    with closing(_watched(source, config, console, "Tokenising")) as stream:
+        for part, (start, end) in cuts.spans().items():
+            if start == end:
+                if getattr(config, f"{part}_fraction", 1) and not getattr(config, part, ""):
+                    raise UserError(f"{source.name} is too short: its {part} part is empty.")
+                continue
+            with _writer(folder, part, config, tokenizer) as writer:
+                while position < end:
+                    unit = rest or next(stream)
+                    text, rest = unit.text, None
+                    if config.layout == "stream" and position + len(text) > end:
+                        rest = replace(unit, text=text[end - position :])
+                        text = text[: end - position]
+                    _write(writer, config, tokenizer, text, f"the {part} part of {source.name}")
+                    position += len(text) if config.layout == "stream" else 1
+
+
+def _part(stream: Iterator[Unit], config: TextConfig, end: int) -> Iterator[str]:
+    """The text of the units before `end`."""
+    position = 0
+    for unit in stream:
+        if position >= end:
+            return
+        if config.layout == "stream":
+            yield unit.text[: end - position]
+            position += len(unit.text)
+        else:
+            yield unit.text
+            position += 1
+
+
+def _writer(folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer) -> ShardWriter:
+    return ShardWriter(folder / f"{part}.tokens", tokenizer.vocab_size, examples=config.layout != "stream")
+
+
+def _write(writer: ShardWriter, config: TextConfig, tokenizer: Tokenizer, text: str, where: str) -> None:
+    try:
+        ids, counts = tokenizer.encode_counted(text)
+    except UserError as error:
+        raise UserError(f"In {where}: {error}") from None
+    if config.layout == "stream":
+        writer.write(ids, counts)
+        return
+    if config.layout == "documents" and counts is None:
+        counts = np.ones_like(ids)
+    # The end of a line is a character of the text, its line break; the end of a document is not.
+    ends = None if counts is None else np.append(counts, int(config.layout == "lines"))
+    writer.write(np.append(ids, tokenizer.end_id), ends)
+    writer.end_example()
+
+
+@contextmanager
+def _progress(source: Source, console: Console, what: str) -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=source.size < SMALL) as progress:
+        task = progress.add_task(f"{what} {source.name}", total=source.size or None)
+        yield lambda read: progress.update(task, completed=read)
+
+
+def _watched(source: Source, config: TextConfig, console: Console, what: str) -> Generator[Unit]:
+    with _progress(source, console, what) as advance:
+        for unit in units(source, config):
+            yield unit
+            advance(unit.read)
