@@ -1,0 +1,1 @@
+"""Text diffusion models under one roof."""

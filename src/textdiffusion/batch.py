@@ -1,0 +1,51 @@
+"""What one training or evaluation step sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids of `b` rows with what the model must know about each position.
+
+    `ids` are clean tokens. `real` is False at padding: such positions are outside attention and loss (None: all real).
+    `given` is True at conditioning positions: they are never noised and are preserved exactly (None: none given).
+    `segments` numbers the examples that share a packed row; attention stays inside a segment (None: one example a row).
+    `rows` are the row numbers in the global batch: the randomness of a row depends on them, not on the batch it is in.
+    `total` is the number of rows of the global batch, over which noise levels are stratified (None: these rows are all).
+    `chars` is the number of characters each row stands for, the denominator of bits per character (None: unknown).
+    """
+
+    ids: Int[Tensor, "b l"]
+    real: Bool[Tensor, "b l"] | None = None
+    given: Bool[Tensor, "b l"] | None = None
+    segments: Int[Tensor, "b l"] | None = None
+    rows: Int[Tensor, " b"] | None = None
+    total: int | None = None
+    chars: Int[Tensor, " b"] | None = None
+
+    @property
+    def noised(self) -> Bool[Tensor, "b l"]:
+        """Positions the process may corrupt: real and not given."""
+        noised = self.ids.new_ones(self.ids.shape, dtype=torch.bool) if self.real is None else self.real
+        return noised if self.given is None else noised & ~self.given
+
+    def to(self, device) -> Batch:
+        """The same batch on another device."""
+        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def select(self, index: Tensor) -> Batch:
+        """Some of the rows (row indices or a boolean mask)."""
+        picked = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **picked)
+
+    def upto(self, length: int) -> Batch:
+        """The first `length` positions of every row."""
+        cut = {k: v[:, :length] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
+        return replace(self, **cut)

@@ -1,0 +1,62 @@
+"""Bits, one-hot vectors, simplices and embeddings are one codec: a row of a table for each token."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class TableCodec(nn.Module):
+    """Clean states are rows of `table()`; the posterior mean of the state is `probs @ table()`.
+
+    With `normalise` a row has unit root mean square: L2-normalised, times sqrt(d) (CDCD, section 3.3). Without the
+    normalisation a learned table trained by cross-entropy grows until the task is trivial.
+    """
+
+    def __init__(self, weight: Float[Tensor, "v d"], learned: bool = False, normalise: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=learned)
+        self.normalise = normalise
+        self.vocab, self.dim = weight.shape
+
+    @property
+    def norm(self) -> float:
+        """Root mean square norm of a clean state, the unit of noise."""
+        if self.normalise:
+            return math.sqrt(self.dim)
+        return float(self.weight.detach().square().sum(-1).mean().sqrt())
+
+    def table(self) -> Float[Tensor, "v d"]:
+        """The clean state of every token, float32."""
+        weight = self.weight.float()
+        return F.normalize(weight, dim=-1) * math.sqrt(self.dim) if self.normalise else weight
+
+    def encode(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+        """The rows of the table at `ids`."""
+        # Through the embedding kernel: its backward is a sum by token, not a scatter over positions.
+        return F.embedding(ids, self.table())
+
+    def mean(self, probs: Float[Tensor, "b l v"]) -> Float[Tensor, "b l d"]:
+        """The expected state."""
+        return probs @ self.table()
+
+
+def bits(vocab: int, scale: float = 1.0) -> Float[Tensor, "v d"]:
+    """Analog bits: the binary digits of the id, most significant first, as -scale / +scale (Chen et al. 2022, 2.1)."""
+    width = max(1, math.ceil(math.log2(vocab)))
+    digits = torch.arange(vocab)[:, None] >> torch.arange(width - 1, -1, -1) & 1
+    return (2.0 * digits - 1.0) * scale
+
+
+def one_hot(vocab: int) -> Float[Tensor, "v v"]:
+    """Corners of the simplex."""
+    return torch.eye(vocab)
+
+
+def simplex(vocab: int, scale: float = 5.0) -> Float[Tensor, "v v"]:
+    """+scale at the token, -scale elsewhere: almost-one-hot logits (SSD-LM, section 3.1)."""
+    return scale * (2.0 * torch.eye(vocab) - 1.0)

@@ -1,0 +1,153 @@
+"""The frozen configuration of a run, and its JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import UserError
+from .parts import CodecPart, DenoiserPart, DensityPart, LossPart, Part, ProcessPart, SamplerPart, Trunk
+from .text.config import TextConfig
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained."""
+
+    steps: int = 5000
+    batch_size: int = 32
+    """Rows of the global batch: all ranks and accumulated parts together."""
+    accumulate: int = 1
+    """Parts into which a rank cuts its share of the batch to save memory."""
+    max_minutes: float = 0.0
+    """Stop, saved and resumable, after so many minutes (0: never)."""
+    lr: float = 3e-3
+    warmup: int = 100
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """From the warm-up to the last step, to zero."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Muon orthogonalises the updates of matrices inside the blocks; everything else is AdamW's."""
+    muon_lr: float = 0.01
+    weight_decay: float = 0.0
+    beta2: float = 0.99
+    clip: float = 1.0
+    """Largest global norm of the gradient (0: no limit)."""
+    density_lr: float = 0.01
+    ema: float = 0.9999
+    """Decay of the averaged weights, reached slowly: min(ema, (1 + n) / (10 + n)) at step n (0: no average)."""
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    log_every: int = 10
+    eval_every: int = 0
+    """Steps between validations (0: about ten in a run)."""
+    eval_windows: int = 64
+    sample_every: int = 0
+    """Steps between samples on screen (0: at every validation)."""
+    samples: int = 2
+    checkpoint_every: int = 0
+    """Steps between checkpoints (0: at every validation)."""
+    keep: int = 3
+    """Latest checkpoints kept, beside the best."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.batch_size % self.accumulate:
+            raise UserError(f"training.batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}.")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"training.ema is {self.ema}; it must be in [0, 1).")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a run. `recipe` and `variant` are its name, nothing branches on them."""
+
+    recipe: str
+    variant: str
+    text: TextConfig
+    codec: CodecPart
+    process: ProcessPart
+    density: DensityPart
+    trunk: Trunk
+    denoiser: DenoiserPart
+    objective: LossPart
+    likelihood: LossPart
+    sampler: SamplerPart
+    training: Training = field(default_factory=Training)
+    schema: int = SCHEMA
+
+
+def to_dict(value: Any) -> Any:
+    """A configuration as plain JSON values; parts carry their `kind`."""
+    if not dataclasses.is_dataclass(value):
+        return list(value) if isinstance(value, tuple) else value
+    fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {"kind": type(value).__name__, **fields} if isinstance(value, Part) else fields
+
+
+def from_dict(kind: type, data: dict[str, Any], where: str = "config") -> Any:
+    """The inverse of `to_dict`. Raises UserError at unknown keys, kinds and wrong types."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where} is {data!r}; it must be an object.")
+    data = dict(data)
+    if issubclass(kind, Part):
+        name = data.pop("kind", None)
+        kinds = {k: v for k, v in Part.kinds.items() if issubclass(v, kind) and dataclasses.is_dataclass(v)}
+        if name not in kinds:
+            raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(sorted(kinds))}.")
+        kind = kinds[name]
+    hints = typing.get_type_hints(kind)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise UserError(f"{where} has no {', '.join(sorted(unknown))}; it has {', '.join(hints)}.")
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError(f"{where} is incomplete: {error}.") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) or isinstance(hint, type) and issubclass(hint, Part):
+        return from_dict(hint, value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where} is {value!r}; it can be {', '.join(map(str, args))}.")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(args[0], v, where) for v in value)
+    if origin in (typing.Union, types.UnionType):
+        allowed = args
+    else:
+        allowed = (origin or hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, allowed) or isinstance(value, bool) and bool not in allowed:
+        raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
+    return value
+
+
+def dumps(config: Config) -> str:
+    """The JSON text of a configuration."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def loads(text: str, where: str = "config.json") -> Config:
+    """Reads `dumps`' text. Raises UserError naming the key that does not fit, or a schema this version cannot read."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error}.") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise UserError(f"{where} has schema {schema!r}; this version reads {SCHEMA}.")
+    return from_dict(Config, data, where)

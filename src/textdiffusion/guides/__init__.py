@@ -1,0 +1,35 @@
+"""Guides: everything that changes what a denoiser predicts, or where a sampler steps. They compose in a tuple."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..batch import Batch
+from ..networks.denoisers import Denoiser
+from ..prediction import Prediction
+from ..randomness import Rng
+
+
+class Guide(Protocol):
+    """`wrap` changes predictions, `after` the state a sampler has stepped to. `processes` are those it can act on."""
+
+    processes: ClassVar[tuple[type, ...]]
+
+    def wrap(self, denoiser: Denoiser) -> Denoiser: ...
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
+
+
+class Wrapped:
+    """A denoiser whose predictions pass through a function."""
+
+    def __init__(self, denoiser: Denoiser, change) -> None:
+        self.denoiser, self.change, self.time_free = denoiser, change, denoiser.time_free
+
+    def __call__(
+        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
+    ) -> Prediction:
+        return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), batch)

@@ -1,0 +1,43 @@
+"""Given tokens for models that were not trained with conditioning masks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..batch import Batch
+from ..codecs.table import TableCodec
+from ..networks.denoisers import Denoiser
+from ..prediction import Prediction
+from ..processes.gaussian import GaussianProcess
+from ..randomness import Rng
+from . import Wrapped
+
+
+class GivenTokens:
+    """Replacement: at the given positions the prediction is the given token, and the state is its own noised copy."""
+
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+
+    def __init__(
+        self, ids: Int[Tensor, "b l"], given: Bool[Tensor, "b l"], codec: TableCodec, process: GaussianProcess
+    ) -> None:
+        self.ids, self.given, self.codec, self.process = ids, given, codec, process
+
+    def wrap(self, denoiser: Denoiser) -> Denoiser:
+        """Predictions that are certain of the given tokens."""
+
+        def certain(prediction: Prediction, batch: Batch) -> Prediction:
+            logits = prediction.logits
+            known = torch.full_like(logits, -torch.inf).scatter(-1, self.ids[..., None], 0.0)
+            return Prediction(torch.where(self.given[..., None], known, logits), prediction.table)
+
+        return Wrapped(denoiser, certain)
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """The given tokens at the noise level of s."""
+        noisy = self.process.corrupt(self.codec.encode(self.ids), s, rng=rng)
+        return torch.where(self.given[..., None], noisy, xs)

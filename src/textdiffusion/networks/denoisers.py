@@ -1,0 +1,142 @@
+"""Denoisers: a trunk with its input, its output head and its parameterisation. Called with a state, they return a Prediction."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..codecs.table import TableCodec
+from ..prediction import HiddenPrediction, Prediction
+from ..processes.absorbing import AbsorbingProcess
+from ..processes.gaussian import GaussianProcess
+from .attention import Kind, attention_mask, positions
+from .transformer import Linear, Transformer
+
+
+class Denoiser(Protocol):
+    """The network with its parameterisation. `time_free`: the prediction depends on x_t alone, so it can be cached."""
+
+    time_free: bool
+
+    def __call__(
+        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
+    ) -> Prediction: ...
+
+
+class LinearHead(Linear):
+    """Hidden features to logits."""
+
+    def __init__(self, width: int, vocab: int) -> None:
+        super().__init__(width, vocab)
+        self.vocab = vocab
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class TokenDenoiser(nn.Module):
+    """For processes whose state is token ids: embedding in, logits over real tokens out (the mask has no logit: SUBS).
+
+    Without a time input the masked share of x_t is all the network knows of t, which loses nothing (RADD, theorem 1).
+    """
+
+    def __init__(self, trunk: Transformer, process: AbsorbingProcess, kind: Kind = "full") -> None:
+        super().__init__()
+        self.trunk, self.process, self.kind = trunk, process, kind
+        self.embedding = nn.Embedding(process.vocab + 1, trunk.width)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+        self.head = LinearHead(trunk.width, process.vocab)
+        self.time_free = trunk.modulation == "none"
+
+    def forward(
+        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
+    ) -> Prediction:
+        """The law of the clean tokens given x_t; it is meant for masked positions."""
+        level = None if self.time_free else self.process.level(t)
+        hidden = self.trunk(self.embedding(xt), level, positions(batch), attention_mask(self.kind, batch))
+        return HiddenPrediction(hidden, self.head)
+
+
+class NextTokenDenoiser(nn.Module):
+    """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever stands at i and after."""
+
+    time_free = True
+
+    def __init__(self, trunk: Transformer, process: AbsorbingProcess) -> None:
+        super().__init__()
+        self.trunk, self.process = trunk, process
+        self.embedding = nn.Embedding(process.vocab + 1, trunk.width)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+        self.head = LinearHead(trunk.width, process.vocab)
+
+    def forward(
+        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
+    ) -> Prediction:
+        """p(x_i | x_{<i}) at every position; the mask id stands in for the token before the first."""
+        at = positions(batch)
+        shifted = torch.where(at == 0, self.process.mask, xt.roll(1, dims=1))
+        hidden = self.trunk(self.embedding(shifted), None, at, attention_mask("causal", batch))
+        return HiddenPrediction(hidden, self.head)
+
+
+class PriorHead(nn.Module):
+    """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
+
+    For clean states of equal norm log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 up to a constant, so the network has only
+    to learn what the context adds. Its input is the hidden features beside x / sigma^2.
+    """
+
+    def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"]) -> None:
+        super().__init__()
+        self.linear, self.table, self.vocab = linear, table, linear.vocab
+
+    def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
+        features, evidence = hidden.split((self.linear.in_features, self.table.shape[1]), dim=-1)
+        return self.linear(features).float() + evidence.float() @ self.table.T
+
+
+class StateDenoiser(nn.Module):
+    """For processes whose state is vectors: x / sqrt(sigma^2 + s^2), the given clean states, the self-conditioning in; logits out.
+
+    The input at a position is [scaled x or 0 if given, clean state or 0 if not, given bit, self-conditioning] (CDCD,
+    section 3.2), where s is the root mean square of clean states. `prior` adds the state's own evidence to the logits.
+    """
+
+    time_free = False
+
+    def __init__(self, trunk: Transformer, process: GaussianProcess, codec: TableCodec, prior: bool = True) -> None:
+        super().__init__()
+        self.trunk, self.process, self.codec, self.prior = trunk, process, codec, prior
+        self.input = Linear(3 * codec.dim + 1, trunk.width)
+        self.head = LinearHead(trunk.width, codec.vocab)
+        self.scale = codec.norm / codec.dim**0.5
+
+    def forward(
+        self,
+        xt: Float[Tensor, "b l d"],
+        t: Float[Tensor, "b *l"],
+        *,
+        batch: Batch,
+        self_cond: Float[Tensor, "b l d"] | None = None,
+    ) -> Prediction:
+        """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None: none yet)."""
+        sigma = self.process.sigma(t)
+        sigma = sigma[..., None] if sigma.ndim == 2 else sigma[:, None, None]
+        given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
+        bit = given[..., None].to(xt.dtype)
+        scaled = xt / torch.sqrt(sigma**2 + self.scale**2) * (1.0 - bit)
+        estimate = torch.zeros_like(xt) if self_cond is None else self_cond
+        features = torch.cat((scaled, self._given(batch, bit), bit, estimate * (1.0 - bit) / self.scale), dim=-1)
+        level = self.process.level(t)
+        hidden = self.trunk(self.input(features), level, positions(batch), attention_mask("full", batch))
+        table = self.codec.table()
+        if not self.prior:
+            return HiddenPrediction(hidden, self.head, table)
+        hidden = torch.cat((hidden.float(), xt / sigma**2), dim=-1)
+        return HiddenPrediction(hidden, PriorHead(self.head, table), table)
+
+    def _given(self, batch: Batch, bit: Float[Tensor, "b l 1"]) -> Float[Tensor, "b l d"]:
+        return self.codec.encode(batch.ids) * bit / self.scale

@@ -1,0 +1,186 @@
+"""The transformer trunk: features in, features out, with or without a time input."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import attend, rotary, rotate
+
+HEAD_DIM = 64  # the width at which both CPU and GPU matrix units are well fed
+
+Modulation = Literal["none", "adaln", "film"]
+Activation = Literal["relu2", "gelu"]
+
+
+class Linear(nn.Linear):
+    """A linear map whose float32 weights are cast to the dtype of its input: the compute dtype is the features' own."""
+
+    def forward(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b m"]:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class TimeEmbedding(nn.Module):
+    """A scalar noise level to a conditioning vector: sinusoids, then a two-layer perceptron."""
+
+    def __init__(self, width: int, features: int = 256, fastest: float = 1000.0) -> None:
+        super().__init__()
+        self.features, self.fastest = features, fastest
+        self.mlp = nn.Sequential(Linear(features, width), nn.SiLU(), Linear(width, width))
+
+    def forward(self, level: Float[Tensor, "*b"]) -> Float[Tensor, "*b c"]:
+        """`level` of order 1; frequencies are log-spaced from `fastest` / 10000 to `fastest` radians per unit."""
+        steps = torch.arange(self.features // 2, device=level.device) / (self.features // 2)
+        angles = level[..., None].float() * self.fastest * torch.exp(-math.log(10000.0) * steps)
+        return F.silu(self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1)))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward; the residual branches start at zero."""
+
+    def __init__(
+        self,
+        width: int,
+        expansion: int,
+        conditioning: int,
+        modulation: Modulation,
+        activation: Activation,
+        qk_norm: bool,
+        bias: bool,
+        norm_weight: bool,
+        dropout: float,
+        conv: int,
+    ) -> None:
+        super().__init__()
+        self.heads = max(1, width // HEAD_DIM)
+        self.modulation, self.activation, self.qk_norm, self.dropout = modulation, activation, qk_norm, dropout
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = Linear(width, width, bias=False)
+        self.up = Linear(width, expansion * width, bias=bias)
+        self.down = Linear(expansion * width, width, bias=bias)
+        self.conv = nn.Conv1d(width, width, conv, padding=conv // 2, groups=width, bias=False) if conv else None
+        self.modulate = Linear(conditioning, 6 * width) if modulation != "none" else None
+        for weight in (self.out.weight, self.down.weight, *(self.modulate.parameters() if self.modulate else ())):
+            nn.init.zeros_(weight)
+        if modulation == "adaln":  # zero gates already start the branches at zero
+            nn.init.kaiming_uniform_(self.out.weight, a=math.sqrt(5))
+            nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        if self.conv is not None:
+            nn.init.zeros_(self.conv.weight)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b l w"],
+        condition: Float[Tensor, "b #l c"] | None,
+        turn: Float[Tensor, "2 #b 1 l half"],
+        mask: Bool[Tensor, "#b 1 l l"] | None,
+    ) -> Float[Tensor, "b l w"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
+        h = F.layer_norm(x, x.shape[-1:], self._weight(self.norm1, x)) * scale1 + shift1
+        if self.conv is not None:
+            h = h + self._convolve(h)
+        x = x + gate1 * self._drop(self._attend(h, turn, mask))
+        h = F.layer_norm(x, x.shape[-1:], self._weight(self.norm2, x)) * scale2 + shift2
+        h = self.up(h)
+        h = F.relu(h).square() if self.activation == "relu2" else F.gelu(h, approximate="tanh")
+        return x + gate2 * self._drop(self.down(h))
+
+    def _modulation(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor | float, ...]:
+        """Shift, scale and gate of the two branches; FiLM has scale and shift only, and neutral at the start too."""
+        if self.modulate is None or condition is None:
+            return 0.0, 1.0, 1.0, 0.0, 1.0, 1.0
+        s1, c1, g1, s2, c2, g2 = self.modulate(condition.to(x.dtype)).chunk(6, dim=-1)
+        if self.modulation == "film":
+            return s1, 1.0 + c1, 1.0 + g1, s2, 1.0 + c2, 1.0 + g2
+        return s1, 1.0 + c1, g1, s2, 1.0 + c2, g2
+
+    def _attend(self, h: Tensor, turn: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.qk_norm:
+            q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
+        mixed = attend(rotate(q, turn), rotate(k, turn), v, mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def _convolve(self, h: Tensor) -> Tensor:
+        assert self.conv is not None
+        taps = self.conv.weight.to(h.dtype)[:, 0].unbind(-1)
+        reach = len(taps) // 2
+        padded = F.pad(h, (0, 0, reach, reach))
+        return sum(padded[:, i : i + h.shape[1]] * tap for i, tap in enumerate(taps))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    @staticmethod
+    def _weight(norm: nn.LayerNorm, x: Tensor) -> Tensor | None:
+        return None if norm.weight is None else norm.weight.to(x.dtype)
+
+
+class Transformer(nn.Module):
+    """A stack of blocks with rotary positions; attention as the mask says.
+
+    Features are computed in `compute_dtype` (parameters stay float32). `recompute` trades a third more compute for the
+    memory of the activations inside blocks (gradient checkpointing).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        *,
+        expansion: int = 4,
+        conditioning: int = 0,
+        modulation: Modulation = "none",
+        activation: Activation = "relu2",
+        qk_norm: bool = True,
+        bias: bool = False,
+        norm_weight: bool = False,
+        dropout: float = 0.0,
+        conv: int = 0,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.width, self.modulation, self.recompute = width, modulation, recompute
+        self.compute_dtype = torch.float32
+        self.time = TimeEmbedding(conditioning) if modulation != "none" else None
+        self.blocks = nn.ModuleList(
+            Block(width, expansion, conditioning, modulation, activation, qk_norm, bias, norm_weight, dropout, conv)
+            for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
+        self.modulate = Linear(conditioning, 2 * width) if modulation != "none" else None
+        if self.modulate is not None:
+            nn.init.zeros_(self.modulate.weight)
+            nn.init.zeros_(self.modulate.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b l w"],
+        level: Float[Tensor, "b *l"] | None,
+        at: Int[Tensor, "#b l"],
+        mask: Bool[Tensor, "#b 1 l l"] | None,
+    ) -> Float[Tensor, "b l w"]:
+        """`level` is the noise level of rows or positions (None without a time input), `at` the position numbers."""
+        x = x.to(self.compute_dtype)
+        condition = None
+        if self.time is not None and level is not None:
+            condition = self.time(level if level.ndim == 2 else level[:, None])
+        turn = rotary(at, self.width // self.blocks[0].heads)
+        for block in self.blocks:
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, condition, turn, mask, use_reentrant=False)
+            else:
+                x = block(x, condition, turn, mask)
+        x = F.layer_norm(x, x.shape[-1:], Block._weight(self.norm, x))
+        if self.modulate is not None and condition is not None:
+            shift, scale = self.modulate(condition.to(x.dtype)).chunk(2, dim=-1)
+            x = x * (1.0 + scale) + shift
+        return x

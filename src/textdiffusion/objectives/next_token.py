@@ -1,0 +1,34 @@
+"""Left-to-right prediction: the exact likelihood, for training and for evaluation."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..model import Model
+from ..randomness import Rng
+from . import Loss, per_token
+
+
+class NextTokenLikelihood(nn.Module):
+    """-log p(x) in nats per row, exact: the sum over positions of -log p(x_i | x_{<i})."""
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """There is nothing to draw."""
+        t = torch.zeros(len(batch.ids), device=batch.ids.device)
+        return model.denoiser(batch.ids, t, batch=batch).nll(batch.ids, batch.noised).sum(-1)
+
+
+class NextToken(nn.Module):
+    """Cross-entropy per token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nats = NextTokenLikelihood()
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+        """The mean over rows of nats per token."""
+        total = per_token(self.nats(model, batch, rng=rng), batch).mean()
+        return Loss(total, {"bound": total.detach()})

@@ -1,0 +1,99 @@
+"""What a denoiser says about the clean tokens, p(x0 | x_t): the common currency of the package."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_ELEMENTS = 1 << 25  # logits held at once by the chunked head: 128 MiB in float32
+
+
+class Prediction:
+    """p(x0 | x_t) held as logits over the vocabulary, float32.
+
+    `table` holds the clean states of the vocabulary where states are vectors; then `mean` is defined.
+    """
+
+    def __init__(self, logits: Float[Tensor, "b l v"], table: Float[Tensor, "v d"] | None = None) -> None:
+        self._logits: Tensor | None = logits
+        self.table = table
+
+    @property
+    def logits(self) -> Float[Tensor, "b l v"]:
+        """Unnormalised log probabilities, float32."""
+        assert self._logits is not None
+        return self._logits
+
+    @property
+    def probs(self) -> Float[Tensor, "b l v"]:
+        """Probabilities of the clean token at every position."""
+        return self.logits.softmax(-1)
+
+    @property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        """The posterior mean of the state, `probs @ table` (score interpolation: CDCD, section 3.1)."""
+        assert self.table is not None, "a state of token ids has no mean"
+        return self.probs @ self.table
+
+    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
+        nats = F.cross_entropy(self.logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
+        return torch.where(where, nats, 0.0)
+
+
+class Head(Protocol):
+    """Maps hidden states to logits over the vocabulary."""
+
+    vocab: int
+
+    def __call__(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]: ...
+
+
+class HiddenPrediction(Prediction):
+    """p(x0 | x_t) held as hidden states; logits exist a chunk of positions at a time, or whole on request.
+
+    The logits of a large vocabulary are the memory cost of everything, so `nll` and `mean` compute them in chunks and
+    again in the backward pass, and `nll` only at the positions asked for.
+    """
+
+    def __init__(self, hidden: Float[Tensor, "b l w"], head: Head, table: Float[Tensor, "v d"] | None = None) -> None:
+        self.hidden, self.head, self.table = hidden, head, table
+        self._logits = None
+
+    @property
+    def logits(self) -> Float[Tensor, "b l v"]:
+        if self._logits is None:
+            self._logits = self.head(self.hidden.flatten(0, 1)).float().unflatten(0, self.hidden.shape[:2])
+        return self._logits
+
+    @property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        assert self.table is not None, "a state of token ids has no mean"
+
+        def part(hidden: Tensor, table: Tensor) -> Tensor:
+            return self.head(hidden).float().softmax(-1) @ table
+
+        parts = [self._recomputed(part, h, self.table) for h in self._chunks(self.hidden.flatten(0, 1))]
+        return torch.cat(parts).unflatten(0, self.hidden.shape[:2])
+
+    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        def part(hidden: Tensor, ids: Tensor) -> Tensor:
+            return F.cross_entropy(self.head(hidden).float(), ids, reduction="none")
+
+        index = where.flatten().nonzero()[:, 0]
+        hidden, targets = self.hidden.flatten(0, 1)[index], ids.flatten()[index]
+        parts = [self._recomputed(part, h, t) for h, t in zip(self._chunks(hidden), self._chunks(targets), strict=True)]
+        nats = torch.cat([hidden.new_zeros(0, dtype=torch.float32), *parts])
+        return nats.new_zeros(ids.numel()).index_put((index,), nats).view(ids.shape)
+
+    def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab)) if len(x) else ()
+
+    def _recomputed(self, part, *args: Tensor) -> Tensor:
+        whole = self.hidden.shape[:2].numel() * self.head.vocab <= CHUNK_ELEMENTS
+        return part(*args) if whole or not torch.is_grad_enabled() else checkpoint(part, *args, use_reentrant=False)

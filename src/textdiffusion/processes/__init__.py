@@ -1,0 +1,1 @@
+"""Processes: how states are corrupted, and the exact laws of undoing it."""

@@ -1,0 +1,88 @@
+"""The absorbing (masked) process: a token stays or becomes the mask, independently at every position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..prediction import Prediction
+from ..randomness import Rng
+from .schedules import MaskSchedule
+
+
+@dataclass(frozen=True)
+class UnmaskingLaw:
+    """p(x_s | x_t, prediction), factorised over positions.
+
+    A masked position is revealed with probability `reveal`, and then its token follows `probs`; the two are kept apart
+    because drawing a rare token in one low-precision race against "stay masked" loses it (specs: discrete 5.3).
+    """
+
+    masked: Bool[Tensor, "b l"]
+    reveal: Float[Tensor, "b l"]
+    probs: Float[Tensor, "b l v"]
+
+    def dense(self, xt: Int[Tensor, "b l"]) -> Float[Tensor, "b l v+1"]:
+        """The law as probabilities over tokens and mask (the last entry)."""
+        vocab = self.probs.shape[-1]
+        drawn = torch.cat((self.reveal[..., None] * self.probs, 1.0 - self.reveal[..., None]), dim=-1)
+        kept = nn.functional.one_hot(xt, vocab + 1).to(drawn.dtype)
+        return torch.where(self.masked[..., None], drawn, kept)
+
+
+class AbsorbingProcess(nn.Module):
+    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM absorb, SEDD, MDLM)."""
+
+    def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
+        super().__init__()
+        self.vocab, self.mask, self.schedule = vocab, vocab, schedule
+
+    def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """What a time-conditioned network is told about t: the masked share."""
+        return 1.0 - self.schedule.alpha(t)
+
+    def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+        """All masked."""
+        return torch.full_like(like, self.mask)
+
+    def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+        """A draw of x_t given x_0."""
+        survive = rng.uniform(x0.shape[1]) < self._over(self.schedule.alpha(t), x0)
+        return torch.where(survive, x0, self.mask)
+
+    def log_likelihood(
+        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
+    ) -> Float[Tensor, "b l"]:
+        """log q(x_t | x_0) in nats per position."""
+        alpha = self._over(self.schedule.alpha(t), x0)
+        kept = torch.where(xt == x0, torch.log(alpha), -torch.inf)
+        return torch.where(xt == self.mask, torch.log1p(-alpha), kept)
+
+    def posterior(
+        self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
+    ) -> UnmaskingLaw:
+        """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with (alpha_s - alpha_t) / (1 - alpha_t)."""
+        alpha_t, alpha_s = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.alpha(s), xt)
+        reveal = ((alpha_s - alpha_t) / (1.0 - alpha_t)).expand(xt.shape)
+        return UnmaskingLaw(xt == self.mask, reveal, prediction.probs)
+
+    def reverse(
+        self,
+        xt: Int[Tensor, "b l"],
+        prediction: Prediction,
+        t: Float[Tensor, "b *l"],
+        s: Float[Tensor, "b *l"],
+        *,
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        """A draw of x_s from the posterior: the decision to reveal first, then the token among real tokens only."""
+        law = self.posterior(xt, prediction, t, s)
+        revealed = law.masked & (rng.fork("reveal").uniform(xt.shape[1]) < law.reveal)
+        return torch.where(revealed, rng.fork("token").categorical(law.probs), xt)
+
+    @staticmethod
+    def _over(value: Tensor, x: Tensor) -> Tensor:
+        return value if value.ndim == x.ndim else value[:, None]

@@ -1,0 +1,102 @@
+"""The Gaussian process in the variance-exploding frame: x_t = x_0 + sigma eps. Sigma is its only noise coordinate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..prediction import Prediction
+from ..randomness import Rng
+from .schedules import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A diagonal normal law with one standard deviation per position."""
+
+    mean: Float[Tensor, "b l d"]
+    std: Float[Tensor, "b #l 1"]
+
+
+class GaussianProcess(nn.Module):
+    """q(x_t | x_0) = N(x_0, sigma(t)^2). Every paper's t, alpha-bar, gamma or beta is a schedule (specs: continuous 2)."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The noise level at t."""
+        return self.schedule.sigma(t)
+
+    def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """What a network is told about t: ln(sigma) / 4 (EDM, table 1)."""
+        return torch.log(self.sigma(t)) / 4.0
+
+    def log_slope(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """d ln sigma / dt, which turns a density of t into one of ln sigma."""
+        with torch.enable_grad():
+            at = t.detach().clone().requires_grad_()
+            return torch.autograd.grad(torch.log(self.sigma(at)).sum(), at)[0]
+
+    def prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
+        """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
+        return self.schedule.high * rng.normal(*like.shape[1:])
+
+    def corrupt(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
+        """A draw of x_t given x_0."""
+        return x0 + self._sigma_over(t, x0) * rng.normal(*x0.shape[1:])
+
+    def log_likelihood(
+        self, xt: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]
+    ) -> Float[Tensor, "b l"]:
+        """log q(x_t | x_0) in nats per position (a density)."""
+        sigma = self._sigma_over(t, x0)
+        squares = ((xt - x0) / sigma).square().sum(-1)
+        return -0.5 * squares - x0.shape[-1] * (torch.log(sigma[..., 0]) + 0.5 * math.log(2.0 * math.pi))
+
+    def posterior(
+        self, xt: Float[Tensor, "b l d"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
+    ) -> Gaussian:
+        """p(x_s | x_t, x_0 = prediction.mean), the ancestral (DDPM) law in this frame."""
+        return self.step(xt, prediction, t, s, eta=1.0)
+
+    def step(
+        self,
+        xt: Float[Tensor, "b l d"],
+        prediction: Prediction,
+        t: Float[Tensor, "b *l"],
+        s: Float[Tensor, "b *l"],
+        *,
+        eta: float,
+    ) -> Gaussian:
+        """The one-step rule x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
+
+        z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, which is Euler in this frame; eta = 1 is ancestral.
+        """
+        now, then = self._sigma_over(t, xt), self._sigma_over(s, xt)
+        noise = eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
+        x0 = prediction.mean
+        return Gaussian(x0 + torch.sqrt((then**2 - noise**2).clamp(min=0.0)) / now * (xt - x0), noise)
+
+    def reverse(
+        self,
+        xt: Float[Tensor, "b l d"],
+        prediction: Prediction,
+        t: Float[Tensor, "b *l"],
+        s: Float[Tensor, "b *l"],
+        *,
+        rng: Rng,
+        eta: float = 1.0,
+    ) -> Float[Tensor, "b l d"]:
+        """A draw of x_s: by default from the posterior, with smaller `eta` from a less noisy law of the same marginals."""
+        law = self.step(xt, prediction, t, s, eta=eta)
+        return law.mean + law.std * rng.normal(*xt.shape[1:]) if eta else law.mean
+
+    def _sigma_over(self, t: Tensor, x: Tensor) -> Tensor:
+        sigma = self.sigma(t)
+        return sigma[..., None] if sigma.ndim == x.ndim - 1 else sigma[:, None, None]

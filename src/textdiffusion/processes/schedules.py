@@ -1,0 +1,162 @@
+"""Noise schedules: t in [0, 1] to the amount of noise. t = 0 is clean, t = 1 is noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Times = Float[Tensor, "*b"]
+
+
+class MaskSchedule(Protocol):
+    """Survival probability alpha(t) of a token under an absorbing or uniform process."""
+
+    def alpha(self, t: Times) -> Times: ...
+
+    def time(self, alpha: Times) -> Times: ...
+
+    def rate(self, t: Times) -> Times: ...
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """alpha = 1 - (1 - eps) t: the masked share grows linearly (SEDD, section 5.1; `eps` = 0 is the linear schedule)."""
+
+    eps: float = 1e-3
+
+    def alpha(self, t: Times) -> Times:
+        """Probability that a token is still clean at t."""
+        return 1.0 - (1.0 - self.eps) * t
+
+    def time(self, alpha: Times) -> Times:
+        """The t at which the survival probability is `alpha`, cut to [0, 1]."""
+        return ((1.0 - alpha) / (1.0 - self.eps)).clamp(0.0, 1.0)
+
+    def rate(self, t: Times) -> Times:
+        """-alpha'(t) / (1 - alpha(t)), the weight of the masked bound: 1 / t."""
+        return 1.0 / t
+
+
+@dataclass(frozen=True)
+class CosineMask:
+    """alpha = 1 - cos(pi (1 - t) / 2): few masks early, many late (MD4, table 1)."""
+
+    def alpha(self, t: Times) -> Times:
+        """Probability that a token is still clean at t."""
+        return 1.0 - torch.cos(0.5 * math.pi * (1.0 - t))
+
+    def time(self, alpha: Times) -> Times:
+        """The t at which the survival probability is `alpha`."""
+        return 1.0 - torch.acos((1.0 - alpha).clamp(0.0, 1.0)) * (2.0 / math.pi)
+
+    def rate(self, t: Times) -> Times:
+        """-alpha'(t) / (1 - alpha(t)) = (pi / 2) tan(pi (1 - t) / 2)."""
+        return 0.5 * math.pi * torch.tan(0.5 * math.pi * (1.0 - t))
+
+
+class NoiseSchedule(Protocol):
+    """Noise level sigma(t) of the variance-exploding frame x = x0 + sigma eps, from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def sigma(self, t: Times) -> Times: ...
+
+    def time(self, sigma: Times) -> Times: ...
+
+
+@dataclass(frozen=True)
+class LogSigma:
+    """ln sigma linear in t."""
+
+    low: float
+    high: float
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        return torch.exp(math.log(self.low) + t * math.log(self.high / self.low))
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        return torch.log(sigma / self.low) / math.log(self.high / self.low)
+
+
+@dataclass(frozen=True)
+class Karras:
+    """sigma^(1/rho) linear in t (EDM, eq. 5); rho = 1 is linear in sigma (CDCD's time)."""
+
+    low: float
+    high: float
+    rho: float = 7.0
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        return (low + t * (high - low)) ** self.rho
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        low, high = self.low ** (1 / self.rho), self.high ** (1 / self.rho)
+        return (sigma ** (1 / self.rho) - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class CosineNoise:
+    """alpha-bar = cos^2(pi (t + c) / (2 (1 + c))), so sigma is its tangent; cut to [low, high], finite at t = 1."""
+
+    low: float
+    high: float
+    c: float = 2e-4
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        angle = (t + self.c) / (1.0 + self.c) * (0.5 * math.pi)
+        return torch.where(t < 1.0, torch.tan(angle), math.inf).clamp(self.low, self.high)
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        return (torch.atan(sigma) * (2.0 / math.pi) * (1.0 + self.c) - self.c).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SqrtNoise:
+    """alpha-bar = 1 - sqrt(t + c) (Diffusion-LM, section 4.1), cut to [low, high]: alpha-bar < 0 near t = 1 is noise."""
+
+    low: float
+    high: float
+    c: float = 1e-4
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        share = torch.sqrt(t + self.c).clamp(max=1.0)
+        return torch.sqrt(share / (1.0 - share)).clamp(self.low, self.high)
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        share = sigma**2 / (1.0 + sigma**2)
+        return (share**2 - self.c).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class LinearBeta:
+    """alpha-bar = exp(-(beta0 t + (beta1 - beta0) t^2 / 2)) (Song et al. 2021, eq. 33), cut to [low, high]."""
+
+    low: float
+    high: float
+    beta0: float = 0.1
+    beta1: float = 20.0
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        integral = self.beta0 * t + 0.5 * (self.beta1 - self.beta0) * t**2
+        return torch.sqrt(torch.expm1(integral)).clamp(self.low, self.high)
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        integral, slope = torch.log1p(sigma**2), self.beta1 - self.beta0
+        return ((torch.sqrt(self.beta0**2 + 2.0 * slope * integral) - self.beta0) / slope).clamp(0.0, 1.0)

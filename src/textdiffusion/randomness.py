@@ -1,0 +1,89 @@
+"""Stateless randomness: every draw is a hash of (seed, stream, step, row, position).
+
+There is no generator object and no global state. Resuming needs nothing but the step number, and a row draws the same
+numbers whatever batch, rank or device it is in.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from math import pi, prod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_GOLDEN = 0x61C88647  # below 2^31, like every multiplier here: 32-bit values times it never overflow int64
+
+
+def _mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """A bijective avalanche of 32-bit values held in int64 (two xor-shift-multiply rounds)."""
+    x = ((x ^ (x >> 16)) * 0x21F0AAAD) & _MASK
+    x = ((x ^ (x >> 15)) * 0x735A2D97) & _MASK
+    return x ^ (x >> 15)
+
+
+@dataclass(frozen=True)
+class Rng:
+    """A key and the row numbers it serves: row `rows[i]` of any batch draws the same numbers from the same key."""
+
+    key: Int[Tensor, ""]
+    rows: Int[Tensor, " b"]
+
+    @classmethod
+    def of(cls, seed: int, rows: int | Int[Tensor, " b"], device: torch.device | str | None = None) -> Rng:
+        """The root stream of `seed` for `rows` (a count means rows 0 .. count-1)."""
+        numbers = torch.arange(rows, device=device) if isinstance(rows, int) else rows
+        key = torch.tensor(seed & _MASK, device=numbers.device)
+        return cls(_mix(key ^ _mix(torch.tensor(seed >> 32 & _MASK, device=key.device))), numbers)
+
+    def fork(self, name: str | int) -> Rng:
+        """An independent stream, by name or by step number."""
+        word = zlib.crc32(name.encode()) if isinstance(name, str) else (name ^ (name >> 32)) & _MASK
+        return Rng(_mix((self.key * _GOLDEN + word + 1) & _MASK), self.rows)
+
+    def select(self, index: Tensor) -> Rng:
+        """The same stream for a part of the rows (a boolean mask or row indices)."""
+        return Rng(self.key, self.rows[index])
+
+    def words(self, *shape: int) -> Int[Tensor, "b *shape"]:
+        """Uniform 32-bit integers (as int64); within a row the numbers follow the flattened position."""
+        rows = self.rows & _MASK
+        first = _mix((self.key + rows * _GOLDEN) & _MASK)[:, None]
+        second = _mix(self.key ^ _mix(rows ^ 0x5BD1E995))[:, None]
+        counter = torch.arange(prod(shape), device=rows.device)
+        return _mix((_mix(counter ^ first) + second) & _MASK).view(-1, *shape)
+
+    def uniform(self, *shape: int) -> Float[Tensor, "b *shape"]:
+        """Uniforms strictly inside (0, 1): odd multiples of 2^-24, exact in float32."""
+        return ((self.words(*shape) >> 9).float() + 0.5) * 2.0**-23
+
+    def shared_uniform(self) -> Float[Tensor, ""]:
+        """One uniform for the whole (global) batch: it depends on no row."""
+        return ((_mix(self.key ^ 0x2545F491) >> 9).float() + 0.5) * 2.0**-23
+
+    def normal(self, *shape: int) -> Float[Tensor, "b *shape"]:
+        """Standard normals (Box-Muller on neighbouring pairs)."""
+        count = prod(shape)
+        u = self.uniform((count + 1) // 2, 2)
+        radius, angle = torch.sqrt(-2.0 * torch.log(u[..., 0])), (2.0 * pi) * u[..., 1]
+        pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
+        return pairs.flatten(1)[:, :count].view(-1, *shape)
+
+    def categorical(self, weights: Float[Tensor, "b *shape v"]) -> Int[Tensor, "b *shape"]:
+        """One index per position, with probability proportional to `weights`.
+
+        Inverse of the cumulative sum at a uniform of 53 bits, in float64 where the device has it: no event is lost
+        because it is rare (specs: the float32 race under-selects tokens of small probability).
+        """
+        shape = weights.shape[1:-1]
+        wide = torch.float32 if weights.device.type == "mps" else torch.float64
+        words = self.words(*shape, 2).to(wide)
+        u = (words[..., 0] + (words[..., 1] + 0.5) * 2.0**-32) * 2.0**-32
+        total = weights.to(wide).cumsum(-1)
+        index = torch.searchsorted(total, (u * total[..., -1])[..., None], right=True)[..., 0]
+        # A product rounded up to the total would fall past the last token that has any weight.
+        last = weights.shape[-1] - 1 - (weights > 0).flip(-1).float().argmax(-1)
+        return torch.minimum(index, last)

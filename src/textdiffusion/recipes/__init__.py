@@ -1,0 +1,38 @@
+"""Recipes: one file per paper, one function that puts the parts together and returns a frozen configuration."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Protocol
+
+from ..config import Config
+from ..errors import UserError
+
+
+class Recipe(Protocol):
+    """Returns the configuration of a variant. Raises UserError at an unknown variant."""
+
+    __doc__: str | None
+
+    def __call__(self, variant: str = "default") -> Config: ...
+
+
+def names() -> list[str]:
+    """All recipes, by file name."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name: the function in the file of the same name."""
+    name = name.replace("-", "_")
+    if name not in names():
+        raise UserError(f"There is no recipe {name!r}; there are {', '.join(names())}.")
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+def variant_of(recipe: str, variant: str, variants: dict[str, Config]) -> Config:
+    """Picks a variant by name."""
+    if variant not in variants:
+        raise UserError(f"{recipe} has no variant {variant!r}; it has {', '.join(variants)}.")
+    return variants[variant]

@@ -1,0 +1,32 @@
+"""The same network made causal: the baseline of every table."""
+
+from __future__ import annotations
+
+from ..config import Config, Training
+from ..parts import Absorbing, LeftToRight, NextToken, NextTokenLikelihood, NextTokens, Tokens, Trunk, Uniform
+from ..text.config import TextConfig
+from . import variant_of
+
+
+def autoregressive(variant: str = "default") -> Config:
+    """Left-to-right prediction with an exact likelihood."""
+    return variant_of(
+        "autoregressive",
+        variant,
+        {
+            "default": Config(
+                recipe="autoregressive",
+                variant="default",
+                text=TextConfig(),
+                codec=Tokens(),
+                process=Absorbing(),
+                density=Uniform(),
+                trunk=Trunk(width=128, depth=4),
+                denoiser=NextTokens(),
+                objective=NextToken(),
+                likelihood=NextTokenLikelihood(),
+                sampler=LeftToRight(),
+                training=Training(),
+            ),
+        },
+    )

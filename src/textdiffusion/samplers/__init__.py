@@ -1,0 +1,1 @@
+"""Samplers: generators of denoising steps. One file per idea."""

@@ -1,0 +1,51 @@
+"""Ancestral sampling of the absorbing process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+
+from ..model import Model
+from ..prediction import Prediction
+from ..processes.absorbing import AbsorbingProcess
+from ..randomness import Rng
+from .step import Request, Step, guided
+
+
+class Ancestral:
+    """Reveals masked positions as the exact reverse process would (MDLM, section 3.3), on the density's grid of times.
+
+    A network without a time input sees nothing new in a row that did not change, so its logits are kept row by row, and
+    rows that are finished cost nothing.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Steps from all masks to text."""
+        batch, process = request.batch, model.process
+        denoiser = guided(model, request)
+        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
+        times = model.density.grid(torch.linspace(1.0, 0.0, request.steps + 1, device=x.device))
+        logits = torch.zeros(*x.shape, process.vocab, device=x.device)
+        stale, calls = torch.ones(len(x), dtype=torch.bool, device=x.device), 0.0
+        confidence = batch.noised.logical_not().float()
+        yield Step(0, request.steps, 1.0, x, confidence, x)
+        for i in range(request.steps):
+            t, s = times[i].expand(len(x)), times[i + 1].expand(len(x))
+            rows = (stale & (x == process.mask).any(-1)).nonzero()[:, 0]
+            if len(rows):
+                logits[rows] = denoiser(x[rows], t[rows], batch=batch.select(rows)).logits
+            calls += len(rows) / len(x)
+            draws = rng.fork(i)
+            xs = process.reverse(x, Prediction(logits), t, s, rng=draws)
+            for guide in request.guides:
+                xs = guide.after(xs, s, batch=batch, rng=draws.fork("guide"))
+            changed = xs != x
+            stale = changed.any(-1) if denoiser.time_free else torch.ones_like(stale)
+            chosen = logits.log_softmax(-1).gather(-1, xs.clamp(max=process.vocab - 1)[..., None])[..., 0].exp()
+            confidence = torch.where(changed, chosen * (xs != process.mask), confidence)
+            x = xs
+            yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, calls)

@@ -1,0 +1,53 @@
+"""The one-step family of Gaussian samplers, from DDIM to ancestral."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+
+from ..model import Model
+from ..processes.gaussian import GaussianProcess
+from ..randomness import Rng
+from .step import Request, Step, guided
+
+
+class OneStep:
+    """Each step moves the state to a lower noise level with one network call (specs: continuous 4.1).
+
+    `eta` = 0 is DDIM, the Euler step of the probability-flow ODE; 1 is ancestral (DDPM). The self-conditioning estimate
+    is carried from step to step. Tokens are read from the prediction, never from the state.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+
+    def __init__(self, eta: float = 0.0, self_conditioning: bool = True) -> None:
+        self.eta, self.self_conditioning = eta, self_conditioning
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Steps from noise to text; the last prediction is made at the lowest noise level."""
+        batch, process = request.batch, model.process
+        denoiser = guided(model, request)
+        x0 = model.codec.encode(batch.ids)
+        free = batch.noised[..., None]
+        x = torch.where(free, process.prior(x0, rng=rng.fork("prior")), x0)
+        times = model.density.grid(torch.linspace(1.0, 0.0, request.steps, device=x.device))
+        undecided = torch.where(batch.noised, model.codec.vocab, batch.ids)
+        yield Step(0, request.steps, 1.0, undecided, batch.noised.logical_not().float(), x)
+        estimate = None
+        for i in range(request.steps):
+            t = times[i].expand(len(x))
+            prediction = denoiser(x, t, batch=batch, self_cond=estimate)
+            probs, ids = prediction.probs.max(-1)
+            if i + 1 < request.steps:
+                s, draws = times[i + 1].expand(len(x)), rng.fork(i)
+                xs = process.reverse(x, prediction, t, s, rng=draws, eta=self.eta)
+                for guide in request.guides:
+                    xs = guide.after(xs, s, batch=batch, rng=draws.fork("guide"))
+                x = torch.where(free, xs, x0)
+            if self.self_conditioning:
+                estimate = prediction.mean
+            left = 0.0 if i + 1 == request.steps else float(times[i + 1])
+            shown = torch.where(batch.noised, ids, batch.ids)
+            yield Step(i + 1, request.steps, left, shown, torch.where(batch.noised, probs, 1.0), x, i + 1.0)

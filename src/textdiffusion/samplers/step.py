@@ -1,0 +1,77 @@
+"""The contract of sampling: a request goes in, steps come out, and every view is a consumer of those steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..batch import Batch
+from ..errors import UserError
+from ..randomness import Rng
+
+if TYPE_CHECKING:
+    from ..guides import Guide
+    from ..model import Model
+    from ..networks.denoisers import Denoiser
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate: rows of `batch` (its given positions are preserved exactly), in `steps` steps, under `guides`."""
+
+    batch: Batch
+    steps: int
+    guides: tuple[Guide, ...] = ()
+
+    @classmethod
+    def blank(cls, num: int, length: int, steps: int, guides: tuple[Guide, ...] = (), device: str = "cpu") -> Request:
+        """`num` rows of `length` free positions."""
+        return cls(Batch(torch.zeros(num, length, dtype=torch.long, device=device)), steps, guides)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state of a batch after one step of the sampler.
+
+    `index` runs from 0 (pure noise) to `total` (the result). `t` is the noise level left, 1 to 0. `ids` are the tokens as
+    they stand now; a position that is still undecided holds an id outside the tokenizer's vocabulary (`>= vocab_size`).
+    `confidence` is the probability the model gives to the token shown (0 where undecided, 1 at given positions).
+    `calls` is the number of function evaluations so far (network calls, the mean over rows).
+    """
+
+    index: int
+    total: int
+    t: float
+    ids: Int[Tensor, "b l"]
+    confidence: Float[Tensor, "b l"]
+    state: Tensor
+    calls: float = 0.0
+
+
+class Sampler(Protocol):
+    """Steps a state of noise back to text. `processes` are those it can drive."""
+
+    processes: ClassVar[tuple[type, ...]]
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]: ...
+
+
+def require(part: Sampler | Guide, process: object) -> None:
+    """Refuses a sampler or guide that cannot act on a process, with a sentence that names those it can."""
+    if not isinstance(process, part.processes):
+        allowed = " or ".join(p.__name__ for p in part.processes)
+        raise UserError(f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}.")
+
+
+def guided(model: Model, request: Request) -> Denoiser:
+    """The model's denoiser under the guides of a request, the first guide innermost."""
+    denoiser = model.denoiser
+    for guide in request.guides:
+        require(guide, model.process)
+        denoiser = guide.wrap(denoiser)
+    return denoiser
