@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ class Prediction:
         return torch.where(where, nats, 0.0)
 
 
+@runtime_checkable
 class Head(Protocol):
     """Maps hidden states to logits over the vocabulary."""
 

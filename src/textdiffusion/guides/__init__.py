@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..prediction import Prediction
 from ..randomness import Rng
 
 
+@runtime_checkable
 class Guide(Protocol):
     """`wrap` changes predictions, `after` the state a sampler has stepped to. `processes` are those it can act on."""
 

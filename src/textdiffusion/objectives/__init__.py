@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +22,7 @@ class Loss:
     parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """Draws noise for a batch and returns the loss, averaged over the noised positions of these rows."""
 

@@ -7,7 +7,7 @@ quantiles are a sampling grid of equal information per step. What it learns is s
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..randomness import Rng
 
 
+@runtime_checkable
 class Density(Protocol):
     """A law on t in [0, 1]."""
 

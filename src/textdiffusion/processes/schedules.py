@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 Times = Float[Tensor, "*b"]
 
 
+@runtime_checkable
 class MaskSchedule(Protocol):
     """Survival probability alpha(t) of a token under an absorbing or uniform process."""
 
@@ -59,6 +60,7 @@ class CosineMask:
         return 0.5 * math.pi * torch.tan(0.5 * math.pi * (1.0 - t))
 
 
+@runtime_checkable
 class NoiseSchedule(Protocol):
     """Noise level sigma(t) of the variance-exploding frame x = x0 + sigma eps, from `low` to `high`."""
 

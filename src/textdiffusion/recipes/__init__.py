@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..config import Config
 from ..errors import UserError
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """Returns the configuration of a variant. Raises UserError at an unknown variant."""
 

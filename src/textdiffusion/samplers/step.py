@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -53,6 +53,7 @@ class Step:
     calls: float = 0.0
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Steps a state of noise back to text. `processes` are those it can drive."""
 
