@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
         """The ids, and how many characters of `text` each stands for; they add up to len(text). None: one each."""
         ...
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+    def decode(self, ids: Collection[SupportsIndex]) -> str:
         """The text of `ids` up to the first end token; padding is left out."""
         ...
 
@@ -74,7 +74,7 @@ class Saved(ABC):
         partial.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, path)
 
-    def _content(self, ids: Sequence[int] | np.ndarray) -> Ids:
+    def _content(self, ids: Collection[SupportsIndex]) -> Ids:
         """`ids` up to the first end, without padding."""
         content = np.asarray(ids, dtype=np.int64).reshape(-1)
         if self.end_id is not None and (ends := np.flatnonzero(content == self.end_id)).size:
@@ -118,7 +118,7 @@ class Characters(Saved):
             )
         return ids.astype(np.int64), None
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+    def decode(self, ids: Collection[SupportsIndex]) -> str:
         return self._point_of[self._content(ids)].astype("<u4").tobytes().decode("utf-32-le")
 
     def token_text(self, id: int) -> str:
@@ -143,7 +143,7 @@ class Bytes(Saved):
         raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
         return raw.astype(np.int64), leads(raw).astype(np.int64)
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+    def decode(self, ids: Collection[SupportsIndex]) -> str:
         return self._content(ids).astype(np.uint8).tobytes().decode("utf-8", "replace")
 
     def token_text(self, id: int) -> str:

@@ -28,7 +28,7 @@ class Learner:
 
     def look(self, unit: Unit) -> None:
         """Note the characters of the next unit."""
-        if self.config.tokenizer != "characters":
+        if self.config.tokenizer not in ("characters", "wordpiece"):
             return
         points = code_points(unit.text)
         new = points[~self._seen[points]]
@@ -42,8 +42,8 @@ class Learner:
         """The tokenizer; `training` are the texts before position `end`. Raises UserError where it cannot be had."""
         config = self.config
         specials = () if config.layout == "stream" else (END, PAD)
+        characters = [c for c, first in self._first.items() if first < end]
         if config.tokenizer == "characters":
-            characters = [c for c, first in self._first.items() if first < end]
             return Characters(characters, specials + ((UNK,) if config.unk else ()))
         if config.tokenizer == "bytes":
             return Bytes(specials)
@@ -57,5 +57,7 @@ class Learner:
             return subwords.load_any(Path(config.tokenizer_path), specials)
         if config.tokenizer == "words":
             return subwords.train_words(training, config.vocab_size, specials, unk=config.unk)
-        train = {"bpe": subwords.train_bpe, "wordpiece": subwords.train_wordpiece}[config.tokenizer]
-        return train(training, config.vocab_size or SUBWORDS, specials)
+        vocab_size = config.vocab_size or SUBWORDS
+        if config.tokenizer == "wordpiece":
+            return subwords.train_wordpiece(training, vocab_size, specials, "".join(characters))
+        return subwords.train_bpe(training, vocab_size, specials)
