@@ -77,6 +77,9 @@ class TextConfig:
             raise UserError(f"normaliser is {self.normaliser!r}; it can be {', '.join(NORMALISERS)}.")
         if not self.data:
             raise UserError("data is empty; give a file, a folder, hf:NAME, shakespeare or grammar.")
+        for name, default in (("hub_config", ""), ("hub_split", "train")):
+            if getattr(self, name) != default and not self.data.startswith("hf:"):
+                raise UserError(f"{name} has no effect on data={self.data}: it is for hub data, hf:NAME.")
         if self.length < 2:
             raise UserError(f"length is {self.length}; a window has at least 2 tokens.")
         for name in ("limit", "vocab_size", "subword_sampling"):

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from textdiffusion.errors import UserError
 from textdiffusion.text.config import TextConfig
 from textdiffusion.text.normalisers import Running, normalise
 from textdiffusion.text.sources import Files, Piece, Source, find
-
-
-class Documents:
-    """A source made of documents in memory or generated, each one a file of its own for splitting."""
-
-    def __init__(self, name: str, documents: Callable[[], Iterator[str]], identity: list[Any], size: int = 0) -> None:
-        self.name, self._documents, self._identity, self.size = name, documents, identity, size
-
-    def identity(self) -> list[Any]:
-        return self._identity
-
-    def pieces(self) -> Iterator[Piece]:
-        read = 0
-        for number, text in enumerate(self._documents()):
-            read += len(text)
-            yield Piece(text, number, number, read)
 
 
 def open_source(data: str, config: TextConfig, cache: Path) -> Source:

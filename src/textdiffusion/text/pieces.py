@@ -10,10 +10,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from textdiffusion.errors import UserError
-from textdiffusion.text.tokenizers import END, PAD, Ids, Saved, leads
+from textdiffusion.text.tokenizers import END, PAD, Ids, Tokenizer, leads
 
 
-class Pieces(Saved):
+class Pieces(Tokenizer):
     """A SentencePiece model; the special tokens it lacks follow its own pieces.
 
     Models trained here round-trip any text but for U+2581, which SentencePiece reads as a space.
@@ -102,7 +102,7 @@ class Pieces(Saved):
         """Another segmentation of the text of `ids`, with the end token where there was one."""
         drawn = self.encode_sampled(self.decode(ids), alpha=alpha, seed=seed)
         ended = self.end_id is not None and self.end_id in ids
-        return np.append(drawn, self.end_id) if ended else drawn
+        return np.concatenate([drawn, ids[-1:]]) if ended else drawn
 
     def decode(self, ids: Collection[SupportsIndex]) -> str:
         return self._processor.decode(self._content(ids).tolist())

@@ -46,6 +46,13 @@ class Corpus:
     folder: Path
     notes: tuple[str, ...] = ()
 
+    def part(self, name: str) -> Dataset:
+        """`train`, `valid` or `test`. Raises UserError where the configuration makes no such part."""
+        dataset = {"train": self.train, "valid": self.valid, "test": self.test}[name]
+        if dataset is None:
+            raise UserError(f"{self.config.data} has no {name} part: {name}_fraction is 0.")
+        return dataset
+
 
 def prepare(
     config: TextConfig,
@@ -209,8 +216,9 @@ def _write(writer: ShardWriter, config: TextConfig, tokenizer: Tokenizer, text: 
     if config.layout == "documents" and counts is None:
         counts = np.ones_like(ids)
     # The end of a line is a character of the text, its line break; the end of a document is not.
-    ends = None if counts is None else np.append(counts, int(config.layout == "lines"))
-    writer.write(np.append(ids, tokenizer.end_id), ends)
+    assert tokenizer.end_id is not None
+    ids = np.concatenate([ids, [tokenizer.end_id]])
+    writer.write(ids, None if counts is None else np.concatenate([counts, [int(config.layout == "lines")]]))
     writer.end_example()
 
 

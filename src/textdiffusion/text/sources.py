@@ -107,7 +107,7 @@ class Files:
                 raise UserError(f"{path}, line {number}: not JSON ({error}).") from None
             if not isinstance(record, dict):
                 raise UserError(f"{path}, line {number}: a {type(record).__name__}, not an object with fields.")
-            yield _field(record, self.field, f"{path}, line {number}"), number, tell()
+            yield text_of(record, self.field, f"{path}, line {number}"), number, tell()
 
     def _parquet(self, path: Path, stream: BinaryIO, tell: Callable[[], int]) -> Iterator[tuple[str, object, int]]:
         parquet = _open_parquet(path)
@@ -117,7 +117,23 @@ class Files:
         for batch in parquet.iter_batches(batch_size=256, columns=[self.field]):
             for value in batch.column(0).to_pylist():
                 number += 1
-                yield _field({self.field: value}, self.field, f"{path}, row {number}"), number, tell()
+                yield text_of({self.field: value}, self.field, f"{path}, row {number}"), number, tell()
+
+
+class Documents:
+    """A source made of documents in memory or generated, each one a file of its own for splitting."""
+
+    def __init__(self, name: str, documents: Callable[[], Iterator[str]], identity: list[Any], size: int = 0) -> None:
+        self.name, self._documents, self._identity, self.size = name, documents, identity, size
+
+    def identity(self) -> list[Any]:
+        return self._identity
+
+    def pieces(self) -> Iterator[Piece]:
+        read = 0
+        for number, text in enumerate(self._documents()):
+            read += len(text)
+            yield Piece(text, number, number, read)
 
 
 def find(name: str) -> list[Path]:
@@ -192,7 +208,8 @@ def _lines(pieces: Iterator[str]) -> Iterator[str]:
         yield rest
 
 
-def _field(record: dict[str, Any], field: str, where: str) -> str:
+def text_of(record: dict[str, Any], field: str, where: str) -> str:
+    """The text of a record, line breaks as \\n. Raises UserError, beginning with `where`, where there is none."""
     if field not in record:
         raise UserError(f"{where}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}.")
     if not isinstance(text := record[field], str):

@@ -12,7 +12,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Engine
 
 from textdiffusion.errors import UserError
-from textdiffusion.text.tokenizers import END, PAD, UNK, Ids, Saved, leads, load
+from textdiffusion.text.tokenizers import END, PAD, UNK, Ids, Tokenizer, leads, load
 
 # The names under which known vocabularies hold the tokens that our layouts need.
 END_NAMES = (END, "<|endoftext|>", "</s>", "<eos>", "[SEP]")
@@ -26,7 +26,7 @@ _UNMARK = decoders.Replace(Regex("^##"), "")
 _WORDS = pre_tokenizers.Split(Regex(rf" ?{_WORD}| ?[^\s\p{{L}}\p{{M}}\p{{N}}_]|\s"), "isolated")
 
 
-class Subwords(Saved):
+class Subwords(Tokenizer):
     """A tokenizer of `tokenizers`. Text that spells a special token is text: `[END]` never becomes the end token.
 
     Byte-level BPE round-trips any text. So do words and WordPiece trained here, but for what they lack ([UNK]).
@@ -161,7 +161,7 @@ def train_wordpiece(
     return Subwords("wordpiece", plain).with_specials(specials)
 
 
-def load_any(path: Path, specials: Sequence[str]) -> Saved:
+def load_any(path: Path, specials: Sequence[str]) -> Tokenizer:
     """A foreign vocabulary: tokenizer.json, vocab.json with merges.txt, vocab.txt of BERT, .model of SentencePiece.
 
     `specials` name the tokens the layout needs: known ones are used, missing ones added. Raises UserError where there

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -19,8 +19,7 @@ END, PAD, UNK = "[END]", "[PAD]", "[UNK]"
 Ids = np.ndarray  # int64, one dimension
 
 
-@runtime_checkable
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     """Text <-> token ids 0..vocab_size-1. Processes may add ids of their own (a mask) beyond the vocabulary."""
 
     kind: str
@@ -28,47 +27,28 @@ class Tokenizer(Protocol):
     end_id: int | None
     pad_id: int | None
 
-    def encode(self, text: str) -> Ids:
-        """The ids of `text`, int64, without end or padding. Raises UserError for text the vocabulary lacks."""
-        ...
-
+    @abstractmethod
     def encode_counted(self, text: str) -> tuple[Ids, Ids | None]:
         """The ids, and how many characters of `text` each stands for; they add up to len(text). None: one each."""
-        ...
 
+    @abstractmethod
     def decode(self, ids: Collection[SupportsIndex]) -> str:
         """The text of `ids` up to the first end token; padding is left out."""
-        ...
 
+    @abstractmethod
     def token_text(self, id: int) -> str:
         """One token as a person should see it."""
-        ...
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Everything `load` needs, as JSON."""
-        ...
-
-    def save(self, path: str | Path) -> None:
-        """Write a human-readable JSON file."""
-        ...
-
-
-class Saved(ABC):
-    """What all tokenizers share: the JSON file, and where decoding ends."""
-
-    end_id: int | None
-    pad_id: int | None
-
-    @abstractmethod
-    def encode_counted(self, text: str) -> tuple[Ids, Ids | None]: ...
-
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]: ...
 
     def encode(self, text: str) -> Ids:
+        """The ids of `text`, int64, without end or padding. Raises UserError for text the vocabulary lacks."""
         return self.encode_counted(text)[0]
 
     def save(self, path: str | Path) -> None:
+        """Write a human-readable JSON file, whole or not at all."""
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         partial.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -86,7 +66,7 @@ def _special_ids(first: int, specials: Sequence[str]) -> dict[str, int]:
     return {name: first + i for i, name in enumerate(specials)}
 
 
-class Characters(Saved):
+class Characters(Tokenizer):
     """One id per character of the training text, in code point order; special tokens follow.
 
     `specials` may hold [END], [PAD] and [UNK]; without [UNK], encode raises UserError naming unseen characters.
@@ -128,7 +108,7 @@ class Characters(Saved):
         return {"kind": self.kind, "version": 1, "specials": list(self.specials), "characters": self.characters}
 
 
-class Bytes(Saved):
+class Bytes(Tokenizer):
     """The 256 bytes of UTF-8; special tokens follow. What is no valid UTF-8 decodes to the replacement character."""
 
     kind = "bytes"
