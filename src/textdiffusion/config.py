@@ -26,11 +26,15 @@ class Training:
     accumulate: int = 1
     """Parts into which a rank cuts its share of the batch to save memory."""
     max_minutes: float = 0.0
-    """Stop, saved and resumable, after so many minutes (0: never)."""
+    """Minutes of training steps, over all resumes, after which the run is complete (0: no limit)."""
+    max_cpu_seconds: float = 0.0
+    """The same in CPU-seconds of all threads and ranks; compilation and validation do not count."""
     lr: float = 3e-3
     warmup: int = 100
+    """Steps until the full learning rate; at most a fifth of `steps`."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
-    """From the warm-up to the last step, to zero."""
+    """From the warm-up to the end of the run, to zero. The end is the last step or the end of a time limit, whichever
+    comes first; with a time limit the learning rate follows the clock, and two runs are no longer bit for bit alike."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon orthogonalises the updates of matrices inside the blocks; everything else is AdamW's."""
     muon_lr: float = 0.01
@@ -62,6 +66,13 @@ class Training:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.batch_size % self.accumulate:
             raise UserError(f"training.batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}.")
+        limits, intervals = (
+            ("max_minutes", "max_cpu_seconds", "clip"),
+            ("eval_every", "sample_every", "checkpoint_every"),
+        )
+        for name in ("warmup", *limits, *intervals):
+            if getattr(self, name) < 0:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it cannot be negative.")
         if not 0 <= self.ema < 1:
             raise UserError(f"training.ema is {self.ema}; it must be in [0, 1).")
 

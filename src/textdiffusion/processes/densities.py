@@ -28,6 +28,8 @@ class Density(Protocol):
 
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]: ...
 
+    def settle(self) -> None: ...
+
 
 def stratified(rng: Rng, total: int) -> Float[Tensor, " b"]:
     """Uniforms in (0, 1), one per row, that cover the interval evenly over the global batch of `total` rows.
@@ -56,6 +58,9 @@ class UniformDensity(nn.Module):
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
         """Nothing is learned."""
         return nats.new_zeros(())
+
+    def settle(self) -> None:
+        """Nothing is learned."""
 
 
 class GumbelDensity(nn.Module):
@@ -96,12 +101,14 @@ class GumbelDensity(nn.Module):
 
         The weight 1 / p(t) matters: the draws come from the very density that is being learned.
         """
-        if self.training:
-            with torch.no_grad():
-                self.settled.lerp_(self.curve, self.rate)
         weight = torch.exp(-self.log_prob(t))
         fitted = self.curve[2].exp() * torch.exp(-torch.exp(-(t - self.curve[0]) * torch.exp(-self.curve[1])))
         return (weight * (fitted - nats.detach()) ** 2).mean()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up."""
+        self.settled.lerp_(self.curve, self.rate)
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         ends = torch.stack((torch.zeros_like(self.settled[0]), torch.ones_like(self.settled[0])))
@@ -141,15 +148,17 @@ class PiecewiseDensity(nn.Module):
 
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
         """Importance-weighted squares of the fit against cross-entropy in nats per token."""
-        if self.training:
-            with torch.no_grad():
-                self.settled.lerp_(self.logits, self.rate)
         weight = torch.exp(-self.log_prob(t))
         width, height = self._widths(self.logits[0]), self.logits[1].exp()
         i = self._bin(t, width)
         start = width.cumsum(0)[i] - width[i]
         fitted = height.cumsum(0)[i] - height[i] + height[i] * (t - start) / width[i]
         return (weight * (fitted - nats.detach()) ** 2).mean()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up."""
+        self.settled.lerp_(self.logits, self.rate)
 
     def _shares(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         width = self._widths(self.settled[0])

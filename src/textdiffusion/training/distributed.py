@@ -1,0 +1,93 @@
+"""Several processes as one run: torchrun, one process per device, gradients averaged by DistributedDataParallel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..model import Model
+from ..objectives import Loss
+from ..randomness import Rng
+
+
+class TrainingStep(nn.Module):
+    """The forward pass of a training step as one module, so that DistributedDataParallel sees it begin and end."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, rng: Rng) -> Loss:
+        return self.model.objective(self.model, batch, rng=rng)
+
+
+class World:
+    """The processes of this run; a run of one needs no communication and imports none."""
+
+    rank = local_rank = 0
+    size = 1
+
+    def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
+        """The module whose backward pass averages gradients over the ranks."""
+        return step
+
+    def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
+        """Inside, gradients only add up on each rank."""
+        return nullcontext()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over ranks, on every rank. `values` are on the CPU."""
+        return values
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+
+
+class Ranks(World):
+    """The processes that torchrun started."""
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend)
+        self.dist = dist
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.local_rank = int(os.environ["LOCAL_RANK"])
+
+    def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
+        from torch.nn.parallel import DistributedDataParallel
+
+        # Buffers change alike on every rank: what they follow is synchronised.
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(step, device_ids=ids, broadcast_buffers=False)
+
+    def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
+        no_sync = getattr(step, "no_sync", nullcontext)  # absent while one rank tries out its step alone
+        return no_sync()
+
+    def sum(self, values: Tensor) -> Tensor:
+        values = values.clone()
+        self.dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        self.dist.barrier()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """The world this process belongs to: that of torchrun's environment variables, else itself alone."""
+    if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield World()
+        return
+    ranks = Ranks()
+    try:
+        yield ranks
+    finally:
+        ranks.dist.destroy_process_group()

@@ -1,0 +1,78 @@
+"""Muon: momentum whose matrices are made orthogonal before they are applied (Jordan et al. 2024).
+
+Our own because torch's computes in bfloat16, which is very slow on a CPU without such instructions, and takes a stack
+of matrices (queries, keys and values) for a single one.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration that is steepest at zero
+ROUNDS = 5
+RMS = 0.2  # the root mean square of AdamW's updates (Liu et al. 2025, "Muon is scalable for LLM training", eq. 4)
+
+
+def orthogonalised(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
+    """About U V^T of each matrix U S V^T: singular values end up between 0.7 and 1.2."""
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(ROUNDS):
+        gram = x @ x.mT
+        x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised, scaled to AdamW's root mean square so that learning rates carry over.
+
+    `parameters` are matrices [r, c] with the number of matrices stacked in their rows. Bfloat16 is used on CUDA only.
+    """
+
+    def __init__(
+        self, parameters: list[tuple[nn.Parameter, int]], lr: float, weight_decay: float = 0.0, momentum: float = 0.95
+    ) -> None:
+        self._stacked = dict(parameters)
+        super().__init__(
+            [parameter for parameter, _ in parameters],
+            {"lr": lr, "weight_decay": weight_decay, "momentum": momentum},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyrefly: ignore[bad-override]
+        """One update of every parameter that has a gradient; closures are not supported."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            moments = [self._momentum(p) for p in parameters]
+            gradients = [p.grad for p in parameters]
+            torch._foreach_lerp_(moments, gradients, 1.0 - group["momentum"])
+            looked_ahead = list(torch._foreach_lerp(gradients, moments, group["momentum"]))
+            torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, self._directions(parameters, looked_ahead), alpha=-group["lr"])
+
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        return state["momentum"]
+
+    def _directions(self, parameters: list[nn.Parameter], gradients: list[Tensor]) -> list[Tensor]:
+        """Matrices of one shape are orthogonalised together."""
+        by_shape: dict[torch.Size, list[int]] = {}
+        split = [g.unflatten(0, (self._stacked[p], -1)) for p, g in zip(parameters, gradients, strict=True)]
+        for i, matrices in enumerate(split):
+            by_shape.setdefault(matrices.shape[1:], []).append(i)
+        directions: list[Tensor] = list(gradients)
+        for (rows, columns), members in by_shape.items():
+            stack = torch.cat([split[i] for i in members])
+            stack = stack.bfloat16() if stack.is_cuda else stack
+            result = orthogonalised(stack) * (RMS * max(rows, columns) ** 0.5)
+            for i, part in zip(members, result.split([len(split[i]) for i in members]), strict=True):
+                directions[i] = part.flatten(0, 1).to(gradients[i].dtype)
+        return directions

@@ -1,0 +1,121 @@
+"""Which parameter is updated by what, and how fast."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Training
+from ..model import Model
+from .muon import Muon
+
+PARTS_OF_QKV = 3
+
+
+class Optimizers:
+    """The optimizers of a run as one: AdamW for everything, or for all but the blocks' matrices, which are Muon's.
+
+    The noise density has a learning rate of its own and is clipped by itself: its loss is in other units, and its
+    gradients must not scale those of the network. Weight decay touches matrices only, no embeddings, gains or biases.
+    """
+
+    def __init__(self, model: Model, training: Training) -> None:
+        self.training = training
+        self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
+        density = [p for p in model.density.parameters() if p.requires_grad]
+        self.network = [p for p in model.parameters() if p.requires_grad and p not in set(density)]
+        self.density = density
+        matrices = _block_matrices(model) if training.optimizer == "muon" else {}
+        rest = [p for p in self.network if p not in matrices]
+        plain = _undecayed(model)
+        groups = [
+            {"params": [p for p in rest if p not in plain], "lr": training.lr, "weight_decay": training.weight_decay},
+            {"params": [p for p in rest if p in plain], "lr": training.lr, "weight_decay": 0.0},
+            {"params": density, "lr": training.density_lr, "weight_decay": 0.0},
+        ]
+        fused = next(iter(self.names)).device.type in ("cpu", "cuda", "mps")
+        self.all: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, training.beta2), fused=fused)
+        ]
+        if matrices:
+            decay = training.weight_decay
+            self.all.append(Muon(list(matrices.items()), lr=training.muon_lr, weight_decay=decay))
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["full_lr"] = group["lr"]
+
+    def step(self, factor: float) -> Tensor:
+        """Clips and updates at `factor` times the full learning rates; the network's gradient norm before clipping."""
+        norm = self._clip(self.network)
+        if self.density:
+            self._clip(self.density)
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * factor
+            optimizer.step()
+        self.zero_grad()
+        return norm
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.training.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
+        return norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state of every parameter, by `parameter/name of the state`."""
+        return {
+            f"{self.names[parameter]}/{key}": value
+            for optimizer in self.all
+            for parameter, states in optimizer.state.items()
+            for key, value in states.items()
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Takes back what `tensors` gave."""
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for path, value in tensors.items():
+            name, _, key = path.rpartition("/")
+            by_name.setdefault(name, {})[key] = value
+        for optimizer in self.all:
+            state = optimizer.state_dict()
+            ordered = [p for group in optimizer.param_groups for p in group["params"]]
+            found = {i: by_name.get(self.names[p]) for i, p in enumerate(ordered)}
+            state["state"] = {i: states for i, states in found.items() if states}
+            optimizer.load_state_dict(state)
+
+
+def rate(training: Training, step: int, progress: float) -> float:
+    """The share of the full learning rate at `step` (from 0), when `progress` of the run (0 to 1) lies behind."""
+    warmup = min(training.warmup, training.steps // 5)
+    warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    share = warmup / training.steps
+    left = min(1.0, max(0.0, 1.0 - progress) / (1.0 - share))
+    match training.decay:
+        case "constant":
+            return warm
+        case "linear":
+            return min(warm, left)
+        case "cosine":
+            return min(warm, 0.5 * (1.0 - math.cos(math.pi * left)))
+
+
+def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
+    """The matrices inside the blocks, and how many stacked matrices each holds."""
+    found = {}
+    for name, parameter in model.denoiser.trunk.blocks.named_parameters():
+        if parameter.ndim == 2 and parameter.requires_grad:
+            found[parameter] = PARTS_OF_QKV if name.endswith("qkv.weight") else 1
+    return found
+
+
+def _undecayed(model: Model) -> set[nn.Parameter]:
+    embeddings = {p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return embeddings | set(model.codec.parameters()) | {p for p in model.parameters() if p.ndim < 2}

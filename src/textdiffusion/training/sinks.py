@@ -1,0 +1,111 @@
+"""Consumers of the loop's records: the run's files and trackers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import UserError
+from .folder import RunFolder
+from .records import Logged, Record, Sampled, Validated
+
+
+class Sink(Protocol):
+    """Takes records one by one; used as a context manager."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def __call__(self, record: Record) -> None: ...
+
+
+class Metrics:
+    """Appends every record to `metrics.jsonl`, one line each, at once."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.path = folder.metrics
+
+    def __enter__(self) -> Metrics:
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __call__(self, record: Record) -> None:
+        fields = dataclasses.asdict(record)
+        if "path" in fields:
+            fields["path"] = fields["path"].name
+        self._file.write(json.dumps({"event": type(record).__name__.lower(), **fields}) + "\n")
+        self._file.flush()
+
+
+class Samples:
+    """Writes samples to `samples/step-*.txt`."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder.samples
+
+    def __enter__(self) -> Samples:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self, record: Record) -> None:
+        if isinstance(record, Sampled):
+            text = "\n\n".join(f"--- {i} ---\n{text}" for i, text in enumerate(record.texts, 1)) + "\n"
+            (self.folder / f"step-{record.step:09d}.txt").write_text(text, encoding="utf-8")
+
+
+class TensorBoard:
+    """Losses, bounds, speed and samples for TensorBoard, under `tensorboard/`. Raises UserError where it is missing."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError("Tracking with TensorBoard needs: pip install 'textdiffusion[track]'") from None
+        self.writer = SummaryWriter(str(folder.path / "tensorboard"))
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.writer.close()
+
+    def __call__(self, record: Record) -> None:
+        if isinstance(record, Logged):
+            values = {"train/loss": record.loss, **{f"train/{name}": v for name, v in record.parts.items()}}
+            values |= {"train/grad_norm": record.grad_norm, "train/rate": record.rate}
+            values |= {"speed/tokens_per_second": record.tokens_per_second}
+        elif isinstance(record, Validated):
+            values = {"valid/bits": record.bits, "valid/raw_bits": record.raw_bits}
+        else:
+            values = {}
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, record.step)
+        if isinstance(record, Sampled):
+            self.writer.add_text("samples", "\n\n".join(f"    {text}" for text in record.texts), record.step)
+
+
+TRACKERS = {"tensorboard": TensorBoard}
+
+
+def tracker(name: str, folder: RunFolder) -> Sink:
+    """The tracker called `name`. Raises UserError where there is none."""
+    if name not in TRACKERS:
+        raise UserError(f"track is {name!r}; it can be {', '.join(TRACKERS)}.")
+    return TRACKERS[name](folder)
+
+
+def default_cache() -> Path:
+    """Where prepared text is kept between runs: TEXTDIFFUSION_CACHE, else a folder in the user's cache."""
+    import os
+
+    if path := os.environ.get("TEXTDIFFUSION_CACHE"):
+        return Path(path)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textdiffusion"

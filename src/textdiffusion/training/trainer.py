@@ -1,0 +1,298 @@
+"""The training loop: a generator of records, the same for every family of model."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import Config, Training
+from ..errors import UserError
+from ..model import Model
+from ..randomness import Rng
+from ..samplers.step import Request
+from ..text.preparation import Corpus
+from . import checkpoint
+from .checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
+from .compilation import compile_trunk, eagerly, reason_against
+from .distributed import TrainingStep, World
+from .ema import Average
+from .folder import RunFolder
+from .optimizers import Optimizers, rate
+from .precision import choose_dtype
+from .records import Finished, Logged, Record, Sampled, Saved, Validated
+from .signals import Stop
+from .validation import validate
+from .weights import load_weights, tensors_of
+
+
+class NonFiniteLoss(UserError):
+    """Training has diverged."""
+
+
+class Trainer:
+    """A model in training: its weights, their average, the optimizers and where the run stands."""
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        folder: RunFolder,
+        device: torch.device,
+        world: World,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.training, self.corpus, self.folder = config, config.training, corpus, folder
+        self.device, self.world, self.say = device, world, say
+        if self.training.batch_size % (world.size * self.training.accumulate):
+            raise UserError(
+                f"training.batch_size {self.training.batch_size} is not a multiple of {world.size} processes "
+                f"times accumulate {self.training.accumulate}."
+            )
+        with seeded(self.training.seed, device):
+            self.model = Model(config, corpus.tokenizer.vocab_size).to(device)
+        dtype, reason = choose_dtype(self.training.dtype, device)
+        self.model.denoiser.trunk.compute_dtype = dtype
+        size = sum(p.numel() for p in self.model.parameters())
+        say(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
+        self.average = Average(self.model, self.training.ema)
+        self.optimizers = Optimizers(self.model, self.training)
+        self.state = State(data=corpus.train.shard.header.sha256)
+        self._unread: list[Tensor] = []
+        self._names: list[str] = []
+        self._since = (0, 0.0)  # tokens and wall seconds at the last log line
+        self._process_start = time.process_time()
+
+    def restore(self, path: Path, state: State) -> None:
+        """Continues from a checkpoint. Raises UserError where the text is not the one the run began with."""
+        if state.data != self.state.data:
+            raise UserError(
+                f"The training text has changed since {path} was written. Restore it, or use another folder."
+            )
+        self.state = state
+        load_weights(self.model, path / RAW)
+        load_weights(self.average.model, path / AVERAGED)
+        self.optimizers.load(checkpoint.read(path, OPTIMIZER))
+        self._since = (state.tokens, state.wall_seconds)
+        self._process_start -= state.process_seconds
+        if self._is_for_use() and self.world.rank == 0:  # its process may have ended before it wrote these
+            self.folder.export(tensors_of(self.average.model))
+
+    def initialise(self, weights: Path) -> None:
+        """Begins from the weights of a file instead of random ones."""
+        load_weights(self.model, weights)
+        load_weights(self.average.model, weights)
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that lies behind: of its steps, or of a time limit if that is more."""
+        training, state = self.training, self.state
+        shares = [state.step / training.steps]
+        if training.max_minutes:
+            shares.append(state.wall_seconds / (60.0 * training.max_minutes))
+        if training.max_cpu_seconds:
+            shares.append(state.cpu_seconds / training.max_cpu_seconds)
+        return min(1.0, max(shares))
+
+    def records(self, stop: Stop) -> Iterator[Record]:
+        """Trains to the end, or until `stop` is set; what is due after a step is done before the next.
+
+        Raises NonFiniteLoss where the loss is no number any more.
+        """
+        training, stopping = self.training, False
+        if self.progress < 1.0:
+            self._compile()
+        step = self.world.wrap(TrainingStep(self.model), self.device)
+        while self.progress < 1.0 and not stopping:
+            before = self.progress
+            stopping = self._timed_step(step, stop)
+            after = self.progress
+            ended = after >= 1.0
+            tenth = ended or int(10 * after) > int(10 * before)
+            due = {every: not self.state.step % every if every else tenth for every in _intervals(training)}
+            if due[training.log_every] or ended:
+                yield self._log()
+            improved = False
+            if (due[training.eval_every] or ended) and self.corpus.valid is not None and not stopping:
+                yield (validated := self._validate())
+                improved = validated.best
+            if (due[training.sample_every] or ended) and training.samples and not stopping:
+                yield Sampled(self.state.step, self._sample())
+            if due[training.checkpoint_every] or improved or ended or stopping:
+                yield self._save()
+        yield Finished(self.state.step, self.progress >= 1.0, stop.signal, self.state.best)
+
+    def _compile(self) -> None:
+        against = reason_against(self.config, self.model, self.device, self.state.compiled)
+        if against is None:
+            self.say(outcome := compile_trunk(self.model, lambda: self._forward_backward(TrainingStep(self.model))))
+            self.optimizers.zero_grad()
+            against = None if outcome.startswith("Compiled") else outcome
+        else:
+            self.say(f"Not compiled: {against}.")
+        self.state.compiled = against is None
+
+    def _timed_step(self, module: torch.nn.Module, stop: Stop) -> bool:
+        """One training step with its clocks; whether a signal, on any rank, asks to stop."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._step(module)
+        spent = [float(stop.signal is not None), time.process_time() - cpu, time.perf_counter() - wall]
+        stops, cpu, wall = self.world.sum(torch.tensor(spent, dtype=torch.float64)).tolist()
+        self.state.cpu_seconds += cpu
+        self.state.wall_seconds += wall / self.world.size
+        self.state.process_seconds = time.process_time() - self._process_start
+        return stops > 0
+
+    def _step(self, module: torch.nn.Module) -> None:
+        state, training = self.state, self.training
+        losses = self._forward_backward(module)
+        self.factor = rate(training, state.step, self.progress)
+        norm = self.optimizers.step(self.factor)
+        self.model.density.settle()
+        self.average.update(state.step)
+        state.step += 1
+        state.tokens += training.batch_size * self.corpus.train.length
+        self._unread.append(torch.stack((*losses, norm)))
+        # Reading waits for the device, which costs nothing on a CPU alone.
+        alone = self.device.type == "cpu" and self.world.size == 1
+        if alone or not state.step % training.log_every:
+            self._read()
+
+    def _forward_backward(self, module: torch.nn.Module) -> list[Tensor]:
+        """Gradients of the mean loss of this rank's rows; the loss and its parts."""
+        training, step = self.training, self.state.step
+        share = training.batch_size // self.world.size
+        size = share // training.accumulate
+        sums: list[Tensor] = []
+        for part in range(training.accumulate):
+            first = self.world.rank * share + part * size
+            batch = self.corpus.train.batch(step, range(first, first + size), batch_size=training.batch_size)
+            batch = batch.to(self.device)
+            assert batch.rows is not None
+            rng = Rng.of(training.seed, batch.rows).fork("train").fork(step)
+            last = part == training.accumulate - 1
+            with (
+                nullcontext() if last else self.world.unsynchronised(module),
+                seeded(zlib.crc32(f"dropout {training.seed} {step} {first}".encode()), self.device),
+            ):
+                loss = module(batch, rng)
+                (loss.total / training.accumulate).backward()
+            self._names = ["loss", *loss.parts]
+            losses = [loss.total.detach(), *loss.parts.values()]
+            sums = [a + b for a, b in zip(sums, losses, strict=True)] if sums else losses
+        return [value / training.accumulate for value in sums]
+
+    def _read(self) -> None:
+        """Moves losses from the device to the window of the next log line. Raises NonFiniteLoss."""
+        if not self._unread:
+            return
+        values = self.world.sum(torch.stack(self._unread).double().cpu()) / self.world.size
+        first = self.state.step - len(self._unread) + 1
+        self._unread.clear()
+        for step, row in enumerate(values.tolist(), first):
+            if not (math.isfinite(row[0]) and math.isfinite(row[-1])):
+                raise NonFiniteLoss(self._diverged(step, row[0], row[-1]))
+            for name, value in zip((*self._names, "grad_norm"), row, strict=True):
+                self.state.window.setdefault(name, []).append(value)
+
+    def _diverged(self, step: int, loss: float, norm: float) -> str:
+        kept = self.folder.checkpoints.paths()
+        left = f"The last good checkpoint is {kept[-1]}" if kept else "There is no checkpoint yet"
+        return (
+            f"Training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}. {left}; see how loss and "
+            f"grad_norm grew in {self.folder.metrics}, and try a smaller training.lr or training.clip."
+        )
+
+    def _log(self) -> Logged:
+        self._read()
+        state = self.state
+        means = {name: sum(values) / len(values) for name, values in state.window.items()}
+        state.window = {}
+        tokens, wall = state.tokens - self._since[0], state.wall_seconds - self._since[1]
+        self._since = (state.tokens, state.wall_seconds)
+        return Logged(
+            step=state.step,
+            progress=self.progress,
+            loss=means.pop("loss"),
+            grad_norm=means.pop("grad_norm"),
+            parts=means,
+            rate=self.factor,
+            tokens=state.tokens,
+            tokens_per_second=tokens / max(wall, 1e-9),
+            cpu_seconds=state.cpu_seconds,
+            wall_seconds=state.wall_seconds,
+            process_seconds=state.process_seconds,
+        )
+
+    def _validate(self) -> Validated:
+        self._read()
+        training, state, dataset = self.training, self.state, self.corpus.valid
+        assert dataset is not None
+        rows = max(1, training.batch_size // self.world.size // training.accumulate)
+        arguments = dataset, training.eval_windows, rows, training.seed, self.world
+        averaged = validate(self.average.model, *arguments)
+        with eagerly(self.model):
+            raw = validate(self.model, *arguments)
+        best = state.best is None or averaged.bits < state.best.bits
+        if best:
+            state.best = Best(state.step, averaged.bits)
+        return Validated(
+            step=state.step,
+            bits=averaged.bits,
+            error=averaged.error,
+            raw_bits=raw.bits,
+            raw_error=raw.error,
+            windows=raw.windows,
+            best=best,
+            cpu_seconds=state.cpu_seconds,
+        )
+
+    @torch.no_grad()
+    def _sample(self) -> list[str]:
+        """Samples of the averaged weights, drawn on the first rank."""
+        if self.world.rank:
+            return []
+        model, count, length = self.average.model, self.training.samples, self.config.text.length
+        steps = getattr(self.config.sampler, "steps", 0) or length
+        request = Request.blank(count, length, steps, device=str(self.device))
+        rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
+        ids = None
+        for step in model.sampler(model, request, rng=rng):
+            ids = step.ids
+        return [] if ids is None else [self.corpus.tokenizer.decode(row.cpu().numpy()) for row in ids]
+
+    def _save(self) -> Saved:
+        self._read()
+        state = self.state
+        path = self.folder.checkpoints.path(state.step)
+        if self.world.rank == 0:
+            raw, averaged = tensors_of(self.model), tensors_of(self.average.model)
+            if not all(t.isfinite().all() for t in raw.values() if t.is_floating_point()):
+                raise NonFiniteLoss(self._diverged(state.step, math.nan, math.nan))
+            self.folder.checkpoints.save(state, {RAW: raw, AVERAGED: averaged, OPTIMIZER: self.optimizers.tensors()})
+            if self._is_for_use():
+                self.folder.export(averaged)
+        self.world.barrier()
+        return Saved(state.step, path)
+
+    def _is_for_use(self) -> bool:
+        """Whether this step's weights are those to evaluate and sample: the best, or the last if none was validated."""
+        return self.state.best is None or self.state.best.step == self.state.step
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generator, which initialisation and dropout draw from, starts at `seed` inside and is left untouched."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _intervals(training: Training) -> set[int]:
+    return {training.log_every, training.eval_every, training.sample_every, training.checkpoint_every}

@@ -1,0 +1,52 @@
+"""The bound on held-out windows, while training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..model import Model
+from ..randomness import Rng
+from ..text.layouts import Dataset, evaluation_batches
+from .distributed import World
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Bits per character, its standard error over windows, and their number."""
+
+    bits: float
+    error: float
+    windows: int
+
+
+@torch.no_grad()
+def validate(model: Model, dataset: Dataset, windows: int, rows: int, seed: int, world: World) -> Bound:
+    """The likelihood bound of `model` on up to `windows` windows, evenly spread, `rows` at a time on each rank.
+
+    The noise is the same at every call with the same seed, so that two models, or one at two times, compare fairly.
+    """
+    count = min(windows, len(dataset))
+    chosen = np.linspace(0, len(dataset) - 1, count).round().astype(np.int64)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    nats, chars = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+    share = np.arange(count)[world.rank :: world.size]
+    done = 0
+    for batch in evaluation_batches(dataset, rows, chosen[share]):
+        here = torch.from_numpy(share[done : done + len(batch.ids)])
+        done += len(here)
+        # Numbered among the chosen, so that noise levels are stratified over them.
+        batch = replace(batch, rows=here, total=count).to(device)
+        rng = Rng.of(seed, here.to(device)).fork("validation")
+        nats[here] = model.likelihood(model, batch, rng=rng).double().cpu()
+        chars[here] = (batch.noised.sum(-1) if batch.chars is None else batch.chars).double().cpu()
+    model.train(was_training)
+    nats, chars = world.sum(torch.stack((nats, chars)))
+    mean = nats.sum() / chars.sum()
+    error = (nats - mean * chars).std() * count**0.5 / chars.sum() if count > 1 else torch.tensor(math.nan)
+    return Bound(float(mean) / math.log(2), float(error) / math.log(2), count)
