@@ -19,9 +19,11 @@ SIZE = 4_781_219  # characters
 # A comedy and a history, then a tragedy and a romance: last, so that validation and test are cut from them.
 HELD_OUT = ("twelfth-night", "richard-ii", "macbeth", "the-tempest")
 
-# Stage directions stand between underscores or asterisks and may run over several lines, not over an empty one.
+# Stage directions stand between underscores or asterisks and may run over several lines, not over an empty one. Those
+# in brackets sometimes lack a mark, so they go first.
+_BRACKETED = re.compile(r"(?:__?|\*)?\[[^\]\n]*\](?:_|\*(?!\*))?")
 _DIRECTION = re.compile(r"(?<!\*)\*(?!\*)(?:[^*\n]|\n(?!\n))+\*(?!\*)|_{1,2}(?:[^_\n]|\n(?!\n))*_{1,2}")
-_UNCLOSED = re.compile(r"\[[^\]\n]*\]?_?")  # what directions with uneven marks leave
+_UNCLOSED = re.compile(r"\[[^\]\n]*_?")
 _SPEAKER = re.compile(r"\*\*(.+?)\*\*")
 _REPAIRS = (
     (re.compile(r"\\"), ""),
@@ -56,7 +58,8 @@ def cleaned(raw: str) -> str:
     singer are left out; a speech that a direction interrupts goes on."""
     for pattern, repair in _REPAIRS:
         raw = pattern.sub(repair, raw)
-    raw = _UNCLOSED.sub("", _DIRECTION.sub("", raw))
+    for pattern in (_BRACKETED, _DIRECTION, _UNCLOSED):
+        raw = pattern.sub("", raw)
     return "".join(f"{speaker}:\n{lines}\n" for speaker, lines in _speeches(raw) if lines)
 
 

@@ -7,10 +7,11 @@ import glob
 import gzip
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from textdiffusion.errors import UserError
 
@@ -48,6 +49,9 @@ class Source(Protocol):
         ...
 
 
+_Found = tuple[str, object, int]  # text, a key that changes with the document, and the bytes read
+
+
 class Files:
     """Text, JSONL and Parquet files, each possibly gzipped. A text file is one document; a record is one document."""
 
@@ -81,23 +85,22 @@ class Files:
                 yield Piece(text, document, number, before + read)
             before += path.stat().st_size
 
-    def _file(self, path: Path) -> Iterator[tuple[str, object, int]]:
-        """Text, a key that changes with the document, and the bytes read."""
+    def _file(self, path: Path) -> Iterator[_Found]:
         readers = {".jsonl": self._jsonl, ".parquet": self._parquet}
         with path.open("rb") as raw:
-            stream: BinaryIO = raw
+            stream: io.BufferedIOBase = raw
             if path.suffix == ".gz":
-                stream = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
+                stream = gzip.GzipFile(fileobj=raw)
             try:
                 yield from readers.get(_suffix(path), self._text)(path, stream, raw.tell)
             except (gzip.BadGzipFile, EOFError) as error:
                 raise UserError(f"{path} is no whole gzip file: {error}.") from None
 
-    def _text(self, path: Path, stream: BinaryIO, tell: Callable[[], int]) -> Iterator[tuple[str, object, int]]:
+    def _text(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
         for text in decoded(path, stream, self.encoding):
             yield text, 0, tell()
 
-    def _jsonl(self, path: Path, stream: BinaryIO, tell: Callable[[], int]) -> Iterator[tuple[str, object, int]]:
+    def _jsonl(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
         for number, line in enumerate(_lines(decoded(path, stream, self.encoding)), start=1):
             if not line.strip():
                 continue
@@ -109,7 +112,7 @@ class Files:
                 raise UserError(f"{path}, line {number}: a {type(record).__name__}, not an object with fields.")
             yield text_of(record, self.field, f"{path}, line {number}"), number, tell()
 
-    def _parquet(self, path: Path, stream: BinaryIO, tell: Callable[[], int]) -> Iterator[tuple[str, object, int]]:
+    def _parquet(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
         parquet = _open_parquet(path)
         if self.field not in (names := parquet.schema_arrow.names):
             raise UserError(f"{path} has no field {self.field!r}; it has {', '.join(names)}.")
@@ -140,7 +143,7 @@ def find(name: str) -> list[Path]:
     """The files meant by a path, a folder (searched whole) or a glob, sorted. Raises UserError where none are."""
     path = Path(name).expanduser()
     if path.is_dir():
-        paths = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in TEXT_SUFFIXES + TABLE_SUFFIXES)
+        paths = sorted(p for p in _walk(path) if _suffix(p) in TEXT_SUFFIXES + TABLE_SUFFIXES)
         if not paths:
             kinds = ", ".join(TEXT_SUFFIXES + TABLE_SUFFIXES)
             raise UserError(f"The folder {name} holds no text: no file ends in {kinds} (or these with .gz).")
@@ -156,7 +159,14 @@ def find(name: str) -> list[Path]:
     )
 
 
-def decoded(path: Path, stream: BinaryIO, encoding: str) -> Iterator[str]:
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its folders, but for hidden ones."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root, name) for name in files if not name.startswith("."))
+
+
+def decoded(path: Path, stream: io.BufferedIOBase, encoding: str) -> Iterator[str]:
     """Text in pieces, cut after line breaks; \\r\\n and \\r become \\n, a byte order mark is dropped.
 
     Raises UserError with the offset of the first byte that is not in `encoding`.
