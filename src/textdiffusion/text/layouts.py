@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from textdiffusion.batch import Batch
 from textdiffusion.errors import UserError
@@ -104,7 +105,7 @@ class Stream:
         slack = len(self.shard) - self._per_epoch * self.length
         shift = hashed(self.seed, epoch) % np.uint64(slack + 1)
         starts = shift.astype(np.int64) + self.length * permuted(index, self._per_epoch, self.seed, epoch)
-        ids = self.shard.tokens[starts[:, None] + np.arange(self.length)].astype(np.int64)
+        ids = sliding_window_view(self.shard.tokens, self.length)[starts].astype(np.int64)
         if self.redraw:
             for row, draw in enumerate(hashed(self.seed, step, numbers)):
                 # Another segmentation may need fewer tokens, so it is drawn for more text than a window.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -96,7 +96,8 @@ def _prepared(config: TextConfig, cache: Path, tokenizer: Tokenizer | None, cons
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=cache))
+    partial = cache / f".{key}.{secrets.token_hex(4)}"
+    partial.mkdir()
     try:
         _fill(partial, config, source, others, tokenizer, console)
         try:
@@ -233,5 +234,5 @@ def _progress(source: Source, console: Console, what: str) -> Iterator[Any]:
 def _watched(source: Source, config: TextConfig, console: Console, what: str) -> Generator[Unit]:
     with _progress(source, console, what) as advance:
         for unit in units(source, config):
-            yield unit
             advance(unit.read)
+            yield unit
