@@ -25,8 +25,8 @@ class UnmaskingLaw:
     reveal: Float[Tensor, "b l"]
     probs: Float[Tensor, "b l v"]
 
-    def dense(self, xt: Int[Tensor, "b l"]) -> Float[Tensor, "b l v+1"]:
-        """The law as probabilities over tokens and mask (the last entry)."""
+    def dense(self, xt: Int[Tensor, "b l"]) -> Float[Tensor, "b l states"]:
+        """The law as probabilities over the v tokens and the mask (the last entry)."""
         vocab = self.probs.shape[-1]
         drawn = torch.cat((self.reveal[..., None] * self.probs, 1.0 - self.reveal[..., None]), dim=-1)
         kept = nn.functional.one_hot(xt, vocab + 1).to(drawn.dtype)
@@ -34,7 +34,7 @@ class UnmaskingLaw:
 
 
 class AbsorbingProcess(nn.Module):
-    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM absorb, SEDD, MDLM)."""
+    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM, SEDD, MDLM)."""
 
     def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
         super().__init__()

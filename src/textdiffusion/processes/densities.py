@@ -36,8 +36,8 @@ def stratified(rng: Rng, total: int) -> Float[Tensor, " b"]:
 
     u_i = (u_0 + i / total) mod 1 with one shared u_0 (Kingma et al. 2021, appendix I.1).
     """
-    u = (rng.shared_uniform().double() + rng.rows.double() / total) % 1.0
-    return u.clamp(2.0**-24, 1.0 - 2.0**-24).float()
+    u = (rng.shared_uniform() + (rng.rows % total) / total) % 1.0
+    return u.clamp(2.0**-24, 1.0 - 2.0**-24)
 
 
 class UniformDensity(nn.Module):
@@ -66,8 +66,9 @@ class UniformDensity(nn.Module):
 class GumbelDensity(nn.Module):
     """The slope of the entropy curve L(t) = h exp(-exp(-(t - mu) / b)) (LangFlow, eq. 11), cut to [0, 1].
 
-    Where t is the logarithm of the noise, this curve fits cross-entropy against noise better than arctan or logistic ones
-    (specs: continuous 8.2). h, mu and b follow the training losses; a share `uniform` of the draws stays uniform in t.
+    Where t is the logarithm of the noise, this curve fits cross-entropy against noise better than arctan or logistic
+    ones (specs: continuous 8.2). h, mu and b follow the training losses; a share `uniform` of the draws stays uniform
+    in t.
     """
 
     def __init__(self, mu: float, scale: float, height: float, uniform: float = 0.1, rate: float = 0.01) -> None:
@@ -116,7 +117,7 @@ class GumbelDensity(nn.Module):
 
 
 class PiecewiseDensity(nn.Module):
-    """CDCD's time warping: a monotone piecewise-linear fit of cross-entropy against t (CDCD, section 3.4 and appendix A).
+    """CDCD's time warping: a monotone piecewise-linear fit of cross-entropy against t (section 3.4 and appendix A).
 
     Edges T (cumulative softmax of `widths`) cut [0, 1] into bins; heights exp(`heights`) regress the loss, and their
     softmax is the share of draws a bin gets. A moving average of both is used for the draws.

@@ -23,7 +23,7 @@ class Gaussian:
 
 
 class GaussianProcess(nn.Module):
-    """q(x_t | x_0) = N(x_0, sigma(t)^2). Every paper's t, alpha-bar, gamma or beta is a schedule (specs: continuous 2)."""
+    """q(x_t | x_0) = N(x_0, sigma(t)^2). Every paper's t, alpha-bar or beta is a schedule (specs: continuous 2)."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class GaussianProcess(nn.Module):
 
     def prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
-        return self.schedule.high * rng.normal(*like.shape[1:])
+        return self.sigma(like.new_ones(())) * rng.normal(*like.shape[1:])
 
     def corrupt(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """A draw of x_t given x_0."""
@@ -76,7 +76,7 @@ class GaussianProcess(nn.Module):
     ) -> Gaussian:
         """The one-step rule x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
 
-        z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, which is Euler in this frame; eta = 1 is ancestral.
+        z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, Euler in this frame; eta = 1 is ancestral.
         """
         now, then = self._sigma_over(t, xt), self._sigma_over(s, xt)
         noise = eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
@@ -93,7 +93,7 @@ class GaussianProcess(nn.Module):
         rng: Rng,
         eta: float = 1.0,
     ) -> Float[Tensor, "b l d"]:
-        """A draw of x_s: by default from the posterior, with smaller `eta` from a less noisy law of the same marginals."""
+        """A draw of x_s: by default from the posterior; a smaller `eta` is a less noisy law of the same marginals."""
         law = self.step(xt, prediction, t, s, eta=eta)
         return law.mean + law.std * rng.normal(*xt.shape[1:]) if eta else law.mean
 

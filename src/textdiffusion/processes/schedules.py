@@ -26,7 +26,7 @@ class MaskSchedule(Protocol):
 
 @dataclass(frozen=True)
 class LogLinear:
-    """alpha = 1 - (1 - eps) t: the masked share grows linearly (SEDD, section 5.1; `eps` = 0 is the linear schedule)."""
+    """alpha = 1 - (1 - eps) t: the masked share grows linearly (SEDD, section 5.1; `eps` = 0 is linear)."""
 
     eps: float = 1e-3
 
@@ -64,8 +64,11 @@ class CosineMask:
 class NoiseSchedule(Protocol):
     """Noise level sigma(t) of the variance-exploding frame x = x0 + sigma eps, from `low` to `high`."""
 
-    low: float
-    high: float
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
 
     def sigma(self, t: Times) -> Times: ...
 
@@ -118,7 +121,8 @@ class CosineNoise:
     def sigma(self, t: Times) -> Times:
         """Noise level at t."""
         angle = (t + self.c) / (1.0 + self.c) * (0.5 * math.pi)
-        return torch.where(t < 1.0, torch.tan(angle), math.inf).clamp(self.low, self.high)
+        # Cut before the tangent: a float32 angle rounded past a right angle has a negative one.
+        return torch.tan(angle.clamp(math.atan(self.low), math.atan(self.high)))
 
     def time(self, sigma: Times) -> Times:
         """The t of a noise level."""
@@ -127,7 +131,7 @@ class CosineNoise:
 
 @dataclass(frozen=True)
 class SqrtNoise:
-    """alpha-bar = 1 - sqrt(t + c) (Diffusion-LM, section 4.1), cut to [low, high]: alpha-bar < 0 near t = 1 is noise."""
+    """alpha-bar = 1 - sqrt(t + c) (Diffusion-LM, section 4.1), cut to [low, high]; below 0 near t = 1 it is noise."""
 
     low: float
     high: float
@@ -135,7 +139,7 @@ class SqrtNoise:
 
     def sigma(self, t: Times) -> Times:
         """Noise level at t."""
-        share = torch.sqrt(t + self.c).clamp(max=1.0)
+        share = torch.sqrt(t + self.c).clamp(max=1.0 - 2.0**-24)  # finite, so that its slope is 0 beyond and not NaN
         return torch.sqrt(share / (1.0 - share)).clamp(self.low, self.high)
 
     def time(self, sigma: Times) -> Times:
@@ -156,7 +160,7 @@ class LinearBeta:
     def sigma(self, t: Times) -> Times:
         """Noise level at t."""
         integral = self.beta0 * t + 0.5 * (self.beta1 - self.beta0) * t**2
-        return torch.sqrt(torch.expm1(integral)).clamp(self.low, self.high)
+        return torch.sqrt(torch.expm1(integral).clamp(self.low**2, self.high**2))
 
     def time(self, sigma: Times) -> Times:
         """The t of a noise level."""
