@@ -89,11 +89,11 @@ class HiddenPrediction(Prediction):
         index = where.flatten().nonzero()[:, 0]
         hidden, targets = self.hidden.flatten(0, 1)[index], ids.flatten()[index]
         parts = [self._recomputed(part, h, t) for h, t in zip(self._chunks(hidden), self._chunks(targets), strict=True)]
-        nats = torch.cat([hidden.new_zeros(0, dtype=torch.float32), *parts])
+        nats = torch.cat(parts)
         return nats.new_zeros(ids.numel()).index_put((index,), nats).view(ids.shape)
 
     def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab)) if len(x) else ()
+        return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab))
 
     def _recomputed(self, part, *args: Tensor) -> Tensor:
         whole = self.hidden.shape[:2].numel() * self.head.vocab <= CHUNK_ELEMENTS
