@@ -1,0 +1,1 @@
+"""Every law, bound and sampler against an answer known completely."""

@@ -1,0 +1,63 @@
+"""The exactness table: every codec x process x schedule x sampler against the law it should draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from textdiffusion.model import Model
+from textdiffusion.processes.densities import GumbelDensity
+from textdiffusion.processes.schedules import CosineMask, CosineNoise, Karras, LinearBeta, LogLinear, SqrtNoise
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.step import Request, Sampler
+
+from .language import Language, ideal_gaussian, ideal_masked, last, tables
+
+LANGUAGE = Language.random(vocab=3, length=3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    sampler_name: str
+    model: Model
+    sampler: Sampler
+
+    def distance(self, steps: int, draws: int, seed: int = 0) -> float:
+        """Total variation of `draws` samples of `steps` steps to the law of the language."""
+        with torch.no_grad():
+            request = Request.blank(draws, LANGUAGE.length, steps)
+            return LANGUAGE.distance(last(self.sampler(self.model, request, rng=Rng.of(seed, draws))).ids)
+
+
+def cases() -> Iterator[Case]:
+    """Every row: masks under each schedule, then each continuous codec, then each noise schedule on one codec."""
+    for name, schedule in (("linear", LogLinear(0.0)), ("log-linear", LogLinear()), ("cosine", CosineMask())):
+        yield Case(f"tokens / absorbing / {name}", "ancestral", ideal_masked(LANGUAGE, schedule), Ancestral())
+    for name, codec in tables(LANGUAGE.vocab).items():
+        for eta in (0.0, 1.0):
+            model = ideal_gaussian(LANGUAGE, codec)
+            yield Case(f"{name} / Gaussian / log sigma", f"one-step, eta {eta:g}", model, OneStep(eta))
+    codec = tables(LANGUAGE.vocab)["bits"]
+    low, high = 0.05 * codec.norm, 20.0 * codec.norm
+    schedules = {
+        "linear sigma": Karras(low, high, rho=1.0),
+        "EDM": Karras(low, high),
+        "cosine": CosineNoise(low, high),
+        "sqrt": SqrtNoise(low, high),
+        "linear beta": LinearBeta(low, high),
+    }
+    for name, noise in schedules.items():
+        for eta in (0.0, 1.0):
+            model = ideal_gaussian(LANGUAGE, codec, noise)
+            yield Case(f"bits / Gaussian / {name}", f"one-step, eta {eta:g}", model, OneStep(eta))
+    for eta in (0.0, 1.0):
+        warp = GumbelDensity(mu=0.33, scale=0.083, height=1.1)
+        model = ideal_gaussian(LANGUAGE, codec, density=warp)
+        yield Case("bits / Gaussian / log sigma, Gumbel grid", f"one-step, eta {eta:g}", model, OneStep(eta))

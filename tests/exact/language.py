@@ -1,0 +1,188 @@
+"""A language small enough to be known completely: a law p(x) given as a table, and denoisers in closed form."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from textdiffusion.batch import Batch
+from textdiffusion.codecs.table import TableCodec, bits, one_hot, simplex
+from textdiffusion.codecs.tokens import TokenCodec
+from textdiffusion.model import Model
+from textdiffusion.prediction import Prediction
+from textdiffusion.processes.absorbing import AbsorbingProcess
+from textdiffusion.processes.densities import UniformDensity
+from textdiffusion.processes.gaussian import GaussianProcess
+from textdiffusion.processes.schedules import LogSigma
+
+
+@dataclass(frozen=True)
+class Language:
+    """All sequences of `length` tokens out of `vocab`, `ids` [n, l], and their probabilities `law` [n]."""
+
+    vocab: int
+    length: int
+    ids: Tensor
+    law: Tensor
+
+    @classmethod
+    def random(cls, vocab: int, length: int, seed: int = 0) -> Language:
+        """A correlated law with a rare token and a share of impossible sequences."""
+        ids = torch.tensor(list(product(range(vocab), repeat=length)))
+        draw = torch.Generator().manual_seed(seed)
+        law = torch.empty(len(ids)).exponential_(generator=draw) ** 2 * (torch.rand(len(ids), generator=draw) > 0.2)
+        return cls(vocab, length, ids, law / law.sum())
+
+    @property
+    def entropy(self) -> float:
+        """Nats per sequence."""
+        return float(torch.special.entr(self.law.double()).sum())
+
+    def number(self, ids: Tensor) -> Tensor:
+        """The row of `self.ids` of every sequence."""
+        return (ids * self.vocab ** torch.arange(self.length - 1, -1, -1)).sum(-1)
+
+    def nll(self, known: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """-log p(the seen tokens | the known ones) of every sequence, in nats [n]; masks over positions [l]."""
+        known = torch.zeros(self.length, dtype=torch.bool) if known is None else known
+        seen = torch.ones(self.length, dtype=torch.bool) if seen is None else seen
+        return torch.log(self._marginal(known)) - torch.log(self._marginal(known | seen))
+
+    def _marginal(self, where: Tensor) -> Tensor:
+        same = ((self.ids[:, None] == self.ids[None]) | ~where).all(-1)
+        return same.double() @ self.law.double()
+
+    def distance(self, ids: Tensor) -> float:
+        """Total variation between the sequences drawn and the law."""
+        counts = torch.bincount(self.number(ids), minlength=len(self.law))
+        return float((counts / len(ids) - self.law).abs().sum() / 2)
+
+    def floor(self, draws: int) -> float:
+        """The total variation expected of `draws` exact draws."""
+        return float(torch.sqrt(self.law * (1 - self.law) / draws).sum() * (2 / torch.pi) ** 0.5 / 2)
+
+
+class IdealDenoiser(nn.Module):
+    """p(x0_i | x_t, given tokens) by enumeration: Bayes' rule over all sequences, marginal at every position."""
+
+    def __init__(self, language: Language, process, table: Tensor | None = None) -> None:
+        super().__init__()
+        self.language, self.process, self.table = language, process, table
+        self.time_free = table is None
+
+    def evidence(self, xt: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t | x_0 = token) at every position, for every token [b, l, v]."""
+        rows = []
+        for token in range(self.language.vocab):
+            clean = torch.full(xt.shape[:2], token) if self.table is None else self.table[token].expand_as(xt)
+            rows.append(self.process.log_likelihood(xt, clean, t))
+        return torch.stack(rows, dim=-1)
+
+    def joint(self, xt: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        """The posterior over whole sequences [b, n]."""
+        likely = self.evidence(xt, t)
+        if batch.given is not None:
+            known = torch.where(nn.functional.one_hot(batch.ids, self.language.vocab).bool(), 0.0, -torch.inf)
+            likely = torch.where(batch.given[..., None], known, likely)
+        if batch.real is not None:
+            likely = torch.where(batch.real[..., None], likely, 0.0)
+        at = self.language.ids.T[None].expand(len(xt), -1, -1)
+        return (likely.gather(-1, at).sum(1) + torch.log(self.language.law)).double().softmax(-1)
+
+    def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
+        onehot = nn.functional.one_hot(self.language.ids, self.language.vocab).double()
+        probs = torch.einsum("bn,nlv->blv", self.joint(xt, t, batch), onehot)
+        return Prediction(torch.log(probs).float(), self.table)
+
+
+class WrongDenoiser(nn.Module):
+    """An arbitrary function of everything a denoiser may see: a fixed random network of no merit."""
+
+    def __init__(self, language: Language, table: Tensor | None = None, causal: bool = False) -> None:
+        super().__init__()
+        self.language, self.table, self.causal, self.time_free = language, table, causal, False
+        draw = torch.Generator().manual_seed(7)
+        width = language.vocab + 1 if table is None else table.shape[1]
+        n = language.length
+        self.first = torch.randn(n * 2 * width, 16, generator=draw)
+        self.second = torch.randn(16, n * language.vocab, generator=draw) * 0.7
+
+    def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
+        seen = nn.functional.one_hot(xt, self.language.vocab + 1).float() if self.table is None else xt
+        estimate = torch.zeros_like(seen) if self_cond is None else self_cond
+        if batch.real is not None:
+            seen = seen * batch.real[..., None]
+        if not self.causal:
+            return Prediction(self._logits(seen, estimate, t), self.table)
+        # The logits of a position come from a pass that sees only what is before it.
+        columns = []
+        for i in range(self.language.length):
+            before = (torch.arange(self.language.length) < i)[None, :, None]
+            columns.append(self._logits(seen * before, estimate * before, t)[:, i])
+        return Prediction(torch.stack(columns, dim=1), self.table)
+
+    def _logits(self, seen: Tensor, estimate: Tensor, t: Tensor) -> Tensor:
+        features = torch.cat((seen, estimate), dim=-1).flatten(1)
+        hidden = torch.tanh(features @ self.first / 2 + t[:, None])
+        return (hidden @ self.second).view(len(seen), self.language.length, self.language.vocab)
+
+
+class ChainDenoiser(nn.Module):
+    """p(x_i | x_<i) by enumeration: the ideal left-to-right denoiser."""
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self.language, self.time_free, self.table = language, True, None
+
+    def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
+        n = self.language.length
+        columns = []
+        for i in range(xt.shape[1]):
+            before = torch.arange(n) < i
+            padded = nn.functional.pad(xt, (0, n - xt.shape[1]))
+            same = ((padded[:, None] == self.language.ids[None]) | ~before).all(-1).float() * self.language.law
+            onehot = nn.functional.one_hot(self.language.ids[:, i], self.language.vocab).float()
+            columns.append(same @ onehot / same.sum(-1, keepdim=True))
+        return Prediction(torch.log(torch.stack(columns, dim=1)))
+
+
+def assemble(codec, process, denoiser, density=None) -> Model:
+    """A model of parts that no recipe puts together."""
+    model = Model.__new__(Model)
+    nn.Module.__init__(model)
+    model.codec, model.process, model.denoiser = codec, process, denoiser
+    model.density = UniformDensity() if density is None else density
+    return model.eval()
+
+
+def tables(vocab: int) -> dict[str, TableCodec]:
+    """The continuous codecs, by name."""
+    return {
+        "bits": TableCodec(bits(vocab)),
+        "one-hot": TableCodec(one_hot(vocab)),
+        "simplex": TableCodec(simplex(vocab)),
+        "embeddings": TableCodec(
+            torch.randn(vocab, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise=True
+        ),
+    }
+
+
+def ideal_masked(language: Language, schedule, density=None) -> Model:
+    """The absorbing process with its ideal denoiser."""
+    process = AbsorbingProcess(language.vocab, schedule)
+    return assemble(TokenCodec(language.vocab), process, IdealDenoiser(language, process), density)
+
+
+def ideal_gaussian(language: Language, codec: TableCodec, schedule=None, density=None) -> Model:
+    """The Gaussian process with its ideal denoiser; sigma from 0.05 to 20 norms of a clean state."""
+    process = GaussianProcess(schedule or LogSigma(0.05 * codec.norm, 20.0 * codec.norm))
+    return assemble(codec, process, IdealDenoiser(language, process, codec.table()), density)
+
+
+def last(steps):
+    """The result of a sampler."""
+    return deque(steps, maxlen=1).pop()

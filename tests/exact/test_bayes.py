@@ -1,0 +1,123 @@
+"""The reverse laws against Bayes' rule by brute force."""
+
+import pytest
+import torch
+from torch import nn
+
+from textdiffusion.batch import Batch
+from textdiffusion.prediction import Prediction
+from textdiffusion.processes.absorbing import AbsorbingProcess
+from textdiffusion.processes.gaussian import GaussianProcess
+from textdiffusion.processes.schedules import CosineMask, Karras, LogLinear, LogSigma
+from textdiffusion.randomness import Rng
+
+from .language import Language, ideal_gaussian, ideal_masked, tables
+
+SCHEDULES = [LogLinear(0.0), LogLinear(), LogLinear(0.1), CosineMask()]
+
+
+def _point(ids, vocab):
+    """A prediction that is certain."""
+    return Prediction(torch.where(nn.functional.one_hot(ids, vocab).bool(), 0.0, -torch.inf))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_absorbing_posterior_of_a_known_token_is_bayes_rule(schedule):
+    vocab, process = 4, AbsorbingProcess(4, schedule)
+    s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
+    states = torch.arange(vocab + 1)[:, None]  # one position, every state
+    for token in range(vocab):
+        x0 = torch.full_like(states, token)
+        now = process.log_likelihood(states, x0, t.expand(vocab + 1)).exp()[:, 0]
+        then = process.log_likelihood(states, x0, s.expand(vocab + 1)).exp()[:, 0]
+        # q(x_t | x_s) of a survivor; a mask stays a mask.
+        survive = schedule.alpha(t) / schedule.alpha(s)
+        step = torch.diag(torch.cat((survive.expand(vocab), torch.ones(1))))
+        step[:vocab, vocab] = 1 - survive
+        torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
+        for state in (token, vocab):
+            expected = then * step[:, state] / now[state]
+            xt = torch.full((1, 1), state)
+            law = process.posterior(xt, _point(x0[:1], vocab), t, s).dense(xt)
+            torch.testing.assert_close(law[0, 0], expected)
+
+
+def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_one():
+    language = Language.random(3, 3)
+    model = ideal_masked(language, CosineMask())
+    process, mask = model.process, 3
+    t, s = torch.tensor([0.7]), torch.tensor([0.2])
+    for xt in (torch.tensor([[mask, 1, mask]]), torch.tensor([[mask, mask, mask]]), torch.tensor([[2, mask, 0]])):
+        prediction = model.denoiser(xt, t, batch=Batch(xt))
+        joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
+        expected = torch.zeros(3, 4)
+        for x0, p in zip(language.ids, joint, strict=True):
+            law = process.posterior(xt, _point(x0[None], 3), t, s).dense(xt)[0]
+            expected += p * law
+        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt)[0], expected)
+
+
+def test_absorbing_reverse_draws_its_posterior():
+    process, draws = AbsorbingProcess(4, LogLinear()), 40_000
+    xt = torch.tensor([[4, 2, 4]]).expand(draws, 3)
+    logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
+    t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
+    xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
+    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1])[0]
+    seen = nn.functional.one_hot(xs, 5).float().mean(0)
+    assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
+
+
+def test_levels_of_noise_may_differ_by_position():
+    process, rng = AbsorbingProcess(4, LogLinear(0.0)), Rng.of(0, 20_000)
+    x0 = torch.ones(20_000, 2, dtype=torch.long)
+    t = torch.tensor([0.2, 0.9]).expand(20_000, 2)
+    masked = (process.corrupt(x0, t, rng=rng) == 4).float().mean(0)
+    torch.testing.assert_close(masked, torch.tensor([0.2, 0.9]), atol=0.015, rtol=0)
+    gaussian = GaussianProcess(LogSigma(0.1, 10.0))
+    noise = gaussian.corrupt(torch.zeros(20_000, 2, 3), t, rng=rng).square().mean((0, 2)).sqrt()
+    torch.testing.assert_close(noise, gaussian.sigma(t[0]), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("schedule", [LogSigma(0.1, 10.0), Karras(0.1, 10.0)], ids=repr)
+def test_gaussian_posterior_of_a_known_state_is_bayes_rule(schedule):
+    process = GaussianProcess(schedule)
+    codec = tables(3)["embeddings"]
+    x0 = codec.encode(torch.tensor([[2, 0]]))
+    prediction = Prediction(_point(torch.tensor([[2, 0]]), 3).logits, codec.table())
+    t, s = torch.tensor([0.8]), torch.tensor([0.3])
+    var_t, var_s = schedule.sigma(t) ** 2, schedule.sigma(s) ** 2
+    xt = x0 + schedule.sigma(t) * torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    law = process.posterior(xt, prediction, t, s)
+    # N(x_s; x_0, var_s) N(x_t; x_s, var_t - var_s), normalised: precisions add.
+    precision = 1 / var_s + 1 / (var_t - var_s)
+    torch.testing.assert_close(law.std[0, 0], precision**-0.5)
+    torch.testing.assert_close(law.mean, (x0 / var_s + xt / (var_t - var_s)) / precision, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_gaussian_steps_keep_the_marginals(eta):
+    """x_t ~ q(x_t | x_0) and a certain prediction give x_s ~ q(x_s | x_0), whatever eta."""
+    process, n = GaussianProcess(LogSigma(0.1, 10.0)), 50_000
+    codec = tables(3)["bits"]
+    ids = torch.full((n, 1), 2)
+    x0, rng = codec.encode(ids), Rng.of(1, n)
+    t, s = torch.full((n,), 0.8), torch.full((n,), 0.6)
+    xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
+    prediction = Prediction(_point(ids, 3).logits, codec.table())
+    xs = process.reverse(xt, prediction, t, s, rng=rng.fork("reverse"), eta=eta)
+    sigma = float(process.sigma(s[0]))
+    assert float((xs - x0).mean((0, 1)).abs().max()) < 4 * sigma / n**0.5
+    torch.testing.assert_close((xs - x0).square().mean().sqrt(), torch.tensor(sigma), rtol=0.01, atol=0)
+
+
+def test_gaussian_ideal_mean_is_bayes_rule_on_one_token():
+    language = Language.random(3, 1, seed=5)
+    model = ideal_gaussian(language, tables(3)["one-hot"])
+    x, t = torch.tensor([[[0.4, -0.2, 0.9]]]), torch.tensor([0.5])
+    table, sigma = model.codec.table(), model.process.sigma(t)
+    weights = language.law * torch.exp(-0.5 * ((x[0] - table) / sigma).square().sum(-1))
+    expected = (weights / weights.sum()) @ table
+    torch.testing.assert_close(
+        model.denoiser(x, t, batch=Batch(torch.zeros(1, 1, dtype=torch.long))).mean[0, 0], expected
+    )

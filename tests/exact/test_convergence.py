@@ -1,0 +1,76 @@
+"""Every codec x process x schedule x sampler draws from the law of the data as its steps grow."""
+
+import pytest
+import torch
+
+from textdiffusion.batch import Batch
+from textdiffusion.processes.schedules import CosineMask, LogLinear
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.left_to_right import LeftToRight
+from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.step import Request
+
+from .convergence import LANGUAGE, cases
+from .language import ChainDenoiser, ideal_gaussian, ideal_masked, last, tables
+
+DRAWS = 4000
+CASES = list(cases())
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{c.name}, {c.sampler_name}" for c in CASES])
+def test_distance_to_the_data_law_falls_with_steps(case):
+    coarse, fine = case.distance(5, DRAWS), case.distance(25, DRAWS)
+    floor = LANGUAGE.floor(DRAWS)
+    # Errors fall like 1 / steps; "linear sigma" spends its steps where there is nothing to decide and starts late.
+    assert fine < (0.2 if "linear sigma" in case.name else 0.05) + floor
+    assert fine - floor < 0.45 * (coarse - floor)
+
+
+@pytest.mark.parametrize(
+    ("model", "sampler"),
+    [
+        (ideal_masked(LANGUAGE, CosineMask()), Ancestral()),
+        (ideal_gaussian(LANGUAGE, tables(3)["bits"]), OneStep(0.0)),
+    ],
+    ids=["absorbing", "Gaussian"],
+)
+def test_many_steps_reach_the_noise_floor(model, sampler):
+    with torch.no_grad():
+        ids = last(sampler(model, Request.blank(8000, 3, 150), rng=Rng.of(1, 8000))).ids
+    assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(8000)
+
+
+def test_left_to_right_is_exact():
+    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model.denoiser = ChainDenoiser(LANGUAGE)
+    ids = last(LeftToRight()(model, Request.blank(20_000, 3, 3), rng=Rng.of(2, 20_000))).ids
+    assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(20_000)
+
+
+def _conditional_distance(ids, given, first):
+    """Total variation to p(x | the given tokens)."""
+    keep = (LANGUAGE.ids[:, given] == first).all(-1)
+    law = LANGUAGE.law * keep / (LANGUAGE.law * keep).sum()
+    counts = torch.bincount(LANGUAGE.number(ids), minlength=len(law)) / len(ids)
+    return float((counts - law).abs().sum() / 2), float(torch.sqrt(law * (1 - law) / len(ids)).sum() * 0.4)
+
+
+@pytest.mark.parametrize("where", [[0], [2], [0, 2]], ids=str)
+@pytest.mark.parametrize("kind", ["absorbing", "eta 0", "eta 1"])
+def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
+    draws = 4000
+    given = torch.zeros(3, dtype=torch.bool)
+    given[where] = True
+    text = LANGUAGE.ids[LANGUAGE.law.argmax()]
+    batch = Batch(text.expand(draws, 3), given=given.expand(draws, 3))
+    if kind == "absorbing":
+        model, sampler = ideal_masked(LANGUAGE, LogLinear(0.0)), Ancestral()
+    else:
+        model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), OneStep(float(kind[-1]))
+    with torch.no_grad():
+        for step in sampler(model, Request(batch, 40), rng=Rng.of(3, draws)):
+            assert bool((step.ids[:, given] == text[given]).all())
+            assert bool((step.confidence[:, given] == 1).all())
+    distance, floor = _conditional_distance(step.ids, given, text[given])
+    assert distance < 0.025 + floor

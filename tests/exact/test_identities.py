@@ -1,0 +1,114 @@
+"""Different ways to say the same thing agree."""
+
+import math
+
+import pytest
+import torch
+
+from textdiffusion.batch import Batch
+from textdiffusion.processes.densities import GumbelDensity
+from textdiffusion.processes.schedules import (
+    CosineMask,
+    CosineNoise,
+    Karras,
+    LinearBeta,
+    LogLinear,
+    LogSigma,
+    SqrtNoise,
+)
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.step import Request
+
+from .language import Language, ideal_gaussian, ideal_masked, tables
+
+LANGUAGE = Language.random(vocab=3, length=3)
+NOISE = [LogSigma, Karras, CosineNoise, SqrtNoise, LinearBeta]
+
+
+@pytest.mark.parametrize("made", NOISE)
+def test_ddim_is_an_euler_step_in_sigma(made):
+    """x_s = x + (sigma_s - sigma_t) dx / dsigma with dx / dsigma = (x - x0) / sigma (Karras et al. 2022, eq. 3)."""
+    codec = tables(3)["bits"]
+    model = ideal_gaussian(LANGUAGE, codec, made(0.15 * codec.norm, 15.0 * codec.norm))
+    batch = Batch(LANGUAGE.ids)
+    t, s = torch.full((27,), 0.7), torch.full((27,), 0.5)
+    x = model.process.corrupt(codec.encode(batch.ids), t, rng=Rng.of(0, 27))
+    prediction = model.denoiser(x, t, batch=batch)
+    now, then = model.process.sigma(t)[0], model.process.sigma(s)[0]
+    euler = x + (then - now) * (x - prediction.mean) / now
+    torch.testing.assert_close(model.process.reverse(x, prediction, t, s, rng=Rng.of(1, 27), eta=0.0), euler)
+
+
+@pytest.mark.parametrize("made", NOISE)
+def test_schedules_are_names_for_noise_levels(made):
+    """The state at a noise level, and what is said about it, do not depend on the t a schedule calls it by."""
+    codec = tables(3)["embeddings"]
+    reference = ideal_gaussian(LANGUAGE, codec, LogSigma(0.15 * codec.norm, 15.0 * codec.norm))
+    other = ideal_gaussian(LANGUAGE, codec, made(0.15 * codec.norm, 15.0 * codec.norm))
+    batch = Batch(LANGUAGE.ids)
+    for sigma in (0.5, 2.0, 8.0):
+        states, means, levels = [], [], []
+        for model in (reference, other):
+            t = model.process.schedule.time(torch.full((27,), sigma))
+            states.append(model.process.corrupt(codec.encode(batch.ids), t, rng=Rng.of(0, 27)))
+            means.append(model.denoiser(states[0], t, batch=batch).mean)
+            levels.append(model.process.level(t))
+        torch.testing.assert_close(*states, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(*means, rtol=5e-3, atol=5e-3)
+        torch.testing.assert_close(*levels, rtol=1e-3, atol=1e-3)
+
+
+def test_masked_schedules_are_names_for_masked_shares():
+    """The chain on equal masked shares draws the same text under every schedule."""
+    results = []
+    for schedule in (LogLinear(0.0), LogLinear(0.01), CosineMask()):
+        model = ideal_masked(LANGUAGE, schedule)
+        x, rng = torch.full((500, 3), 3), Rng.of(0, 500)
+        shares = torch.tensor([0.99, 0.7, 0.4, 0.1, 0.0])
+        times = schedule.time(1.0 - shares)
+        for i in range(len(shares) - 1):
+            t, s = times[i].expand(500), times[i + 1].expand(500)
+            x = model.process.reverse(x, model.denoiser(x, t, batch=Batch(x)), t, s, rng=rng.fork(i))
+        results.append(x)
+    assert (results[0] == results[1]).float().mean() > 0.999
+    assert (results[0] == results[2]).float().mean() > 0.999
+    assert int((results[0] == 3).sum()) == 0
+
+
+def test_the_sampling_grid_is_all_that_a_schedule_and_a_density_decide():
+    """LogSigma under the quantiles of a density is the chain of the sigmas that those quantiles name."""
+    codec = tables(3)["bits"]
+    warp = GumbelDensity(0.33, 0.083, 1.1)
+    model = ideal_gaussian(LANGUAGE, codec, density=warp)
+    steps = list(OneStep(0.0)(model, Request.blank(200, 3, 12), rng=Rng.of(0, 200)))
+    sigmas = model.process.sigma(warp.grid(torch.linspace(1.0, 0.0, 12)))
+    x, batch = steps[0].state, Batch(torch.zeros(200, 3, dtype=torch.long))
+    for now, then, step in zip(sigmas[:-1], sigmas[1:], steps[1:], strict=False):
+        t = model.process.schedule.time(now).expand(200)
+        mean = model.denoiser(x, t, batch=batch).mean
+        x = mean + then / now * (x - mean)
+        torch.testing.assert_close(step.state, x, rtol=2e-3, atol=2e-3)
+
+
+def test_the_bound_at_finite_steps_tends_to_the_continuous_one():
+    """1/2 sum (1 / s^2 - 1 / t^2) |x0 - D(x_t)|^2 falls to the integral as its grid is refined (specs: 5.1)."""
+    codec = tables(3)["bits"]
+    model = ideal_gaussian(LANGUAGE, codec)
+    rows = 4000
+    ids = LANGUAGE.ids[Rng.of(0, rows).categorical(LANGUAGE.law.expand(rows, -1))]
+    batch, x0 = Batch(ids), codec.encode(ids)
+    truth, nats = float(LANGUAGE.nll()[LANGUAGE.number(ids)].mean()), []
+    for steps in (4, 16, 64):
+        grid = torch.linspace(0.0, 1.0, steps + 1)
+        sigma = model.process.sigma(grid)
+        total = float((x0.square().sum((1, 2)) / (2 * sigma[-1] ** 2)).mean())
+        for i in range(steps):
+            t = grid[i + 1].expand(rows)
+            xt = model.process.corrupt(x0, t, rng=Rng.of(1, rows).fork(i))
+            error = (x0 - model.denoiser(xt, t, batch=batch).mean).square().sum((1, 2)).mean()
+            total += float(0.5 * (sigma[i] ** -2 - sigma[i + 1] ** -2) * error)
+        nats.append(total)
+    assert nats[0] > nats[1] > nats[2] > truth - 0.05
+    assert nats[2] - truth < 0.35 * (nats[1] - truth)
+    assert math.isfinite(nats[0])
