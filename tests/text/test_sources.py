@@ -58,7 +58,7 @@ def test_jsonl(tmp_path, name):
         read(tmp_path / name)
     with pytest.raises(UserError, match=r"line 1: no field 'body'; it has 'id', 'text'"):
         read(tmp_path / name, field="body")
-    with pytest.raises(UserError, match="line 1: field 'id' is a int, not text"):
+    with pytest.raises(UserError, match="line 1: field 'id' is int, not text"):
         read(tmp_path / name, field="id")
 
 

@@ -72,7 +72,7 @@ def test_evaluation_windows_hold_every_token_once(tmp_path):
 
 
 def test_shorter_than_a_window(tmp_path):
-    with pytest.raises(UserError, match=r"train part .* fewer than one window of 9999"):
+    with pytest.raises(UserError, match=r"The train part .* fewer than one window of 9999"):
         corpus(tmp_path, length=9999)
 
 

@@ -95,8 +95,8 @@ class Stream:
     def check_trainable(self) -> None:
         if len(self.shard) < self.length:
             raise UserError(
-                f"{self.name} has {len(self.shard)} tokens, fewer than one window of {self.length}: "
-                "give more text, or a smaller length."
+                f"{self.name[0].upper()}{self.name[1:]} has {len(self.shard)} tokens, fewer than one window of "
+                f"{self.length}: give more text, or a smaller length."
             )
 
     def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:

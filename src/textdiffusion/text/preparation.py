@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Generator, Iterator
@@ -74,11 +75,11 @@ def prepare(
     parts: dict[str, Dataset | None] = {}
     notes: list[str] = []
     for part in ("train", "valid", "test"):
-        path = folder / f"{part}.tokens"
-        if not path.exists():
+        if part != "train" and not getattr(config, part) and not getattr(config, f"{part}_fraction"):
             parts[part] = None
             continue
-        dataset = open_dataset(open_shard(path), config, used, seed=seed, name=f"the {part} part of {config.data}")
+        shard = open_shard(folder / f"{part}.tokens")
+        dataset = open_dataset(shard, config, used, seed=seed, name=f"the {part} part of {config.data}")
         notes += [f"{part}: {note}" for note in dataset.notes]
         parts[part] = dataset
     train = parts["train"]
@@ -173,7 +174,7 @@ def _encode(
     rest: Unit | None = None
     with closing(_watched(source, config, console, "Tokenising")) as stream:
         for part, (start, end) in cuts.spans().items():
-            if start == end:
+            if start == end or position >= end:
                 if getattr(config, f"{part}_fraction", 1) and not getattr(config, part, ""):
                     raise UserError(f"{source.name} is too short: its {part} part is empty.")
                 continue
@@ -182,8 +183,9 @@ def _encode(
                     unit = rest or next(stream)
                     text, rest = unit.text, None
                     if config.layout == "stream" and position + len(text) > end:
-                        rest = replace(unit, text=text[end - position :])
-                        text = text[: end - position]
+                        at = _cut(text, end - position, config)
+                        rest = replace(unit, text=text[at:]) if at < len(text) else None
+                        text = text[:at]
                     _write(writer, config, tokenizer, text, f"the {part} part of {source.name}")
                     position += len(text) if config.layout == "stream" else 1
 
@@ -195,11 +197,19 @@ def _part(stream: Iterator[Unit], config: TextConfig, end: int) -> Iterator[str]
         if position >= end:
             return
         if config.layout == "stream":
-            yield unit.text[: end - position]
+            yield unit.text[: _cut(unit.text, end - position, config)]
             position += len(unit.text)
         else:
             yield unit.text
             position += 1
+
+
+def _cut(text: str, at: int, config: TextConfig) -> int:
+    """Where a piece is cut that should end at `at`: there, but whole words stay whole."""
+    if config.tokenizer != "words" or at >= len(text):
+        return min(at, len(text))
+    space = re.compile(r"\s").search(text, at)
+    return space.start() if space else len(text)
 
 
 def _writer(folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer) -> ShardWriter:

@@ -223,7 +223,7 @@ def text_of(record: dict[str, Any], field: str, where: str) -> str:
     if field not in record:
         raise UserError(f"{where}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}.")
     if not isinstance(text := record[field], str):
-        raise UserError(f"{where}: field {field!r} is a {type(text).__name__}, not text.")
+        raise UserError(f"{where}: field {field!r} is {type(text).__name__}, not text.")
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError as error:

@@ -48,7 +48,7 @@ class Tally:
         parts = 1 + (valid > 0) + (test > 0)
         if (count := len(self._starts)) < parts:
             raise UserError(
-                f"{name} has {count} {self.config.split}, too few for {parts} parts: "
+                f"{name} has too few {self.config.split} ({count}) for {parts} parts: "
                 "use split=cut, or set valid_fraction=0 or test_fraction=0."
             )
         tests = max(1, round(count * test)) if test else 0
