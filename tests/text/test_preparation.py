@@ -69,7 +69,7 @@ def test_a_tokenizer_that_exists_is_used(folder):
 
 
 def test_a_stream_of_words_is_cut_between_words(tmp_path):
-    text = "".join(f"number{i % 10} " for i in range(300))
+    text = " ".join(f"number{i % 10}" for i in range(300))
     (tmp_path / "a.txt").write_text(text)
     corpus = prepare(small(tmp_path / "a.txt", tokenizer="words"), tmp_path / "cache")
     train, valid, test = map(str, texts(corpus))
