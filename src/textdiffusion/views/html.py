@@ -1,0 +1,114 @@
+"""One self-contained page that plays the denoising: it needs no network and no other file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Iterable, Mapping
+from html import escape
+from importlib.resources import files
+from itertools import zip_longest
+from pathlib import Path
+
+from textdiffusion.views import palette
+from textdiffusion.views.frames import Cell, Frame, State, visible
+from textdiffusion.views.output import atomic
+
+_KINDS = {State.DECIDED: 0, State.CHANGED: 0, State.UNDECIDED: 1, State.GIVEN: 2}
+_GONE = -1  # the code of a position that a row no longer has
+
+
+def write_html(frames: Iterable[Frame], path: str | Path, title: str, about: Mapping[str, object]) -> None:
+    """Write the player of `frames` to `path`, under `title`, with the facts of `about` (name: value) below it.
+
+    The frames are read one at a time and may be many. Raises ValueError if there is none, UserError if the file cannot
+    be written.
+    """
+    recording = Recording()
+    for frame in frames:
+        recording.add(frame)
+    page = files("textdiffusion.views").joinpath("player.html").read_text(encoding="utf-8")
+    facts = "".join(f"<div><dt>{escape(str(k))}:</dt> <dd>{escape(str(v))}</dd></div>" for k, v in about.items())
+    result = "".join(f'<p style="white-space:pre-wrap">{escape(row)}</p>' for row in recording.result())
+    parts = {
+        "TITLE": escape(title),
+        "ABOUT": facts,
+        "RESULT": result,
+        "COLOURS": _colours(),
+        "SCALE": "".join(f'<i class="s" style="--here:var(--c{i})"></i>' for i in range(palette.LEVELS)),
+        "DATA": recording.data(),
+    }
+    with atomic(path) as partial:  # in one pass, so that a marker inside the text stays text
+        text = re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], page)
+        partial.write_text(text, encoding="utf-8", errors="replace")
+
+
+class Recording:
+    """Frames as the differences between them.
+
+    A frame is [index, t, calls, changes]; `changes` has one list a changed row: the row, then pairs of how many
+    positions to skip and the code of the next. A code is (text * levels + level) * 3 + kind, with `text` an index into
+    `texts` and kind 0 decided, 1 undecided, 2 given. What is new in a frame follows from the difference.
+    """
+
+    def __init__(self) -> None:
+        self._texts = {"": 0}
+        self._frames: list[list] = []
+        self._total = 0
+        self._rows: list[list[int]] = []
+        self._cells: tuple[tuple[Cell, ...], ...] = ()
+
+    def add(self, frame: Frame) -> None:
+        changes = []
+        self._rows += [[] for _ in range(len(frame.rows) - len(self._rows))]
+        for number, (cells, before) in enumerate(zip_longest(frame.rows, self._cells, fillvalue=())):
+            if cells == before:
+                continue
+            codes = [self._code(cell) for cell in cells]
+            pairs, skipped = [], 0
+            for new, old in zip_longest(codes, self._rows[number], fillvalue=_GONE):
+                if new == old:
+                    skipped += 1
+                else:
+                    pairs += [skipped, new]
+                    skipped = 0
+            if pairs:
+                changes.append([number, *pairs])
+                self._rows[number] = codes
+        self._frames.append([frame.index, round(frame.t, 4), round(frame.calls, 2), changes])
+        self._total, self._cells = frame.total, frame.rows
+
+    def _code(self, cell: Cell) -> int:
+        text = self._texts.setdefault(visible(cell.text, keep="\n\t"), len(self._texts))
+        kind = _KINDS[cell.state]
+        level = 0 if kind else palette.level(cell.confidence)
+        return (text * palette.LEVELS + level) * 3 + kind
+
+    def result(self) -> list[str]:
+        """The text of each row in the last frame."""
+        return ["".join(visible(cell.text, keep="\n\t") for cell in cells) for cells in self._cells]
+
+    def data(self) -> str:
+        """JSON, compressed with gzip, in base64: a third of the size. Raises ValueError if there is no frame."""
+        if not self._frames:
+            raise ValueError("there are no frames to write")
+        data = {"levels": palette.LEVELS, "total": self._total, "texts": list(self._texts), "frames": self._frames}
+        packed = gzip.compress(
+            json.dumps(data, separators=(",", ":")).encode(), mtime=0
+        )  # no date: same text, same page
+        return base64.b64encode(packed).decode()
+
+
+def _colours() -> str:
+    """The two themes as CSS variables."""
+    dark = {"paper": palette.DARK, "ink": "#e8eaee", "soft": "#9aa1ac", "line": "#2c313a", "key": "#20242c"}
+    light = {"paper": palette.LIGHT, "ink": "#1a1d23", "soft": "#5c636e", "line": "#dfe2e7", "key": "#f3f4f6"}
+    dark |= {"hole": "#333945", "new": "#2b303a"} | {f"c{i}": colour for i, colour in enumerate(palette.ON_DARK)}
+    light |= {"hole": "#d8dce3", "new": "#eceef2"} | {f"c{i}": colour for i, colour in enumerate(palette.ON_LIGHT)}
+
+    def rule(theme: dict[str, str]) -> str:
+        return ":root{" + ";".join(f"--{name}:{value}" for name, value in theme.items()) + "}"
+
+    return f"{rule(light)}\n@media (prefers-color-scheme: dark) {{ {rule(dark)} }}"

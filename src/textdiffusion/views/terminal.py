@@ -1,0 +1,181 @@
+"""Denoising in the terminal: live where there is one, a few lines of text where there is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from jaxtyping import Bool
+from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live
+from rich.style import Style
+from rich.text import Text
+from torch import Tensor
+
+from textdiffusion.samplers.step import Step
+from textdiffusion.text.tokenizers import Tokenizer
+from textdiffusion.views.frames import Cell, Frame, Framer, State, evenly, visible
+from textdiffusion.views.palette import LEVELS, ON_ANY, level
+
+_PAUSE = 1 / 12  # seconds between two pictures, at least
+_SHARE = 0.1  # of the time may go into drawing
+_DIM = Style(dim=True)
+_GIVEN = Style(underline=True)
+_DECIDED = [Style(color=colour) for colour in ON_ANY]
+_CHANGED = [Style(color=colour, bold=True) for colour in ON_ANY]
+
+
+def watch(
+    steps: Iterable[Step],
+    tokenizer: Tokenizer,
+    given: Bool[Tensor, "b l"] | None = None,
+    console: Console | None = None,
+) -> Step:
+    """Show `steps` as they come and return the last one.
+
+    A terminal shows one picture that changes, of as many rows as fit; anything else gets `history`. Raises ValueError
+    if there is no step.
+    """
+    console = Console() if console is None else console
+    if not console.is_terminal or console.is_dumb_terminal:
+        return history(steps, tokenizer, given, console)
+    framer = Framer(tokenizer, given)
+    last, drawn, pause = None, float("-inf"), _PAUSE
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+
+        def draw(step: Step) -> None:
+            frame = framer.frame(step, console.height)
+            live.update(picture(frame, console, len(step.ids)), refresh=True)
+
+        for last in steps:
+            start = time.monotonic()
+            if start - drawn >= pause:
+                draw(last)
+                drawn = time.monotonic()
+                pause = max(_PAUSE, (drawn - start) / _SHARE)
+        if last is not None:
+            draw(last)
+    return _finished(last)
+
+
+def history(
+    steps: Iterable[Step],
+    tokenizer: Tokenizer,
+    given: Bool[Tensor, "b l"] | None = None,
+    console: Console | None = None,
+    count: int = 8,
+) -> Step:
+    """Print about `count` of the steps, evenly spaced, one line a row, and return the last one; none is printed twice.
+
+    Raises ValueError if there is no step.
+    """
+    console = Console() if console is None else console
+    framer = Framer(tokenizer, given)
+    last, printed = None, None
+    for last in steps:
+        if last.index in evenly(last.total, count):
+            _print(framer.frame(last), console)
+            printed = last
+    if last is not None and printed is not last:  # the sampler stopped early
+        _print(framer.frame(last), console)
+    return _finished(last)
+
+
+def picture(frame: Frame, console: Console, rows: int) -> Text:
+    """`frame`, of a batch of `rows` rows, within the width and height of the console."""
+    width, room = console.width, max(1, console.height - 3)  # progress, legend, and the line the cursor rests on
+    label = len(str(rows)) + 1 if rows > 1 else 0
+    blocks = [_fold(_line(cells, console), max(1, width - label)) for cells in frame.rows]
+    shown: list[Text] = []
+    whole = 0  # rows shown to their end
+    for number, block in enumerate(blocks, 1):
+        spare = room - len(shown) - (number < rows or len(block) > room)  # a line is kept to say that there is more
+        if len(block) > spare and shown:
+            break
+        for i, line in enumerate(block[: max(1, spare)]):
+            head = f"{number if i == 0 else '':>{label - 1}} " if label else ""
+            shown.append(Text.assemble((head, _DIM), line))
+        if len(block) > spare:
+            break
+        whole += 1
+    if whole < rows and len(shown) < room:
+        left = rows - max(1, whole)
+        parts = ["the rest of this row"] * (not whole) + [f"{left} more row{'s' * (left > 1)}"] * (left > 0)
+        shown.append(Text(f"... {' and '.join(parts)}", _DIM))
+    body = [_progress(frame, console), _legend(console), *shown]
+    for line in body:
+        line.truncate(width)
+    return Text("\n", no_wrap=True, overflow="crop").join(body)
+
+
+def _finished(last: Step | None) -> Step:
+    if last is None:
+        raise ValueError("the sampler gave no step")
+    return last
+
+
+def _print(frame: Frame, console: Console) -> None:
+    label = f"[{frame.status}] "
+    for number, cells in enumerate(frame.rows, 1):
+        row = f"{number}: " if len(frame.rows) > 1 else ""
+        console.print(Text.assemble((label + row, _DIM), _line(cells, console)), soft_wrap=True, highlight=False)
+
+
+def _block(console: Console) -> str:
+    return "_" if console.options.ascii_only else "░"
+
+
+def _style(cell: Cell) -> Style:
+    if cell.state is State.UNDECIDED or cell.text.isspace():
+        return _DIM
+    if cell.state is State.GIVEN:
+        return _GIVEN
+    return (_CHANGED if cell.state is State.CHANGED else _DECIDED)[level(cell.confidence)]
+
+
+def _line(cells: Iterable[Cell], console: Console) -> Text:
+    """A row as one line without breaks."""
+    block, encoding = _block(console), console.encoding
+    line = Text()
+    run, style = "", Style.null()
+    for cell in cells:
+        this = _style(cell)
+        if this is not style:
+            line.append(run, style)
+            run, style = "", this
+        run += block if cell.state is State.UNDECIDED else visible(cell.text)
+    line.append(run, style)
+    if console.options.ascii_only:
+        line.plain = line.plain.encode(encoding, "replace").decode(encoding)  # same length: the styles stay in place
+    return line
+
+
+def _fold(line: Text, width: int) -> list[Text]:
+    """Cut anywhere, at `width` columns: words that broke at spaces would jump about while the text emerges."""
+    if len(line.plain) == cell_len(line.plain):
+        cuts = list(range(width, len(line.plain), width))
+    else:
+        cuts, column = [], 0
+        for i, character in enumerate(line.plain):
+            size = cell_len(character)
+            if column + size > width:
+                cuts.append(i)
+                column = 0
+            column += size
+    return list(line.divide(cuts)) if cuts else [line]
+
+
+def _progress(frame: Frame, console: Console) -> Text:
+    full, empty = ("#", "-") if console.options.ascii_only else ("━", "─")
+    size = 20 if console.width >= 72 else 8
+    done = round(size * frame.index / max(1, frame.total))
+    return Text.assemble((full * done, _DECIDED[-1]), (empty * (size - done), _DIM), f" {frame.status}")
+
+
+def _legend(console: Console) -> Text:
+    block = _block(console)
+    scale = [("#" if console.options.ascii_only else "■", style) for style in _DECIDED[:: LEVELS // 5]]
+    return Text.assemble(
+        (block, _DIM), " undecided  unsure ", *scale, " sure  ", ("given", _GIVEN), "  ", ("new", Style(bold=True))
+    )
