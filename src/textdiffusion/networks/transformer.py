@@ -55,7 +55,6 @@ class Block(nn.Module):
         bias: bool,
         norm_weight: bool,
         dropout: float,
-        conv: int,
     ) -> None:
         super().__init__()
         self.heads = max(1, width // HEAD_DIM)
@@ -66,15 +65,12 @@ class Block(nn.Module):
         self.out = Linear(width, width, bias=False)
         self.up = Linear(width, expansion * width, bias=bias)
         self.down = Linear(expansion * width, width, bias=bias)
-        self.conv = nn.Conv1d(width, width, conv, padding=conv // 2, groups=width, bias=False) if conv else None
         self.modulate = Linear(conditioning, 6 * width) if modulation != "none" else None
         for weight in (self.out.weight, self.down.weight, *(self.modulate.parameters() if self.modulate else ())):
             nn.init.zeros_(weight)
         if modulation == "adaln":  # zero gates already start the branches at zero
             nn.init.kaiming_uniform_(self.out.weight, a=math.sqrt(5))
             nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
-        if self.conv is not None:
-            nn.init.zeros_(self.conv.weight)
 
     def forward(
         self,
@@ -85,8 +81,6 @@ class Block(nn.Module):
     ) -> Float[Tensor, "b l w"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
         h = F.layer_norm(x, x.shape[-1:], self._weight(self.norm1, x)) * scale1 + shift1
-        if self.conv is not None:
-            h = h + self._convolve(h)
         x = x + gate1 * self._drop(self._attend(h, turn, mask))
         h = F.layer_norm(x, x.shape[-1:], self._weight(self.norm2, x)) * scale2 + shift2
         h = self.up(h)
@@ -108,13 +102,6 @@ class Block(nn.Module):
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
         mixed = attend(rotate(q, turn), rotate(k, turn), v, mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
-
-    def _convolve(self, h: Tensor) -> Tensor:
-        assert self.conv is not None
-        taps = self.conv.weight.to(h.dtype)[:, 0].unbind(-1)
-        reach = len(taps) // 2
-        padded = F.pad(h, (0, 0, reach, reach))
-        return sum(padded[:, i : i + h.shape[1]] * tap for i, tap in enumerate(taps))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -144,7 +131,6 @@ class Transformer(nn.Module):
         bias: bool = False,
         norm_weight: bool = False,
         dropout: float = 0.0,
-        conv: int = 0,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -152,7 +138,7 @@ class Transformer(nn.Module):
         self.compute_dtype = torch.float32
         self.time = TimeEmbedding(conditioning) if modulation != "none" else None
         self.blocks = nn.ModuleList(
-            Block(width, expansion, conditioning, modulation, activation, qk_norm, bias, norm_weight, dropout, conv)
+            Block(width, expansion, conditioning, modulation, activation, qk_norm, bias, norm_weight, dropout)
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)

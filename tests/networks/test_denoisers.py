@@ -1,0 +1,290 @@
+"""What a network may see, and what it says before it has learned anything."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from textdiffusion.batch import Batch
+from textdiffusion.codecs.table import TableCodec, bits
+from textdiffusion.networks.denoisers import NextTokenDenoiser, StateDenoiser, TokenDenoiser
+from textdiffusion.networks.transformer import Transformer
+from textdiffusion.processes.absorbing import AbsorbingProcess
+from textdiffusion.processes.gaussian import GaussianProcess
+from textdiffusion.processes.schedules import LogLinear, LogSigma
+from textdiffusion.randomness import Rng
+
+V, L = 7, 8
+KINDS = ["masked", "masked, time", "masked, film", "next", "states", "states, no prior"]
+
+
+def _trunk(**options):
+    options.setdefault("conditioning", 16)
+    return Transformer(64, 2, **options)
+
+
+def _denoiser(kind, **options):
+    torch.manual_seed(0)
+    process = AbsorbingProcess(V, LogLinear())
+    match kind:
+        case "masked":
+            return TokenDenoiser(_trunk(**options), process)
+        case "masked, time":
+            return TokenDenoiser(_trunk(modulation="adaln", **options), process, time=True)
+        case "masked, film":
+            return TokenDenoiser(_trunk(modulation="film", **options), process, time=True)
+        case "next":
+            return NextTokenDenoiser(_trunk(**options), process)
+        case _:
+            codec = TableCodec(torch.randn(V, 6), learned=True, normalise=True)
+            noise = GaussianProcess(LogSigma(0.1, 50.0))
+            return StateDenoiser(_trunk(modulation="adaln", **options), noise, codec, prior=kind == "states")
+
+
+def _stirred(denoiser):
+    """As after some training: no parameter is zero."""
+    draw = torch.Generator().manual_seed(1)
+    for p in denoiser.parameters():
+        p.data = torch.randn(p.shape, generator=draw) * (0.3 if p.ndim > 1 else 0.1)
+    return denoiser.eval()
+
+
+def _state(denoiser, ids, seed=0):
+    """Something a denoiser may be called with, its level of noise, and a self-conditioning estimate."""
+    draw = torch.Generator().manual_seed(seed)
+    t = torch.full((len(ids),), 0.4)
+    if isinstance(denoiser, StateDenoiser):
+        return torch.randn(*ids.shape, 6, generator=draw) * 3, t, torch.randn(*ids.shape, 6, generator=draw)
+    return torch.where(torch.rand(ids.shape, generator=draw) < 0.4, V, ids), t, None
+
+
+def _ids(rows, length=L, seed=2):
+    return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("conv", [0, 3])
+def test_a_packed_row_says_what_separate_rows_say(kind, conv):
+    denoiser = _stirred(_denoiser(kind, conv=conv))
+    ids = _ids(1)
+    x, t, estimate = _state(denoiser, ids)
+    cuts = [(0, 3), (3, 4), (4, 8)]
+    segments = torch.tensor([[0, 0, 0, 1, 2, 2, 2, 2]])
+    packed = denoiser(x, t, batch=Batch(ids, segments=segments), self_cond=estimate).logits
+    for a, b in cuts:
+        part = estimate if estimate is None else estimate[:, a:b]
+        alone = denoiser(x[:, a:b], t, batch=Batch(ids[:, a:b]), self_cond=part).logits
+        torch.testing.assert_close(packed[:, a:b], alone, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("conv", [0, 3])
+def test_padding_does_not_change_what_is_said_of_real_positions(kind, conv):
+    denoiser = _stirred(_denoiser(kind, conv=conv))
+    ids = _ids(2)
+    real = torch.ones(2, L, dtype=torch.bool)
+    real[:, 5:] = False
+    x, t, estimate = _state(denoiser, ids)
+    said = denoiser(x, t, batch=Batch(ids, real=real), self_cond=estimate).logits[:, :5]
+    other, _, other_estimate = _state(denoiser, _ids(2, seed=9), seed=9)
+    x = torch.where(real[..., None] if x.ndim == 3 else real, x, other)
+    if estimate is not None:
+        estimate = torch.where(real[..., None], estimate, other_estimate)
+    batch = Batch(torch.where(real, ids, (ids + 1) % V), real=real)
+    torch.testing.assert_close(denoiser(x, t, batch=batch, self_cond=estimate).logits[:, :5], said)
+    short = None if estimate is None else estimate[:, :5]
+    alone = denoiser(x[:, :5], t, batch=Batch(ids[:, :5]), self_cond=short).logits
+    torch.testing.assert_close(alone, said, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("conv", [0, 3])
+def test_left_to_right_does_not_see_the_future_nor_the_present(conv):
+    denoiser = _stirred(_denoiser("next", conv=conv))
+    ids = _ids(1)
+    with torch.no_grad():
+        said = denoiser(ids, torch.zeros(1), batch=Batch(ids)).logits
+        for i in range(L):
+            changed = ids.clone()
+            changed[:, i:] = (ids[:, i:] + 1) % V
+            told = denoiser(changed, torch.zeros(1), batch=Batch(changed)).logits
+            torch.testing.assert_close(told[:, : i + 1], said[:, : i + 1])
+            if i + 1 < L:
+                assert not torch.allclose(told[:, i + 1], said[:, i + 1])
+    # And by gradient: the logits at i depend on the embedding of tokens before i alone.
+    seen = []
+    hook = denoiser.embedding.register_forward_hook(lambda m, a, out: seen.append(out) or out.retain_grad())
+    logits = denoiser(ids, torch.zeros(1), batch=Batch(ids)).logits
+    hook.remove()
+    for i in range(L):
+        (gradient,) = torch.autograd.grad(logits[0, i].square().sum(), seen[0], retain_graph=True)
+        # Embedding j is that of token j - 1 (the first is the start).
+        assert bool((gradient[0, i + 1 :] == 0).all())
+        assert bool((gradient[0, : i + 1].abs().sum(-1) > 0).all())
+
+
+@pytest.mark.parametrize("kind", ["masked", "states"])
+def test_others_see_both_ways(kind):
+    denoiser = _stirred(_denoiser(kind))
+    ids = _ids(1)
+    x, t, estimate = _state(denoiser, ids)
+    said = denoiser(x, t, batch=Batch(ids), self_cond=estimate).logits
+    x = x.clone()
+    x[:, 4] = x[:, 4] + 1.0 if x.ndim == 3 else (x[:, 4] + 1) % V
+    told = denoiser(x, t, batch=Batch(ids), self_cond=estimate).logits
+    assert bool(((told - said).abs().sum(-1) > 1e-4).all())
+
+
+@pytest.mark.parametrize("kind", ["states", "states, no prior"])
+def test_given_tokens_are_seen_and_their_noise_is_not(kind):
+    denoiser = _stirred(_denoiser(kind))
+    ids, given = _ids(2), torch.zeros(2, L, dtype=torch.bool)
+    given[:, 2] = True
+    x, t, estimate = _state(denoiser, ids)
+    others = [i for i in range(L) if i != 2]
+    said = denoiser(x, t, batch=Batch(ids, given=given), self_cond=estimate).logits[:, others]
+    noisier, doubtful = x.clone(), estimate.clone()
+    noisier[:, 2] += 5.0
+    doubtful[:, 2] -= 5.0
+    told = denoiser(noisier, t, batch=Batch(ids, given=given), self_cond=doubtful).logits[:, others]
+    torch.testing.assert_close(told, said)
+    ids = ids.clone()
+    ids[:, 2] = (ids[:, 2] + 1) % V
+    told = denoiser(x, t, batch=Batch(ids, given=given), self_cond=estimate).logits[:, others]
+    assert bool(((told - said).abs().sum(-1) > 1e-4).all())
+    # The ids of positions that are not given are the answer: they must not be seen.
+    free = torch.where(given, ids, (ids + 1) % V)
+    again = denoiser(x, t, batch=Batch(free, given=given), self_cond=estimate).logits[:, others]
+    torch.testing.assert_close(again, told)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_answer_is_never_looked_at(kind):
+    """Batch.ids of free positions are what is to be predicted."""
+    denoiser = _stirred(_denoiser(kind))
+    ids = _ids(2)
+    x, t, estimate = _state(denoiser, ids)
+    said, told = (denoiser(x, t, batch=Batch(i), self_cond=estimate).logits for i in (ids, (ids + 3) % V))
+    assert torch.equal(said, told)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_time_free_networks_are_those_that_time_does_not_change(kind):
+    denoiser = _stirred(_denoiser(kind))
+    ids = _ids(2)
+    x, _, estimate = _state(denoiser, ids)
+    early, late = (denoiser(x, torch.full((2,), t), batch=Batch(ids), self_cond=estimate).logits for t in (0.2, 0.9))
+    assert denoiser.time_free == (kind in ("masked", "next"))
+    assert denoiser.time_free == torch.equal(early, late)
+
+
+def test_levels_of_noise_may_differ_by_position():
+    for kind in ("masked, time", "states"):
+        denoiser = _stirred(_denoiser(kind))
+        ids = _ids(2)
+        x, t, estimate = _state(denoiser, ids)
+        row = denoiser(x, t, batch=Batch(ids), self_cond=estimate).logits
+        position = denoiser(x, t[:, None].expand(2, L), batch=Batch(ids), self_cond=estimate).logits
+        torch.testing.assert_close(row, position, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recomputation_changes_nothing(kind):
+    results = []
+    for recompute in (False, True):
+        denoiser = _stirred(_denoiser(kind, recompute=recompute))
+        ids = _ids(2)
+        x, t, estimate = _state(denoiser, ids)
+        nats = denoiser(x, t, batch=Batch(ids), self_cond=estimate).nll(ids, torch.ones_like(ids).bool())
+        nats.sum().backward()
+        results.append([nats.detach(), *(p.grad for p in denoiser.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("kind", ["masked", "masked, time", "masked, film", "next", "states, no prior"])
+def test_a_fresh_network_predicts_all_tokens_alike(kind):
+    denoiser = _denoiser(kind)
+    ids = _ids(2)
+    x, t, estimate = _state(denoiser, ids)
+    assert bool((denoiser(x, t, batch=Batch(ids), self_cond=estimate).logits == 0).all())
+
+
+@pytest.mark.parametrize("modulation", ["none", "adaln", "film"])
+@pytest.mark.parametrize("conv", [0, 3])
+def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation, conv):
+    trunk = _trunk(modulation=modulation, conv=conv)
+    x = torch.randn(2, L, 64)
+    level = None if modulation == "none" else torch.tensor([0.3, 0.8])
+    out = trunk(x, level, torch.arange(L)[None], None)
+    torch.testing.assert_close(out, torch.nn.functional.layer_norm(x, (64,)))
+    out.square().sum().backward()
+    # Something learns from the first step on, in every block.
+    for block in trunk.blocks:
+        trunk.zero_grad()
+        (trunk(x, level, torch.arange(L)[None], None) * torch.randn(2, L, 64)).sum().backward()
+        assert any(bool((p.grad != 0).any()) for p in block.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    "table", [TableCodec(torch.randn(5, 6), normalise=True), TableCodec(bits(5))], ids=["unit", "bits"]
+)
+def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
+    """With nothing learned it is Bayes' rule over the table, token by token."""
+    process = GaussianProcess(LogSigma(0.1, 50.0))
+    denoiser = StateDenoiser(_trunk(modulation="adaln"), process, table, prior=True)
+    ids = torch.randint(5, (4, L))
+    t = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    x = process.corrupt(table.encode(ids), t, rng=Rng.of(0, 4))
+    said = denoiser(x, t, batch=Batch(ids)).probs
+    evidence = torch.stack([process.log_likelihood(x, row.expand_as(x).clone(), t) for row in table.table()], dim=-1)
+    torch.testing.assert_close(said, evidence.softmax(-1), atol=2e-4, rtol=1e-3)
+
+
+def test_states_are_scaled_to_order_one():
+    """x / sqrt(sigma^2 + s^2) at the lowest and at the highest noise."""
+    denoiser = _denoiser("states")
+    ids = _ids(200)
+    seen = []
+    denoiser.input.register_forward_hook(lambda m, a, out: seen.append(a[0]))
+    for t in (0.0, 0.5, 1.0):
+        at = torch.full((200,), t)
+        x = denoiser.process.corrupt(denoiser.codec.encode(ids), at, rng=Rng.of(0, 200))
+        denoiser(x, at, batch=Batch(ids))
+    for features in seen:
+        assert float(features[..., :6].detach().square().mean().sqrt()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_packed_rows_of_a_left_to_right_network_start_afresh():
+    denoiser = _stirred(_denoiser("next"))
+    ids = _ids(1, 4)
+    twice = ids.repeat(1, 2)
+    segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
+    said = denoiser(twice, torch.zeros(1), batch=Batch(twice, segments=segments)).logits
+    torch.testing.assert_close(said[:, :4], said[:, 4:])
+
+
+def test_compute_dtype_is_that_of_the_features():
+    denoiser = _stirred(_denoiser("masked"))
+    ids = _ids(2)
+    x, t, _ = _state(denoiser, ids)
+    full = denoiser(x, t, batch=Batch(ids)).logits
+    denoiser.trunk.compute_dtype = torch.bfloat16
+    half = denoiser(x, t, batch=Batch(ids)).logits
+    assert half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(full.softmax(-1), half.softmax(-1), atol=0.15, rtol=0)
+    assert all(p.dtype == torch.float32 for p in denoiser.parameters())
+
+
+def test_batches_are_selected_and_cut_whole():
+    batch = Batch(_ids(4), real=torch.ones(4, L).bool(), given=torch.zeros(4, L).bool(), rows=torch.arange(4), total=9)
+    part = batch.select(torch.tensor([2, 0]))
+    assert part.rows.tolist() == [2, 0]
+    assert part.total == 9
+    assert torch.equal(part.ids, batch.ids[[2, 0]])
+    short = batch.upto(3)
+    assert short.ids.shape == short.real.shape == short.given.shape == (4, 3)
+    assert short.rows.tolist() == [0, 1, 2, 3]
+    assert batch.to("cpu").ids.device.type == "cpu"
+    assert torch.equal(replace(batch, given=batch.real).noised, torch.zeros(4, L).bool())
+    assert math.prod(Batch(batch.ids).noised.shape) == 4 * L
