@@ -112,10 +112,11 @@ def from_dict(kind: type, data: dict[str, Any], where: str = "config") -> Any:
     if issubclass(kind, Part):
         name = data.pop("kind", None)
         kinds = {k: v for k, v in Part.kinds.items() if issubclass(v, kind) and dataclasses.is_dataclass(v)}
-        if name not in kinds:
+        if not isinstance(name, str) or name not in kinds:
             raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(sorted(kinds))}.")
         kind = kinds[name]
     hints = typing.get_type_hints(kind)
+    hints = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
     unknown = set(data) - set(hints)
     if unknown:
         raise UserError(f"{where} has no {', '.join(sorted(unknown))}; it has {', '.join(hints)}.")
@@ -127,7 +128,9 @@ def from_dict(kind: type, data: dict[str, Any], where: str = "config") -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) or isinstance(hint, type) and issubclass(hint, Part):
+    if (isinstance(hint, type) and dataclasses.is_dataclass(hint)) or (
+        isinstance(hint, type) and issubclass(hint, Part)
+    ):
         return from_dict(hint, value, where)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
@@ -142,7 +145,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         allowed = (origin or hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, allowed) or isinstance(value, bool) and bool not in allowed:
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
     return value
 

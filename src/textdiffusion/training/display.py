@@ -9,11 +9,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ..config import Training
 from .records import Finished, Logged, Record, Sampled, Validated
+from .sinks import Sink
 
 PAUSE = 10.0  # seconds between two plain lines, at least
 
 
-class Display:
+class Display(Sink):
     """Loss, speed and time left; validations and samples as they come."""
 
     def __init__(self, training: Training, console: Console) -> None:

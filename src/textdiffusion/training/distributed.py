@@ -63,9 +63,7 @@ class Ranks(World):
     def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
 
-        # Buffers change alike on every rank: what they follow is synchronised.
-        ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(step, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)
 
     def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
         no_sync = getattr(step, "no_sync", nullcontext)  # absent while one rank tries out its step alone

@@ -100,8 +100,11 @@ class RunFolder:
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Keys whose values differ, harmless ones apart."""
+    """Keys whose values differ, harmless ones apart; of parts of different kinds, the kind alone."""
     if isinstance(old, dict) and isinstance(new, dict):
+        if old.get("kind") != new.get("kind"):
+            yield f"{where}.kind", old.get("kind"), new.get("kind")
+            return
         for key in [*old, *(key for key in new if key not in old)]:
             path = f"{where}.{key}" if where else key
             if path not in {f"training.{name}" for name in HARMLESS}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from .folder import RunFolder
 from .precision import choose_device
 from .records import Finished
 from .signals import stop_on_signals
-from .sinks import Metrics, Samples, Sink, default_cache, tracker
+from .sinks import Metrics, Samples, Sink, tracker
 from .trainer import Trainer
 
 Resume = Literal["auto", "never", "always"]
@@ -66,6 +67,13 @@ def train(
                 sink(record)
     assert isinstance(record, Finished)
     return record
+
+
+def default_cache() -> Path:
+    """Where prepared text is kept between runs: TEXTDIFFUSION_CACHE, else a folder in the user's cache."""
+    if path := os.environ.get("TEXTDIFFUSION_CACHE"):
+        return Path(path)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textdiffusion"
 
 
 def _trainer(

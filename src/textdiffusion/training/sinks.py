@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import Any, Protocol
 
 from ..errors import UserError
 from .folder import RunFolder
 from .records import Logged, Record, Sampled, Validated
 
 
-class Sink(Protocol):
+class Sink:
     """Takes records one by one; used as a context manager."""
 
-    def __enter__(self) -> Any: ...
+    def __enter__(self) -> Sink:
+        return self
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        pass
 
-    def __call__(self, record: Record) -> None: ...
+    def __call__(self, record: Record) -> None:
+        raise NotImplementedError
 
 
-class Metrics:
+class Metrics(Sink):
     """Appends every record to `metrics.jsonl`, one line each, at once."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -43,17 +44,11 @@ class Metrics:
         self._file.flush()
 
 
-class Samples:
+class Samples(Sink):
     """Writes samples to `samples/step-*.txt`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder.samples
-
-    def __enter__(self) -> Samples:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def __call__(self, record: Record) -> None:
         if isinstance(record, Sampled):
@@ -61,7 +56,7 @@ class Samples:
             (self.folder / f"step-{record.step:09d}.txt").write_text(text, encoding="utf-8")
 
 
-class TensorBoard:
+class TensorBoard(Sink):
     """Losses, bounds, speed and samples for TensorBoard, under `tensorboard/`. Raises UserError where it is missing."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -70,9 +65,6 @@ class TensorBoard:
         except ImportError:
             raise UserError("Tracking with TensorBoard needs: pip install 'textdiffusion[track]'") from None
         self.writer = SummaryWriter(str(folder.path / "tensorboard"))
-
-    def __enter__(self) -> TensorBoard:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.writer.close()
@@ -100,12 +92,3 @@ def tracker(name: str, folder: RunFolder) -> Sink:
     if name not in TRACKERS:
         raise UserError(f"track is {name!r}; it can be {', '.join(TRACKERS)}.")
     return TRACKERS[name](folder)
-
-
-def default_cache() -> Path:
-    """Where prepared text is kept between runs: TEXTDIFFUSION_CACHE, else a folder in the user's cache."""
-    import os
-
-    if path := os.environ.get("TEXTDIFFUSION_CACHE"):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textdiffusion"

@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from ..errors import UserError
 from ..model import Model
 from ..randomness import Rng
 from ..samplers.step import Request
+from ..text.masks import given_mask
 from ..text.preparation import Corpus
 from . import checkpoint
 from .checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
@@ -176,6 +178,9 @@ class Trainer:
             batch = batch.to(self.device)
             assert batch.rows is not None
             rng = Rng.of(training.seed, batch.rows).fork("train").fork(step)
+            if self.config.text.mask != "none":
+                real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.real is None else batch.real
+                batch = replace(batch, given=given_mask(self.config.text.mask, real, rng.fork("given")))
             last = part == training.accumulate - 1
             with (
                 nullcontext() if last else self.world.unsynchronised(module),

@@ -1,0 +1,264 @@
+"""The loop end to end, on models of a few thousand parameters."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from textdiffusion.errors import UserError
+from textdiffusion.objectives import Loss
+from textdiffusion.text.preparation import prepare
+from textdiffusion.training.distributed import World
+from textdiffusion.training.folder import RunFolder
+from textdiffusion.training.loop import train
+from textdiffusion.training.records import Logged, Saved
+from textdiffusion.training.signals import Stop
+from textdiffusion.training.trainer import NonFiniteLoss, Trainer
+from textdiffusion.training.weights import load_tensors
+
+from .tiny import tiny
+
+QUIET = Console(quiet=True)
+CHILD = Path(__file__).with_name("tiny.py")
+
+
+def run(config, out, folder, **options):
+    return train(config, out, cache=folder / "cache", console=QUIET, device="cpu", **options)
+
+
+def trainer_of(config, out, folder) -> Trainer:
+    run_folder = RunFolder(out, config.training.keep)
+    corpus = prepare(config.text, folder / "cache", seed=config.training.seed)
+    out.mkdir(exist_ok=True)
+    run_folder.begin(config, corpus.tokenizer, 0)
+    return Trainer(config, corpus, run_folder, torch.device("cpu"), World(), lambda text: None)
+
+
+def metrics(out: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def losses(out: Path) -> list[tuple]:
+    return [(m["step"], m["loss"], m["grad_norm"], m["rate"], *m["parts"].values()) for m in metrics(out, "logged")]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        a, b = load_tensors(one / name), load_tensors(other / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "autoregressive"])
+def test_training_learns(recipe, tmp_path):
+    config = tiny(recipe, tmp_path, steps=60, log_every=20, eval_every=30, sample_every=60, samples=1, lr=1e-2)
+    last = run(config, tmp_path / "run", tmp_path)
+    logged, validated = metrics(tmp_path / "run", "logged"), metrics(tmp_path / "run", "validated")
+    assert last.complete
+    assert [m["step"] for m in logged] == [20, 40, 60]
+    assert logged[-1]["loss"] < logged[0]["loss"] - 0.02
+    assert [m["step"] for m in validated] == [30, 60]
+    assert validated[1]["bits"] < validated[0]["bits"]
+    assert last.best is not None
+    assert last.best.bits == min(m["bits"] for m in validated)
+    texts = metrics(tmp_path / "run", "sampled")[-1]["texts"]
+    assert texts[0] in (tmp_path / "run/samples/step-000000060.txt").read_text()
+    exported, averaged = load_tensors(tmp_path / "run/model.safetensors"), tmp_path / "run/checkpoints/step-000000060"
+    assert all(torch.equal(exported[k], v) for k, v in load_tensors(averaged / "ema.safetensors").items())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mask", "options"),
+    [
+        ("mdlm", "none", {}),
+        ("cdcd", "cdcd", {}),
+        ("cdcd", "none", {"optimizer": "muon", "accumulate": 2, "log_every": 4}),
+    ],
+)
+def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
+    config = tiny(recipe, tmp_path, mask, checkpoint_every=5, **options)
+    run(config, tmp_path / "whole", tmp_path)
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
+        if isinstance(record, Saved):
+            break  # and nothing is done in an orderly way any more
+    assert losses(tmp_path / "cut") == []
+    (tmp_path / "cut/metrics.jsonl").write_text(
+        "".join(json.dumps(m) + "\n" for m in metrics(tmp_path / "whole", "logged") if m["step"] < 8) + '{"event": "log'
+    )
+    run(config, tmp_path / "cut", tmp_path, resume="always")
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert_same_weights(tmp_path / "cut/checkpoints/step-000000010", tmp_path / "whole/checkpoints/step-000000010")
+    whole = load_tensors(tmp_path / "whole/model.safetensors")
+    assert all(torch.equal(v, whole[k]) for k, v in load_tensors(tmp_path / "cut/model.safetensors").items())
+
+
+def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_path):
+    config = tiny("mdlm", tmp_path, checkpoint_every=5)
+    config = replace(config, trunk=replace(config.trunk, dropout=0.5))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    run(config, tmp_path / "whole", tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
+        if isinstance(record, Saved):
+            break
+    torch.manual_seed(3)
+    run(config, tmp_path / "cut", tmp_path)
+    assert_same_weights(tmp_path / "cut/checkpoints/step-000000010", tmp_path / "whole/checkpoints/step-000000010")
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd"])
+def test_accumulation_equals_one_large_batch(recipe, tmp_path):
+    runs = {}
+    for parts in (1, 4):
+        config = tiny(recipe, tmp_path, accumulate=parts, steps=6, eval_every=6)
+        run(config, tmp_path / str(parts), tmp_path)
+        runs[parts] = losses(tmp_path / str(parts))
+    for one, four in zip(runs[1], runs[4], strict=True):
+        assert four[1] == pytest.approx(one[1], abs=1e-6)
+        assert four[2] == pytest.approx(one[2], rel=1e-4)
+
+
+def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
+    config = tiny("mdlm", tmp_path, checkpoint_every=3)
+    trainer = trainer_of(config, tmp_path / "run", tmp_path)
+    objective, calls = trainer.model.objective, 0
+
+    class Diverging(torch.nn.Module):
+        def forward(self, model, batch, *, rng):
+            nonlocal calls
+            calls += 1
+            loss = objective(model, batch, rng=rng)
+            return Loss(loss.total * float("nan"), loss.parts) if calls == 5 else loss
+
+    trainer.model.objective = Diverging()
+    with pytest.raises(NonFiniteLoss, match=r"step 5: loss nan.*last good checkpoint is .*step-000000003.*metrics"):
+        list(trainer.records(Stop()))
+    assert [path.name for path in trainer.folder.checkpoints.paths()] == ["step-000000003"]
+
+
+def test_a_time_limit_ends_the_run_with_the_rate_at_zero(tmp_path):
+    config = tiny("mdlm", tmp_path, steps=100_000, max_cpu_seconds=1.0, eval_every=0)
+    last = run(config, tmp_path / "run", tmp_path)
+    logged = metrics(tmp_path / "run", "logged")
+    assert last.complete
+    assert last.step < 100_000
+    assert logged[-1]["rate"] < 0.1 < logged[len(logged) // 2]["rate"]
+    assert 1.0 <= logged[-1]["cpu_seconds"] < 2.0
+    assert 8 <= len(metrics(tmp_path / "run", "validated")) <= 11
+    assert run(config, tmp_path / "run", tmp_path).step == last.step
+
+
+def test_a_finished_run_goes_on_with_more_steps(tmp_path):
+    run(tiny("mdlm", tmp_path), tmp_path / "run", tmp_path)
+    assert run(tiny("mdlm", tmp_path), tmp_path / "run", tmp_path).step == 10
+    assert run(tiny("mdlm", tmp_path, steps=12), tmp_path / "run", tmp_path).step == 12
+
+
+def test_init_starts_from_another_runs_weights_and_tokenizer(tmp_path):
+    run(tiny("mdlm", tmp_path), tmp_path / "first", tmp_path)
+    (tmp_path / "text.txt").rename(tmp_path / "other.txt")
+    (tmp_path / "text.txt").write_text("1 and 2 make 3.\n" * 200)  # fewer characters than the first run knows
+    config = tiny("mdlm", tmp_path, lr=0.0)
+    run(config, tmp_path / "second", tmp_path, init=tmp_path / "first")
+    before, after = (load_tensors(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.allclose(before[k], after[k], atol=1e-7) for k in before)
+    assert (tmp_path / "first/tokenizer.json").read_text() == (tmp_path / "second/tokenizer.json").read_text()
+    assert run(replace(config, training=replace(config.training, steps=11)), tmp_path / "second", tmp_path).step == 11
+
+
+def test_a_run_refuses_changed_text_and_resume_never_and_always(tmp_path):
+    config = tiny("mdlm", tmp_path)
+    with pytest.raises(UserError, match="no checkpoint to resume"):
+        run(config, tmp_path / "run", tmp_path, resume="always")
+    run(config, tmp_path / "run", tmp_path)
+    with pytest.raises(UserError, match="holds a run already"):
+        run(config, tmp_path / "run", tmp_path, resume="never")
+    text = tmp_path / "text.txt"
+    text.write_text(text.read_text().replace("and", "nad"))
+    with pytest.raises(UserError, match="text has changed"):
+        run(config, tmp_path / "run", tmp_path)
+    text.write_text("Ж" + text.read_text())
+    with pytest.raises(UserError, match="another vocabulary"):
+        run(config, tmp_path / "run", tmp_path)
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    run(tiny("mdlm", tmp_path, steps=2), tmp_path / "run", tmp_path, track=("tensorboard",))
+    assert list((tmp_path / "run/tensorboard").glob("events*"))
+    with pytest.raises(UserError, match="track is 'x'"):
+        run(tiny("mdlm", tmp_path, steps=2), tmp_path / "other", tmp_path, track=("x",))
+
+
+def test_logged_records_say_what_was_spent(tmp_path):
+    config = tiny("mdlm", tmp_path, log_every=3)
+    records = [r for r in trainer_of(config, tmp_path / "run", tmp_path).records(Stop()) if isinstance(r, Logged)]
+    assert [r.step for r in records] == [3, 6, 9, 10]
+    assert [r.tokens for r in records] == [r.step * 8 * 16 for r in records]
+    assert all(a.cpu_seconds < b.cpu_seconds for a, b in pairwise(records))
+
+
+def child(tmp_path: Path, *settings: str, command: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
+    arguments = [*command, str(CHILD), "mdlm", str(tmp_path), str(tmp_path / "run"), *settings]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(arguments, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    assert any(text in line for line in process.stdout), f"{text!r} was not printed"
+
+
+@pytest.mark.slow
+def test_a_signal_saves_and_leaves(tmp_path):
+    number = signal.SIGTERM
+    process = child(tmp_path, "steps=1000000", "eval_every=20", "checkpoint_every=1000000")
+    wait_for(process, "step 20: validation")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert f"Stopped by {number.name}" in output
+    assert "continues the run" in output
+    saved = max(path.name for path in (tmp_path / "run/checkpoints").iterdir())
+    assert f"stopped by {number.name} {int(saved[5:])}" in output
+    last = run(tiny("mdlm", tmp_path, steps=int(saved[5:]) + 1), tmp_path / "run", tmp_path)
+    assert last.step == int(saved[5:]) + 1
+
+
+def test_a_second_signal_leaves_at_once(tmp_path):
+    from textdiffusion.training.signals import stop_on_signals
+
+    with stop_on_signals() as stop:
+        assert stop.signal is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    settings = ("steps=6", "accumulate=2", "eval_every=3")
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    process = child(tmp_path, *settings, command=command)
+    output, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, output
+    run(tiny("mdlm", tmp_path, steps=6, eval_every=3), tmp_path / "alone", tmp_path)
+    two, one = losses(tmp_path / "run"), losses(tmp_path / "alone")
+    assert [loss[0] for loss in two] == [1, 2, 3, 4, 5, 6]
+    assert [loss[1:3] for loss in two] == [pytest.approx(loss[1:3], abs=1e-5) for loss in one]
+    two, one = metrics(tmp_path / "run", "validated"), metrics(tmp_path / "alone", "validated")
+    assert [(m["bits"], m["error"]) for m in two] == [pytest.approx((m["bits"], m["error"]), abs=1e-4) for m in one]

@@ -1,0 +1,209 @@
+"""Parameter groups, Muon, the learning rate, the average and the choice of device and dtype."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from textdiffusion.config import Training
+from textdiffusion.errors import UserError
+from textdiffusion.model import Model
+from textdiffusion.training import compilation
+from textdiffusion.training.ema import Average, decay_at
+from textdiffusion.training.muon import Muon, orthogonalised
+from textdiffusion.training.optimizers import Optimizers, rate
+from textdiffusion.training.precision import choose_device, choose_dtype
+from textdiffusion.training.weights import load_weights, save_tensors, tensors_of
+
+from .tiny import tiny
+
+
+def model_of(recipe: str, tmp_path, **training) -> Model:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Model(tiny(recipe, tmp_path, **training), 11)
+
+
+def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
+    model = model_of("cdcd", tmp_path, weight_decay=0.1, density_lr=0.02, lr=0.001, optimizer="muon", muon_lr=0.005)
+    optimizers = Optimizers(model, model.config.training)
+    seen = {}
+    for optimizer in optimizers.all:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                assert parameter not in seen
+                seen[parameter] = (type(optimizer).__name__, group["lr"], group["weight_decay"])
+    names = {name: seen[p] for name, p in model.named_parameters()}
+    assert len(seen) == len(names)
+    assert names["density.curve"] == ("AdamW", 0.02, 0.0)
+    assert names["codec.weight"] == ("AdamW", 0.001, 0.0)
+    assert names["denoiser.head.weight"] == ("AdamW", 0.001, 0.1)
+    assert names["denoiser.head.bias"] == ("AdamW", 0.001, 0.0)
+    assert names["denoiser.trunk.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)
+    assert names["denoiser.trunk.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
+
+
+def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
+    model = model_of("cdcd", tmp_path, clip=1.0)
+    optimizers = Optimizers(model, model.config.training)
+    for p in optimizers.network:
+        p.grad = torch.zeros_like(p)
+    optimizers.network[0].grad[0, 0] = 0.5
+    model.density.curve.grad = torch.full((3,), 1e6)
+    gradient = optimizers.network[0].grad
+    assert float(optimizers.step(0.0)) == pytest.approx(0.5)
+    assert float(gradient[0, 0]) == pytest.approx(0.5)
+
+
+def test_orthogonalised_keeps_the_directions_and_evens_the_lengths():
+    matrices = torch.randn(3, 20, 32, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    for ours in (orthogonalised(matrices), orthogonalised(matrices.mT).mT):
+        values = torch.linalg.svdvals(ours)
+        assert float(values.min()) > 0.6
+        assert float(values.max()) < 1.3
+        assert torch.linalg.svdvals(ours - u @ v).max() < 0.4
+
+
+def test_muon_matches_adamws_size_and_takes_stacked_matrices_apart():
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(96, 64, generator=generator)
+    gradient[:32] *= 1000.0
+    whole, parts = nn.Parameter(torch.zeros(96, 64)), [nn.Parameter(torch.zeros(32, 64)) for _ in range(3)]
+    whole.grad = gradient.clone()
+    for part, piece in zip(parts, gradient.chunk(3), strict=True):
+        part.grad = piece.clone()
+    Muon([(whole, 3)], lr=1.0).step()
+    Muon([(part, 1) for part in parts], lr=1.0).step()
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
+    assert whole.detach().square().mean().sqrt().item() == pytest.approx(0.2, rel=0.2)
+
+
+def test_muon_is_momentum_with_nesterovs_look_ahead():
+    first, second = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    parameter = nn.Parameter(torch.ones(8, 8))
+    optimizer = Muon([(parameter, 1)], lr=0.1, weight_decay=0.5)
+    expected, moment = torch.ones(8, 8), torch.zeros(8, 8)
+    for gradient in (first, second):
+        parameter.grad = gradient
+        optimizer.step()
+        moment = 0.95 * moment + 0.05 * gradient
+        direction = orthogonalised((0.05 * gradient + 0.95 * moment)[None])[0] * 0.2 * math.sqrt(8)
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * direction
+    assert torch.allclose(parameter, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_optimizer_state_survives_being_saved(optimizer, tmp_path):
+    models = [model_of("cdcd", tmp_path, optimizer=optimizer) for _ in range(2)]
+    one, other = (Optimizers(model, model.config.training) for model in models)
+
+    def step(model, optimizers, seed):
+        generator = torch.Generator().manual_seed(seed)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+        optimizers.step(1.0)
+
+    step(models[0], one, 1)
+    save_tensors(tensors_of(models[0]), tmp_path / "model")
+    load_weights(models[1], tmp_path / "model")
+    other.load({name: tensor.clone() for name, tensor in one.tensors().items()})
+    step(models[0], one, 2)
+    step(models[1], other, 2)
+    saved = tensors_of(models[1])
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in tensors_of(models[0]).items())
+
+
+@given(st.integers(1, 400), st.integers(0, 500), st.sampled_from(["linear", "cosine", "constant"]))
+def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
+    training = Training(steps=steps, warmup=warmup, decay=decay)
+    rates = [rate(training, step, step / steps) for step in range(steps)]
+    assert all(0 < r <= 1 for r in rates)
+    warm = min(warmup, steps // 5)
+    assert rates[: warm + 1] == sorted(rates[: warm + 1])
+    assert rates[warm:] == sorted(rates[warm:], reverse=True)
+    assert rates[warm] == pytest.approx(1.0)
+    if decay == "linear":
+        assert rates[-1] == pytest.approx(1 / (steps - warm))
+        assert rate(training, steps // 2, 1.0) == 0.0
+
+
+def test_the_average_follows_parameters_and_buffers(tmp_path):
+    model = model_of("cdcd", tmp_path)
+    average = Average(model, 0.9999)
+    start = {name: tensor.clone() for name, tensor in tensors_of(model).items()}
+    expected = dict(start)
+    for step in range(3):
+        for tensor in tensors_of(model).values():
+            tensor.add_(1.0)
+        average.update(step)
+        kept = (1 + step) / (10 + step)
+        expected = {k: kept * v + (1 - kept) * (start[k] + step + 1) for k, v in expected.items()}
+    averaged = tensors_of(average.model)
+    assert "density.settled" in averaged
+    assert all(torch.allclose(averaged[k], v, atol=1e-5) for k, v in expected.items())
+    assert decay_at(0.9999, 10**6) == 0.9999
+    assert decay_at(0.9999, 0) == 0.1
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
+    model = model_of("mdlm", tmp_path)
+    tensors = tensors_of(model)
+    save_tensors({k: v for k, v in tensors.items() if k != "denoiser.head.bias"}, tmp_path / "fewer")
+    with pytest.raises(UserError, match=r"denoiser\.head\.bias is in one and not in the other"):
+        load_weights(model, tmp_path / "fewer")
+    save_tensors({**tensors, "denoiser.head.bias": torch.zeros(3)}, tmp_path / "shorter")
+    with pytest.raises(UserError, match=r"denoiser\.head\.bias has shape \[3\], not \[11\]"):
+        load_weights(model, tmp_path / "shorter")
+    (tmp_path / "cut").write_bytes((tmp_path / "fewer").read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(model, tmp_path / "cut")
+
+
+def test_device_and_dtype(monkeypatch):
+    with pytest.raises(UserError, match="can be auto, cpu, cuda or mps"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="'cuda', but this machine has none"):
+            choose_device("cuda")
+    cpu = torch.device("cpu")
+    assert choose_device("cpu") == cpu
+    assert choose_dtype("bfloat16", cpu)[0] is torch.bfloat16
+    for amx, avx512, expected in [(1, 1, torch.bfloat16), (0, 1, torch.bfloat16), (0, 0, torch.float32)]:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: bool(amx))
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: bool(avx512))
+        assert choose_dtype("auto", cpu)[0] is expected
+
+
+def test_compilation_is_decided_by_the_configuration(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: "/usr/bin/" + name)
+
+    def against(begun=None, **training) -> str:
+        model = model_of("mdlm", tmp_path, **training)
+        return compilation.reason_against(model.config, model, cpu, begun) or "nothing"
+
+    assert against(compile="on") == "nothing"
+    assert "off" in against(compile="off")
+    assert "too short" in against(compile="auto")
+    assert against(compile="auto", steps=10**8) == "nothing"
+    assert "too short" in against(compile="auto", steps=10**8, max_minutes=1.0)
+    assert against(compile="auto", begun=True) == "nothing"
+    assert "began without" in against(compile="auto", steps=10**8, begun=False)
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    assert "C++ compiler" in against(compile="on")
+
+
+def test_a_failure_to_compile_is_no_failure_to_train(tmp_path):
+    model = model_of("mdlm", tmp_path)
+
+    def fail() -> None:
+        raise RuntimeError("no such compiler\nand much more")
+
+    assert compilation.compile_trunk(model, fail) == (
+        "Compilation failed, so training goes on without: RuntimeError: no such compiler"
+    )
+    assert model.denoiser.trunk._compiled_call_impl is None
