@@ -203,7 +203,6 @@ class Trunk(Part):
     bias: bool = False
     norm_weight: bool = False
     dropout: float = 0.0
-    conv: int = 0
     recompute: bool = False
 
     def build(self) -> Transformer:
@@ -216,26 +215,35 @@ class Trunk(Part):
 
 @dataclass(frozen=True)
 class MaskedTokens(DenoiserPart):
-    """Token ids in, logits over real tokens out."""
+    """Token ids in, logits over real tokens out.
+
+    `time` tells the network the noise level, which it can count itself. `pairs` is the width of the tables in which
+    pairs of neighbouring tokens are looked up (0: none).
+    """
+
+    time: bool = False
+    pairs: int = 0
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .networks.denoisers import TokenDenoiser
         from .processes.absorbing import AbsorbingProcess
 
         assert isinstance(process, AbsorbingProcess)
-        return TokenDenoiser(trunk, process)
+        return TokenDenoiser(trunk, process, time=self.time, pairs=self.pairs)
 
 
 @dataclass(frozen=True)
 class NextTokens(DenoiserPart):
-    """Every token from those before it."""
+    """Every token from those before it; `pairs` as for MaskedTokens, among the tokens before."""
+
+    pairs: int = 0
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .networks.denoisers import NextTokenDenoiser
         from .processes.absorbing import AbsorbingProcess
 
         assert isinstance(process, AbsorbingProcess)
-        return NextTokenDenoiser(trunk, process)
+        return NextTokenDenoiser(trunk, process, pairs=self.pairs)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,9 +14,11 @@ from ..prediction import HiddenPrediction, Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
 from .attention import Kind, attention_mask, positions
+from .embedding import AROUND, BEFORE, TokenEmbedding
 from .transformer import Linear, Transformer
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """The network with its parameterisation. `time_free`: the prediction depends on x_t alone, so it can be cached."""
 
@@ -41,22 +43,25 @@ class TokenDenoiser(nn.Module):
     """For processes whose state is token ids: embedding in, logits over real tokens out (the mask has no logit: SUBS).
 
     Without a time input the masked share of x_t is all the network knows of t, which loses nothing (RADD, theorem 1).
+    A trunk with adaptive layer norms is then fed a constant.
     """
 
-    def __init__(self, trunk: Transformer, process: AbsorbingProcess, kind: Kind = "full") -> None:
+    def __init__(
+        self, trunk: Transformer, process: AbsorbingProcess, kind: Kind = "full", *, time: bool = False, pairs: int = 0
+    ) -> None:
         super().__init__()
         self.trunk, self.process, self.kind = trunk, process, kind
-        self.embedding = nn.Embedding(process.vocab + 1, trunk.width)
-        nn.init.normal_(self.embedding.weight, std=0.5)
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, AROUND if pairs else (), pairs)
         self.head = LinearHead(trunk.width, process.vocab)
-        self.time_free = trunk.modulation == "none"
+        self.time_free = not time
 
     def forward(
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
         """The law of the clean tokens given x_t; it is meant for masked positions."""
-        level = None if self.time_free else self.process.level(t)
-        hidden = self.trunk(self.embedding(xt), level, positions(batch), attention_mask(self.kind, batch))
+        level = torch.zeros_like(t) if self.time_free else self.process.level(t)
+        features = self.embedding(xt, self.process.mask, batch)
+        hidden = self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
         return HiddenPrediction(hidden, self.head)
 
 
@@ -65,11 +70,10 @@ class NextTokenDenoiser(nn.Module):
 
     time_free = True
 
-    def __init__(self, trunk: Transformer, process: AbsorbingProcess) -> None:
+    def __init__(self, trunk: Transformer, process: AbsorbingProcess, *, pairs: int = 0) -> None:
         super().__init__()
         self.trunk, self.process = trunk, process
-        self.embedding = nn.Embedding(process.vocab + 1, trunk.width)
-        nn.init.normal_(self.embedding.weight, std=0.5)
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, BEFORE if pairs else (), pairs)
         self.head = LinearHead(trunk.width, process.vocab)
 
     def forward(
@@ -78,7 +82,8 @@ class NextTokenDenoiser(nn.Module):
         """p(x_i | x_{<i}) at every position; the mask id stands in for the token before the first."""
         at = positions(batch)
         shifted = torch.where(at == 0, self.process.mask, xt.roll(1, dims=1))
-        hidden = self.trunk(self.embedding(shifted), None, at, attention_mask("causal", batch))
+        features = self.embedding(shifted, self.process.mask, batch)
+        hidden = self.trunk(features, None, at, attention_mask("causal", batch))
         return HiddenPrediction(hidden, self.head)
 
 

@@ -65,7 +65,8 @@ class Block(nn.Module):
         self.out = Linear(width, width, bias=False)
         self.up = Linear(width, expansion * width, bias=bias)
         self.down = Linear(expansion * width, width, bias=bias)
-        self.modulate = Linear(conditioning, 6 * width) if modulation != "none" else None
+        chunks = {"none": 0, "film": 4, "adaln": 6}[modulation]
+        self.modulate = Linear(conditioning, chunks * width) if chunks else None
         for weight in (self.out.weight, self.down.weight, *(self.modulate.parameters() if self.modulate else ())):
             nn.init.zeros_(weight)
         if modulation == "adaln":  # zero gates already start the branches at zero
@@ -88,12 +89,14 @@ class Block(nn.Module):
         return x + gate2 * self._drop(self.down(h))
 
     def _modulation(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor | float, ...]:
-        """Shift, scale and gate of the two branches; FiLM has scale and shift only, and neutral at the start too."""
+        """Shift, scale and gate of the two branches; FiLM has no gate. Neutral at the start, but for the zero gates."""
         if self.modulate is None or condition is None:
             return 0.0, 1.0, 1.0, 0.0, 1.0, 1.0
-        s1, c1, g1, s2, c2, g2 = self.modulate(condition.to(x.dtype)).chunk(6, dim=-1)
+        values = self.modulate(condition.to(x.dtype))
         if self.modulation == "film":
-            return s1, 1.0 + c1, 1.0 + g1, s2, 1.0 + c2, 1.0 + g2
+            s1, c1, s2, c2 = values.chunk(4, dim=-1)
+            return s1, 1.0 + c1, 1.0, s2, 1.0 + c2, 1.0
+        s1, c1, g1, s2, c2, g2 = values.chunk(6, dim=-1)
         return s1, 1.0 + c1, g1, s2, 1.0 + c2, g2
 
     def _attend(self, h: Tensor, turn: Tensor, mask: Tensor | None) -> Tensor:
