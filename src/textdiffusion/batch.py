@@ -17,7 +17,7 @@ class Batch:
     `given` is True at conditioning positions: they are never noised and are preserved exactly (None: none given).
     `segments` numbers the examples that share a packed row; attention stays inside a segment (None: one example a row).
     `rows` are the row numbers in the global batch: the randomness of a row depends on them, not on the batch it is in.
-    `total` is the number of rows of the global batch, over which noise levels are stratified (None: these rows are all).
+    `total` is the number of rows of the global batch, over which noise levels are stratified (None: just these).
     `chars` is the number of characters each row stands for, the denominator of bits per character (None: unknown).
     """
 

@@ -11,9 +11,9 @@ from .samplers.step import Sampler, require
 
 
 class Model(nn.Module):
-    """Codec, process, noise density, denoiser, objective and likelihood as one module; the sampler it is meant for beside it.
+    """Codec, process, noise density, denoiser, objective and likelihood as one module, and the sampler it is meant for.
 
-    The parts' learned state (embeddings, warps, schedules) is therefore saved, averaged and synchronised with the weights.
+    So the parts' learned state (embeddings, warps, schedules) is saved, averaged and synchronised with the weights.
     """
 
     # Parts are duck-typed by their protocols; which ones fit together is the recipe's business.

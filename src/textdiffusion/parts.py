@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from .codecs import Codec
     from .networks.transformer import Transformer
-    from .processes.densities import Density
     from .processes.schedules import MaskSchedule, NoiseSchedule
     from .samplers.step import Sampler
 
@@ -169,7 +168,8 @@ class Gumbel(DensityPart):
         from .processes.densities import GumbelDensity
         from .processes.gaussian import GaussianProcess
 
-        assert isinstance(codec, TableCodec) and isinstance(process, GaussianProcess)
+        assert isinstance(codec, TableCodec)
+        assert isinstance(process, GaussianProcess)
         low, high = process.schedule.low, process.schedule.high
         span = math.log(high / low)
         mu = math.log(self.half * codec.norm / low) / span
@@ -257,7 +257,8 @@ class NoisyStates(DenoiserPart):
         from .networks.denoisers import StateDenoiser
         from .processes.gaussian import GaussianProcess
 
-        assert isinstance(codec, TableCodec) and isinstance(process, GaussianProcess)
+        assert isinstance(codec, TableCodec)
+        assert isinstance(process, GaussianProcess)
         return StateDenoiser(trunk, process, codec, self.prior)
 
 

@@ -19,7 +19,7 @@ def attention_mask(kind: Kind, batch: Batch, block: int = 1) -> Bool[Tensor, "#b
 
     `causal` looks at itself and the left; `block_causal` at its own block of `block` positions and those to the left;
     `two_stream` is for rows of twice the length, a noised copy then a clean one: a noised block looks at itself and at
-    earlier clean blocks, a clean block at clean blocks up to its own (BD3-LM, section 4). Padding is never looked at, and
+    earlier clean blocks, a clean block at clean blocks up to its own (BD3-LM, section 4). Nobody looks at padding, and
     packed examples never look at each other.
     """
     length, device = batch.ids.shape[1], batch.ids.device

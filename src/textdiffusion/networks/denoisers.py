@@ -1,4 +1,4 @@
-"""Denoisers: a trunk with its input, its output head and its parameterisation. Called with a state, they return a Prediction."""
+"""Denoisers: a trunk with its input, its output head and its parameterisation. From a state they make a Prediction."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TokenDenoiser(nn.Module):
 
 
 class NextTokenDenoiser(nn.Module):
-    """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever stands at i and after."""
+    """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever stands from i on."""
 
     time_free = True
 
@@ -90,8 +90,8 @@ class NextTokenDenoiser(nn.Module):
 class PriorHead(nn.Module):
     """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
 
-    For clean states of equal norm log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 up to a constant, so the network has only
-    to learn what the context adds. Its input is the hidden features beside x / sigma^2.
+    For clean states of equal norm log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 up to a constant, so the network need
+    only learn what the context adds. Its input is the hidden features beside x / sigma^2.
     """
 
     def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"]) -> None:
@@ -104,7 +104,7 @@ class PriorHead(nn.Module):
 
 
 class StateDenoiser(nn.Module):
-    """For processes whose state is vectors: x / sqrt(sigma^2 + s^2), the given clean states, the self-conditioning in; logits out.
+    """For processes whose state is vectors: logits from the scaled state, given tokens and self-conditioning.
 
     The input at a position is [scaled x or 0 if given, clean state or 0 if not, given bit, self-conditioning] (CDCD,
     section 3.2), where s is the root mean square of clean states. `prior` adds the state's own evidence to the logits.

@@ -19,8 +19,8 @@ ROWS = 1 << 14  # of each table of pairs
 class TokenEmbedding(nn.Module):
     """A vector for each token, and for what pairs of tokens near it say.
 
-    Pairs are looked up in tables of `ROWS` rows (shared by hashing where the vocabulary has more pairs than that): local
-    context that costs no matrix product, so that a small network need not learn to fetch it (docs/experiments.md).
+    Pairs are looked up in tables of `ROWS` rows (shared by hashing where the vocabulary has more pairs than that):
+    local context that costs no matrix product, so a small network need not learn to fetch it (docs/experiments.md).
     """
 
     def __init__(self, vocab: int, width: int, pairs: Pairs = (), dim: int = 0) -> None:

@@ -22,6 +22,8 @@ class GaussianLikelihood(nn.Module):
     the noise levels is drawn uniformly in t so that no part of the integral goes unseen.
     """
 
+    exact = False
+
     def __init__(self, self_conditioning: bool = True, uniform: float = 0.2) -> None:
         super().__init__()
         self.self_conditioning, self.uniform = self_conditioning, uniform

@@ -16,8 +16,8 @@ from . import Loss, per_token
 class MaskedBound(nn.Module):
     """E_t [ rate(t) / p(t) * sum over masked i of -log p(x0_i | x_t) ], nats per row (MDLM, eq. 10; MD4, eq. 4).
 
-    The bound's weight 1/t makes gradients noisy where little is masked. `max_weight` cuts it in training, which is biased
-    as a bound and better as a teacher; the bound itself is reported uncut as the part `bound`.
+    The bound's weight 1/t makes gradients noisy where little is masked. `max_weight` cuts it in training, which is
+    biased as a bound and better as a teacher; the bound itself is reported uncut as the part `bound`.
     """
 
     def __init__(self, max_weight: float | None = 3.0) -> None:
@@ -40,10 +40,12 @@ class MaskedBound(nn.Module):
 
 
 class MaskedLikelihood(nn.Module):
-    """An upper bound on -log p(x), nats per row, exactly k masks at a time: (n / k) * sum over masked i of -log p(x0_i | x).
+    """An upper bound on -log p(x), nats per row: (n / k) * sum over masked i of -log p(x0_i | x), with exactly k masks.
 
     With k uniform in 1 .. n it equals the continuous-time bound and varies less (RADD, eq. 3.8; LLaDA's evaluation).
     """
+
+    exact = False
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; k is stratified over the rows."""

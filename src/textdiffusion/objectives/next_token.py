@@ -15,6 +15,8 @@ from . import Loss, per_token
 class NextTokenLikelihood(nn.Module):
     """-log p(x) in nats per row, exact: the sum over positions of -log p(x_i | x_{<i})."""
 
+    exact = True
+
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """There is nothing to draw."""
         t = torch.zeros(len(batch.ids), device=batch.ids.device)

@@ -16,7 +16,7 @@ from . import Loss, per_token
 def self_condition(
     model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, coin: Bool[Tensor, " b"]
 ) -> Float[Tensor, "b l d"]:
-    """The model's own first estimate of the clean state for the rows that `coin` chooses, zeros elsewhere; no gradient."""
+    """The model's own first estimate of the clean state for the rows `coin` chooses, zeros elsewhere; no gradient."""
     estimate = torch.zeros_like(xt)
     chosen = coin.nonzero()[:, 0]
     with torch.no_grad():
