@@ -51,9 +51,10 @@ def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
     optimizers = Optimizers(model, model.config.training)
     for p in optimizers.network:
         p.grad = torch.zeros_like(p)
-    optimizers.network[0].grad[0, 0] = 0.5
+    gradient = torch.zeros_like(optimizers.network[0])
+    gradient[0, 0] = 0.5
+    optimizers.network[0].grad = gradient
     model.density.curve.grad = torch.full((3,), 1e6)
-    gradient = optimizers.network[0].grad
     assert float(optimizers.step(0.0)) == pytest.approx(0.5)
     assert float(gradient[0, 0]) == pytest.approx(0.5)
 
@@ -78,7 +79,7 @@ def test_muon_matches_adamws_size_and_takes_stacked_matrices_apart():
         part.grad = piece.clone()
     Muon([(whole, 3)], lr=1.0).step()
     Muon([(part, 1) for part in parts], lr=1.0).step()
-    assert torch.allclose(whole, torch.cat(parts), atol=1e-6)
+    assert torch.allclose(whole, torch.cat(list(parts)), atol=1e-6)
     assert whole.detach().square().mean().sqrt().item() == pytest.approx(0.2, rel=0.2)
 
 

@@ -75,7 +75,7 @@ class Ranks(World):
         return values
 
     def barrier(self) -> None:
-        self.dist.barrier()
+        self.sum(torch.zeros(1))
 
 
 @contextmanager

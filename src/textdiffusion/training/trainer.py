@@ -110,6 +110,8 @@ class Trainer:
         training, stopping = self.training, False
         if self.progress < 1.0:
             self._compile()
+        else:
+            self.say("This run is complete; with more training.steps, or a larger limit, it goes on.")
         step = self.world.wrap(TrainingStep(self.model), self.device)
         while self.progress < 1.0 and not stopping:
             before = self.progress
@@ -128,7 +130,9 @@ class Trainer:
                 yield Sampled(self.state.step, self._sample())
             if due[training.checkpoint_every] or improved or ended or stopping:
                 yield self._save()
-        yield Finished(self.state.step, self.progress >= 1.0, stop.signal, self.state.best)
+        complete = self.progress >= 1.0
+        signal = None if complete else stop.signal or "a signal to another rank"
+        yield Finished(self.state.step, complete, signal, self.state.best)
 
     def _compile(self) -> None:
         against = reason_against(self.config, self.model, self.device, self.state.compiled)
@@ -197,7 +201,7 @@ class Trainer:
         """Moves losses from the device to the window of the next log line. Raises NonFiniteLoss."""
         if not self._unread:
             return
-        values = self.world.sum(torch.stack(self._unread).double().cpu()) / self.world.size
+        values = self.world.sum(torch.stack(self._unread).cpu().double()) / self.world.size
         first = self.state.step - len(self._unread) + 1
         self._unread.clear()
         for step, row in enumerate(values.tolist(), first):

@@ -43,8 +43,8 @@ def validate(model: Model, dataset: Dataset, windows: int, rows: int, seed: int,
         # Numbered among the chosen, so that noise levels are stratified over them.
         batch = replace(batch, rows=here, total=count).to(device)
         rng = Rng.of(seed, here.to(device)).fork("validation")
-        nats[here] = model.likelihood(model, batch, rng=rng).double().cpu()
-        chars[here] = (batch.noised.sum(-1) if batch.chars is None else batch.chars).double().cpu()
+        nats[here] = model.likelihood(model, batch, rng=rng).cpu().double()
+        chars[here] = (batch.noised.sum(-1) if batch.chars is None else batch.chars).cpu().double()
     model.train(was_training)
     nats, chars = world.sum(torch.stack((nats, chars)))
     mean = nats.sum() / chars.sum()
