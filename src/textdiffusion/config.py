@@ -104,7 +104,7 @@ def to_dict(value: Any) -> Any:
     return {"kind": type(value).__name__, **fields} if isinstance(value, Part) else fields
 
 
-def from_dict(kind: type, data: dict[str, Any], where: str = "config") -> Any:
+def from_dict(kind: type, data: Any, where: str = "config") -> Any:
     """The inverse of `to_dict`. Raises UserError at unknown keys, kinds and wrong types."""
     if not isinstance(data, dict):
         raise UserError(f"{where} is {data!r}; it must be an object.")
