@@ -39,6 +39,7 @@ def test_masks_are_their_definition(kind, block, batch):
     if kind == "full" and batch.real is None and batch.segments is None:
         assert mask is None
         return
+    assert mask is not None
     rows, length = batch.ids.shape
     size = 2 * length if kind == "two_stream" else length
     mask = mask.expand(rows, 1, size, size)
