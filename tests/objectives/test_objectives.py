@@ -1,0 +1,157 @@
+"""What the objectives draw, feed and count. That their values are right is shown in tests/exact."""
+
+import pytest
+import torch
+from torch import nn
+
+from textdiffusion import recipes
+from textdiffusion.batch import Batch
+from textdiffusion.model import Model
+from textdiffusion.objectives.score_interpolation import alternate_coin
+from textdiffusion.randomness import Rng
+
+VOCAB, LENGTH = 9, 10
+
+
+def _model(name):
+    torch.manual_seed(0)
+    model = Model(recipes.get(name)(), VOCAB)
+    draw = torch.Generator().manual_seed(1)
+    for p in model.denoiser.parameters():
+        if p.requires_grad and bool((p == 0).all()):
+            p.data = torch.randn(p.shape, generator=draw) * 0.05
+    return model
+
+
+def _batch(rows, **masks):
+    draw = torch.Generator().manual_seed(3)
+    return Batch(torch.randint(VOCAB, (rows, LENGTH), generator=draw), **masks)
+
+
+class Spy(nn.Module):
+    """A denoiser that remembers what it was called with."""
+
+    def __init__(self, denoiser):
+        super().__init__()
+        self.denoiser, self.time_free, self.calls = denoiser, denoiser.time_free, []
+
+    def forward(self, xt, t, *, batch, self_cond=None):
+        self.calls.append((xt, t, batch, self_cond))
+        return self.denoiser(xt, t, batch=batch, self_cond=self_cond)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_parts(name):
+    """So accumulation and ranks change nothing: rows carry their number, and the batch how many there are."""
+    model, batch = _model(name), _batch(12)
+    whole = model.objective(model, batch, rng=Rng.of(0, 12).fork(5))
+    parts = []
+    for rows in (torch.arange(0, 4), torch.arange(4, 8), torch.arange(8, 12)):
+        part = Batch(batch.ids[rows], rows=rows, total=12)
+        parts.append(model.objective(model, part, rng=Rng.of(0, rows).fork(5)).total)
+    torch.testing.assert_close(torch.stack(parts).mean(), whole.total, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_likelihood_row_does_not_depend_on_its_batch(name):
+    model, batch = _model(name).eval(), _batch(8)
+    with torch.no_grad():
+        whole = model.likelihood(model, batch, rng=Rng.of(0, 8))
+        rows = torch.tensor([1, 6])
+        part = model.likelihood(model, Batch(batch.ids[rows], rows=rows, total=8), rng=Rng.of(0, rows))
+    torch.testing.assert_close(part, whole[rows], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_one_row_alone_can_be_learned_from(name):
+    model = _model(name)
+    for step in range(4):
+        loss = model.objective(model, _batch(1), rng=Rng.of(0, 1).fork(step)).total
+        loss.backward()
+        assert bool(torch.isfinite(loss))
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_row_without_anything_to_predict_costs_nothing(name):
+    model = _model(name)
+    given = torch.zeros(4, LENGTH, dtype=torch.bool)
+    given[1] = True
+    batch = _batch(4, given=given)
+    loss = model.objective(model, batch, rng=Rng.of(0, 4)).total
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    with torch.no_grad():
+        nats = model.likelihood(model, batch, rng=Rng.of(0, 4))
+    assert float(nats[1]) == 0.0
+    assert bool((nats[[0, 2, 3]] > 0).all())
+
+
+@pytest.mark.parametrize("name", ["mdlm", "cdcd"])
+def test_given_and_padded_positions_are_never_noised(name):
+    model = _model(name)
+    model.denoiser = Spy(model.denoiser)
+    draw = torch.Generator().manual_seed(0)
+    given, real = (torch.rand(64, LENGTH, generator=draw) < p for p in (0.3, 0.8))
+    batch = _batch(64, given=given, real=real)
+    model.objective(model, batch, rng=Rng.of(0, 64))
+    with torch.no_grad():
+        model.likelihood(model, batch, rng=Rng.of(0, 64))
+        clean = model.codec.encode(batch.ids)
+    assert len(model.denoiser.calls) >= 2
+    for xt, _, seen, _ in model.denoiser.calls:
+        if len(xt) == 64:
+            same = xt == clean if xt.ndim == 2 else (xt == clean).all(-1)
+            assert bool(same[~batch.noised].all())
+            assert bool((~same[batch.noised]).any())
+        assert seen.given is not None
+
+
+def test_the_self_conditioning_coin_is_fair_and_half_of_any_batch():
+    heads = torch.stack([alternate_coin(Rng.of(0, 6).fork(i)) for i in range(400)])
+    assert heads.sum(1).tolist() == [3] * 400
+    assert bool(((heads.float().mean(0) - 0.5).abs() < 0.1).all())
+    part = alternate_coin(Rng.of(0, torch.tensor([4, 5])).fork(7))
+    assert torch.equal(part, heads[7][4:])
+
+
+def test_half_of_the_rows_see_the_first_estimate():
+    model = _model("cdcd")
+    model.denoiser = Spy(model.denoiser)
+    model.objective(model, _batch(8), rng=Rng.of(0, 8))
+    first, second = model.denoiser.calls
+    chosen = alternate_coin(Rng.of(0, 8).fork("self-conditioning"))
+    assert first[3] is None
+    assert torch.equal(first[0], second[0][chosen])
+    fed = second[3].abs().sum((1, 2)) > 0
+    assert torch.equal(fed, chosen)
+    assert not second[3].requires_grad
+    with torch.no_grad():
+        estimate = model.denoiser.denoiser(first[0], first[1], batch=first[2]).mean
+    torch.testing.assert_close(second[3][chosen], estimate)
+
+
+def test_two_passes_of_the_likelihood():
+    model = _model("cdcd").eval()
+    model.denoiser = Spy(model.denoiser)
+    with torch.no_grad():
+        model.likelihood(model, _batch(8), rng=Rng.of(0, 8))
+    first, second = model.denoiser.calls
+    assert torch.equal(first[0], second[0])
+    assert first[3] is None
+    assert second[3].shape == first[0].shape
+
+
+def test_learned_embeddings_and_the_density_get_gradients():
+    model = _model("cdcd")
+    model.objective(model, _batch(16), rng=Rng.of(0, 16)).total.backward()
+    assert float(model.codec.weight.grad.abs().sum()) > 0
+    assert float(model.density.curve.grad.abs().sum()) > 0
+
+
+def test_parts_of_the_loss_are_detached():
+    for name in recipes.names():
+        model = _model(name)
+        loss = model.objective(model, _batch(4), rng=Rng.of(0, 4))
+        assert loss.total.requires_grad
+        assert not any(part.requires_grad for part in loss.parts.values())

@@ -1,0 +1,219 @@
+"""Every pair that is declared compatible runs; every other is refused with a sentence."""
+
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+import torch
+
+from textdiffusion import recipes
+from textdiffusion.batch import Batch
+from textdiffusion.codecs.table import TableCodec
+from textdiffusion.errors import UserError
+from textdiffusion.guides import Guide
+from textdiffusion.guides.infill import GivenTokens
+from textdiffusion.guides.temperature import Temperature
+from textdiffusion.guides.tokens import Without
+from textdiffusion.model import Model
+from textdiffusion.parts import Part, SamplerPart
+from textdiffusion.processes.gaussian import GaussianProcess
+from textdiffusion.processes.schedules import LogSigma
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.left_to_right import LeftToRight
+from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.step import Request, Step, require
+
+VOCAB, LENGTH, ROWS = 9, 6, 3
+
+
+def _model(name):
+    torch.manual_seed(0)
+    model = Model(recipes.get(name)(), VOCAB)
+    draw = torch.Generator().manual_seed(1)
+    for p in model.denoiser.parameters():
+        if p.requires_grad and bool((p == 0).all()):
+            p.data = torch.randn(p.shape, generator=draw) * 0.1
+    return model.eval()
+
+
+MODELS = {name: _model(name) for name in recipes.names()}
+SAMPLERS = {
+    kind.__name__: kind for kind in Part.kinds.values() if issubclass(kind, SamplerPart) and kind is not SamplerPart
+}
+GIVEN = torch.tensor([[True, False, False, True, False, False]]).expand(ROWS, LENGTH)
+TEXT = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) % VOCAB
+
+
+def _guides(model):
+    """One of every guide there is."""
+    made: list[Guide] = [Temperature(0.7), Without([2, 5])]
+    if isinstance(model.process, GivenTokens.processes):
+        made.append(GivenTokens(TEXT, GIVEN, model.codec, model.process))
+    else:
+        codec, process = TableCodec(torch.eye(VOCAB)), GaussianProcess(LogSigma(0.1, 10.0))
+        made.append(GivenTokens(TEXT, GIVEN, codec, process))
+    return {type(guide).__name__: guide for guide in made}
+
+
+def _steps(sampler):
+    return LENGTH if isinstance(sampler, LeftToRight) else 5
+
+
+def _run(model, sampler, guides=(), batch=None, seed=0):
+    batch = Batch(torch.zeros(ROWS, LENGTH, dtype=torch.long)) if batch is None else batch
+    with torch.no_grad():
+        return list(sampler(model, Request(batch, _steps(sampler), guides), rng=Rng.of(seed, len(batch.ids))))
+
+
+@pytest.mark.parametrize("guide_name", ["none", "Temperature", "Without", "GivenTokens"])
+@pytest.mark.parametrize("sampler_name", SAMPLERS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name, guide_name):
+    model, sampler = MODELS[name], SAMPLERS[sampler_name]().build()
+    guides = () if guide_name == "none" else (_guides(model)[guide_name],)
+    parts = (sampler, *guides)
+    unfit = [part for part in parts if not isinstance(model.process, part.processes)]
+    if unfit:
+        allowed = " or ".join(p.__name__ for p in unfit[0].processes)
+        sentence = f"{type(unfit[0]).__name__} cannot act on {type(model.process).__name__}: it needs {allowed}."
+        with pytest.raises(UserError) as caught:
+            require(unfit[0], model.process)
+        assert str(caught.value) == sentence
+        if isinstance(model.process, sampler.processes):  # the sampler itself refuses the guide
+            with pytest.raises(UserError) as caught:
+                _run(model, sampler, guides)
+            assert str(caught.value) == sentence
+        return
+    steps = _run(model, sampler, guides)
+    _check(steps, _steps(sampler))
+    if guide_name == "Without":
+        assert not bool(torch.isin(steps[-1].ids, torch.tensor([2, 5])).any())
+    if guide_name == "GivenTokens":
+        assert torch.equal(steps[-1].ids[GIVEN], TEXT[GIVEN])
+
+
+def _check(steps: list[Step], total: int):
+    assert [s.index for s in steps] == list(range(total + 1))
+    assert {s.total for s in steps} == {total}
+    times = [s.t for s in steps]
+    assert times[0] == 1.0
+    assert times[-1] == 0.0
+    assert times == sorted(times, reverse=True)
+    assert bool((steps[0].ids >= VOCAB).all())
+    final = steps[-1]
+    assert bool(((final.ids >= 0) & (final.ids < VOCAB)).all())
+    for step in steps:
+        assert bool(((step.confidence >= 0) & (step.confidence <= 1 + 1e-6)).all())
+        assert bool((step.confidence[step.ids >= VOCAB] == 0).all())
+    assert bool((final.confidence > 0).all())
+    assert [s.calls for s in steps] == sorted(s.calls for s in steps)
+    assert 0 < final.calls <= total
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_do_not_depend_on_the_batch(name):
+    model = MODELS[name]
+    whole = _run(model, model.sampler)[-1].ids
+    again = _run(model, model.sampler)[-1].ids
+    other = _run(model, model.sampler, seed=1)[-1].ids
+    assert torch.equal(whole, again)
+    assert not torch.equal(whole, other)
+    for row in range(ROWS):
+        request = Request.blank(1, LENGTH, _steps(model.sampler))
+        with torch.no_grad():
+            alone = list(model.sampler(model, request, rng=Rng.of(0, torch.tensor([row]))))[-1].ids
+        assert torch.equal(alone[0], whole[row])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_given_and_padded_positions_are_kept_at_every_step(name):
+    model = MODELS[name]
+    real = torch.ones(ROWS, LENGTH, dtype=torch.bool)
+    real[:, -1] = False
+    batch = Batch(TEXT, given=GIVEN, real=real)
+    for step in _run(model, model.sampler, batch=batch):
+        assert torch.equal(step.ids[~batch.noised], TEXT[~batch.noised])
+        assert bool((step.confidence[~batch.noised] == 1).all())
+    assert bool((step.ids < VOCAB).all())
+
+
+def test_kept_logits_change_no_sample_and_save_calls():
+    model = MODELS["mdlm"]
+    assert model.denoiser.time_free
+    request = Request.blank(ROWS, LENGTH, 40)
+    results = []
+    for free in (True, False):
+        model.denoiser.time_free = free
+        with torch.no_grad():
+            results.append(list(Ancestral()(model, request, rng=Rng.of(0, ROWS))))
+    model.denoiser.time_free = True
+    kept, fresh = results
+    for a, b in zip(kept, fresh, strict=True):
+        assert torch.equal(a.ids, b.ids)
+        torch.testing.assert_close(a.confidence, b.confidence)
+    assert kept[-1].calls <= LENGTH < fresh[-1].calls
+
+
+def test_rows_are_kept_one_by_one():
+    """A row that does not change costs nothing, whatever the others do: calls are per row at any batch size."""
+    model = MODELS["mdlm"]
+    with torch.no_grad():
+        large = list(Ancestral()(model, Request.blank(16, LENGTH, 30), rng=Rng.of(0, 16)))[-1]
+        alone = [
+            list(Ancestral()(model, Request.blank(1, LENGTH, 30), rng=Rng.of(0, torch.tensor([i]))))[-1].calls
+            for i in range(4)
+        ]
+        four = list(Ancestral()(model, Request.blank(4, LENGTH, 30), rng=Rng.of(0, 4)))[-1]
+    assert large.calls <= LENGTH
+    assert four.calls == pytest.approx(sum(alone) / 4)
+
+
+def test_revealed_tokens_stay():
+    steps = _run(MODELS["mdlm"], Ancestral())
+    for a, b in pairwise(steps):
+        shown = a.ids < VOCAB
+        assert torch.equal(a.ids[shown], b.ids[shown])
+
+
+def test_left_to_right_wants_a_step_per_token():
+    with pytest.raises(UserError, match="5 steps asked for 6 tokens"):
+        list(LeftToRight()(MODELS["autoregressive"], Request.blank(1, 6, 5), rng=Rng.of(0, 1)))
+
+
+def test_the_noise_of_a_deterministic_sampler_is_its_prior():
+    model = MODELS["cdcd"]
+    with torch.no_grad():
+        a, b = (list(OneStep(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(s, 2))) for s in (0, 1))
+        c = list(OneStep(1.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))
+    assert torch.equal(a[0].state, c[0].state)
+    assert not torch.equal(a[0].state, b[0].state)
+    assert not torch.equal(a[2].state, c[2].state)
+
+
+def test_self_conditioning_is_carried_when_asked_for():
+    model = MODELS["cdcd"]
+    with torch.no_grad():
+        on, off = (
+            list(OneStep(0.0, on)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))[-1].state
+            for on in (True, False)
+        )
+    assert not torch.equal(on, off)
+
+
+def test_samplers_are_lazy():
+    steps = Ancestral()(MODELS["mdlm"], Request.blank(1, LENGTH, 10**9), rng=Rng.of(0, 1))
+    assert isinstance(steps, Iterator)
+    assert inspect.isgenerator(steps)
+
+
+def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
+    from dataclasses import replace
+
+    from textdiffusion.parts import Ancestral as AncestralPart
+
+    config = replace(recipes.get("cdcd")(), sampler=AncestralPart())
+    with pytest.raises(UserError, match="Ancestral cannot act on GaussianProcess: it needs AbsorbingProcess"):
+        Model(config, VOCAB)
+    assert isinstance(MODELS["cdcd"].process, GaussianProcess)
