@@ -22,11 +22,11 @@ def autoregressive(variant: str = "default") -> Config:
                 process=Absorbing(),
                 density=Uniform(),
                 trunk=Trunk(width=128, depth=4),
-                denoiser=NextTokens(),
+                denoiser=NextTokens(pairs=32),
                 objective=NextToken(),
                 likelihood=NextTokenLikelihood(),
                 sampler=LeftToRight(),
-                training=Training(),
+                training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
             ),
         },
     )

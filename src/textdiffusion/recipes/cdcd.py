@@ -27,7 +27,7 @@ def cdcd(variant: str = "default") -> Config:
     default = Config(
         recipe="cdcd",
         variant="default",
-        text=TextConfig(mask="cdcd"),
+        text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=32),
         process=Gaussian(schedule="log_sigma"),
         density=Gumbel(),
@@ -36,7 +36,7 @@ def cdcd(variant: str = "default") -> Config:
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64),
-        training=Training(),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
     )
     published = Config(
         recipe="cdcd",

@@ -21,11 +21,11 @@ def mdlm(variant: str = "default") -> Config:
         process=Absorbing(schedule="linear"),
         density=Uniform(),
         trunk=Trunk(width=128, depth=4),
-        denoiser=MaskedTokens(),
+        denoiser=MaskedTokens(pairs=32),
         objective=MaskedBound(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=Ancestral(steps=128),
-        training=Training(),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
     )
     published = Config(
         recipe="mdlm",
