@@ -224,7 +224,9 @@ def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
 
 
 @pytest.mark.parametrize(
-    "table", [TableCodec(torch.randn(5, 6), normalise=True), TableCodec(bits(5))], ids=["unit", "bits"]
+    "table",
+    [TableCodec(torch.randn(5, 6), normalise=True), TableCodec(bits(5)), TableCodec(torch.randn(5, 6))],
+    ids=["equal norms", "bits", "any norms"],
 )
 def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
     """With nothing learned it is Bayes' rule over the table, token by token."""

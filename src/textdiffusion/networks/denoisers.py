@@ -90,8 +90,8 @@ class NextTokenDenoiser(nn.Module):
 class PriorHead(nn.Module):
     """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
 
-    For clean states of equal norm log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 up to a constant, so the network need
-    only learn what the context adds. Its input is the hidden features beside x / sigma^2.
+    log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 - |e_k|^2 / (2 sigma^2) up to a constant, so the network need only
+    learn what the context adds. Its input is the hidden features beside x / sigma^2 and -1 / (2 sigma^2).
     """
 
     def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"]) -> None:
@@ -99,8 +99,9 @@ class PriorHead(nn.Module):
         self.linear, self.table, self.vocab = linear, table, linear.vocab
 
     def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
-        features, evidence = hidden.split((self.linear.in_features, self.table.shape[1]), dim=-1)
-        return self.linear(features).float() + evidence.float() @ self.table.T
+        rows = torch.cat((self.table, self.table.square().sum(-1, keepdim=True)), dim=-1)
+        features, evidence = hidden.split((self.linear.in_features, rows.shape[1]), dim=-1)
+        return self.linear(features).float() + evidence.float() @ rows.T
 
 
 class StateDenoiser(nn.Module):
@@ -140,7 +141,8 @@ class StateDenoiser(nn.Module):
         table = self.codec.table()
         if not self.prior:
             return HiddenPrediction(hidden, self.head, table)
-        hidden = torch.cat((hidden.float(), xt / sigma**2), dim=-1)
+        evidence = torch.cat((xt, torch.full_like(xt[..., :1], -0.5)), dim=-1) / sigma**2
+        hidden = torch.cat((hidden.float(), evidence), dim=-1)
         return HiddenPrediction(hidden, PriorHead(self.head, table), table)
 
     def _given(self, batch: Batch, bit: Float[Tensor, "b l 1"]) -> Float[Tensor, "b l d"]:
