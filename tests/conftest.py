@@ -1,6 +1,7 @@
 """Set-up that every test shares: shape and type checks on, one thread, reproducible property tests."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -30,3 +31,41 @@ def data() -> Path:
     if not path.is_dir():
         pytest.fail(f"TEXTDIFFUSION_DATA={value} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+    """Makes run folders, each once: `tiny_run("mdlm", "text.layout=lines")`.
+
+    The weights are random, the text is a small file of sentences, and the cache of prepared text is a temporary one.
+    """
+    import torch
+
+    from textdiffusion import TextDiffusion, recipes
+    from textdiffusion.model import Model
+    from textdiffusion.overrides import changed
+    from textdiffusion.text.preparation import prepare
+
+    home = tmp_path_factory.mktemp("runs")
+    corpus = home / "corpus.txt"
+    words = ("red", "green", "ripe"), ("pear", "plum", "fig"), ("fresh", "old", "sweet")
+    corpus.write_text("".join(f"The {a} {b} is {c}.\n" for a in words[0] for b in words[1] for c in words[2]) * 8)
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(recipe: str, *settings: str) -> Path:
+        if (recipe, *settings) not in made:
+            small = ("trunk.width=64", "trunk.depth=1", "trunk.expansion=2", "text.length=32", f"text.data={corpus}")
+            config = recipes.get(recipe)()
+            small += ("sampler.steps=6",) if getattr(config.sampler, "steps", 0) else ()
+            config = changed(config, [*small, *settings])
+            tokenizer = prepare(config.text, home / "cache").tokenizer
+            torch.manual_seed(0)
+            model = Model(config, tokenizer.vocab_size).eval().requires_grad_(False)
+            for parameter in model.denoiser.parameters():  # the head begins at zero, which would hide much
+                parameter += 0.2 * torch.randn_like(parameter)
+            made[recipe, *settings] = TextDiffusion(model, tokenizer).save_pretrained(home / f"run-{len(made)}")
+        return made[recipe, *settings]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTDIFFUSION_CACHE", str(home / "cache"))
+        yield make

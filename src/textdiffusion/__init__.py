@@ -1,1 +1,31 @@
-"""Text diffusion models under one roof."""
+"""Text diffusion models: train, sample, control, measure and watch them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import recipes as recipes
+    from .api import TextDiffusion as TextDiffusion
+    from .errors import UserError as UserError
+    from .training.loop import train as train
+
+__version__ = "0.1.0"
+
+# Imported when first asked for, so that the command line starts without torch.
+_HOME = {"TextDiffusion": "api", "train": "training.loop", "UserError": "errors"}
+
+__all__ = ["TextDiffusion", "UserError", "__version__", "recipes", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "recipes":
+        return import_module(".recipes", __name__)
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

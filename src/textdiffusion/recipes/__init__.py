@@ -32,8 +32,25 @@ def get(name: str) -> Recipe:
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 
 
+class UnknownVariant(UserError):
+    """The recipe has no such variant; `variants` are those it has."""
+
+    def __init__(self, recipe: str, variant: str, variants: list[str]) -> None:
+        super().__init__(f"{recipe} has no variant {variant!r}; it has {', '.join(variants)}.")
+        self.variants = variants
+
+
+def variants(name: str) -> list[str]:
+    """The variants of a recipe."""
+    try:
+        get(name)("")
+    except UnknownVariant as error:
+        return error.variants
+    raise AssertionError(f"the recipe {name} takes any variant")
+
+
 def variant_of(recipe: str, variant: str, variants: dict[str, Config]) -> Config:
     """Picks a variant by name."""
     if variant not in variants:
-        raise UserError(f"{recipe} has no variant {variant!r}; it has {', '.join(variants)}.")
+        raise UnknownVariant(recipe, variant, list(variants))
     return variants[variant]

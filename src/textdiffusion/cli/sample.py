@@ -1,0 +1,22 @@
+"""`textdiffusion sample RUN`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .writing import Writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Writing):
+    """Write text with a run."""
+
+    num: int = 4
+    """How many texts."""
+    length: int = 0
+    """Tokens in a text (0: a window of the training)."""
+
+    def execute(self) -> None:
+        model = self.load()
+        batch = model.blank(self.num, self.length or None)
+        self.write(model, batch, {"num": self.num, "length": batch.ids.shape[1]})

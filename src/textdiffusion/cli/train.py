@@ -1,0 +1,118 @@
+"""`textdiffusion train RECIPE --data PATH --out RUN`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+SHORT = 10.0  # minutes below which a run that is limited by time alone is not compiled
+UNLIMITED = 1_000_000  # steps where the clock decides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train a recipe on a text, in a folder. The same command continues a run that was stopped.
+
+    `textdiffusion recipes` lists the recipes. Ctrl-C saves and stops.
+    """
+
+    recipe: Annotated[str, Positional, arg(metavar="RECIPE")]
+    """A name from `textdiffusion recipes`."""
+    data: str
+    """A text file, folder or glob (also .gz, .jsonl, .parquet), hf:NAME, shakespeare or grammar."""
+    out: str
+    """The run's folder."""
+    variant: str = "default"
+    """Of the recipe, such as as_published."""
+    size: Literal["recipe", "tiny", "small", "base"] = "recipe"
+    """Of the network: tiny (width 128, 4 blocks, about 1 M parameters), small (384, 6, 10 M), base (768, 12, 100 M)."""
+    steps: int = 0
+    """Training steps (0: the recipe's, or as many as fit into --max-minutes)."""
+    max_minutes: float = 0.0
+    """Minutes of training (0: no limit)."""
+    batch_size: int = 0
+    """Rows in a step (0: the recipe's)."""
+    length: int = 0
+    """Tokens in a window (0: the recipe's)."""
+    tokenizer: str = ""
+    """characters, bytes, words, bpe, wordpiece, sentencepiece, or a file or folder to load (empty: the recipe's)."""
+    layout: Literal["recipe", "stream", "lines", "documents"] = "recipe"
+    """One running text, or one example per line or document; then the model learns where examples end."""
+    set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="KEY=VALUE ...")] = ()
+    """Any field of config.json by its path: trunk.width=384 training.lr=1e-3 text.mask=mixed."""
+    init: str = ""
+    """Fine-tune: begin from the weights and tokenizer of this run."""
+    resume: Literal["auto", "never", "always"] = "auto"
+    """Continue a run that is in the folder."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    track: Literal["none", "tensorboard"] = "none"
+    """A tracker beside metrics.jsonl (extra `track`)."""
+
+    def execute(self) -> None:
+        config = self.config()
+        from ..training.loop import train
+
+        done = train(
+            config,
+            self.out,
+            resume=self.resume,
+            init=self.init or None,
+            device=self.device,
+            track=() if self.track == "none" else (self.track,),
+        )
+        if done.complete:
+            print(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
+
+    def config(self) -> Config:
+        """The recipe's configuration with the options' changes, --set last. Raises UserError for what does not fit."""
+        from .. import recipes
+        from ..overrides import changed, sized
+
+        config = recipes.get(self.recipe)(self.variant)
+        if self.size != "recipe":
+            config = sized(config, self.size)
+        for option in ("steps", "max_minutes", "batch_size", "length"):
+            if getattr(self, option) < 0:
+                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it cannot be negative.")
+        config = replace(config, text=replace(config.text, **self._text()))
+        config = replace(config, training=replace(config.training, **self._training()))
+        return changed(config, [setting for group in self.set for setting in group])
+
+    def _text(self) -> dict:
+        options: dict = {"data": self.data}
+        if self.length:
+            options["length"] = self.length
+        if self.layout != "recipe":
+            # A model of padding knows where examples end; without it only their beginnings come out right.
+            options |= {"layout": self.layout, "model_padding": self.layout != "stream"}
+        if self.tokenizer:
+            from typing import get_args
+
+            from ..text.config import TokenizerKind
+
+            if self.tokenizer in get_args(TokenizerKind):
+                options["tokenizer"] = self.tokenizer
+            else:
+                options |= {"tokenizer": "file", "tokenizer_path": self.tokenizer}
+        return options
+
+    def _training(self) -> dict:
+        options: dict = {}
+        if self.batch_size:
+            options["batch_size"] = self.batch_size
+        if self.max_minutes:
+            options["max_minutes"] = self.max_minutes
+        if self.steps:
+            options["steps"] = self.steps
+        elif self.max_minutes:
+            options["steps"] = UNLIMITED
+            # How long compilation pays is judged by the steps, which say nothing here.
+            options |= {"compile": "off"} if self.max_minutes < SHORT else {}
+        return options

@@ -1,0 +1,124 @@
+"""What `sample` and `infill` share: their options, and the ways to show what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import UserError
+from .output import console, note, print_json, print_texts, status
+from .parsing import RunName
+
+if TYPE_CHECKING:
+    from ..api import TextDiffusion
+    from ..batch import Batch
+    from ..samplers.step import Step
+    from ..views.frames import Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """Options of everything that writes text."""
+
+    run: RunName
+    """The run's folder, or its repository id on the hub."""
+    steps: int = 0
+    """Denoising steps (0: what the run is meant for)."""
+    sampler: str = ""
+    """A name from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (empty: the run's own)."""
+    temperature: float = 1.0
+    """Below 1: safer and less diverse text; above 1 the reverse."""
+    seed: int = 0
+    """The same seed writes the same texts; more texts begin with those of fewer."""
+    watch: bool = False
+    """Show the text emerging from noise."""
+    html: str = ""
+    """Save a page that plays the denoising."""
+    gif: str = ""
+    """Save an animation of the denoising (extra `plot`)."""
+    json: bool = False
+    """Print JSON."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The averaged weights, or the optimizer's own."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+    def load(self) -> TextDiffusion:
+        """The run. Raises UserError for options that exclude each other, before anything slow."""
+        if self.watch and self.json:
+            raise UserError("--watch and --json exclude each other: both write to standard output.")
+        for option, path in (("html", self.html), ("gif", self.gif)):
+            if path and not Path(path).absolute().parent.is_dir():
+                raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")
+        if self.steps < 0:
+            raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for what the run is meant for.")
+        from ..api import TextDiffusion
+
+        return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
+
+    def write(self, model: TextDiffusion, batch: Batch, about: dict[str, Any]) -> None:
+        """Writes the rows of a batch and shows them as asked."""
+        steps = model.stream(
+            steps=self.steps or None,
+            seed=self.seed,
+            temperature=self.temperature,
+            sampler=self.sampler or None,
+            batch=batch,
+        )
+        recorded: list[Frame] = []
+        last = self._watched(model, batch, steps, recorded)
+        texts = model.texts(last)
+        facts = {
+            "run": self.run,
+            "recipe": model.config.recipe,
+            "weights": self.weights,
+            **about,
+            "steps": last.total,
+            "sampler": self.sampler or _name_of(model),
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+        self._save(recorded, facts)
+        if self.json:
+            print_json({**facts, "texts": texts})
+        else:
+            print_texts(texts)
+
+    def _watched(self, model: TextDiffusion, batch: Batch, steps: Iterator[Step], recorded: list[Frame]) -> Step:
+        from ..views.frames import Framer
+        from ..views.terminal import watch
+
+        framer = Framer(model.tokenizer, batch.given)
+
+        def tapped() -> Iterator[Step]:
+            for step in steps:
+                if self.html or self.gif:
+                    recorded.append(framer.frame(step))
+                yield step
+
+        if self.watch:
+            last = watch(tapped(), model.tokenizer, batch.given, console())
+            print()
+            return last
+        with status("Writing ...") as say:
+            for last in tapped():
+                say(f"Writing: step {last.index} of {last.total}")
+        return last
+
+    def _save(self, recorded: list[Frame], facts: dict[str, Any]) -> None:
+        if self.html:
+            from ..views.html import write_html
+
+            write_html(recorded, self.html, f"textdiffusion: {facts['recipe']}", facts)
+            note(f"Saved {self.html}; open it in a browser.")
+        if self.gif:
+            from ..views.gif import write_gif
+
+            write_gif(recorded, self.gif)
+            note(f"Saved {self.gif}.")
+
+
+def _name_of(model: TextDiffusion) -> str:
+    own = type(model.config.sampler)
+    return next(name for name, part in model.samplers().items() if type(part) is own)

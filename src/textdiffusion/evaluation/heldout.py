@@ -1,0 +1,108 @@
+"""The text a run is measured on, and the text it learned from."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..api import TextDiffusion
+from ..batch import Batch
+from ..errors import UserError
+from ..text.config import TextConfig
+from ..text.layouts import Dataset, Rows
+from ..text.preparation import Corpus, prepare
+from ..text.sources import TABLE_SUFFIXES
+from ..text.tokenizers import fingerprint
+from .likelihood import Fact
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Some windows of a text, those called `numbers`, evenly spread.
+
+    `name` is for people, `about` for the protocol; `seen`: the run was trained on this text.
+    """
+
+    dataset: Dataset
+    numbers: np.ndarray
+    name: str
+    about: dict[str, Fact]
+    seen: bool
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def windows(self, rows: Rows) -> Batch:
+        """The windows at these places among the chosen."""
+        return self.dataset.windows(self.numbers[np.asarray(rows)])
+
+    def positions(self) -> np.ndarray:
+        """Where in the shard the tokens of these windows are; padding has no place."""
+        marked, first = copy(self.dataset), 1 << 40  # beyond every id of a vocabulary
+        marked.shard = replace(self.dataset.shard, tokens=np.arange(len(self.dataset.shard)) + first)
+        ids = marked.windows(self.numbers).ids.numpy()
+        return ids[ids >= first] - first
+
+    def characters(self) -> int:
+        """Characters in these windows."""
+        chars = self.dataset.windows(self.numbers).chars
+        assert chars is not None
+        return int(chars.sum())
+
+
+def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) -> HeldOut:
+    """`data` as windows of the run's length, or where it is empty the run's own test part (else its validation part).
+
+    `count` is the number of windows (0: all).
+
+    Raises UserError for text that cannot be used.
+    """
+    text = model.config.text
+    if data:
+        dataset = prepare(_whole(text, data), cache, tokenizer=model.tokenizer).train
+        name, seen = data, Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
+    else:
+        corpus = training_corpus(model, cache)
+        dataset, part = (corpus.test, "test") if corpus.test else (corpus.valid, "validation")
+        if dataset is None:
+            raise UserError("This run kept no test or validation text back; name a text with --data.")
+        name, seen = f"the {part} part of {text.data}", False
+    about: dict[str, Fact] = {
+        "text": name,
+        "sha256": dataset.shard.header.sha256,
+        "layout": text.layout,
+        "window": text.length,
+        "stride": text.length,
+        "weights": model.weights,
+    }
+    number = min(count or len(dataset), len(dataset))
+    numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
+    return HeldOut(dataset, numbers, name, about, seen)
+
+
+def training_corpus(model: TextDiffusion, cache: Path) -> Corpus:
+    """The run's text in the run's tokens. Raises UserError where it is not at hand."""
+    corpus = prepare(model.config.text, cache)
+    if fingerprint(corpus.tokenizer) == fingerprint(model.tokenizer):
+        return corpus
+    return prepare(model.config.text, cache, tokenizer=model.tokenizer)  # one that the run did not learn itself
+
+
+def _whole(text: TextConfig, data: str) -> TextConfig:
+    """All of another source, read as the run reads its own."""
+    table = any(suffix in data for suffix in TABLE_SUFFIXES)
+    return replace(
+        text,
+        data=data,
+        valid="",
+        test="",
+        valid_fraction=0.0,
+        test_fraction=0.0,
+        split="cut",
+        limit=0,
+        field=text.field if table or data.startswith("hf:") else "",
+        encoding=text.encoding if Path(data).exists() else "utf-8",
+    )

@@ -1,0 +1,41 @@
+"""Tokens that must not be generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..batch import Batch
+from ..networks.denoisers import Denoiser
+from ..prediction import Prediction
+from ..processes.absorbing import AbsorbingProcess
+from ..processes.gaussian import GaussianProcess
+from ..randomness import Rng
+from . import Wrapped
+
+
+class Without:
+    """No free position becomes one of `tokens`, such as the end of the text in the middle of a template."""
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, GaussianProcess)
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens = tuple(tokens)
+
+    def wrap(self, denoiser: Denoiser) -> Denoiser:
+        """Predictions in which these tokens have probability 0."""
+
+        def lacking(prediction: Prediction, batch: Batch) -> Prediction:
+            barred = torch.zeros(prediction.logits.shape[-1], dtype=torch.bool, device=prediction.logits.device)
+            barred[list(self.tokens)] = True
+            return Prediction(prediction.logits.masked_fill(barred, -torch.inf), prediction.table)
+
+        return Wrapped(denoiser, lacking)
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Nothing."""
+        return xs

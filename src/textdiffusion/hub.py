@@ -1,0 +1,128 @@
+"""Runs on the hub: download, upload, and the card that describes them there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+from .errors import UserError
+
+FILES = ("config.json", "tokenizer.json", "model.safetensors", "README.md")
+
+
+def download(repo_id: str) -> Path:
+    """The folder of a downloaded run. Raises UserError without the extra `hf`, or where the hub has no such run."""
+    hub = _hub(f"{repo_id} is no folder here, and reading from the hub")
+    try:
+        folder = Path(hub.snapshot_download(repo_id, allow_patterns=list(FILES)))
+    except Exception as error:  # the hub's own, and those of the connection
+        raise UserError(f"{repo_id} is no folder here and cannot be had from the hub: {_first_line(error)}") from None
+    if not (folder / "config.json").is_file():
+        raise UserError(f"The hub's {repo_id} is no run of textdiffusion: it has no config.json.")
+    return folder
+
+
+def upload(save: Callable[[Path], Path], repo_id: str, private: bool) -> str:
+    """Uploads what `save` writes into an empty folder, and returns the repository's address."""
+    api = _hub("Uploading").HfApi()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = save(Path(temporary) / repo_id.rpartition("/")[2])
+        try:
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a textdiffusion run")
+        except Exception as error:
+            raise UserError(f"The hub refused {repo_id}: {_first_line(error)}") from None
+    return str(address)
+
+
+def model_card(name: str, config: Config, parameters: int, vocab_size: int, weights: str, folder: Path | None) -> str:
+    """The card in Markdown; figures come from the run's `metrics.jsonl` where `folder` has one."""
+    from .recipes import get
+
+    training, text, sampler = config.training, config.text, config.sampler
+    what = (get(config.recipe).__doc__ or "").strip().splitlines()[0]
+    steps = getattr(sampler, "steps", 0) or "one per token"
+    lines = [
+        "---",
+        "library_name: textdiffusion",
+        "pipeline_tag: text-generation",
+        f"tags: [textdiffusion, text-diffusion, {config.recipe}]",
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"A text diffusion model of the recipe `{config.recipe}` (variant `{config.variant}`). {what}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| parameters | {parameters:,} ({'averaged' if weights == 'ema' else 'raw'} weights) |",
+        f"| training text | {text.data} |",
+        f"| tokenizer | {text.tokenizer}, {vocab_size:,} tokens |",
+        f"| window | {text.length} tokens, layout {text.layout}, conditioning masks: {text.mask} |",
+        f"| training | {_trained(folder, training.steps)} steps of {training.batch_size} rows, "
+        f"{training.optimizer}, learning rate {training.lr:g} |",
+        f"| bits per character | {_bits(folder, weights)} |",
+        f"| intended sampler | {type(sampler).__name__}, steps: {steps} |",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from textdiffusion import TextDiffusion",
+        "",
+        f'model = TextDiffusion.from_pretrained("{name}")  # this repository\'s id, or a folder',
+        "for text in model.generate(num=4, seed=0):",
+        "    print(text)",
+        "```",
+        "",
+        "The whole configuration is in `config.json`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def records(folder: Path | None) -> list[dict[str, Any]]:
+    """The records of a run's `metrics.jsonl` (none where there is no such file); lines cut short are left out."""
+    path = folder / "metrics.jsonl" if folder else None
+    if path is None or not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            data = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(data, dict):
+            found.append(data)
+    return found
+
+
+def _trained(folder: Path | None, planned: int) -> str:
+    done = max((r["step"] for r in records(folder) if isinstance(r.get("step"), int)), default=None)
+    return f"{planned:,} (planned)" if done is None else f"{done:,}"
+
+
+def _bits(folder: Path | None, weights: str) -> str:
+    validated = [r for r in records(folder) if "raw_bits" in r and "bits" in r]
+    if not validated:
+        return "not measured"
+    last, prefix = validated[-1], "" if weights == "ema" else "raw_"
+    return (
+        f"{last[prefix + 'bits']:.3f} +- {last[prefix + 'error']:.3f} on {last['windows']} validation windows "
+        f"at step {last['step']:,} (a bound unless the recipe's likelihood is exact)"
+    )
+
+
+def _hub(what: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(f"{what} needs huggingface-hub: pip install 'textdiffusion[hf]'.") from None
+    return huggingface_hub
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,156 @@
+"""Changes to a configuration written as text: `trunk.width=384`, sizes by name, samplers by name. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from .config import Config, from_dict, to_dict
+from .errors import UserError
+from .parts import Part, SamplerPart
+
+Size = Literal["tiny", "small", "base"]
+
+SIZES: dict[Size, tuple[int, int]] = {"tiny": (128, 4), "small": (384, 6), "base": (768, 12)}
+"""Width and depth of the trunk: about 1, 10 and 100 million parameters."""
+
+_ALIASES = {"model": "trunk"}  # what people call the network's settings
+
+
+def sized(config: Config, size: Size) -> Config:
+    """The configuration with a trunk of that size. The learning rate falls as 1 / width, as wider matrices need."""
+    width, depth = SIZES[size]
+    training = replace(config.training, lr=config.training.lr * config.trunk.width / width)
+    return replace(config, trunk=replace(config.trunk, width=width, depth=depth), training=training)
+
+
+def changed(config: Config, settings: Iterable[str]) -> Config:
+    """The configuration with fields set by path: `training.lr=1e-3`, `process.schedule=cosine`, `codec.kind=Tokens`.
+
+    `model.` is another name for `trunk.`. A changed `kind` starts from that part's defaults. Raises UserError at text
+    without `=`, unknown paths (with the nearest that exists) and values of the wrong type.
+    """
+    data = to_dict(config)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting} has no value; write it as trunk.width=384.")
+        keys = path.strip().split(".")
+        keys[0] = _ALIASES.get(keys[0], keys[0])
+        _set(data, Config, keys, text, path)
+    return from_dict(Config, data)
+
+
+def sampler(text: str, intended: SamplerPart) -> SamplerPart:
+    """The sampler that `NAME` or `NAME:key=value,key=value` means; the intended one's settings stay where it is named.
+
+    Raises UserError at an unknown name or setting.
+    """
+    name, _, settings = text.partition(":")
+    kinds = sampler_kinds()
+    if (key := name.replace("-", "_")) not in kinds:
+        raise UserError(f"There is no sampler {name!r}{_or_else(key, kinds)}")
+    kind = kinds[key]
+    part = intended if type(intended) is kind else kind()
+    data = to_dict(part)
+    for setting in filter(None, settings.split(",")):
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"{setting!r} in the sampler has no value; write it as {name}:eta=1.")
+        _set(data, kind, [field.strip()], value, f"{name}.{field}")
+    return from_dict(kind, data, name)
+
+
+def sampler_kinds() -> dict[str, type[SamplerPart]]:
+    """All samplers by the name a user types."""
+    kinds = {k: v for k, v in Part.kinds.items() if issubclass(v, SamplerPart) and dataclasses.is_dataclass(v)}
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in sorted(kinds.items())}
+
+
+def fields_of(kind: type, prefix: str = "") -> list[str]:
+    """Every path below a configuration, as far as it does not depend on a part's kind."""
+    paths: list[str] = []
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        nested = _nested(hints[field.name], None)
+        paths += fields_of(nested, f"{prefix}{field.name}.") if nested else [f"{prefix}{field.name}"]
+    return paths
+
+
+def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str) -> None:
+    key, *rest = keys
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    if key == "kind" and "kind" in data and not rest:
+        data.clear()
+        data["kind"] = text
+        return
+    if key not in names:
+        if kind is Config:
+            raise UserError(f"The configuration has no {key!r}{_or_else(path, fields_of(Config), names)}")
+        raise UserError(f"{path.rpartition('.')[0] or path} ({kind.__name__}) has no {key!r}{_or_else(key, names)}")
+    nested = _nested(hints[key], data[key])
+    if nested and not rest:
+        inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(nested)[:3])
+        raise UserError(f"{path} is a group of settings; set one of them, such as {inside}, or {path}.kind.")
+    if nested:
+        _set(data[key], nested, rest, text, path)
+    elif rest:
+        raise UserError(f"{path} does not exist: {path.removesuffix('.' + '.'.join(rest))} is a single value.")
+    else:
+        data[key] = _parsed(hints[key], text, path)
+
+
+def _nested(hint: Any, data: Any) -> type | None:
+    """The class of a nested configuration, as the data's `kind` says where the field allows several."""
+    if not isinstance(hint, type) or not (dataclasses.is_dataclass(hint) or issubclass(hint, Part)):
+        return None
+    if isinstance(data, dict) and data.get("kind") in Part.kinds:
+        return Part.kinds[data["kind"]]
+    return hint if dataclasses.is_dataclass(hint) else None
+
+
+def _parsed(hint: Any, text: str, path: str) -> Any:
+    """A value of the type `hint`, which `from_dict` checks again."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return next((a for a in args if str(a) == text), text)
+    if origin is tuple:
+        return [_parsed(args[0], part.strip(), path) for part in text.strip("[]").split(",") if part.strip()]
+    kinds = args if origin in (typing.Union, types.UnionType) else (hint,)
+    if types.NoneType in kinds and text.lower() in ("none", "null"):
+        return None
+    if bool in kinds:
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"{path} is {text!r}; it must be true or false.")
+        return text.lower() == "true"
+    if str in kinds:
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = _number(text)
+    # 1e3 is a float to JSON, and a whole number to a person.
+    return int(value) if float not in kinds and isinstance(value, float) and value.is_integer() else value
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)  # 1e-3, .5
+    except ValueError:
+        return text
+
+
+def _or_else(word: str, allowed: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """The end of a sentence that refuses `word`: the nearest allowed name, or all of them."""
+    names = list(allowed)
+    same = [n for n in names if n.rpartition(".")[2] == word.rpartition(".")[2]]
+    found = same or get_close_matches(word, names, 1, 0.6)
+    return f"; did you mean {found[0]}?" if found else f"; it can be {', '.join(listed or names)}."
