@@ -66,8 +66,7 @@ def _layout(frame: Frame) -> list[list[_Glyph]]:
                 continue
             colour = _INK if state is State.GIVEN else palette.ON_DARK[palette.level(confidence)]
             row += [(sign, _SOFT if sign == "⏎" else colour) for sign in visible(text)]
-        block = [row[i : i + _COLUMNS] for i in range(0, len(row), _COLUMNS)] or [[]]
-        block += [[]] if len(frame.rows) > 1 else []
+        block = [*(row[i : i + _COLUMNS] for i in range(0, len(row), _COLUMNS)), []]
         left = len(frame.rows) - number
         if lines and len(lines) + len(block) > _LINES:
             return [*lines, _note(f"... {left} more row{'s' * (left > 1)}")]

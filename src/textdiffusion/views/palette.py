@@ -29,6 +29,6 @@ def _ramp(*anchors: int) -> tuple[str, ...]:
 
 # Blue to amber by way of violet can be told apart with any kind of colour vision.
 ON_DARK = _ramp(0x5C9DFF, 0xA98BF5, 0xEE86B7, 0xFF9A62, 0xFFC24D)
-ON_LIGHT = _ramp(0x1A5FC4, 0x6A43B8, 0xA02F7B, 0xA93C1C, 0x8F5200)
+ON_LIGHT = _ramp(0x1A5FC4, 0x6A43B8, 0xA02F7B, 0xA93C1C, 0x945000)
 ON_ANY = _ramp(0x2F7BE0, 0x8A63D8, 0xC2529B, 0xCE5A36, 0xB26B00)  # a terminal does not tell its background
 DARK, LIGHT = "#14161b", "#ffffff"  # the backgrounds

@@ -86,7 +86,10 @@ def picture(frame: Frame, console: Console, rows: int) -> Text:
     """`frame`, of a batch of `rows` rows, within the width and height of the console."""
     width, room = console.width, max(1, console.height - 3)  # progress, legend, and the line the cursor rests on
     label = len(str(rows)) + 1 if rows > 1 else 0
-    blocks = [_fold(_line(cells, console), max(1, width - label)) for cells in frame.rows]
+    lines = [_line(cells, console) for cells in frame.rows]
+    blocks = [_fold(line, max(1, width - label), breaks=rows == 1) for line in lines]
+    if rows == 1 and len(blocks[0]) > room:
+        blocks = [_fold(lines[0], width, breaks=False)]
     shown: list[Text] = []
     whole = 0  # rows shown to their end
     for number, block in enumerate(blocks, 1):
@@ -151,18 +154,20 @@ def _line(cells: Iterable[Cell], console: Console) -> Text:
     return line
 
 
-def _fold(line: Text, width: int) -> list[Text]:
-    """Cut anywhere, at `width` columns: words that broke at spaces would jump about while the text emerges."""
-    if len(line.plain) == cell_len(line.plain):
-        cuts = list(range(width, len(line.plain), width))
-    else:
-        cuts, column = [], 0
-        for i, character in enumerate(line.plain):
-            size = cell_len(character)
-            if column + size > width:
-                cuts.append(i)
-                column = 0
-            column += size
+def _fold(line: Text, width: int, breaks: bool) -> list[Text]:
+    """Cut anywhere at `width` columns, and after line breaks if `breaks`.
+
+    Words that moved to the next line as a whole would make the text jump about while it emerges.
+    """
+    cuts, column = [], 0
+    for i, character in enumerate(line.plain):
+        size = 1 if character.isascii() else cell_len(character)
+        if column + size > width:
+            cuts.append(i)
+            column = 0
+        column += size
+        if breaks and character == "⏎":
+            column = width  # full: the next character, if any, begins a line
     return list(line.divide(cuts)) if cuts else [line]
 
 
