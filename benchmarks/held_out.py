@@ -2,7 +2,7 @@
 
     python benchmarks/held_out.py RECIPE --data FILE --cpu-seconds 600 --out FOLDER [--set trunk.depth=2 ...]
 
-Trains on the first 90 % of the text (or what --test-fraction leaves) and measures the averaged and the raw weights on the
+Trains on the first 90 % of the text (or what --test-fraction leaves) and measures the averaged and raw weights on the
 rest, in non-overlapping windows of the training length, until the Monte-Carlo error is below 0.01 bits. The budget is
 the CPU time of all threads in training steps; compilation is stated apart. Prints one JSON line. A run that was
 stopped continues where its last checkpoint left off.
