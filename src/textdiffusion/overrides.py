@@ -95,7 +95,9 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
     if key not in names:
         if kind is Config:
             raise UserError(f"The configuration has no {key!r}{_or_else(path, fields_of(Config), names)}")
-        raise UserError(f"{path.rpartition('.')[0] or path} ({kind.__name__}) has no {key!r}{_or_else(key, names)}")
+        owner = path.rpartition(".")[0]
+        paths = [f"{owner}.{name}" for name in names]
+        raise UserError(f"{owner} ({kind.__name__}) has no {key!r}{_or_else(f'{owner}.{key}', paths, names)}")
     nested = _nested(hints[key], data[key])
     if nested and not rest:
         inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(nested)[:3])

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import tyro
 
@@ -17,6 +17,7 @@ from ..errors import UserError
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
+@runtime_checkable
 class Command(Protocol):
     """A frozen dataclass: its fields are the options, `execute` does the work."""
 
@@ -56,13 +57,17 @@ def _check_options(command: type[Any], words: Sequence[str], prog: str) -> None:
 
 def _reduced(box: str, prog: str) -> str:
     """The first statement of tyro's framed message, as a sentence."""
-    rows = [line.removeprefix("│").removesuffix("│").rstrip() for line in box.splitlines()[1:-1]]
-    end = next((i for i, row in enumerate(rows) if row.strip() and not row.strip(" ─")), len(rows))
-    rows = rows[:end]
-    if rows and rows[0].strip().startswith("Missing from"):
-        # Names are indented by 5, their help by more.
-        missing = [row.strip() for row in rows[1:] if re.match(r" {5}\S", row)]
-        said = f"{', '.join(missing)} is missing"
+    # A title, perhaps a rule, the statement, a rule, advice; the frame is of Unicode lines or of ASCII.
+    rows = [re.sub(r"[│╰╯]", " ", line).rstrip() for line in box.splitlines()[1:]]
+    rules = [not row.strip(" ─-") for row in rows]
+    start = rules.index(False)
+    end = rules.index(True, start) if True in rules[start:] else len(rows)
+    rows = rows[start:end]
+    if rows[0].strip().startswith("Missing from"):
+        # Names are indented by 4, their help by more.
+        margin = len(rows[0]) - len(rows[0].lstrip()) + 4
+        names = [row.strip() for row in rows[1:] if len(row) - len(row.lstrip()) == margin]
+        said = f"{', '.join(names)} {'are' if len(names) > 1 else 'is'} missing"
     else:
-        said = " ".join(row.strip() for row in rows if row.strip()).rstrip(".") or box.strip()
+        said = " ".join(row.strip() for row in rows).rstrip(".")
     return f"{said}. {prog} --help shows what is allowed."

@@ -1,0 +1,260 @@
+"""The commands, as a user calls them."""
+
+import json
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from textdiffusion import recipes
+from textdiffusion.cli.train import UNLIMITED
+from textdiffusion.cli.train import Command as Train
+from textdiffusion.parts import Embeddings
+
+MakeRun = Callable[..., Path]
+
+
+def test_sample_prints_the_texts_and_json_the_same_bytes_each_time(textdiffusion, tiny_run: MakeRun):
+    run = tiny_run("mdlm", "text.layout=lines", "text.model_padding=true")
+    plain = textdiffusion("sample", run, "--num", 3, "--seed", 5)
+    first, again = (textdiffusion("sample", run, "--num", 3, "--seed", 5, "--json") for _ in range(2))
+    assert first == again
+    assert (plain.code, plain.err) == (0, "")
+    told = json.loads(first.out)
+    assert plain.out == "".join(text + "\n" for text in told["texts"])
+    assert (told["num"], told["steps"], told["sampler"], told["length"]) == (3, 6, "ancestral", 32)
+    assert not any("seconds" in key or "time" in key for key in told)
+
+
+def test_texts_of_several_lines_have_headings(textdiffusion, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("textdiffusion.api.TextDiffusion.texts", lambda self, step: ["a\nb", "[red]c"])
+    assert textdiffusion("sample", tiny_run("mdlm")).out == "--- 1\na\nb\n--- 2\n[red]c\n"
+
+
+def test_watching_degrades_to_lines(textdiffusion, tiny_run: MakeRun):
+    done = textdiffusion("sample", tiny_run("mdlm"), "--num", 1, "--watch")
+    assert "\x1b" not in done.out
+    assert done.out.startswith("[step 0/6, noise 100%] ░░░")
+    assert "[step 6/6, noise 0%" in done.out
+
+
+def test_pages_and_animations(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    pytest.importorskip("PIL")
+    page, gif = tmp_path / "a.html", tmp_path / "a.gif"
+    done = textdiffusion("sample", tiny_run("cdcd"), "--num", 2, "--html", page, "--gif", gif)
+    assert done.code == 0
+    assert "Saved" not in done.out  # that goes to standard error
+    assert gif.read_bytes().startswith(b"GIF8")
+    assert done.out.splitlines()[-1][:10] in page.read_text()
+
+
+def test_infill_keeps_the_text_and_says_what_the_run_can_do(textdiffusion, tiny_run: MakeRun):
+    done = textdiffusion("infill", tiny_run("mdlm"), "The [MASK:3] pear is [MASK:4].", "--num", 3)
+    assert done.err == ""
+    told = textdiffusion("infill", tiny_run("mdlm"), "The [MASK:3] pear is [MASK:4].", "--num", 3, "--json")
+    for text in json.loads(told.out)["texts"]:
+        assert re.fullmatch(r"The .{3} pear is .{4}\.", text, re.DOTALL)
+        assert text in done.out
+    assert "from left to right" in textdiffusion("infill", tiny_run("autoregressive"), "The [MASK:3]").err
+    refused = textdiffusion("infill", tiny_run("mdlm"), "The [MASK:x]")
+    assert (refused.code, refused.out) == (2, "")
+
+
+def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    run = tiny_run("mdlm")
+    plain = textdiffusion("evaluate", run, "--target-error", 0.1)
+    assert plain.code == 0
+    told = json.loads(textdiffusion("evaluate", run, "--target-error", 0.1, "--json").out)
+    for part in (f"<= {told['bits']:.4f}", f"+- {told['monte_carlo_error']:.4f}", f"{told['ngram']['bits']:.4f}"):
+        assert part in plain.out
+    assert told["protocol"]["text"].startswith("the test part of")
+    assert told["protocol"]["weights"] == "ema"
+    other = tmp_path / "other.txt"
+    other.write_text("The old fig is red.\n" * 10)
+    assert textdiffusion("evaluate", run, "--data", other, "--draws", 2).out.startswith("mdlm, averaged weights, on")
+    missing = textdiffusion("evaluate", run, "--data", tmp_path / "none.txt")
+    assert (missing.code, missing.out) == (2, "")
+
+
+def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    from textdiffusion import TextDiffusion
+
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("The red pear is old.\n" * 60)
+    run = tiny_run("autoregressive", f"text.data={corpus}")
+    seen = textdiffusion("evaluate", run, "--data", corpus)
+    assert "trained on" in seen.err
+    assert "  = " in seen.out
+    assert TextDiffusion.from_pretrained(run).config.text.data == str(corpus)
+    other = tmp_path / "other.txt"
+    other.write_text("The red pear is old.\n" * 9)
+    corpus.unlink()
+    alone = textdiffusion("evaluate", run, "--data", other)
+    assert alone.code == 0
+    assert "not at hand" in alone.err
+    assert "gram" not in alone.out
+
+
+def test_noise_needs_no_model(textdiffusion, tiny_run: MakeRun):
+    done = textdiffusion("noise", "Shall I compare thee", "--t", 0, 0.5, 1)
+    lines = done.out.splitlines()
+    assert lines[0] == "t = 0     Shall I compare thee"
+    assert 0 < lines[1].count("░") < 20
+    assert lines[2] == "t = 1     " + 20 * "░"
+    hidden = [[c == "░" for c in line] for line in lines]
+    for above, below in pairwise(hidden):  # what is noise stays noise
+        assert all(a <= b for a, b in zip(above, below, strict=True))
+    gaussian = textdiffusion("noise", "The red pear", "--t", 0, 1, "--run", tiny_run("cdcd"), "--json")
+    clean, noise = json.loads(gaussian.out)
+    assert clean["text"] == "The red pear"
+    assert noise["text"] != clean["text"]
+
+
+def test_recipes_and_their_variants(textdiffusion):
+    told = json.loads(textdiffusion("recipes", "--json").out)
+    assert [entry["name"] for entry in told] == recipes.names()
+    table = textdiffusion("recipes").out
+    for entry in told:
+        assert entry["what"]
+        assert "default" in entry["variants"]
+        assert entry["what"] in table
+        for variant in entry["variants"]:
+            recipes.get(entry["name"])(variant)
+
+
+def test_samplers_of_a_run(textdiffusion, tiny_run: MakeRun):
+    told = json.loads(textdiffusion("samplers", tiny_run("cdcd"), "--json").out)
+    assert [(s["name"], s["intended"]) for s in told] == [("one_step", True)]
+    assert told[0]["settings"]["steps"] == 6
+    assert "one_step *" in textdiffusion("samplers", tiny_run("cdcd")).out
+
+
+def test_doctor(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    done = textdiffusion("doctor", tiny_run("mdlm"))
+    assert done.code == 0
+    for name in ("python", "torch", "device", "compiler", "extra hf", "checkpoint", "text"):
+        assert f"ok  {name}" in done.out
+    assert "has its checksum" in done.out
+    broken = textdiffusion("doctor", tmp_path)
+    assert broken.code == 2
+    assert "!!  run" in broken.out
+
+
+def test_doctor_finds_damaged_text(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TEXTDIFFUSION_CACHE", str(tmp_path))
+    run = tiny_run("mdlm")
+    assert textdiffusion("doctor", run).code == 0
+    shard = next(tmp_path.glob("*/train.tokens"))
+    raw = bytearray(shard.read_bytes())
+    raw[-1] ^= 1
+    shard.write_bytes(raw)
+    found = textdiffusion("doctor", run)
+    assert found.code == 2
+    assert "!!  text" in found.out
+
+
+def command(*settings: str, **options) -> Train:
+    return Train(recipe="cdcd", data="x.txt", out="run", set=(settings,), **options)
+
+
+def test_train_options_become_the_configuration():
+    config = command(
+        "model.width=64",
+        "training.lr=1e-4",
+        steps=7,
+        batch_size=8,
+        length=16,
+        tokenizer="bytes",
+        layout="lines",
+    ).config()
+    assert (config.trunk.width, config.training.lr, config.training.steps) == (64, 1e-4, 7)
+    assert (config.training.batch_size, config.text.length, config.text.data) == (8, 16, "x.txt")
+    assert (config.text.tokenizer, config.text.layout, config.text.model_padding) == ("bytes", "lines", True)
+    assert command().config().trunk == recipes.get("cdcd")().trunk
+    assert command(tokenizer="some/tokenizer.json").config().text.tokenizer_path == "some/tokenizer.json"
+
+
+def test_time_alone_decides_where_it_alone_is_given():
+    assert command(max_minutes=5.0).config().training.steps == UNLIMITED
+    assert command(max_minutes=5.0, steps=9).config().training.steps == 9
+    assert command("training.steps=3", max_minutes=5.0).config().training.steps == 3
+
+
+def test_sizes():
+    tiny, small, base = (command(size=size).config() for size in ("tiny", "small", "base"))
+    assert [(c.trunk.width, c.trunk.depth) for c in (tiny, small, base)] == [(128, 4), (384, 6), (768, 12)]
+    assert tiny.training.lr * 128 == pytest.approx(small.training.lr * 384)
+    assert command("trunk.depth=2", size="small").config().trunk.depth == 2  # --set comes last
+
+
+def test_settings_of_every_type():
+    config = command(
+        "codec.dim=16",
+        "text.unk=true",
+        "training.steps=1e3",
+        "text.data=7",
+        "process.schedule=karras",
+        "trunk.dropout=0",
+    ).config()
+    assert isinstance(config.codec, Embeddings)
+    assert config.codec.dim == 16
+    assert config.text.unk is True
+    assert config.training.steps == 1000
+    assert config.text.data == "7"
+    assert config.trunk.dropout == 0.0
+    assert command("codec.dim=16", "codec.kind=Embeddings").config().codec == Embeddings()  # from its defaults
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("training.steps=many", "must be int"),
+        ("text.unk=yes", "true or false"),
+        ("process.schedule=steep", "it can be log_sigma"),
+        ("codec.kind=Nothing", "Embeddings"),
+        ("trunk=3", "group of settings"),
+        ("trunk.width.more=3", "single value"),
+        ("training.stpes=3", "did you mean training.steps"),
+    ],
+)
+def test_settings_that_do_not_fit(textdiffusion, setting: str, says: str):
+    done = textdiffusion("train", "cdcd", "--data", "x", "--out", "y", "--set", setting)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+
+
+SMALL = ("trunk.width=64", "trunk.depth=1", "text.length=32", "training.eval_windows=2", "sampler.steps=2")
+
+
+def test_from_a_text_to_samples(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    """train, continue, fine-tune, sample, evaluate: the whole path."""
+    from textdiffusion import TextDiffusion
+
+    data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
+    train = ("train", "mdlm", "--data", data, "--batch-size", 4, "--device", "cpu", "--set", *SMALL)
+    done = textdiffusion(*train, "--out", tmp_path / "a", "--steps", 2)
+    assert done.code == 0, done.err
+    assert "textdiffusion sample" in done.out
+    again = textdiffusion(*train, "--out", tmp_path / "a", "--steps", 2, "--resume", "never")
+    assert again.code == 2
+    assert textdiffusion(*train, "--out", tmp_path / "b", "--steps", 1, "--init", tmp_path / "a").code == 0
+    assert textdiffusion("sample", tmp_path / "b", "--weights", "raw").code == 0
+    assert textdiffusion("evaluate", tmp_path / "a", "--draws", 2).code == 0
+    assert "is whole" in textdiffusion("doctor", tmp_path / "a").out
+
+
+def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from textdiffusion import TextDiffusion
+    from textdiffusion.cli.demo import Command
+    from textdiffusion.overrides import changed
+
+    whole = Command._config
+    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), SMALL))
+    data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
+    for _ in range(2):  # the second time the run is there and only shown
+        done = textdiffusion("demo", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
+        assert done.code == 0, done.err
+        for part in ("1. Training mdlm", "noise 100%", "--- 3", "Kneser-Ney 7-gram", "still ahead", "sample"):
+            assert part in done.out
