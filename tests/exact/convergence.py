@@ -9,7 +9,15 @@ import torch
 
 from textdiffusion.model import Model
 from textdiffusion.processes.densities import GumbelDensity
-from textdiffusion.processes.schedules import CosineMask, CosineNoise, Karras, LinearBeta, LogLinear, SqrtNoise
+from textdiffusion.processes.schedules import (
+    CosineMask,
+    CosineNoise,
+    Karras,
+    LinearBeta,
+    LogLinear,
+    LogSigma,
+    SqrtNoise,
+)
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.one_step import OneStep
@@ -47,6 +55,7 @@ def cases() -> Iterator[Case]:
     codec = tables(LANGUAGE.vocab)["bits"]
     low, high = 0.05 * codec.norm, 20.0 * codec.norm
     schedules = {
+        "log sigma to 200 norms": LogSigma(low, 200.0 * codec.norm),
         "linear sigma": Karras(low, high, rho=1.0),
         "EDM": Karras(low, high),
         "cosine": CosineNoise(low, high),

@@ -133,9 +133,11 @@ def test_given_and_padded_positions_are_kept_at_every_step(name):
     real = torch.ones(ROWS, LENGTH, dtype=torch.bool)
     real[:, -1] = False
     batch = Batch(TEXT, given=GIVEN, real=real)
+    clean = model.codec.encode(TEXT).detach()
     for step in _run(model, model.sampler, batch=batch):
         assert torch.equal(step.ids[~batch.noised], TEXT[~batch.noised])
         assert bool((step.confidence[~batch.noised] == 1).all())
+        assert torch.equal(step.state[~batch.noised], clean[~batch.noised])
     assert bool((step.ids < VOCAB).all())
 
 
