@@ -176,6 +176,13 @@ def test_train_options_become_the_configuration():
     assert command(tokenizer="some/tokenizer.json").config().text.tokenizer_path == "some/tokenizer.json"
 
 
+def test_a_published_recipe_takes_a_text_and_tokenizer_of_ones_own():
+    config = command(variant="as_published", tokenizer="bytes").config()
+    assert (config.text.field, config.text.tokenizer_path, config.text.vocab_size) == ("", "", 0)
+    records = Train(recipe="mdlm", variant="as_published", data="mine.jsonl", out="run").config()
+    assert (records.text.field, records.text.tokenizer) == ("text", "file")
+
+
 def test_time_alone_decides_where_it_alone_is_given():
     assert command(max_minutes=5.0).config().training.steps == UNLIMITED
     assert command(max_minutes=5.0, steps=9).config().training.steps == 9

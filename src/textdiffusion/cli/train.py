@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -11,6 +11,7 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..text.config import TextConfig
 
 SHORT = 10.0  # minutes below which a run that is limited by time alone is not compiled
 UNLIMITED = 1_000_000  # steps where the clock decides
@@ -81,30 +82,32 @@ class Command:
         for option in ("steps", "max_minutes", "batch_size", "length"):
             if getattr(self, option) < 0:
                 raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it cannot be negative.")
-        config = replace(config, text=replace(config.text, **self._text()))
+        config = replace(config, text=self._text(config.text))
         config = replace(config, training=replace(config.training, **self._training()))
         return changed(config, [setting for group in self.set for setting in group])
 
-    def _text(self) -> dict:
-        options: dict = {"data": self.data}
+    def _text(self, text: TextConfig) -> TextConfig:
+        from ..text.sources import TABLE_SUFFIXES
+
+        options: dict[str, Any] = {"data": self.data}
+        table = self.data.startswith("hf:") or any(suffix in self.data for suffix in TABLE_SUFFIXES)
+        if self.data != text.data and not table:
+            options["field"] = ""  # of the recipe's own data
         if self.length:
             options["length"] = self.length
         if self.layout != "recipe":
             # A model of padding knows where examples end; without it only their beginnings come out right.
             options |= {"layout": self.layout, "model_padding": self.layout != "stream"}
         if self.tokenizer:
-            from typing import get_args
-
             from ..text.config import TokenizerKind
 
-            if self.tokenizer in get_args(TokenizerKind):
-                options["tokenizer"] = self.tokenizer
-            else:
-                options |= {"tokenizer": "file", "tokenizer_path": self.tokenizer}
-        return options
+            known = self.tokenizer in get_args(TokenizerKind)
+            options |= {"tokenizer": self.tokenizer if known else "file", "vocab_size": 0}
+            options["tokenizer_path"] = "" if known else self.tokenizer
+        return replace(text, **options)
 
-    def _training(self) -> dict:
-        options: dict = {}
+    def _training(self) -> dict[str, Any]:
+        options: dict[str, Any] = {}
         if self.batch_size:
             options["batch_size"] = self.batch_size
         if self.max_minutes:

@@ -1,0 +1,96 @@
+"""What README and docs show is run: Python blocks as they stand, commands with a small network and few steps."""
+
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from textdiffusion.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = [f"trunk.{size}" for size in ("width=64", "depth=1")] + ["text.length=32", "sampler.steps=2"]
+SHORT = ["training.steps=2", "training.batch_size=4", "training.eval_windows=2"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command shown on a page."""
+    for block in blocks(page, "console"):
+        for line in block.splitlines():
+            assert line.startswith("$ "), f"{page.name} shows output, which nothing checks: {line}"
+            yield shlex.split(line.removeprefix("$ "))
+
+
+def named(pages: list[Path]) -> list:
+    return [pytest.param(page, id=page.name) for page in pages]
+
+
+@pytest.fixture
+def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the run and the text that the pages speak of."""
+    shutil.copytree(tiny_run("mdlm"), tmp_path / "runs/shakespeare")
+    (tmp_path / "my.txt").write_text("The red pear is fresh.\nThe old fig is sweet.\n" * 80)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
+def test_python_blocks_run(page: Path, place: Path):
+    for block in blocks(page, "python"):
+        small = ", ".join(f'"{setting}"' for setting in SMALL + SHORT)
+        exec(compile(re.sub(r'"training\.steps=\d+"', small, block), page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "console")]))
+def test_commands_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str]):
+    for words in commands(page):
+        if words[0] == "textdiffusion":
+            if words[1] == "train":
+                words += ["--set", *SMALL, *SHORT]
+            main(words[1:])
+            assert capsys.readouterr().out
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        else:
+            assert words[:2] == ["pip", "install"], words
+
+
+def test_extras_that_are_named_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = (ROOT / "src").rglob("*.py")
+    for page in [*PAGES, *sources]:
+        for extra in re.findall(r"textdiffusion\[(\w+)\]", page.read_text(encoding="utf-8")):
+            assert extra in {*extras, "EXTRA", "extra"}, f"{page.name}: {extra}"
+
+
+@pytest.mark.parametrize("page", named(PAGES))
+def test_links_and_paths_lead_somewhere(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:src|tests|docs|recipes)/[\w/.]+\w)`", text):
+        if "NAME" not in path:
+            assert (ROOT / path).exists() or (ROOT / "src/textdiffusion" / path).exists(), path
+
+
+def test_every_recipe_is_on_the_page_of_families():
+    from textdiffusion import recipes
+
+    text = (ROOT / "docs/families.md").read_text(encoding="utf-8")
+    assert all(f"## {name}: " in text for name in recipes.names())
+    assert all(f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8") for name in recipes.names())
+
+
+def test_the_picture_is_an_svg():
+    from xml.etree import ElementTree
+
+    assert ElementTree.parse(ROOT / "docs/flow.svg").getroot().tag.endswith("svg")
