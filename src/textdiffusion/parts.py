@@ -217,33 +217,37 @@ class Trunk(Part):
 class MaskedTokens(DenoiserPart):
     """Token ids in, logits over real tokens out.
 
-    `time` tells the network the noise level, which it can count itself. `pairs` is the width of the tables in which
-    pairs of neighbouring tokens are looked up (0: none).
+    `time` tells the network the noise level, which it can count itself. Pairs and triples of neighbouring tokens are
+    looked up in tables of `context_rows` rows of `context_dim` (0: none).
     """
 
     time: bool = False
-    pairs: int = 0
+    context_dim: int = 0
+    context_rows: int = 1 << 14
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .networks.denoisers import TokenDenoiser
         from .processes.absorbing import AbsorbingProcess
 
         assert isinstance(process, AbsorbingProcess)
-        return TokenDenoiser(trunk, process, time=self.time, pairs=self.pairs)
+        return TokenDenoiser(
+            trunk, process, time=self.time, context_dim=self.context_dim, context_rows=self.context_rows
+        )
 
 
 @dataclass(frozen=True)
 class NextTokens(DenoiserPart):
-    """Every token from those before it; `pairs` as for MaskedTokens, among the tokens before."""
+    """Every token from those before it; tables as for MaskedTokens, of groups of tokens before."""
 
-    pairs: int = 0
+    context_dim: int = 0
+    context_rows: int = 1 << 14
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .networks.denoisers import NextTokenDenoiser
         from .processes.absorbing import AbsorbingProcess
 
         assert isinstance(process, AbsorbingProcess)
-        return NextTokenDenoiser(trunk, process, pairs=self.pairs)
+        return NextTokenDenoiser(trunk, process, context_dim=self.context_dim, context_rows=self.context_rows)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ _MASK = 0xFFFFFFFF
 _GOLDEN = 0x61C88647  # below 2^31, like every multiplier here: 32-bit values times it never overflow int64
 
 
-def _mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     """A bijective avalanche of 32-bit values held in int64 (two xor-shift-multiply rounds)."""
     x = ((x ^ (x >> 16)) * 0x21F0AAAD) & _MASK
     x = ((x ^ (x >> 15)) * 0x735A2D97) & _MASK
@@ -37,12 +37,12 @@ class Rng:
         """The root stream of `seed` for `rows` (a count means rows 0 .. count-1)."""
         numbers = torch.arange(rows, device=device) if isinstance(rows, int) else rows
         key = torch.tensor(seed & _MASK, device=numbers.device)
-        return cls(_mix(key ^ _mix(torch.tensor(seed >> 32 & _MASK, device=key.device))), numbers)
+        return cls(mix(key ^ mix(torch.tensor(seed >> 32 & _MASK, device=key.device))), numbers)
 
     def fork(self, name: str | int) -> Rng:
         """An independent stream, by name or by step number."""
         word = zlib.crc32(name.encode()) if isinstance(name, str) else (name ^ (name >> 32)) & _MASK
-        return Rng(_mix((self.key * _GOLDEN + word + 1) & _MASK), self.rows)
+        return Rng(mix((self.key * _GOLDEN + word + 1) & _MASK), self.rows)
 
     def select(self, index: Tensor) -> Rng:
         """The same stream for a part of the rows (a boolean mask or row indices)."""
@@ -51,10 +51,10 @@ class Rng:
     def words(self, *shape: int) -> Int[Tensor, "b *shape"]:
         """Uniform 32-bit integers (as int64); within a row the numbers follow the flattened position."""
         rows = self.rows & _MASK
-        first = _mix((self.key + rows * _GOLDEN) & _MASK)[:, None]
-        second = _mix(self.key ^ _mix(rows ^ 0x5BD1E995))[:, None]
+        first = mix((self.key + rows * _GOLDEN) & _MASK)[:, None]
+        second = mix(self.key ^ mix(rows ^ 0x5BD1E995))[:, None]
         counter = torch.arange(prod(shape), device=rows.device)
-        return _mix((_mix(counter ^ first) + second) & _MASK).view(-1, *shape)
+        return mix((mix(counter ^ first) + second) & _MASK).view(-1, *shape)
 
     def uniform(self, *shape: int) -> Float[Tensor, "b *shape"]:
         """Uniforms strictly inside (0, 1): odd multiples of 2^-24, exact in float32."""
@@ -62,7 +62,7 @@ class Rng:
 
     def shared_uniform(self) -> Float[Tensor, ""]:
         """One uniform for the whole (global) batch: it depends on no row."""
-        return ((_mix(self.key ^ 0x2545F491) >> 9).float() + 0.5) * 2.0**-23
+        return ((mix(self.key ^ 0x2545F491) >> 9).float() + 0.5) * 2.0**-23
 
     def normal(self, *shape: int) -> Float[Tensor, "b *shape"]:
         """Standard normals (Box-Muller on neighbouring pairs)."""

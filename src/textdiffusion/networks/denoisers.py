@@ -47,11 +47,19 @@ class TokenDenoiser(nn.Module):
     """
 
     def __init__(
-        self, trunk: Transformer, process: AbsorbingProcess, kind: Kind = "full", *, time: bool = False, pairs: int = 0
+        self,
+        trunk: Transformer,
+        process: AbsorbingProcess,
+        kind: Kind = "full",
+        *,
+        time: bool = False,
+        context_dim: int = 0,
+        context_rows: int = 0,
     ) -> None:
         super().__init__()
         self.trunk, self.process, self.kind = trunk, process, kind
-        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, AROUND if pairs else (), pairs)
+        contexts = AROUND if context_dim else ()
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, contexts, context_dim, context_rows)
         self.head = LinearHead(trunk.width, process.vocab)
         self.time_free = not time
 
@@ -70,10 +78,13 @@ class NextTokenDenoiser(nn.Module):
 
     time_free = True
 
-    def __init__(self, trunk: Transformer, process: AbsorbingProcess, *, pairs: int = 0) -> None:
+    def __init__(
+        self, trunk: Transformer, process: AbsorbingProcess, *, context_dim: int = 0, context_rows: int = 0
+    ) -> None:
         super().__init__()
         self.trunk, self.process = trunk, process
-        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, BEFORE if pairs else (), pairs)
+        contexts = BEFORE if context_dim else ()
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, contexts, context_dim, context_rows)
         self.head = LinearHead(trunk.width, process.vocab)
 
     def forward(

@@ -7,40 +7,52 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..batch import Batch
+from ..randomness import mix
 from .transformer import Linear
 
-Pairs = tuple[tuple[int, int], ...]
+Contexts = tuple[tuple[int, ...], ...]
 
-AROUND: Pairs = ((-2, -1), (-1, 1), (1, 2))  # neighbours on both sides
-BEFORE: Pairs = ((-1, 0), (-2, -1), (-3, -2))  # none to the right
-ROWS = 1 << 14  # of each table of pairs
+AROUND: Contexts = ((-2, -1), (-1, 1), (1, 2), (-3, -2, -1), (-2, -1, 1), (-1, 1, 2), (1, 2, 3))  # on both sides
+BEFORE: Contexts = ((-1, 0), (-2, -1), (-2, -1, 0), (-3, -2, -1), (-3, -2, -1, 0))  # none to the right
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each token, and for what pairs of tokens near it say.
+    """A vector for each token, and for what small groups of tokens near it say.
 
-    Pairs are looked up in tables of `ROWS` rows (shared by hashing where the vocabulary has more pairs than that):
-    local context that costs no matrix product, so a small network need not learn to fetch it (docs/experiments.md).
+    `contexts` says which, by their offsets. Each has a table of at most `rows` rows of `dim`, shared by hashing where
+    more groups are possible: local context that costs no matrix product, so a small network need not learn to fetch it
+    (docs/experiments.md).
     """
 
-    def __init__(self, vocab: int, width: int, pairs: Pairs = (), dim: int = 0) -> None:
+    def __init__(self, vocab: int, width: int, contexts: Contexts = (), dim: int = 0, rows: int = 0) -> None:
         super().__init__()
-        self.vocab, self.pairs, self.rows = vocab, pairs, min(ROWS, vocab**2)
+        self.vocab, self.contexts = vocab, contexts
+        self.rows = [min(rows, vocab ** len(offsets)) for offsets in contexts]
         self.tokens = nn.Embedding(vocab, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
-        if pairs:
-            self.tables = nn.Embedding(len(pairs) * self.rows, dim)
+        if contexts:
+            self.tables = nn.Embedding(sum(self.rows), dim)
             nn.init.normal_(self.tables.weight, std=0.5)
-            self.out = Linear(len(pairs) * dim, width, bias=False)
+            self.out = Linear(len(contexts) * dim, width, bias=False)
 
     def forward(self, ids: Int[Tensor, "b l"], edge: int, batch: Batch) -> Float[Tensor, "b l w"]:
         """`edge` is the id that stands in for neighbours beyond the ends of an example."""
         features = self.tokens(ids)
-        if not self.pairs:
+        if not self.contexts:
             return features
-        near = {offset: _neighbour(ids, offset, edge, batch) for pair in self.pairs for offset in pair}
-        index = [(near[a] * self.vocab + near[b]) % self.rows + i * self.rows for i, (a, b) in enumerate(self.pairs)]
+        near = {o: _neighbour(ids, o, edge, batch) for offsets in self.contexts for o in offsets}
+        index, first = [], 0
+        for offsets, rows in zip(self.contexts, self.rows, strict=True):
+            index.append(self._group([near[o] for o in offsets], rows) + first)
+            first += rows
         return features + self.out(self.tables(torch.stack(index, dim=-1)).flatten(2))
+
+    def _group(self, ids: list[Int[Tensor, "b l"]], rows: int) -> Int[Tensor, "b l"]:
+        """The row of a group of ids: its own where all groups fit the table, else by hashing."""
+        number = ids[0]
+        for other in ids[1:]:
+            number = number * self.vocab + other
+        return number if self.vocab ** len(ids) == rows else mix(number & 0xFFFFFFFF) % rows
 
 
 def _neighbour(ids: Int[Tensor, "b l"], offset: int, edge: int, batch: Batch) -> Int[Tensor, "b l"]:

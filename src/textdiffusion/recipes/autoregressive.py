@@ -22,7 +22,7 @@ def autoregressive(variant: str = "default") -> Config:
                 process=Absorbing(),
                 density=Uniform(),
                 trunk=Trunk(width=128, depth=4),
-                denoiser=NextTokens(pairs=32),
+                denoiser=NextTokens(context_dim=32),
                 objective=NextToken(),
                 likelihood=NextTokenLikelihood(),
                 sampler=LeftToRight(),

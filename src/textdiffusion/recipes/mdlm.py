@@ -21,7 +21,7 @@ def mdlm(variant: str = "default") -> Config:
         process=Absorbing(schedule="linear"),
         density=Uniform(),
         trunk=Trunk(width=128, depth=4),
-        denoiser=MaskedTokens(pairs=32),
+        denoiser=MaskedTokens(context_dim=32),
         objective=MaskedBound(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=Ancestral(steps=128),
