@@ -119,6 +119,17 @@ def test_a_damaged_checkpoint_is_skipped_with_a_message(damage, tmp_path):
     assert latest(checkpoints) == (2, [])
 
 
+def test_damaged_checkpoints_of_later_steps_do_not_push_out_whole_ones(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    save(checkpoints, 10, Best(10, 2.5))
+    save(checkpoints, 20, Best(10, 2.5))
+    cut(tmp_path / "step-000000020")
+    assert latest(checkpoints)[0] == 10
+    save(checkpoints, 15, Best(10, 2.5))
+    assert latest(checkpoints) == (15, [])
+    assert [path.name for path in checkpoints.paths()] == ["step-000000010", "step-000000015"]
+
+
 def test_a_crash_while_a_file_is_written_leaves_the_old_one(tmp_path, monkeypatch):
     run = RunFolder(tmp_path, keep=1)
     run.export({"weight": torch.zeros(2)})

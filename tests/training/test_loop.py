@@ -101,6 +101,14 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
     assert all(torch.equal(v, whole[k]) for k, v in load_tensors(tmp_path / "cut/model.safetensors").items())
 
 
+def test_samples_and_checkpoints_come_with_every_validation_unless_told_otherwise(tmp_path):
+    config = tiny("mdlm", tmp_path, steps=30, eval_every=6, samples=1, log_every=30, keep=9)
+    run(config, tmp_path / "run", tmp_path)
+    assert [m["step"] for m in metrics(tmp_path / "run", "validated")] == [6, 12, 18, 24, 30]
+    assert [m["step"] for m in metrics(tmp_path / "run", "sampled")] == [6, 12, 18, 24, 30]
+    assert [m["step"] for m in metrics(tmp_path / "run", "saved")] == [6, 12, 18, 24, 30]
+
+
 def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_path):
     config = tiny("mdlm", tmp_path, checkpoint_every=5)
     config = replace(config, trunk=replace(config.trunk, dropout=0.5))

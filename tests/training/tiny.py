@@ -32,6 +32,8 @@ def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Con
         "samples": 0,
         "compile": "off",
         "dtype": "float32",
+        "optimizer": "adamw",
+        "lr": 3e-3,
         **training,
     }
     sampler: Any = config.sampler
