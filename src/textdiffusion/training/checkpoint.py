@@ -89,7 +89,7 @@ class Checkpoints:
             self._delete(path)
         partial.rename(path)
         flush(self.folder)
-        self._prune(state.best)
+        self._prune(state)
         return path
 
     def latest(self, say: Callable[[str], None]) -> tuple[Path, State] | None:
@@ -106,9 +106,12 @@ class Checkpoints:
         for path in self.folder.glob(".partial-*"):
             shutil.rmtree(path)
 
-    def _prune(self, best: Best | None) -> None:
-        for path in self.paths()[: -self.keep]:
-            if best is None or path != self.path(best.step):
+    def _prune(self, state: State) -> None:
+        # Those of later steps were damaged when the run was resumed from an earlier one; they must not count as kept.
+        whole = [path for path in self.paths() if path.name <= self.path(state.step).name]
+        for path in self.paths():
+            late = path not in whole[-self.keep :]
+            if late and (state.best is None or path != self.path(state.best.step)):
                 self._delete(path)
 
     def _delete(self, path: Path) -> None:
