@@ -126,9 +126,9 @@ class Trainer:
             if (due[training.eval_every] or ended) and self.corpus.valid is not None and not stopping:
                 yield (validated := self._validate())
                 improved = validated.best
-            if (due[training.sample_every] or ended) and training.samples and not stopping:
+            if (due[training.sample_every or training.eval_every] or ended) and training.samples and not stopping:
                 yield Sampled(self.state.step, self._sample())
-            if due[training.checkpoint_every] or improved or ended or stopping:
+            if due[training.checkpoint_every or training.eval_every] or improved or ended or stopping:
                 yield self._save()
         complete = self.progress >= 1.0
         signal = None if complete else stop.signal or "a signal to another rank"
