@@ -111,6 +111,8 @@ def test_training_settings_are_checked():
         Training(batch_size=10, accumulate=3)
     with pytest.raises(UserError, match=r"training\.batch_size is 0"):
         Training(batch_size=0)
+    with pytest.raises(UserError, match=r"training\.eval_windows is 0"):
+        Training(eval_windows=0)
 
 
 def test_unknown_recipes_and_variants_name_what_there_is():

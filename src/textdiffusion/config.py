@@ -61,7 +61,7 @@ class Training:
     """Latest checkpoints kept, beside the best."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "eval_windows", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.batch_size % self.accumulate:
