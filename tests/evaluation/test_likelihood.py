@@ -202,6 +202,28 @@ def test_texts_become_windows():
     assert batch.real.tolist() == [[True] * 4, [True, False, False, False], [True, False, False, False]]
 
 
+def test_texts_are_normalised_as_in_training():
+    config = TextConfig(length=4, normaliser="lower")
+    assert Texts(["AbC"], Characters("abc"), config).windows([0]).ids.tolist() == [[0, 1, 2, 0]]
+
+
+class OnMps(Tensor):
+    """A tensor that, like those on mps, knows no float64 until it is on the CPU."""
+
+    def double(self, *_: object) -> Tensor:
+        raise TypeError("no float64")
+
+    def cpu(self, *_: object) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+def test_a_device_without_float64_will_do(toy, monkeypatch):
+    model = toy(0.0)
+    forward = model.likelihood.forward
+    monkeypatch.setattr(model.likelihood, "forward", lambda *a, **k: forward(*a, **k).as_subclass(OnMps))
+    assert bits_per_character(model, Rows([0, 1, 3]), draws=2).bits == pytest.approx((50 + 60 + 80) / 30 / LN2)
+
+
 @pytest.mark.parametrize("layout", ["lines", "documents"])
 def test_texts_end_as_in_training(layout):
     config = TextConfig(length=4, layout=layout, model_padding=True)

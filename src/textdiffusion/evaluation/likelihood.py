@@ -153,7 +153,7 @@ def _one_pass(
         batch = replace(batch, rows=torch.from_numpy(rows), total=total).to(device)
         assert batch.rows is not None
         rng = Rng.of(seed, batch.rows).fork("likelihood").fork(number)
-        nats[rows] = model.likelihood(model, batch, rng=rng).double().cpu().numpy()
+        nats[rows] = model.likelihood(model, batch, rng=rng).cpu().double().numpy()  # mps has no float64
         report(float(rows[-1] + 1) / total)
     return nats, chars
 

@@ -10,11 +10,13 @@ import torch
 from ..batch import Batch
 from ..errors import UserError
 from ..text.config import TextConfig
+from ..text.normalisers import normalise
 from ..text.tokenizers import Tokenizer
 
 
 class Texts:
-    """Texts cut into windows of `config.length` tokens, each text for itself, ended and padded as in training.
+    """Texts cut into windows of `config.length` tokens, each text for itself, normalised, ended and padded as in
+    training; characters are counted after normalising.
 
     Raises UserError for a text that is empty or that the tokenizer cannot read.
     """
@@ -24,6 +26,7 @@ class Texts:
         self.modelled = config.model_padding
         self._rows: list[tuple[np.ndarray, int]] = []
         for text in texts:
+            text = normalise(config.normaliser, text)
             if not text:
                 raise UserError("An empty text has no bits per character.")
             ids, counts = tokenizer.encode_counted(text)
