@@ -35,8 +35,8 @@ class MaskedBound(nn.Module):
         bound = per_token(nats * weight, batch)
         kept = weight if self.max_weight is None else weight.clamp(max=self.max_weight)
         total = per_token(nats * kept, batch).mean()
-        accuracy = nats.sum() / masked.sum().clamp(min=1)
-        return Loss(total, {"bound": bound.mean().detach(), "masked_nll": accuracy.detach()})
+        masked_nll = nats.sum() / masked.sum().clamp(min=1)
+        return Loss(total, {"bound": bound.mean().detach(), "masked_nll": masked_nll.detach()})
 
 
 class MaskedLikelihood(nn.Module):
