@@ -83,6 +83,13 @@ def test_the_sampling_grid_runs_from_noise_to_clean(density):
     assert len(grid.unique()) == 33
 
 
+@pytest.mark.parametrize("scale", [0.15, 0.077, 0.04, 0.02])
+def test_a_steep_curve_is_sampled_from_end_to_end(scale):
+    """The prior is drawn at t = 1 and the text read at t = 0, however early float32 rounds the curve to its ends."""
+    ends = _gumbel(0.1, 0.36, scale).grid(torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(ends, torch.tensor([1.0, 0.0]), atol=1e-6, rtol=0)
+
+
 def test_grids_of_absorbing_processes_end_exactly():
     """A position left masked, or a prior not all masks, would be an error however small."""
     for density in (UniformDensity(), _piecewise(), PiecewiseDensity()):

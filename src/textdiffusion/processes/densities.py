@@ -81,8 +81,12 @@ class GumbelDensity(nn.Module):
         """The t below which a share u of the draws falls (the uniform share takes the smallest u)."""
         mu, scale = self.settled[0], self.settled[1].exp()
         low, high = self._ends()
-        v = (low + ((u - self.uniform) / (1.0 - self.uniform)).clamp(0.0, 1.0) * (high - low)).clamp(1e-30, 1 - 1e-7)
-        warped = (mu - scale * torch.log(-torch.log(v))).clamp(0.0, 1.0)
+        share = ((u - self.uniform) / (1.0 - self.uniform)).clamp(0.0, 1.0)
+        # -log of v = low + share (high - low) from both ends: v itself is 0 or 1 in float32 well before t is.
+        from_low = -torch.logaddexp(-torch.exp(mu / scale), torch.log(share * (high - low)))
+        beyond = (1.0 - share) * (high - low) - torch.expm1(-torch.exp((mu - 1.0) / scale))
+        nats = torch.where(beyond < 0.5, -torch.log1p(-beyond), from_low)
+        warped = (mu - scale * torch.log(nats)).clamp(0.0, 1.0)
         return torch.where(u < self.uniform, u / max(self.uniform, 1e-30), warped)
 
     def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
