@@ -24,7 +24,8 @@ from textdiffusion.evaluation.baseline import kneser_ney
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.likelihood import bits_per_character
 from textdiffusion.overrides import changed
-from textdiffusion.training.loop import default_cache, train
+from textdiffusion.text.preparation import default_cache
+from textdiffusion.training.loop import train
 
 
 def main() -> None:

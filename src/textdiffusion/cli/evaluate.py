@@ -42,7 +42,7 @@ class Command:
         from ..evaluation.baseline import kneser_ney
         from ..evaluation.heldout import held_out, training_corpus
         from ..evaluation.likelihood import bits_per_character
-        from ..training.loop import default_cache
+        from ..text.preparation import default_cache
 
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
         text = held_out(model, default_cache(), self.data, self.windows)

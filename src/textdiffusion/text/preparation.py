@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -53,6 +54,13 @@ class Corpus:
         if dataset is None:
             raise UserError(f"{self.config.data} has no {name} part: {name}_fraction is 0.")
         return dataset
+
+
+def default_cache() -> Path:
+    """Where prepared text is kept between runs: TEXTDIFFUSION_CACHE, else a folder in the user's cache."""
+    if path := os.environ.get("TEXTDIFFUSION_CACHE"):
+        return Path(path)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textdiffusion"
 
 
 def prepare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from ..config import Config
 from ..errors import UserError
-from ..text.preparation import prepare
+from ..text.preparation import default_cache, prepare
 from ..text.tokenizers import load
 from .display import Display
 from .distributed import World, world
@@ -67,13 +66,6 @@ def train(
                 sink(record)
     assert isinstance(record, Finished)
     return record
-
-
-def default_cache() -> Path:
-    """Where prepared text is kept between runs: TEXTDIFFUSION_CACHE, else a folder in the user's cache."""
-    if path := os.environ.get("TEXTDIFFUSION_CACHE"):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textdiffusion"
 
 
 def _trainer(
