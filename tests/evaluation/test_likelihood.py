@@ -264,6 +264,17 @@ def test_another_text_is_read_as_the_run_reads_its_own(tiny_run, tmp_path: Path)
     assert held_out(model, tmp_path / "cache", model.config.text.data).seen
 
 
+def test_a_text_shorter_than_a_window_is_measured(tiny_run, tmp_path: Path):
+    """Evaluation windows are padded; only training needs whole ones."""
+    model = TextDiffusion.from_pretrained(tiny_run("autoregressive"), device="cpu")
+    other = tmp_path / "other.txt"
+    other.write_text("The old fig.")
+    text = held_out(model, tmp_path / "cache", str(other))
+    assert (len(text), text.characters(), text.positions().tolist()) == (1, 12, list(range(12)))
+    alone = model.score(["The old fig."])[0]
+    assert bits_per_character(model.model, text).bits == pytest.approx(alone.bits)
+
+
 def test_it_reads_well():
     found = Likelihood(2.5, 0.004, 0.02, False, 100, 10, 4)
     assert str(found) == "<= 2.5000 bits per character +- 0.0040 (draws) +- 0.020 (windows)"

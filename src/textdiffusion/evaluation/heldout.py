@@ -62,7 +62,7 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
     """
     text = model.config.text
     if data:
-        dataset = prepare(_whole(text, data), cache, tokenizer=model.tokenizer).train
+        dataset = prepare(_whole(text, data), cache, tokenizer=model.tokenizer, trainable=False).train
         name, seen = data, Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
     else:
         corpus = training_corpus(model, cache)

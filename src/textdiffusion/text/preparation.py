@@ -69,13 +69,15 @@ def prepare(
     *,
     tokenizer: Tokenizer | None = None,
     seed: int = 0,
+    trainable: bool = True,
     console: Console | None = None,
 ) -> Corpus:
     """Tokenise the configured text into shards under `cache` unless they are there, and open them.
 
     `tokenizer` is one that exists (a run's own), used instead of learning one from the training part. `seed` orders
-    the training batches. Progress goes to `console` (None: standard error). Ranks may call this at the same time.
-    Raises UserError for text that cannot be used; nothing half-done stays behind.
+    the training batches. `trainable`: the training part must hold at least one training window. Progress goes to
+    `console` (None: standard error). Ranks may call this at the same time. Raises UserError for text that cannot be
+    used; nothing half-done stays behind.
     """
     cache = Path(cache)
     folder = _prepared(config, cache, tokenizer, console or Console(stderr=True))
@@ -92,7 +94,8 @@ def prepare(
         parts[part] = dataset
     train = parts["train"]
     assert train is not None
-    train.check_trainable()
+    if trainable:
+        train.check_trainable()
     return Corpus(config, used, train, parts["valid"], parts["test"], folder, tuple(notes))
 
 
