@@ -7,7 +7,9 @@ class and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+
+from .errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from .networks.transformer import Transformer
     from .processes.schedules import MaskSchedule, NoiseSchedule
     from .samplers.step import Sampler
+
+T = TypeVar("T")
 
 
 class Part:
@@ -69,6 +73,13 @@ class SamplerPart(Part):
         raise NotImplementedError
 
 
+def fitting(part: Part, given: object, kind: type[T]) -> T:
+    """`given` as the kind that `part` works with. Raises UserError where the parts of a configuration do not fit."""
+    if not isinstance(given, kind):
+        raise UserError(f"{type(part).__name__} works with {kind.__name__}, not with {type(given).__name__}.")
+    return given
+
+
 @dataclass(frozen=True)
 class Tokens(CodecPart):
     """States are token ids."""
@@ -114,6 +125,16 @@ class Absorbing(ProcessPart):
 
 
 @dataclass(frozen=True)
+class LeftToRightOrder(ProcessPart):
+    """Tokens become masks from the right."""
+
+    def build(self, codec: Codec) -> nn.Module:
+        from .processes.left_to_right import LeftToRightProcess
+
+        return LeftToRightProcess(codec.vocab)
+
+
+@dataclass(frozen=True)
 class Gaussian(ProcessPart):
     """Vectors get noise. The range of sigma is in units of the norm of a clean state (specs: continuous 8.1)."""
 
@@ -126,7 +147,7 @@ class Gaussian(ProcessPart):
         from .processes import schedules as s
         from .processes.gaussian import GaussianProcess
 
-        assert isinstance(codec, TableCodec)
+        codec = fitting(self, codec, TableCodec)
         norm = codec.norm
         low, high = self.low * norm, self.high * norm
         made: dict[str, NoiseSchedule] = {
@@ -168,8 +189,8 @@ class Gumbel(DensityPart):
         from .processes.densities import GumbelDensity
         from .processes.gaussian import GaussianProcess
 
-        assert isinstance(codec, TableCodec)
-        assert isinstance(process, GaussianProcess)
+        codec = fitting(self, codec, TableCodec)
+        process = fitting(self, process, GaussianProcess)
         low, high = process.schedule.low, process.schedule.high
         span = math.log(high / low)
         mu = math.log(self.half * codec.norm / low) / span
@@ -205,6 +226,12 @@ class Trunk(Part):
     dropout: float = 0.0
     recompute: bool = False
 
+    def __post_init__(self) -> None:
+        if self.width < 2 or self.width % (64 if self.width > 64 else 2):
+            raise UserError(f"trunk.width is {self.width}; it must be a multiple of 64, or even and below 64.")
+        if self.depth < 1:
+            raise UserError(f"trunk.depth is {self.depth}; it must be at least 1.")
+
     def build(self) -> Transformer:
         from dataclasses import asdict
 
@@ -217,22 +244,25 @@ class Trunk(Part):
 class MaskedTokens(DenoiserPart):
     """Token ids in, logits over real tokens out.
 
-    `time` tells the network the noise level, which it can count itself. Pairs and triples of neighbouring tokens are
-    looked up in tables of `context_rows` rows of `context_dim` (0: none).
+    `time` tells the network the noise level, which it can count itself. Groups of up to `context_size` neighbouring
+    tokens are looked up in tables of `context_rows` rows of `context_dim` (0: none).
     """
 
     time: bool = False
     context_dim: int = 0
+    context_size: int = 3
     context_rows: int = 1 << 14
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .networks.denoisers import TokenDenoiser
+        from .networks.embedding import AROUND, Tables
         from .processes.absorbing import AbsorbingProcess
 
-        assert isinstance(process, AbsorbingProcess)
-        return TokenDenoiser(
-            trunk, process, time=self.time, context_dim=self.context_dim, context_rows=self.context_rows
-        )
+        process = fitting(self, process, AbsorbingProcess)
+        if self.time and trunk.modulation == "none":
+            raise UserError("denoiser.time has no effect on a trunk without modulation; set trunk.modulation=adaln.")
+        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
+        return TokenDenoiser(trunk, process, time=self.time, tables=tables if self.context_dim else None)
 
 
 @dataclass(frozen=True)
@@ -240,30 +270,38 @@ class NextTokens(DenoiserPart):
     """Every token from those before it; tables as for MaskedTokens, of groups of tokens before."""
 
     context_dim: int = 0
+    context_size: int = 3
     context_rows: int = 1 << 14
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .networks.denoisers import NextTokenDenoiser
-        from .processes.absorbing import AbsorbingProcess
+        from .networks.embedding import BEFORE, Tables
+        from .processes.left_to_right import LeftToRightProcess
 
-        assert isinstance(process, AbsorbingProcess)
-        return NextTokenDenoiser(trunk, process, context_dim=self.context_dim, context_rows=self.context_rows)
+        process = fitting(self, process, LeftToRightProcess)
+        tables = Tables(BEFORE, self.context_dim, self.context_size, self.context_rows)
+        return NextTokenDenoiser(trunk, process, tables=tables if self.context_dim else None)
 
 
 @dataclass(frozen=True)
 class NoisyStates(DenoiserPart):
-    """Noisy vectors, given tokens and self-conditioning in, logits out; `prior` adds the state's own evidence."""
+    """Noisy vectors, given tokens and self-conditioning in, logits out.
+
+    `prior` adds the state's own evidence to the logits; `decoded` shows the network the tokens which that evidence
+    suggests.
+    """
 
     prior: bool = True
+    decoded: bool = False
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .codecs.table import TableCodec
         from .networks.denoisers import StateDenoiser
         from .processes.gaussian import GaussianProcess
 
-        assert isinstance(codec, TableCodec)
-        assert isinstance(process, GaussianProcess)
-        return StateDenoiser(trunk, process, codec, self.prior)
+        codec = fitting(self, codec, TableCodec)
+        process = fitting(self, process, GaussianProcess)
+        return StateDenoiser(trunk, process, codec, self.prior, self.decoded)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import pi, prod
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
@@ -73,17 +73,24 @@ class Rng:
         return pairs.flatten(1)[:, :count].view(-1, *shape)
 
     def categorical(self, weights: Float[Tensor, "b *shape v"]) -> Int[Tensor, "b *shape"]:
-        """One index per position, with probability proportional to `weights`.
+        """One index per position, with probability proportional to `weights`."""
+        return _choose(weights, self.words(*weights.shape[1:-1], 2))
 
-        Inverse of the cumulative sum at a uniform of 53 bits, in float64 where the device has it: no event is lost
-        because it is rare (specs: the float32 race under-selects tokens of small probability).
-        """
-        shape = weights.shape[1:-1]
-        wide = torch.float32 if weights.device.type == "mps" else torch.float64
-        words = self.words(*shape, 2).to(wide)
-        u = (words[..., 0] + (words[..., 1] + 0.5) * 2.0**-32) * 2.0**-32
-        total = weights.to(wide).cumsum(-1)
-        index = torch.searchsorted(total, (u * total[..., -1])[..., None], right=True)[..., 0]
-        # A product rounded up to the total would fall past the last token that has any weight.
-        last = weights.shape[-1] - 1 - (weights > 0).flip(-1).float().argmax(-1)
-        return torch.minimum(index, last)
+    def categorical_at(self, where: Bool[Tensor, "b l"], weights: Float[Tensor, "n v"]) -> Int[Tensor, " n"]:
+        """What `categorical` draws at the `n` positions `where`, given the weights of these alone."""
+        return _choose(weights, self.words(where.shape[1], 2)[where])
+
+
+def _choose(weights: Float[Tensor, "*shape v"], words: Int[Tensor, "*shape 2"]) -> Int[Tensor, "*shape"]:
+    """Inverse of the cumulative sum at a uniform of 53 bits, in float64 where the device has it.
+
+    So no event is lost because it is rare (specs: a race in float32 under-selects tokens of small probability).
+    """
+    wide = torch.float32 if weights.device.type == "mps" else torch.float64
+    words = words.to(wide)
+    u = (words[..., 0] + (words[..., 1] + 0.5) * 2.0**-32) * 2.0**-32
+    total = weights.to(wide).cumsum(-1)
+    index = torch.searchsorted(total, (u * total[..., -1])[..., None], right=True)[..., 0]
+    # A product rounded up to the total would fall past the last token that has any weight.
+    last = weights.shape[-1] - 1 - (weights > 0).flip(-1).float().argmax(-1)
+    return torch.minimum(index, last)

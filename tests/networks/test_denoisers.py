@@ -10,14 +10,25 @@ import torch
 from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec, bits
 from textdiffusion.networks.denoisers import NextTokenDenoiser, StateDenoiser, TokenDenoiser
+from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
 from textdiffusion.networks.transformer import Transformer
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
+from textdiffusion.processes.left_to_right import LeftToRightProcess
 from textdiffusion.processes.schedules import LogLinear, LogSigma
 from textdiffusion.randomness import Rng
 
 V, L = 7, 8
-KINDS = ["masked", "masked, pairs", "masked, time", "masked, film", "next", "next, pairs", "states", "states, no prior"]
+KINDS = [
+    "masked",
+    "masked, tables",
+    "masked, time",
+    "masked, film",
+    "next",
+    "next, tables",
+    "states",
+    "states, no prior",
+]
 
 
 def _trunk(**options):
@@ -25,18 +36,23 @@ def _trunk(**options):
     return Transformer(64, 2, **options)
 
 
+def _tables(contexts):
+    return Tables(contexts, dim=4, size=3, rows=100)  # pairs have rows of their own (8^2), triples are hashed
+
+
 def _denoiser(kind, **options) -> Any:
     torch.manual_seed(0)
     process = AbsorbingProcess(V, LogLinear())
     match kind:
-        case "masked" | "masked, pairs":
-            return TokenDenoiser(_trunk(**options), process, pairs=4 if "pairs" in kind else 0)
+        case "masked" | "masked, tables":
+            return TokenDenoiser(_trunk(**options), process, tables=_tables(AROUND) if "tables" in kind else None)
         case "masked, time":
             return TokenDenoiser(_trunk(modulation="adaln", **options), process, time=True)
         case "masked, film":
             return TokenDenoiser(_trunk(modulation="film", **options), process, time=True)
-        case "next" | "next, pairs":
-            return NextTokenDenoiser(_trunk(**options), process, pairs=4 if "pairs" in kind else 0)
+        case "next" | "next, tables":
+            order = LeftToRightProcess(V)
+            return NextTokenDenoiser(_trunk(**options), order, tables=_tables(BEFORE) if "tables" in kind else None)
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise=True)
             noise = GaussianProcess(LogSigma(0.1, 50.0))
@@ -97,7 +113,7 @@ def test_padding_does_not_change_what_is_said_of_real_positions(kind):
     torch.testing.assert_close(alone, said, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["next", "next, pairs"])
+@pytest.mark.parametrize("kind", ["next", "next, tables"])
 def test_left_to_right_does_not_see_the_future_nor_the_present(kind):
     denoiser = _stirred(_denoiser(kind))
     ids = _ids(1)
@@ -173,7 +189,7 @@ def test_time_free_networks_are_those_that_time_does_not_change(kind):
     ids = _ids(2)
     x, _, estimate = _state(denoiser, ids)
     early, late = (denoiser(x, torch.full((2,), t), batch=Batch(ids), self_cond=estimate).logits for t in (0.2, 0.9))
-    assert denoiser.time_free == (kind.partition(", pairs")[0] in ("masked", "next"))
+    assert denoiser.time_free == (kind.partition(", tables")[0] in ("masked", "next"))
     assert denoiser.time_free == torch.equal(early, late)
 
 

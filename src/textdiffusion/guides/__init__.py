@@ -12,6 +12,8 @@ from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
 from ..randomness import Rng
 
+EVERY: tuple[type, ...] = (object,)  # processes of a guide that only changes predictions
+
 
 @runtime_checkable
 class Guide(Protocol):

@@ -11,16 +11,14 @@ from ..batch import Batch
 from ..errors import UserError
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
-from ..processes.absorbing import AbsorbingProcess
-from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Wrapped
+from . import EVERY, Wrapped
 
 
 class Temperature:
     """Divides the logits of every prediction: below 1 sharper and less diverse text, above 1 the reverse."""
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, GaussianProcess)
+    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, temperature: float) -> None:
         if not temperature > 0:

@@ -12,16 +12,14 @@ from torch import Tensor
 from ..batch import Batch
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
-from ..processes.absorbing import AbsorbingProcess
-from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Wrapped
+from . import EVERY, Wrapped
 
 
 class Without:
     """No free position becomes one of `tokens`, such as the end of the text in the middle of a template."""
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, GaussianProcess)
+    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = tuple(tokens)

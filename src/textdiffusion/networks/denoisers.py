@@ -13,8 +13,9 @@ from ..codecs.table import TableCodec
 from ..prediction import HiddenPrediction, Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
+from ..processes.left_to_right import LeftToRightProcess
 from .attention import Kind, attention_mask, positions
-from .embedding import AROUND, BEFORE, TokenEmbedding
+from .embedding import Tables, TokenEmbedding
 from .transformer import Linear, Transformer
 
 
@@ -53,13 +54,11 @@ class TokenDenoiser(nn.Module):
         kind: Kind = "full",
         *,
         time: bool = False,
-        context_dim: int = 0,
-        context_rows: int = 0,
+        tables: Tables | None = None,
     ) -> None:
         super().__init__()
         self.trunk, self.process, self.kind = trunk, process, kind
-        contexts = AROUND if context_dim else ()
-        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, contexts, context_dim, context_rows)
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables)
         self.head = LinearHead(trunk.width, process.vocab)
         self.time_free = not time
 
@@ -78,13 +77,10 @@ class NextTokenDenoiser(nn.Module):
 
     time_free = True
 
-    def __init__(
-        self, trunk: Transformer, process: AbsorbingProcess, *, context_dim: int = 0, context_rows: int = 0
-    ) -> None:
+    def __init__(self, trunk: Transformer, process: LeftToRightProcess, *, tables: Tables | None = None) -> None:
         super().__init__()
         self.trunk, self.process = trunk, process
-        contexts = BEFORE if context_dim else ()
-        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, contexts, context_dim, context_rows)
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables)
         self.head = LinearHead(trunk.width, process.vocab)
 
     def forward(
@@ -115,6 +111,23 @@ class PriorHead(nn.Module):
         return self.linear(features).float() + evidence.float() @ rows.T
 
 
+class Decoded(nn.Module):
+    """The tokens that a noisy state suggests by itself, as features: Bayes' rule with a learned prior, then a table.
+
+    The network then sees its neighbours as (soft) tokens and need not learn to decode them first (SSD-LM, section 3.2,
+    reads its simplex in this way).
+    """
+
+    def __init__(self, vocab: int, width: int) -> None:
+        super().__init__()
+        self.log_prior = nn.Parameter(torch.zeros(vocab))
+        self.tokens = nn.Parameter(0.5 * torch.randn(vocab, width))
+
+    def forward(self, evidence: Float[Tensor, "b l v"]) -> Float[Tensor, "b l w"]:
+        """`evidence` is log q(x_t | token) up to a constant."""
+        return (evidence + self.log_prior).softmax(-1) @ self.tokens
+
+
 class StateDenoiser(nn.Module):
     """For processes whose state is vectors: logits from the scaled state, given tokens and self-conditioning.
 
@@ -124,10 +137,18 @@ class StateDenoiser(nn.Module):
 
     time_free = False
 
-    def __init__(self, trunk: Transformer, process: GaussianProcess, codec: TableCodec, prior: bool = True) -> None:
+    def __init__(
+        self,
+        trunk: Transformer,
+        process: GaussianProcess,
+        codec: TableCodec,
+        prior: bool = True,
+        decoded: bool = False,
+    ) -> None:
         super().__init__()
         self.trunk, self.process, self.codec, self.prior = trunk, process, codec, prior
         self.input = Linear(3 * codec.dim + 1, trunk.width)
+        self.decoded = Decoded(codec.vocab, trunk.width) if decoded else None
         self.head = LinearHead(trunk.width, codec.vocab)
         self.scale = codec.norm / codec.dim**0.5
 
@@ -147,9 +168,11 @@ class StateDenoiser(nn.Module):
         scaled = xt / torch.sqrt(sigma**2 + self.scale**2) * (1.0 - bit)
         estimate = torch.zeros_like(xt) if self_cond is None else self_cond
         features = torch.cat((scaled, self._given(batch, bit), bit, estimate * (1.0 - bit) / self.scale), dim=-1)
-        level = self.process.level(t)
-        hidden = self.trunk(self.input(features), level, positions(batch), attention_mask("full", batch))
-        table = self.codec.table()
+        features, table = self.input(features), self.codec.table()
+        if self.decoded is not None:
+            logits = (xt @ table.T - 0.5 * table.square().sum(-1)) / sigma**2
+            features = features + self.decoded(logits) * (1.0 - bit)
+        hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         if not self.prior:
             return HiddenPrediction(hidden, self.head, table)
         evidence = torch.cat((xt, torch.full_like(xt[..., :1], -0.5)), dim=-1) / sigma**2

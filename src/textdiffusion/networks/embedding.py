@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,27 +15,37 @@ from .transformer import Linear
 Contexts = tuple[tuple[int, ...], ...]
 
 AROUND: Contexts = ((-2, -1), (-1, 1), (1, 2), (-3, -2, -1), (-2, -1, 1), (-1, 1, 2), (1, 2, 3))  # on both sides
-BEFORE: Contexts = ((-1, 0), (-2, -1), (-2, -1, 0), (-3, -2, -1), (-3, -2, -1, 0))  # none to the right
+BEFORE: Contexts = ((-1, 0), (-2, -1), (-3, -2), (-2, -1, 0), (-3, -2, -1), (-3, -2, -1, 0))  # none to the right
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Which groups of neighbours are looked up: of at most `size` tokens, in tables of at most `rows` rows of `dim`."""
+
+    contexts: Contexts
+    dim: int
+    size: int
+    rows: int
 
 
 class TokenEmbedding(nn.Module):
     """A vector for each token, and for what small groups of tokens near it say.
 
-    `contexts` says which, by their offsets. Each has a table of at most `rows` rows of `dim`, shared by hashing where
-    more groups are possible: local context that costs no matrix product, so a small network need not learn to fetch it
-    (docs/experiments.md).
+    `tables` says which. A table is shared by hashing where more groups are possible than it has rows: local context
+    that costs no matrix product, so a small network need not learn to fetch it (docs/experiments.md).
     """
 
-    def __init__(self, vocab: int, width: int, contexts: Contexts = (), dim: int = 0, rows: int = 0) -> None:
+    def __init__(self, vocab: int, width: int, tables: Tables | None = None) -> None:
         super().__init__()
-        self.vocab, self.contexts = vocab, contexts
-        self.rows = [min(rows, vocab ** len(offsets)) for offsets in contexts]
+        self.vocab = vocab
         self.tokens = nn.Embedding(vocab, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
-        if contexts:
-            self.tables = nn.Embedding(sum(self.rows), dim)
+        self.contexts = [c for c in tables.contexts if len(c) <= tables.size] if tables else []
+        if tables:
+            self.rows = [min(tables.rows, vocab ** len(context)) for context in self.contexts]
+            self.tables = nn.Embedding(sum(self.rows), tables.dim)
             nn.init.normal_(self.tables.weight, std=0.5)
-            self.out = Linear(len(contexts) * dim, width, bias=False)
+            self.out = Linear(len(self.contexts) * tables.dim, width, bias=False)
 
     def forward(self, ids: Int[Tensor, "b l"], edge: int, batch: Batch) -> Float[Tensor, "b l w"]:
         """`edge` is the id that stands in for neighbours beyond the ends of an example."""

@@ -19,11 +19,17 @@ Modulation = Literal["none", "adaln", "film"]
 Activation = Literal["relu2", "gelu"]
 
 
+def heads(width: int) -> int:
+    """Attention heads of a trunk: one for every 64 features."""
+    return max(1, width // HEAD_DIM)
+
+
 class Linear(nn.Linear):
     """A linear map whose float32 weights are cast to the dtype of its input: the compute dtype is the features' own."""
 
-    def forward(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b m"]:
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+    def forward(self, input: Float[Tensor, "*b n"]) -> Float[Tensor, "*b m"]:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)
 
 
 class TimeEmbedding(nn.Module):
@@ -57,7 +63,7 @@ class Block(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.heads = max(1, width // HEAD_DIM)
+        self.heads = heads(width)
         self.modulation, self.activation, self.qk_norm, self.dropout = modulation, activation, qk_norm, dropout
         self.norm1 = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
@@ -162,7 +168,7 @@ class Transformer(nn.Module):
         condition = None
         if self.time is not None and level is not None:
             condition = self.time(level if level.ndim == 2 else level[:, None])
-        turn = rotary(at, self.width // self.blocks[0].heads)
+        turn = rotary(at, self.width // heads(self.width))
         for block in self.blocks:
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, condition, turn, mask, use_reentrant=False)

@@ -65,9 +65,7 @@ class AbsorbingProcess(nn.Module):
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
     ) -> UnmaskingLaw:
         """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with (alpha_s - alpha_t) / (1 - alpha_t)."""
-        alpha_t, alpha_s = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.alpha(s), xt)
-        reveal = ((alpha_s - alpha_t) / (1.0 - alpha_t)).expand(xt.shape)
-        return UnmaskingLaw(xt == self.mask, reveal, prediction.probs)
+        return UnmaskingLaw(xt == self.mask, self._reveal(xt, t, s), prediction.probs)
 
     def reverse(
         self,
@@ -79,9 +77,14 @@ class AbsorbingProcess(nn.Module):
         rng: Rng,
     ) -> Int[Tensor, "b l"]:
         """A draw of x_s from the posterior: the decision to reveal first, then the token among real tokens only."""
-        law = self.posterior(xt, prediction, t, s)
-        revealed = law.masked & (rng.fork("reveal").uniform(xt.shape[1]) < law.reveal)
-        return torch.where(revealed, rng.fork("token").categorical(law.probs), xt)
+        drawn = rng.fork("reveal").uniform(xt.shape[1]) < self._reveal(xt, t, s)
+        revealed = (xt == self.mask) & drawn
+        probs = prediction.logits[revealed].softmax(-1)  # the whole law is much larger than what is revealed
+        return xt.masked_scatter(revealed, rng.fork("token").categorical_at(revealed, probs))
+
+    def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
+        alpha_t, alpha_s = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.alpha(s), xt)
+        return ((alpha_s - alpha_t) / (1.0 - alpha_t)).expand(xt.shape)
 
     @staticmethod
     def _over(value: Tensor, x: Tensor) -> Tensor:

@@ -117,7 +117,8 @@ class GumbelDensity(nn.Module):
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         ends = torch.stack((torch.zeros_like(self.settled[0]), torch.ones_like(self.settled[0])))
-        return tuple(torch.exp(-torch.exp(-(ends - self.settled[0]) * torch.exp(-self.settled[1]))))
+        low, high = torch.exp(-torch.exp(-(ends - self.settled[0]) * torch.exp(-self.settled[1])))
+        return low, high
 
 
 class PiecewiseDensity(nn.Module):

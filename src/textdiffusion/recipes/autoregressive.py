@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config import Config, Training
-from ..parts import Absorbing, LeftToRight, NextToken, NextTokenLikelihood, NextTokens, Tokens, Trunk, Uniform
+from ..parts import LeftToRight, LeftToRightOrder, NextToken, NextTokenLikelihood, NextTokens, Tokens, Trunk, Uniform
 from ..text.config import TextConfig
 from . import variant_of
 
@@ -19,7 +19,7 @@ def autoregressive(variant: str = "default") -> Config:
                 variant="default",
                 text=TextConfig(),
                 codec=Tokens(),
-                process=Absorbing(),
+                process=LeftToRightOrder(),
                 density=Uniform(),
                 trunk=Trunk(width=128, depth=4),
                 denoiser=NextTokens(context_dim=32),

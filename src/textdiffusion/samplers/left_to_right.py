@@ -9,7 +9,7 @@ import torch
 
 from ..errors import UserError
 from ..model import Model
-from ..processes.absorbing import AbsorbingProcess
+from ..processes.left_to_right import LeftToRightProcess
 from ..randomness import Rng
 from .step import Request, Step, guided
 
@@ -17,7 +17,7 @@ from .step import Request, Step, guided
 class LeftToRight:
     """One token a step, each drawn given those before it."""
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    processes: ClassVar[tuple[type, ...]] = (LeftToRightProcess,)
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text, one for every position."""

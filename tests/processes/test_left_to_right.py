@@ -1,0 +1,13 @@
+"""Autoregression as a process."""
+
+import torch
+
+from textdiffusion.processes.left_to_right import LeftToRightProcess
+from textdiffusion.randomness import Rng
+
+
+def test_the_last_share_t_is_masked():
+    process, x0 = LeftToRightProcess(5), torch.arange(5)[None].repeat(3, 1)
+    xt = process.corrupt(x0, torch.tensor([0.0, 0.4, 1.0]), rng=Rng.of(0, 3))
+    assert xt.tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 5, 5], [5, 5, 5, 5, 5]]
+    assert torch.equal(process.prior(x0, rng=Rng.of(0, 3)), torch.full_like(x0, 5))
