@@ -132,6 +132,18 @@ def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
         assert rate(training, steps // 2, 1.0) == 0.0
 
 
+@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+def test_a_slow_run_under_a_time_limit_warms_up_within_a_fifth_of_it(decay):
+    slow = Training(steps=10**9, warmup=100, decay=decay)
+    counted = Training(steps=50, warmup=100, decay=decay)
+    rates = [rate(slow, step, step / 50) for step in range(50)]
+    assert rates[1:] == [rate(counted, step, step / 50) for step in range(1, 50)]
+    assert 0 < rates[0] < rates[9] == 1.0
+    fast = [rate(slow, step, step / 2000) for step in range(2000)]
+    assert fast[49] == pytest.approx(0.5)
+    assert fast[100] == 1.0
+
+
 def test_the_average_follows_parameters_and_buffers(tmp_path):
     model = model_of("cdcd", tmp_path)
     average = Average(model, 0.9999)
