@@ -12,6 +12,7 @@ from textdiffusion.config import Training
 from textdiffusion.errors import UserError
 from textdiffusion.model import Model
 from textdiffusion.training import compilation
+from textdiffusion.training.distributed import World
 from textdiffusion.training.ema import Average, decay_at
 from textdiffusion.training.muon import Muon, orthogonalised
 from textdiffusion.training.optimizers import Optimizers, rate
@@ -189,6 +190,22 @@ def test_device_and_dtype(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: bool(amx))
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: bool(avx512))
         assert choose_dtype("auto", cpu)[0] is expected
+
+
+def test_every_process_has_a_gpu_of_its_own_and_makes_it_the_current_one(monkeypatch):
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    world = World()
+    world.local_rank = 1
+    assert world.device("cpu") == torch.device("cpu")
+    assert chosen == []
+    assert world.device("auto") == torch.device("cuda", 1)
+    assert chosen == [torch.device("cuda", 1)]
+    world.local_rank = 2
+    with pytest.raises(UserError, match=r"Process 2 .* there are 2"):
+        world.device("cuda")
 
 
 def test_compilation_is_decided_by_the_configuration(tmp_path, monkeypatch):

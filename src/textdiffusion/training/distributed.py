@@ -13,6 +13,7 @@ from ..batch import Batch
 from ..model import Model
 from ..objectives import Loss
 from ..randomness import Rng
+from .precision import choose_device
 
 
 class TrainingStep(nn.Module):
@@ -31,6 +32,13 @@ class World:
 
     rank = local_rank = 0
     size = 1
+
+    def device(self, name: str) -> torch.device:
+        """The device of this process (see `choose_device`), made the current one where it is one of several GPUs."""
+        device = choose_device(name, self.local_rank)
+        if device.type == "cuda":  # else what names no index, NCCL among it, takes memory on the first GPU
+            torch.cuda.set_device(device)
+        return device
 
     def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
         """The module whose backward pass averages gradients over the ranks."""

@@ -15,7 +15,6 @@ from ..text.tokenizers import load
 from .display import Display
 from .distributed import World, world
 from .folder import RunFolder
-from .precision import choose_device
 from .records import Finished
 from .signals import stop_on_signals
 from .sinks import Metrics, Samples, Sink, tracker
@@ -83,7 +82,7 @@ def _trainer(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    chosen = choose_device(device, ranks.local_rank)
+    chosen = ranks.device(device)
     found = folder.checkpoints.latest(say)
     if resume == "never" and folder.config.exists():
         raise UserError(f"{folder.path} holds a run already; continue it with resume=auto, or use another folder.")

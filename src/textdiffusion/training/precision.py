@@ -22,6 +22,8 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         there = ", ".join(kind for kind, is_there in here.items() if is_there)
         build = f" (this PyTorch, {torch.__version__}, is built without it)" if not _built_for(name) else ""
         raise UserError(f"device is {name!r}, but this machine has none that PyTorch can use{build}; it has {there}.")
+    if name == "cuda" and local_rank >= (count := torch.cuda.device_count()):
+        raise UserError(f"Process {local_rank} of this machine has no GPU: there are {count}. Start {count} processes.")
     return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
 
 
