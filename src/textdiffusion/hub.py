@@ -110,8 +110,10 @@ def _bits(folder: Path | None, weights: str) -> str:
     if not validated:
         return "not measured"
     last, prefix = validated[-1], "" if weights == "ema" else "raw_"
+    error = last[prefix + "error"]  # null for a single window
+    spread = "" if error is None else f" +- {error:.3f}"
     return (
-        f"{last[prefix + 'bits']:.3f} +- {last[prefix + 'error']:.3f} on {last['windows']} validation windows "
+        f"{last[prefix + 'bits']:.3f}{spread} on {last['windows']} validation windows "
         f"at step {last['step']:,} (a bound unless the recipe's likelihood is exact)"
     )
 

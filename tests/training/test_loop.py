@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from textdiffusion import hub
 from textdiffusion.errors import UserError
 from textdiffusion.objectives import Loss
 from textdiffusion.text.preparation import prepare
@@ -207,6 +208,18 @@ def test_tensorboard(tmp_path):
     assert list((tmp_path / "run/tensorboard").glob("events*"))
     with pytest.raises(UserError, match="track is 'x'"):
         run(tiny("mdlm", tmp_path, steps=2), tmp_path / "other", tmp_path, track=("x",))
+
+
+def test_the_error_of_a_single_window_is_null_in_the_metrics(tmp_path):
+    config = tiny("mdlm", tmp_path, steps=1, eval_windows=1, dtype="bfloat16")
+    run(config, tmp_path / "run", tmp_path)
+    assert "NaN" not in (tmp_path / "run/metrics.jsonl").read_text()
+    (validated,) = metrics(tmp_path / "run", "validated")
+    assert validated["error"] is None
+    assert validated["raw_error"] is None
+    assert validated["windows"] == 1
+    assert validated["dtype"] == "bfloat16"
+    assert "on 1 validation windows" in hub.model_card("x", config, 1, 1, "ema", tmp_path / "run")
 
 
 def test_logged_records_say_what_was_spent(tmp_path):

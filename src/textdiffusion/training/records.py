@@ -33,7 +33,8 @@ class Logged:
 class Validated:
     """The bound on validation windows in bits per character (per token where the text has no character counts).
 
-    `bits` is of the averaged weights, `raw_bits` of the weights themselves, each with its standard error.
+    `bits` is of the averaged weights, `raw_bits` of the weights themselves, each with its standard error (NaN for a
+    single window). `dtype` is what features were computed in: bounds in different ones differ a little.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Validated:
     raw_bits: float
     raw_error: float
     windows: int
+    dtype: str
     best: bool
     cpu_seconds: float
 

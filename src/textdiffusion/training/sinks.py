@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from .folder import RunFolder
@@ -24,7 +27,7 @@ class Sink:
 
 
 class Metrics(Sink):
-    """Appends every record to `metrics.jsonl`, one line each, at once."""
+    """Appends every record to `metrics.jsonl`, one line each, at once. A number that is none is written as null."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.metrics
@@ -37,10 +40,8 @@ class Metrics(Sink):
         self._file.close()
 
     def __call__(self, record: Record) -> None:
-        fields = dataclasses.asdict(record)
-        if "path" in fields:
-            fields["path"] = fields["path"].name
-        self._file.write(json.dumps({"event": type(record).__name__.lower(), **fields}) + "\n")
+        fields = {name: _plain(value) for name, value in dataclasses.asdict(record).items()}
+        self._file.write(json.dumps({"event": type(record).__name__.lower(), **fields}, allow_nan=False) + "\n")
         self._file.flush()
 
 
@@ -82,6 +83,18 @@ class TensorBoard(Sink):
             self.writer.add_scalar(name, value, record.step)
         if isinstance(record, Sampled):
             self.writer.add_text("samples", "\n\n".join(f"    {text}" for text in record.texts), record.step)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(part) for name, part in value.items()}
+        case float() if not math.isfinite(value):  # JSON has no word for these
+            return None
+        case Path():
+            return value.name
+        case _:
+            return value
 
 
 TRACKERS = {"tensorboard": TensorBoard}

@@ -258,6 +258,7 @@ class Trainer:
             raw_bits=raw.bits,
             raw_error=raw.error,
             windows=raw.windows,
+            dtype=str(self.model.denoiser.trunk.compute_dtype).removeprefix("torch."),
             best=best,
             cpu_seconds=state.cpu_seconds,
         )
