@@ -235,7 +235,14 @@ def test_texts_end_as_in_training(layout):
     assert batch.chars.tolist() == [3 if layout == "lines" else 2]
 
 
-@pytest.mark.parametrize("changes", [(), ("text.layout=lines", "text.model_padding=true", "text.length=16")])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("text.layout=lines", "text.model_padding=true", "text.length=16"),
+        ("text.layout=lines", "text.packing=true", "text.length=64"),
+    ],
+)
 def test_model_and_ngram_are_measured_on_the_same_tokens(tiny_run, tmp_path: Path, changes: tuple):
     """Also where examples are cut short, only some windows are taken, and the last one is padded."""
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *changes), device="cpu")

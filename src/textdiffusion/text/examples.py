@@ -82,6 +82,15 @@ class Examples:
         ids, real, segments, chars = self._laid_out(numbers)
         return self._batch(numbers, ids, real, segments, chars)
 
+    def positions(self, rows: Rows) -> np.ndarray:
+        members, _ = self._members_of(np.asarray(rows, dtype=np.int64))
+        return _ranges(self._starts[members], self._lengths[members])
+
+    def _members_of(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The examples in the rows at `places`, one row after the other, and how many each row has."""
+        counts = self._bounds[places + 1] - self._bounds[places]
+        return self._members[_ranges(self._bounds[places], counts)], counts
+
     def _batch(
         self,
         numbers: np.ndarray,
@@ -100,8 +109,7 @@ class Examples:
 
     def _laid_out(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Ids, real and segments [b, l] and characters [b] of the rows at `places`."""
-        counts = self._bounds[places + 1] - self._bounds[places]  # examples per row
-        members = self._members[_ranges(self._bounds[places], counts)]
+        members, counts = self._members_of(places)
         lengths = self._lengths[members]
         row = np.repeat(np.arange(len(places)), counts)
         segment = _ranges(np.zeros_like(counts), counts)

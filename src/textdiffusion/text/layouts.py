@@ -46,6 +46,10 @@ class Dataset(Protocol):
         """The evaluation windows of these numbers, with the characters of each."""
         ...
 
+    def positions(self, rows: Rows) -> np.ndarray:
+        """Where in the shard the tokens of these evaluation windows are, in order; padding has no place."""
+        ...
+
     def check_trainable(self) -> None:
         """Raises UserError where not one training window can be had."""
         ...
@@ -116,7 +120,7 @@ class Stream:
 
     def windows(self, rows: Rows) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64)
-        places = numbers[:, None] * self.length + np.arange(self.length)
+        places = self._places(numbers)
         real = places < len(self.shard)
         places = np.minimum(places, len(self.shard) - 1)
         ids = np.where(real, self.shard.tokens[places], self.pad).astype(np.int64)
@@ -127,3 +131,11 @@ class Stream:
             rows=torch.from_numpy(numbers),
             chars=torch.from_numpy(counts.sum(1, dtype=np.int64)),
         )
+
+    def positions(self, rows: Rows) -> np.ndarray:
+        places = self._places(np.asarray(rows, dtype=np.int64))
+        return places[places < len(self.shard)]
+
+    def _places(self, numbers: np.ndarray) -> np.ndarray:
+        """Positions in the shard [b, l], beyond its end where the last window is padded."""
+        return numbers[:, None] * self.length + np.arange(self.length)
