@@ -250,7 +250,7 @@ class TextDiffusion:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
         guides: tuple[Guide, ...] = ()
         if batch.given is not None:
-            ids = (self.tokenizer.end_id, self.tokenizer.pad_id, getattr(self.tokenizer, "unk_id", None))
+            ids = (self.tokenizer.end_id, self.tokenizer.pad_id, self.tokenizer.unk_id)
             special = [i for i in ids if i is not None]
             guides += (Without(special),) if special else ()
         if not (temperature > 0 and math.isfinite(temperature)):

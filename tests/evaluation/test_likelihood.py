@@ -271,6 +271,16 @@ def test_another_text_is_read_as_the_run_reads_its_own(tiny_run, tmp_path: Path)
     assert held_out(model, tmp_path / "cache", model.config.text.data).seen
 
 
+def test_the_protocol_says_how_the_text_is_read(tiny_run, tmp_path: Path):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.unk=true", "text.normaliser=lower"), device="cpu")
+    other = tmp_path / "other.txt"
+    other.write_text("THE #LD F#G.\n" * 10)
+    about = held_out(model, tmp_path / "cache", str(other)).about
+    assert (about["tokenizer"], about["normaliser"]) == ("characters", "lower")
+    assert about["unknown"] == pytest.approx(2 / 13)
+    assert "unknown" not in held_out(TextDiffusion.from_pretrained(tiny_run("mdlm")), tmp_path / "cache").about
+
+
 def test_a_text_shorter_than_a_window_is_measured(tiny_run, tmp_path: Path):
     """Evaluation windows are padded; only training needs whole ones."""
     model = TextDiffusion.from_pretrained(tiny_run("autoregressive"), device="cpu")

@@ -160,6 +160,23 @@ def test_unseen_words_are_named():
     assert subwords.train_words([TEXT], 10, (END, PAD), unk=True).vocab_size == 10
 
 
+def test_the_token_of_what_a_vocabulary_lacks():
+    assert {kind: PLAIN[kind].unk_id is not None for kind in PLAIN} == {
+        "characters": False,
+        "bytes": False,
+        "words": False,
+        "bpe": False,
+        "wordpiece": True,
+        "sentencepiece": True,
+    }
+    for tokenizer, text in (
+        (Characters("abc", (UNK,)), "X"),
+        (subwords.train_words([TEXT], 0, (), unk=True), "zebra"),
+        (PLAIN["wordpiece"], "\u0416"),
+    ):
+        assert tokenizer.encode(text).tolist() == [tokenizer.unk_id]
+
+
 def test_segmentations_are_drawn_by_seed():
     tokenizer = PLAIN["sentencepiece"]
     assert isinstance(tokenizer, Pieces)

@@ -69,6 +69,8 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
     about: dict[str, Fact] = {
         "text": name,
         "sha256": dataset.shard.header.sha256,
+        "normaliser": text.normaliser,
+        "tokenizer": model.tokenizer.kind,
         "layout": text.layout,
         "window": text.length,
         "stride": text.length,
@@ -76,6 +78,10 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
     }
     number = min(count or len(dataset), len(dataset))
     numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
+    if model.tokenizer.unk_id is not None:
+        # Runs that read much text as one token look better than they are.
+        tokens = dataset.shard.tokens[dataset.positions(numbers)]
+        about["unknown"] = float((tokens == model.tokenizer.unk_id).mean())
     return HeldOut(dataset, numbers, name, about, seen)
 
 

@@ -35,7 +35,7 @@ class Pieces(Tokenizer):
         self._added = [name for name in specials if name not in ids]
         ids |= {name: size + i for i, name in enumerate(self._added)}
         self.vocab_size = size + len(self._added)
-        self.end_id, self.pad_id = ids.get(END), ids.get(PAD)
+        self.end_id, self.pad_id, self.unk_id = ids.get(END), ids.get(PAD), self._processor.unk_id()
         self._counts = np.array([self._stands_for(i) for i in range(size)], dtype=np.int64)
 
     def _stands_for(self, id: int) -> int:

@@ -17,6 +17,7 @@ from textdiffusion.text.tokenizers import END, PAD, UNK, Ids, Tokenizer, leads, 
 # The names under which known vocabularies hold the tokens that our layouts need.
 END_NAMES = (END, "<|endoftext|>", "</s>", "<eos>", "[SEP]")
 PAD_NAMES = (PAD, "<pad>", "<|pad|>")
+UNK_NAMES = (UNK, "<unk>")
 
 CHUNK = 1 << 15  # characters encoded at once: the engine's bookkeeping is about 50 bytes for each
 
@@ -40,6 +41,7 @@ class Subwords(Tokenizer):
         self.vocab_size = max(vocabulary.values()) + 1
         self.end_id = None if end is None else vocabulary[end]
         self.pad_id = None if pad is None else vocabulary[pad]
+        self.unk_id = next((vocabulary[name] for name in UNK_NAMES if name in vocabulary), None)
         self._bytes = _byte_table(engine, self.vocab_size)  # of byte-level vocabularies
         if self._bytes is not None:
             self._begun = np.array([leads(raw).sum() for raw in self._bytes], dtype=np.int64)  # characters per token

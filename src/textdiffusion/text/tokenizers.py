@@ -26,6 +26,8 @@ class Tokenizer(ABC):
     vocab_size: int
     end_id: int | None
     pad_id: int | None
+    unk_id: int | None
+    """The token read in place of whatever the vocabulary lacks; None where there is none."""
 
     @abstractmethod
     def encode_counted(self, text: str) -> tuple[Ids, Ids | None]:
@@ -117,7 +119,7 @@ class Bytes(Tokenizer):
         self.specials = tuple(specials)
         special = _special_ids(256, self.specials)
         self.vocab_size = 256 + len(special)
-        self.end_id, self.pad_id = special.get(END), special.get(PAD)
+        self.end_id, self.pad_id, self.unk_id = special.get(END), special.get(PAD), None
 
     def encode_counted(self, text: str) -> tuple[Ids, Ids]:
         raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
