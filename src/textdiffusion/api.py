@@ -161,6 +161,12 @@ class TextDiffusion:
             padded_to=text.length if text.model_padding else 0,
         )
 
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """The rows in parts that fit into memory; streamed one after the other, they give the texts of the whole."""
+        size = max(1, min(_ROWS, _LOGITS // (batch.ids.shape[1] * self.tokenizer.vocab_size)))
+        for rows in torch.arange(len(batch.ids)).split(size):
+            yield batch.select(rows)
+
     def texts(self, step: Step, batch: Batch | None = None) -> list[str]:
         """The texts of a finished step. `batch` is what was streamed, if it has padding (several templates)."""
         rows = list(step.ids.cpu().numpy())
@@ -223,11 +229,9 @@ class TextDiffusion:
         sampler: str | SamplerPart | None,
     ) -> list[str]:
         settled = self._settled(batch, steps, temperature, sampler)
-        size = max(1, min(_ROWS, _LOGITS // (batch.ids.shape[1] * self.tokenizer.vocab_size)))
         texts: list[str] = []
-        for rows in torch.arange(len(batch.ids)).split(size):
-            part = batch.select(rows).to(self.device)
-            *_, last = self._steps(part, *settled, seed)
+        for part in self.parts(batch):
+            *_, last = self._steps(part.to(self.device), *settled, seed)
             texts += self.texts(last, part)
         return texts
 

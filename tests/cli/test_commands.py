@@ -29,8 +29,27 @@ def test_sample_prints_the_texts_and_json_the_same_bytes_each_time(textdiffusion
 
 
 def test_texts_of_several_lines_have_headings(textdiffusion, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("textdiffusion.api.TextDiffusion.texts", lambda self, step: ["a\nb", "[red]c"])
+    monkeypatch.setattr("textdiffusion.api.TextDiffusion.texts", lambda self, step, batch: ["a\nb", "[red]c"])
     assert textdiffusion("sample", tiny_run("mdlm")).out == "--- 1\na\nb\n--- 2\n[red]c\n"
+
+
+def test_many_texts_are_written_in_parts(textdiffusion, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
+    from textdiffusion import TextDiffusion
+
+    rows: list[int] = []
+    stream = TextDiffusion.stream
+
+    def counted(self, *, batch, **options):
+        rows.append(len(batch.ids))
+        return stream(self, batch=batch, **options)
+
+    monkeypatch.setattr(TextDiffusion, "stream", counted)
+    sample = ("sample", tiny_run("mdlm"), "--num", 5, "--json")
+    whole = textdiffusion(*sample)
+    monkeypatch.setattr("textdiffusion.api._ROWS", 2)
+    assert textdiffusion(*sample) == whole
+    textdiffusion("sample", tiny_run("mdlm"), "--num", 5, "--watch")
+    assert rows == [5, 2, 2, 1, 5]  # what is watched is shown at once
 
 
 def test_watching_degrades_to_lines(textdiffusion, tiny_run: MakeRun):

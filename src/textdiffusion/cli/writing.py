@@ -58,17 +58,20 @@ class Writing:
         return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
 
     def write(self, model: TextDiffusion, batch: Batch, about: dict[str, Any]) -> None:
-        """Writes the rows of a batch and shows them as asked."""
-        steps = model.stream(
-            steps=self.steps or None,
-            seed=self.seed,
-            temperature=self.temperature,
-            sampler=self.sampler or None,
-            batch=batch,
-        )
+        """Writes the rows of a batch and shows them as asked: all at once where they are seen, else in parts."""
+        seen = self.watch or self.html or self.gif
         recorded: list[Frame] = []
-        last = self._watched(model, batch, steps, recorded)
-        texts = model.texts(last)
+        texts: list[str] = []
+        for part in [batch] if seen else model.parts(batch):
+            steps = model.stream(
+                steps=self.steps or None,
+                seed=self.seed,
+                temperature=self.temperature,
+                sampler=self.sampler or None,
+                batch=part,
+            )
+            last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
+            texts += model.texts(last, part)
         facts = {
             "run": self.run,
             "recipe": model.config.recipe,
@@ -85,7 +88,9 @@ class Writing:
         else:
             print_texts(texts)
 
-    def _watched(self, model: TextDiffusion, batch: Batch, steps: Iterator[Step], recorded: list[Frame]) -> Step:
+    def _watched(
+        self, model: TextDiffusion, batch: Batch, steps: Iterator[Step], recorded: list[Frame], done: str
+    ) -> Step:
         from ..views.frames import Framer
         from ..views.terminal import watch
 
@@ -103,7 +108,7 @@ class Writing:
             return last
         with status("Writing ...") as say:
             for last in tapped():
-                say(f"Writing: step {last.index} of {last.total}")
+                say(f"Writing: {done}, step {last.index} of {last.total}")
         return last
 
     def _save(self, recorded: list[Frame], facts: dict[str, Any]) -> None:
