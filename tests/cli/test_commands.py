@@ -11,6 +11,7 @@ import pytest
 from textdiffusion import recipes
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
+from textdiffusion.errors import UserError
 from textdiffusion.parts import Embeddings
 
 MakeRun = Callable[..., Path]
@@ -193,6 +194,17 @@ def test_train_options_become_the_configuration():
     assert (config.text.tokenizer, config.text.layout, config.text.model_padding) == ("bytes", "lines", True)
     assert command().config().trunk == recipes.get("cdcd")().trunk
     assert command(tokenizer="some/tokenizer.json").config().text.tokenizer_path == "some/tokenizer.json"
+
+
+def test_packed_examples_have_no_model_of_their_padding():
+    for layout in ("lines", "documents"):
+        packed = command("text.packing=true", layout=layout).config().text
+        assert (packed.layout, packed.packing, packed.model_padding) == (layout, True, False)
+        assert command(layout=layout).config().text.model_padding
+        assert not command("text.model_padding=false", layout=layout).config().text.model_padding
+    assert not command(layout="stream").config().text.model_padding
+    with pytest.raises(UserError, match="exclude each other"):
+        command("text.packing=true", "text.model_padding=true", layout="lines").config()
 
 
 def test_a_published_recipe_takes_a_text_and_tokenizer_of_ones_own():

@@ -84,7 +84,12 @@ class Command:
                 raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it cannot be negative.")
         config = replace(config, text=self._text(config.text))
         config = replace(config, training=replace(config.training, **self._training()))
-        return changed(config, [setting for group in self.set for setting in group])
+        settings = [setting for group in self.set for setting in group]
+        asked = changed(config, settings)
+        if self.layout in ("recipe", "stream") or asked.text.packing:
+            return asked
+        # A model of padding knows where examples end; without it only their beginnings come out right.
+        return changed(config, ["text.model_padding=true", *settings])
 
     def _text(self, text: TextConfig) -> TextConfig:
         from ..text.sources import TABLE_SUFFIXES
@@ -96,8 +101,7 @@ class Command:
         if self.length:
             options["length"] = self.length
         if self.layout != "recipe":
-            # A model of padding knows where examples end; without it only their beginnings come out right.
-            options |= {"layout": self.layout, "model_padding": self.layout != "stream"}
+            options |= {"layout": self.layout, "model_padding": False}
         if self.tokenizer:
             from ..text.config import TokenizerKind
 
