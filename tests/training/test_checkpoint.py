@@ -57,9 +57,11 @@ class Crash(Exception):
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_crash_at_any_point_of_a_save_leaves_a_whole_checkpoint(point, call, tmp_path, monkeypatch):
-    checkpoints = Checkpoints(tmp_path, keep=1)
-    save(checkpoints, 1)
+@pytest.mark.parametrize("before", [(1,), (1, 2)])
+def test_a_crash_at_any_point_of_a_save_leaves_a_whole_checkpoint(before, point, call, tmp_path, monkeypatch):
+    for step in before:
+        save(Checkpoints(tmp_path, keep=2), step)
+    checkpoints = Checkpoints(tmp_path, keep=len(before))
     owner = {"mkdir": Path, "write_text": Path, "rename": Path, "rmtree": checkpoint.shutil}.get(point, checkpoint)
     original, calls = getattr(owner, point), 0
 
@@ -76,9 +78,10 @@ def test_a_crash_at_any_point_of_a_save_leaves_a_whole_checkpoint(point, call, t
             save(checkpoints, 2)
         except Crash:
             assert calls == call
-    step, said = latest(Checkpoints(tmp_path, keep=1))
+    step, said = latest(checkpoints)
     assert step in (1, 2)
     assert said == []
+    checkpoints = Checkpoints(tmp_path, keep=1)
     save(checkpoints, 3)
     assert latest(checkpoints) == (3, [])
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003"]

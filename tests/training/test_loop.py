@@ -258,6 +258,32 @@ def test_a_signal_saves_and_leaves(tmp_path):
     assert last.step == int(saved[5:]) + 1
 
 
+@pytest.mark.parametrize(("stopped", "killed", "made_up"), [(5, False, [5, 10]), (10, False, []), (10, True, [10])])
+def test_nothing_that_is_due_is_lost_to_a_signal(stopped, killed, made_up, tmp_path):
+    config = tiny("mdlm", tmp_path, samples=1)
+    run(config, tmp_path / "whole", tmp_path)
+    stop, names = Stop(), []
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(stop):
+        if record.step == stopped - 1:
+            stop.signal = "SIGTERM"
+        elif record.step == stopped:
+            names.append(type(record).__name__)
+        if killed and names[-1:] == ["Saved"]:
+            break
+    checks = ["Validated", "Sampled", "Saved"] if stopped == 10 else []
+    assert names == ["Logged", "Saved"] + ([] if killed else [*checks, "Finished"])
+    last = run(config, tmp_path / "cut", tmp_path)
+    assert last.complete
+    bits = {m["step"]: m["bits"] for m in metrics(tmp_path / "whole", "validated")}
+    assert {m["step"]: m["bits"] for m in metrics(tmp_path / "cut", "validated")} == {n: bits[n] for n in made_up}
+    assert [m["step"] for m in metrics(tmp_path / "cut", "sampled")] == made_up
+    assert last.best is not None
+    assert last.best.step == min(made_up or [10], key=lambda step: bits[step])
+    exported = load_tensors(tmp_path / "cut/model.safetensors")
+    best = load_tensors(tmp_path / f"cut/checkpoints/step-{last.best.step:09d}/ema.safetensors")
+    assert all(torch.equal(exported[name], tensor) for name, tensor in best.items())
+
+
 def test_a_second_signal_leaves_at_once(tmp_path):
     from textdiffusion.training.signals import stop_on_signals
 

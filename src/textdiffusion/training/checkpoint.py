@@ -33,6 +33,7 @@ class State:
     `cpu_seconds` and `wall_seconds` are spent in training steps (CPU of all ranks), `process_seconds` is CPU time of a
     rank's processes for everything. `window` holds the losses since the last log line. `compiled` says how the run is
     computed, `data` which training text it sees, `own_tokenizer` whether it learned its tokenizer from that text.
+    `validation_due` and `samples_due`: they belong to this step and are not done yet.
     """
 
     step: int = 0
@@ -45,6 +46,8 @@ class State:
     compiled: bool | None = None
     data: str = ""
     own_tokenizer: bool = True
+    validation_due: bool = False
+    samples_due: bool = False
 
     @classmethod
     def from_dict(cls, data: dict) -> State:
@@ -85,10 +88,13 @@ class Checkpoints:
         for file in partial.iterdir():
             flush(file)
         flush(partial)
-        if path.exists():  # the same step again, after a resume from an earlier one or a damaged file
-            self._delete(path)
+        leaving = self.folder / f".partial-deleted-{path.name}"
+        if path.exists():  # the same step again: a better bound, a resume from an earlier step, a damaged file
+            path.rename(leaving)
         partial.rename(path)
         flush(self.folder)
+        if leaving.exists():
+            shutil.rmtree(leaving)
         self._prune(state)
         return path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -105,13 +105,17 @@ class Trainer:
     def records(self, stop: Stop) -> Iterator[Record]:
         """Trains to the end, or until `stop` is set; what is due after a step is done before the next.
 
-        Raises NonFiniteLoss where the loss is no number any more.
+        After a signal it is saved first; what else is due is done at once if the run is at its end, else when it is
+        resumed. Raises NonFiniteLoss where the loss is no number any more.
         """
-        training, stopping = self.training, False
+        training, state, stopping = self.training, self.state, False
         if self.progress < 1.0:
             self._compile()
         else:
             self.say("This run is complete; with more training.steps, or a larger limit, it goes on.")
+        if state.validation_due or state.samples_due:
+            yield from self._checks()
+            yield self._save()
         step = self.world.wrap(TrainingStep(self.model), self.device)
         while self.progress < 1.0 and not stopping:
             before = self.progress
@@ -119,20 +123,31 @@ class Trainer:
             after = self.progress
             ended = after >= 1.0
             tenth = ended or int(10 * after) > int(10 * before)
-            due = {every: not self.state.step % every if every else tenth for every in _intervals(training)}
+            due = {every: not state.step % every if every else tenth for every in _intervals(training)}
             if due[training.log_every] or ended:
                 yield self._log()
-            improved = False
-            if (due[training.eval_every] or ended) and self.corpus.valid is not None and not stopping:
-                yield (validated := self._validate())
-                improved = validated.best
-            if (due[training.sample_every or training.eval_every] or ended) and training.samples and not stopping:
-                yield Sampled(self.state.step, self._sample())
-            if due[training.checkpoint_every or training.eval_every] or improved or ended or stopping:
+            state.validation_due = (due[training.eval_every] or ended) and self.corpus.valid is not None
+            state.samples_due = (due[training.sample_every or training.eval_every] or ended) and training.samples > 0
+            if stopping:  # there may be little time left
                 yield self._save()
+            if ended or not stopping:
+                improved = yield from self._checks()
+                if due[training.checkpoint_every or training.eval_every] or improved or ended:
+                    yield self._save()
         complete = self.progress >= 1.0
         signal = None if complete else stop.signal or "a signal to another rank"
-        yield Finished(self.state.step, complete, signal, self.state.best)
+        yield Finished(state.step, complete, signal, state.best)
+
+    def _checks(self) -> Generator[Record, None, bool]:
+        """The validation and the samples that are due; whether the bound is the best so far."""
+        state, improved = self.state, False
+        if state.validation_due:
+            yield (validated := self._validate())
+            improved = validated.best
+        if state.samples_due and self.training.samples:
+            yield Sampled(state.step, self._sample())
+        state.validation_due = state.samples_due = False
+        return improved
 
     def _compile(self) -> None:
         against = reason_against(self.config, self.model, self.device, self.state.compiled)
