@@ -15,6 +15,7 @@ import textdiffusion
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.errors import UserError
 from textdiffusion.parts import OneStep
+from textdiffusion.training.precision import choose_dtype
 
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
@@ -146,6 +147,30 @@ def test_scores(model: TextDiffusion):
         assert score.exact == (score.monte_carlo_error == 0.0)
         assert score.monte_carlo_error < 0.1
         assert score.bits > 0
+
+
+def test_features_are_computed_in_the_dtype_asked_for(model: TextDiffusion):
+    assert model.folder
+    text = ["The red pear is old."]
+    exact, found = model.score(text, draws=2)[0], {}
+    for dtype in ("float32", "bfloat16", "auto"):
+        other = TextDiffusion.from_pretrained(model.folder, device="cpu", dtype=dtype)
+        found[dtype] = other.score(text, draws=2)[0]
+        assert other.generate(length=8)
+    assert found["float32"] == exact
+    assert found["bfloat16"].protocol["dtype"] == "bfloat16"
+    assert 0 < abs(found["bfloat16"].bits - exact.bits) < 0.1
+    assert found["auto"] in (exact, found["bfloat16"])  # as the processor is
+    with pytest.raises(UserError, match="dtype is 'half'; it can be auto, float32, bfloat16"):
+        choose_dtype("half", model.device)
+
+
+def test_loading_leaves_the_random_numbers_of_others_alone(tiny_run: MakeRun):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    TextDiffusion.from_pretrained(tiny_run("cdcd"), device="cpu")
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_scores_refuse_what_has_none(tiny_run: MakeRun):

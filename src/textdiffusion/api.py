@@ -29,7 +29,8 @@ from .samplers.step import Request, Step, require
 from .text import tokenizers
 from .text.tokenizers import Tokenizer
 from .training.checkpoint import RAW, Checkpoints
-from .training.precision import DeviceName, choose_device
+from .training.precision import DeviceName, DtypeName, choose_device, choose_dtype
+from .training.trainer import seeded
 from .training.weights import load_weights, save_tensors, tensors_of
 
 Weights = Literal["ema", "raw"]
@@ -48,20 +49,30 @@ class TextDiffusion:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, weights: Weights = "ema", device: DeviceName = "auto"
+        cls,
+        source: str | Path,
+        *,
+        weights: Weights = "ema",
+        device: DeviceName = "auto",
+        dtype: DtypeName = "float32",
     ) -> TextDiffusion:
         """The run in a folder, or on the hub by its repository id (`owner/name`).
 
-        `weights` chooses the averaged weights or those of the optimizer (from the run's latest checkpoint). Raises
-        UserError where there is no run, or a file of it is missing, damaged or of another version.
+        `weights` chooses the averaged weights or those of the optimizer (from the run's latest checkpoint). Features
+        are computed in `dtype`; `auto` is bfloat16 where the device has units for it. Raises UserError where there is
+        no run, or a file of it is missing, damaged or of another version.
         """
+        place = choose_device(device)
+        compute_dtype, _ = choose_dtype(dtype, place)
         folder = find_run(source)
         path = folder / "config.json"
         config = loads(_read(path), str(path))
         tokenizer = tokenizers.load(folder / "tokenizer.json")
-        model = Model(config, tokenizer.vocab_size)
+        with seeded(config.training.seed, torch.device("cpu")):  # as in training
+            model = Model(config, tokenizer.vocab_size)
         load_weights(model, folder / "model.safetensors" if weights == "ema" else _raw(folder))
-        return cls(model.eval().requires_grad_(False).to(choose_device(device)), tokenizer, weights, folder)
+        model.denoiser.trunk.compute_dtype = compute_dtype
+        return cls(model.eval().requires_grad_(False).to(place), tokenizer, weights, folder)
 
     @property
     def config(self) -> Config:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from ..errors import UserError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DtypeName = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
@@ -28,7 +29,9 @@ def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The compute dtype and the reason for it, as half a sentence."""
+    """The compute dtype and the reason for it, as half a sentence. Raises UserError for a name that is none."""
+    if name not in get_args(DtypeName):
+        raise UserError(f"dtype is {name!r}; it can be {', '.join(get_args(DtypeName))}.")
     if name != "auto":
         return getattr(torch, name), "as configured"
     if device.type == "cuda":
