@@ -132,6 +132,17 @@ def test_noise_needs_no_model(textdiffusion, tiny_run: MakeRun):
     assert noise["text"] != clean["text"]
 
 
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_the_noise_of_every_recipe(textdiffusion, tiny_run: MakeRun, recipe: str):
+    done = textdiffusion("noise", "The red pear", "--t", 0, 0.5, 1, "--run", tiny_run(recipe), "--json")
+    assert done.code == 0, done.err
+    clean, half, noise = (line["text"] for line in json.loads(done.out))
+    assert clean == "The red pear"
+    assert noise not in (clean, half)
+    if recipe == "autoregressive":
+        assert (half, noise) == ("The re" + 6 * "░", 12 * "░")
+
+
 def test_recipes_and_their_variants(textdiffusion):
     told = json.loads(textdiffusion("recipes", "--json").out)
     assert [entry["name"] for entry in told] == recipes.names()

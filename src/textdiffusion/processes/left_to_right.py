@@ -22,6 +22,15 @@ class LeftToRightProcess(nn.Module):
 
     def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """x_t given x_0; there is nothing to draw."""
+        return self._masked(x0, t)
+
+    def log_likelihood(
+        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b l"]:
+        """log q(x_t | x_0) in nats per position: 0 where x_t is what x_0 becomes, else -inf."""
+        return torch.where(xt == self._masked(x0, t), 0.0, -torch.inf)
+
+    def _masked(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"]) -> Int[Tensor, "b l"]:
         length = x0.shape[1]
         kept = torch.arange(length, device=x0.device) < torch.round((1.0 - t) * length)[:, None]
         return torch.where(kept, x0, self.mask)
