@@ -16,7 +16,7 @@ class Model(nn.Module):
     So the parts' learned state (embeddings, warps, schedules) is saved, averaged and synchronised with the weights.
     """
 
-    # Parts are duck-typed by their protocols; which ones fit together is the recipe's business.
+    # Parts are duck-typed by their protocols; each refuses what it cannot work with.
     codec: Any
     process: Any
     density: Any
@@ -27,11 +27,14 @@ class Model(nn.Module):
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__()
         self.config = config
-        self.codec = config.codec.build(vocab)
-        self.process = config.process.build(self.codec)
-        self.density = config.density.build(self.codec, self.process)
-        self.denoiser = config.denoiser.build(config.trunk.build(), self.codec, self.process)
+        codec: Any = config.codec.build(vocab)
+        process: Any = config.process.build(codec)
+        self.codec, self.process = codec, process
+        self.density = config.density.build(codec, process)
+        self.denoiser = config.denoiser.build(config.trunk.build(), codec, process)
         self.objective = config.objective.build()
         self.likelihood = config.likelihood.build()
         self.sampler: Sampler = config.sampler.build()
-        require(self.sampler, self.process)
+        acting: tuple[Any, ...] = (self.objective, self.likelihood, self.sampler)
+        for part in acting:
+            require(part, self.process)

@@ -80,6 +80,15 @@ def fitting(part: Part, given: object, kind: type[T]) -> T:
     return given
 
 
+def bounded(part: Part, **limits: tuple[int | float, int | float | None]) -> None:
+    """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
+    for name, (low, high) in limits.items():
+        value = getattr(part, name)
+        if value < low or (high is not None and value > high):
+            allowed = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
+            raise UserError(f"{type(part).__name__}.{name} is {value:g}; it must be {allowed}.")
+
+
 @dataclass(frozen=True)
 class Tokens(CodecPart):
     """States are token ids."""
@@ -96,14 +105,16 @@ class Embeddings(CodecPart):
 
     dim: int = 64
     init_std: float = 1e-3
-    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        bounded(self, dim=(1, None), init_std=(1e-9, None))
 
     def build(self, vocab: int) -> nn.Module:
         import torch
 
         from .codecs.table import TableCodec
 
-        return TableCodec(torch.randn(vocab, self.dim) * self.init_std, learned=True, normalise=self.normalise)
+        return TableCodec(torch.randn(vocab, self.dim) * self.init_std, learned=True, normalise=True)
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,9 @@ class Gaussian(ProcessPart):
     schedule: Literal["log_sigma", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
     low: float = 0.05
     high: float = 20.0
+
+    def __post_init__(self) -> None:
+        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None))
 
     def build(self, codec: Codec) -> nn.Module:
         from .codecs.table import TableCodec
@@ -182,18 +196,22 @@ class Gumbel(DensityPart):
     scale: float = 0.46
     uniform: float = 0.1
 
+    def __post_init__(self) -> None:
+        bounded(self, half=(1e-6, None), scale=(1e-3, None), uniform=(0.0, 0.99))
+
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         import math
 
         from .codecs.table import TableCodec
         from .processes.densities import GumbelDensity
         from .processes.gaussian import GaussianProcess
+        from .processes.schedules import LogSigma
 
         codec = fitting(self, codec, TableCodec)
         process = fitting(self, process, GaussianProcess)
-        low, high = process.schedule.low, process.schedule.high
-        span = math.log(high / low)
-        mu = math.log(self.half * codec.norm / low) / span
+        schedule = fitting(self, process.schedule, LogSigma)  # the curve's shape is one in ln sigma
+        span = math.log(schedule.high / schedule.low)
+        mu = math.log(self.half * codec.norm / schedule.low) / span
         return GumbelDensity(mu, self.scale / span, math.log(codec.vocab), self.uniform)
 
 
@@ -203,6 +221,9 @@ class PiecewiseLinear(DensityPart):
 
     bins: int = 100
     uniform: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from .processes.densities import PiecewiseDensity
@@ -227,10 +248,9 @@ class Trunk(Part):
     recompute: bool = False
 
     def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), expansion=(1, None), conditioning=(1, None), dropout=(0.0, 0.99))
         if self.width < 2 or self.width % (64 if self.width > 64 else 2):
             raise UserError(f"trunk.width is {self.width}; it must be a multiple of 64, or even and below 64.")
-        if self.depth < 1:
-            raise UserError(f"trunk.depth is {self.depth}; it must be at least 1.")
 
     def build(self) -> Transformer:
         from dataclasses import asdict
@@ -279,6 +299,10 @@ class NextTokens(DenoiserPart):
         from .processes.left_to_right import LeftToRightProcess
 
         process = fitting(self, process, LeftToRightProcess)
+        if trunk.modulation != "none":
+            raise UserError(
+                f"trunk.modulation is {trunk.modulation}, but NextTokens has no time input; set it to none."
+            )
         tables = Tables(BEFORE, self.context_dim, self.context_size, self.context_rows)
         return NextTokenDenoiser(trunk, process, tables=tables if self.context_dim else None)
 
@@ -293,6 +317,8 @@ class NoisyStates(DenoiserPart):
 
     prior: bool = True
     decoded: bool = False
+    self_conditioning: bool = True
+    """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from .codecs.table import TableCodec
@@ -301,7 +327,9 @@ class NoisyStates(DenoiserPart):
 
         codec = fitting(self, codec, TableCodec)
         process = fitting(self, process, GaussianProcess)
-        return StateDenoiser(trunk, process, codec, self.prior, self.decoded)
+        return StateDenoiser(
+            trunk, process, codec, prior=self.prior, decoded=self.decoded, self_conditioning=self.self_conditioning
+        )
 
 
 @dataclass(frozen=True)
@@ -309,6 +337,9 @@ class MaskedBound(LossPart):
     """The masked bound, its weight cut at `max_weight` in training (0: never)."""
 
     max_weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        bounded(self, max_weight=(0.0, None))
 
     def build(self) -> nn.Module:
         from .objectives.masked_bound import MaskedBound as Built
@@ -330,24 +361,20 @@ class MaskedLikelihood(LossPart):
 class ScoreInterpolation(LossPart):
     """Cross-entropy at noised positions."""
 
-    self_conditioning: bool = True
-
     def build(self) -> nn.Module:
         from .objectives.score_interpolation import ScoreInterpolation as Built
 
-        return Built(self.self_conditioning)
+        return Built()
 
 
 @dataclass(frozen=True)
 class GaussianLikelihood(LossPart):
     """The bound of Gaussian processes, for evaluation."""
 
-    self_conditioning: bool = True
-
     def build(self) -> nn.Module:
         from .objectives.gaussian_bound import GaussianLikelihood as Built
 
-        return Built(self.self_conditioning)
+        return Built()
 
 
 @dataclass(frozen=True)
@@ -376,6 +403,9 @@ class Ancestral(SamplerPart):
 
     steps: int = 64
 
+    def __post_init__(self) -> None:
+        bounded(self, steps=(1, None))
+
     def build(self) -> Sampler:
         from .samplers.ancestral import Ancestral as Built
 
@@ -388,12 +418,14 @@ class OneStep(SamplerPart):
 
     steps: int = 64
     eta: float = 0.0
-    self_conditioning: bool = True
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(1, None), eta=(0.0, 1.0))
 
     def build(self) -> Sampler:
         from .samplers.one_step import OneStep as Built
 
-        return Built(self.eta, self.self_conditioning)
+        return Built(self.eta)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -34,7 +35,7 @@ class Prediction:
         """Probabilities of the clean token at every position."""
         return self.logits.softmax(-1)
 
-    @property
+    @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:
         """The posterior mean of the state, `probs @ table` (score interpolation: CDCD, section 3.1)."""
         assert self.table is not None, "a state of token ids has no mean"
@@ -72,9 +73,11 @@ class HiddenPrediction(Prediction):
             self._logits = self.head(self.hidden.flatten(0, 1)).float().unflatten(0, self.hidden.shape[:2])
         return self._logits
 
-    @property
+    @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:
         assert self.table is not None, "a state of token ids has no mean"
+        if self._logits is not None:
+            return self.probs @ self.table
 
         def part(hidden: Tensor, table: Tensor) -> Tensor:
             return self.head(hidden).float().softmax(-1) @ table

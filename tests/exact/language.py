@@ -72,7 +72,7 @@ class IdealDenoiser(nn.Module):
     def __init__(self, language: Language, process, table: Tensor | None = None) -> None:
         super().__init__()
         self.language, self.process, self.table = language, process, table
-        self.time_free = table is None
+        self.time_free, self.self_conditioning = table is None, table is not None
 
     def evidence(self, xt: Tensor, t: Tensor) -> Tensor:
         """log q(x_t | x_0 = token) at every position, for every token [b, l, v]."""
@@ -105,6 +105,7 @@ class WrongDenoiser(nn.Module):
     def __init__(self, language: Language, table: Tensor | None = None, causal: bool = False) -> None:
         super().__init__()
         self.language, self.table, self.causal, self.time_free = language, table, causal, False
+        self.self_conditioning = table is not None
         draw = torch.Generator().manual_seed(7)
         width = language.vocab + 1 if table is None else table.shape[1]
         n = language.length
@@ -136,7 +137,7 @@ class ChainDenoiser(nn.Module):
 
     def __init__(self, language: Language) -> None:
         super().__init__()
-        self.language, self.time_free, self.table = language, True, None
+        self.language, self.time_free, self.table, self.self_conditioning = language, True, None, False
 
     def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
         n = self.language.length

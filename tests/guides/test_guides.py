@@ -24,6 +24,7 @@ class Fixed:
     """A denoiser that always says the same."""
 
     time_free = True
+    self_conditioning = False
 
     def __call__(self, xt, t, *, batch, self_cond=None):
         return Prediction(LOGITS, CODEC.table())

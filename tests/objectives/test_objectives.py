@@ -34,6 +34,7 @@ class Spy(nn.Module):
     def __init__(self, denoiser):
         super().__init__()
         self.denoiser, self.time_free, self.calls = denoiser, denoiser.time_free, []
+        self.self_conditioning = denoiser.self_conditioning
 
     def forward(self, xt, t, *, batch, self_cond=None):
         self.calls.append((xt, t, batch, self_cond))

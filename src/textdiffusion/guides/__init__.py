@@ -30,7 +30,8 @@ class Wrapped:
     """A denoiser whose predictions pass through a function."""
 
     def __init__(self, denoiser: Denoiser, change) -> None:
-        self.denoiser, self.change, self.time_free = denoiser, change, denoiser.time_free
+        self.denoiser, self.change = denoiser, change
+        self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None

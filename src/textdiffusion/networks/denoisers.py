@@ -21,9 +21,14 @@ from .transformer import Linear, Transformer
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """The network with its parameterisation. `time_free`: the prediction depends on x_t alone, so it can be cached."""
+    """The network with its parameterisation.
+
+    `time_free`: the prediction depends on x_t alone, so it can be cached. `self_conditioning`: it takes its own earlier
+    estimate of the clean state, in training, sampling and evaluation alike.
+    """
 
     time_free: bool
+    self_conditioning: bool
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
@@ -60,7 +65,7 @@ class TokenDenoiser(nn.Module):
         self.trunk, self.process, self.kind = trunk, process, kind
         self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables)
         self.head = LinearHead(trunk.width, process.vocab)
-        self.time_free = not time
+        self.time_free, self.self_conditioning = not time, False
 
     def forward(
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
@@ -76,6 +81,7 @@ class NextTokenDenoiser(nn.Module):
     """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever stands from i on."""
 
     time_free = True
+    self_conditioning = False
 
     def __init__(self, trunk: Transformer, process: LeftToRightProcess, *, tables: Tables | None = None) -> None:
         super().__init__()
@@ -142,10 +148,13 @@ class StateDenoiser(nn.Module):
         trunk: Transformer,
         process: GaussianProcess,
         codec: TableCodec,
+        *,
         prior: bool = True,
         decoded: bool = False,
+        self_conditioning: bool = True,
     ) -> None:
         super().__init__()
+        self.self_conditioning = self_conditioning
         self.trunk, self.process, self.codec, self.prior = trunk, process, codec, prior
         self.input = Linear(3 * codec.dim + 1, trunk.width)
         self.decoded = Decoded(codec.vocab, trunk.width) if decoded else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..model import Model
 from ..processes.densities import stratified
+from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
 
 
@@ -18,15 +21,16 @@ class GaussianLikelihood(nn.Module):
         |x0|^2 / (2 sigma_max^2)  +  E[-log p(x | x_sigma_min)]  +  integral of |x0 - D(x_t)|^2 / sigma^2  d ln sigma
 
     The decoder of the middle term is Bayes' rule over the table with a uniform prior. D is the posterior mean, with two
-    passes when `self_conditioning`, which keeps it a function of x_t alone, as the bound demands. A share `uniform` of
-    the noise levels is drawn uniformly in t so that no part of the integral goes unseen.
+    passes where the denoiser takes self-conditioning, which keeps it a function of x_t alone, as the bound demands. A
+    share `uniform` of the noise levels is drawn uniformly in t so that no part of the integral goes unseen.
     """
 
     exact = False
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, self_conditioning: bool = True, uniform: float = 0.2) -> None:
+    def __init__(self, uniform: float = 0.2) -> None:
         super().__init__()
-        self.self_conditioning, self.uniform = self_conditioning, uniform
+        self.uniform = uniform
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; the noise level is stratified over the rows."""
@@ -39,7 +43,7 @@ class GaussianLikelihood(nn.Module):
         t, log_density = self._draw(model, stratified(rng.fork("t"), batch.total or len(x0)))
         xt = torch.where(noised[..., None], process.corrupt(x0, t, rng=rng.fork("noise")), x0)
         mean = model.denoiser(xt, t, batch=batch).mean
-        if self.self_conditioning:
+        if model.denoiser.self_conditioning:
             mean = model.denoiser(xt, t, batch=batch, self_cond=mean).mean
         error = ((x0 - mean).square().sum(-1) * noised).sum(-1) / process.sigma(t) ** 2
         return prior + decoded + error * process.log_slope(t) * torch.exp(-log_density)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..batch import Batch
 from ..model import Model
+from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import stratified
 from ..randomness import Rng
 from . import Loss, per_token
@@ -19,6 +22,8 @@ class MaskedBound(nn.Module):
     The bound's weight 1/t makes gradients noisy where little is masked. `max_weight` cuts it in training, which is
     biased as a bound and better as a teacher; the bound itself is reported uncut as the part `bound`.
     """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
 
     def __init__(self, max_weight: float | None = 3.0) -> None:
         super().__init__()
@@ -46,6 +51,7 @@ class MaskedLikelihood(nn.Module):
     """
 
     exact = False
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; k is stratified over the rows."""

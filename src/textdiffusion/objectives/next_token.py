@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..batch import Batch
 from ..model import Model
+from ..processes.left_to_right import LeftToRightProcess
 from ..randomness import Rng
 from . import Loss, per_token
 
@@ -20,6 +23,7 @@ class NextTokenLikelihood(nn.Module):
     """
 
     exact = True
+    processes: ClassVar[tuple[type, ...]] = (LeftToRightProcess,)
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """There is nothing to draw."""
@@ -29,6 +33,8 @@ class NextTokenLikelihood(nn.Module):
 
 class NextToken(nn.Module):
     """Cross-entropy per token."""
+
+    processes: ClassVar[tuple[type, ...]] = (LeftToRightProcess,)
 
     def __init__(self) -> None:
         super().__init__()

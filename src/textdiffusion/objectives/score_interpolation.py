@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..model import Model
 from ..processes.densities import stratified
+from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
 from . import Loss, per_token
 
@@ -33,12 +36,10 @@ class ScoreInterpolation(nn.Module):
     """Cross-entropy of the clean tokens, averaged over a row's noised positions, then over rows (CDCD, section 3.1).
 
     The draws of t follow the model's density, and are its only weighting; what the density learns from the losses is
-    added to the total. With `self_conditioning` half of the rows see the model's own first estimate.
+    added to the total. Where the denoiser takes self-conditioning, half of the rows see its own first estimate.
     """
 
-    def __init__(self, self_conditioning: bool = True) -> None:
-        super().__init__()
-        self.self_conditioning = self_conditioning
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
@@ -46,7 +47,7 @@ class ScoreInterpolation(nn.Module):
         x0 = model.codec.encode(batch.ids)
         xt = torch.where(batch.noised[..., None], model.process.corrupt(x0, t, rng=rng.fork("noise")), x0)
         estimate = None
-        if self.self_conditioning:
+        if model.denoiser.self_conditioning:
             estimate = self_condition(model, xt.detach(), t, batch, alternate_coin(rng.fork("self-conditioning")))
         nats = model.denoiser(xt, t, batch=batch, self_cond=estimate).nll(batch.ids, batch.noised).sum(-1)
         row = per_token(nats, batch)

@@ -9,7 +9,12 @@ from . import variant_of
 
 
 def autoregressive(variant: str = "default") -> Config:
-    """Left-to-right prediction with an exact likelihood."""
+    """Left-to-right prediction with an exact likelihood: the same network made causal.
+
+        textdiffusion train autoregressive --data my.txt --out runs/mine
+
+    It reaches fewer bits per character than any diffusion model of its cost, and cannot see what comes after a gap.
+    """
     return variant_of(
         "autoregressive",
         variant,

@@ -11,7 +11,7 @@ from ..model import Model
 from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..randomness import Rng
-from .step import Request, Step, guided
+from .step import Request, Step, guided, steered
 
 
 class Ancestral:
@@ -41,8 +41,7 @@ class Ancestral:
             calls += len(rows) / len(x)
             draws = rng.fork(i)
             xs = process.reverse(x, Prediction(logits), t, s, rng=draws)
-            for guide in request.guides:
-                xs = guide.after(xs, s, batch=batch, rng=draws.fork("guide"))
+            xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
             changed = xs != x
             stale = changed.any(-1) if denoiser.time_free else torch.ones_like(stale)
             chosen = logits.log_softmax(-1).gather(-1, xs.clamp(max=process.vocab - 1)[..., None])[..., 0].exp()

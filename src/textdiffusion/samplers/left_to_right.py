@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..model import Model
 from ..processes.left_to_right import LeftToRightProcess
 from ..randomness import Rng
-from .step import Request, Step, guided
+from .step import Request, Step, guided, steered
 
 
 class LeftToRight:
@@ -36,5 +36,6 @@ class LeftToRight:
             x, confidence = x.clone(), confidence.clone()
             chosen = probs.gather(-1, token[..., None])[..., 0, 0]
             x[:, i] = torch.where(batch.noised[:, i], token[:, 0], x[:, i])
+            x = torch.where(batch.noised, steered(x, t - 1.0 / length, request, rng.fork(i)), batch.ids)
             confidence[:, i] = torch.where(batch.noised[:, i], chosen, 1.0)
             yield Step(i + 1, length, 1.0 - (i + 1) / length, x, confidence, x, i + 1.0)

@@ -10,7 +10,7 @@ import torch
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from .step import Request, Step, guided
+from .step import Request, Step, guided, steered
 
 
 class OneStep:
@@ -22,8 +22,8 @@ class OneStep:
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, eta: float = 0.0, self_conditioning: bool = True) -> None:
-        self.eta, self.self_conditioning = eta, self_conditioning
+    def __init__(self, eta: float = 0.0) -> None:
+        self.eta = eta
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; the last prediction is made at the lowest noise level."""
@@ -43,10 +43,8 @@ class OneStep:
             if i + 1 < request.steps:
                 s, draws = times[i + 1].expand(len(x)), rng.fork(i)
                 xs = process.reverse(x, prediction, t, s, rng=draws, eta=self.eta)
-                for guide in request.guides:
-                    xs = guide.after(xs, s, batch=batch, rng=draws.fork("guide"))
-                x = torch.where(free, xs, x0)
-            if self.self_conditioning:
+                x = torch.where(free, steered(xs, s, request, draws), x0)
+            if model.denoiser.self_conditioning:
                 estimate = prediction.mean
             left = 0.0 if i + 1 == request.steps else float(times[i + 1])
             shown = torch.where(batch.noised, ids, batch.ids)

@@ -63,8 +63,15 @@ class Sampler(Protocol):
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]: ...
 
 
-def require(part: Sampler | Guide, process: object) -> None:
-    """Refuses a sampler or guide that cannot act on a process, with a sentence that names those it can."""
+@runtime_checkable
+class Acts(Protocol):
+    """A sampler, guide, objective or likelihood, which says what processes it can act on."""
+
+    processes: ClassVar[tuple[type, ...]]
+
+
+def require(part: Acts, process: object) -> None:
+    """Refuses a part that cannot act on a process, with a sentence that names those it can."""
     if not isinstance(process, part.processes):
         allowed = " or ".join(p.__name__ for p in part.processes)
         raise UserError(f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}.")
@@ -77,3 +84,10 @@ def guided(model: Model, request: Request) -> Denoiser:
         require(guide, model.process)
         denoiser = guide.wrap(denoiser)
     return denoiser
+
+
+def steered(xs: Tensor, s: Float[Tensor, " b"], request: Request, rng: Rng) -> Tensor:
+    """The state a sampler has stepped to, as the guides of a request change it, the first guide first."""
+    for number, guide in enumerate(request.guides):
+        xs = guide.after(xs, s, batch=request.batch, rng=rng.fork("guide").fork(number))
+    return xs
