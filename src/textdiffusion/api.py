@@ -24,7 +24,6 @@ from .hub import download, model_card, upload
 from .model import Model
 from .parts import SamplerPart
 from .randomness import Rng
-from .samplers.left_to_right import LeftToRight
 from .samplers.step import Request, Step, require
 from .text import tokenizers
 from .text.tokenizers import Tokenizer
@@ -188,7 +187,7 @@ class TextDiffusion:
     @property
     def infill_note(self) -> str | None:
         """What a user should know before infilling with this run (None: it is made for it)."""
-        if isinstance(self.model.sampler, LeftToRight):
+        if not self.model.process.two_sided:
             return "This model writes from left to right: what it writes in a gap ignores the text after the gap."
         if self._replaces_given():
             return (

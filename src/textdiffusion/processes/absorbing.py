@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +36,8 @@ class UnmaskingLaw:
 
 class AbsorbingProcess(nn.Module):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM, SEDD, MDLM)."""
+
+    two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
     def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,8 @@ class Gaussian:
 
 class GaussianProcess(nn.Module):
     """q(x_t | x_0) = N(x_0, sigma(t)^2). Every paper's t, alpha-bar or beta is a schedule (specs: continuous 2)."""
+
+    two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()

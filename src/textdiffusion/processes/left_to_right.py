@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from ..randomness import Rng
 
 class LeftToRightProcess(nn.Module):
     """The absorbing process in a fixed order: at t the last share t of every row is masked."""
+
+    two_sided: ClassVar[bool] = False  # predictions see only what stands before a position
 
     def __init__(self, vocab: int) -> None:
         super().__init__()
