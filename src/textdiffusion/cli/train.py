@@ -33,7 +33,8 @@ class Command:
     variant: str = "default"
     """Of the recipe, such as as_published."""
     size: Literal["recipe", "tiny", "small", "base"] = "recipe"
-    """Of the network: tiny (width 128, 4 blocks, about 1 M parameters), small (384, 6, 10 M), base (768, 12, 100 M)."""
+    """Of the network: tiny (width 128, 4 blocks, 0.8 M parameters), small (384, 6, 11 M), base (768, 12, 85 M);
+    tokens and the tables of their neighbours come on top."""
     steps: int = 0
     """Training steps (0: the recipe's, or as many as fit into --max-minutes)."""
     max_minutes: float = 0.0
