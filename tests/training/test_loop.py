@@ -6,22 +6,29 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
+from torch.utils.checkpoint import checkpoint
 
 from textdiffusion import hub
+from textdiffusion.config import Config
 from textdiffusion.errors import UserError
+from textdiffusion.networks import transformer
 from textdiffusion.objectives import Loss
 from textdiffusion.text.preparation import prepare
+from textdiffusion.training import sinks
+from textdiffusion.training.checkpoint import RAW
 from textdiffusion.training.distributed import World
 from textdiffusion.training.folder import RunFolder
 from textdiffusion.training.loop import train
-from textdiffusion.training.records import Logged, Saved
+from textdiffusion.training.records import Logged, Record, Saved
 from textdiffusion.training.signals import Stop
+from textdiffusion.training.sinks import Metrics, Sink
 from textdiffusion.training.trainer import NonFiniteLoss, Trainer
 from textdiffusion.training.weights import load_tensors
 
@@ -124,6 +131,38 @@ def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_p
     torch.manual_seed(3)
     run(config, tmp_path / "cut", tmp_path)
     assert_same_weights(tmp_path / "cut/checkpoints/step-000000010", tmp_path / "whole/checkpoints/step-000000010")
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd"])
+def test_training_in_bfloat16_is_close_to_float32(recipe, tmp_path):
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        config = tiny(recipe, tmp_path, dtype=dtype, steps=3, batch_size=4, eval_windows=2)
+        run(config, tmp_path / dtype, tmp_path)
+        found[dtype] = losses(tmp_path / dtype)
+        weights = load_tensors(tmp_path / dtype / "checkpoints/step-000000003" / RAW)
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    for half, full in zip(found["bfloat16"], found["float32"], strict=True):
+        assert half[1:3] == pytest.approx(full[1:3], rel=0.05)
+    assert found["bfloat16"] != found["float32"]
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd"])
+def test_recomputing_activations_changes_no_gradient(recipe, tmp_path, monkeypatch):
+    recomputed = []
+
+    def counting(block, *arguments, **options):
+        recomputed.append(block)
+        return checkpoint(block, *arguments, **options)
+
+    monkeypatch.setattr(transformer, "checkpoint", counting)
+    for again in (False, True):
+        config = tiny(recipe, tmp_path, steps=4, eval_windows=2)
+        config = replace(config, trunk=replace(config.trunk, recompute=again, dropout=0.1))
+        run(config, tmp_path / str(again), tmp_path)
+        assert len(recomputed) == 4 * again
+    assert losses(tmp_path / "True") == losses(tmp_path / "False")
+    assert_same_weights(*(tmp_path / name / "checkpoints/step-000000004" for name in ("True", "False")))
 
 
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd"])
@@ -230,32 +269,29 @@ def test_logged_records_say_what_was_spent(tmp_path):
     assert all(a.cpu_seconds < b.cpu_seconds for a, b in pairwise(records))
 
 
-def child(tmp_path: Path, *settings: str, command: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
-    arguments = [*command, str(CHILD), "mdlm", str(tmp_path), str(tmp_path / "run"), *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(arguments, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment)
+class Terminating(Sink):
+    """Asks the process to end after the third step."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        pass
+
+    def __call__(self, record: Record) -> None:
+        if isinstance(record, Logged) and record.step == 3:
+            signal.raise_signal(signal.SIGTERM)
 
 
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    assert any(text in line for line in process.stdout), f"{text!r} was not printed"
-
-
-@pytest.mark.slow
-def test_a_signal_saves_and_leaves(tmp_path):
-    number = signal.SIGTERM
-    process = child(tmp_path, "steps=1000000", "eval_every=20", "checkpoint_every=1000000")
-    wait_for(process, "step 20: validation")
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
-    assert f"Stopped by {number.name}" in output
-    assert "continues the run" in output
-    saved = max(path.name for path in (tmp_path / "run/checkpoints").iterdir())
-    assert f"stopped by {number.name} {int(saved[5:])}" in output
-    last = run(tiny("mdlm", tmp_path, steps=int(saved[5:]) + 1), tmp_path / "run", tmp_path)
-    assert last.step == int(saved[5:]) + 1
+def test_a_signal_saves_and_leaves(tmp_path, monkeypatch):
+    monkeypatch.setitem(sinks.TRACKERS, "terminating", Terminating)
+    console, config = Console(file=StringIO()), tiny("mdlm", tmp_path)
+    last = train(
+        config, tmp_path / "run", cache=tmp_path / "cache", console=console, device="cpu", track=("terminating",)
+    )
+    assert (last.step, last.complete, last.signal) == (4, False, "SIGTERM")
+    assert isinstance(console.file, StringIO)
+    assert "Stopped by SIGTERM after step 4" in console.file.getvalue()
+    assert "continues the run" in console.file.getvalue()
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-000000004"]
+    assert run(config, tmp_path / "run", tmp_path).step == 10
 
 
 @pytest.mark.parametrize(("stopped", "killed", "made_up"), [(5, False, [5, 10]), (10, False, []), (10, True, [10])])
@@ -297,15 +333,49 @@ def test_a_second_signal_leaves_at_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
-    settings = ("steps=6", "accumulate=2", "eval_every=3")
-    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    process = child(tmp_path, *settings, command=command)
-    output, _ = process.communicate(timeout=110)
-    assert process.returncode == 0, output
-    run(tiny("mdlm", tmp_path, steps=6, eval_every=3), tmp_path / "alone", tmp_path)
-    two, one = losses(tmp_path / "run"), losses(tmp_path / "alone")
+@pytest.mark.parametrize(("recipe", "setting"), [("mdlm", "accumulate=2"), ("cdcd", "optimizer=muon")])
+def test_two_processes_equal_one_and_both_leave_on_a_signal(recipe, setting, tmp_path):
+    config = tiny(recipe, tmp_path, steps=1000, eval_every=3, keep=1000)
+    settings = [f"{name}={getattr(config.training, name)}" for name in ("steps", "eval_every", "keep")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = subprocess.Popen(
+        [*command, str(CHILD), recipe, str(tmp_path), str(tmp_path / "two"), *settings, setting],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert any("step 6: validation" in line for line in process.stdout)
+            process.send_signal(signal.SIGTERM)
+            output = process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+    saved = max(path.name for path in (tmp_path / "two/checkpoints").iterdir())
+    assert f"Stopped by SIGTERM after step {int(saved[5:])}" in output or "Stopped by a signal to another" in output
+    assert output.count("stopped by ") == 2, output  # one of them may hear of it from the other
+
+    if "muon" in setting:
+        config = replace(config, training=replace(config.training, optimizer="muon"))
+    begin(config, tmp_path / "one", tmp_path)
+    two, one = losses(tmp_path / "two")[:6], losses(tmp_path / "one")
     assert [loss[0] for loss in two] == [1, 2, 3, 4, 5, 6]
     assert [loss[1:3] for loss in two] == [pytest.approx(loss[1:3], abs=1e-5) for loss in one]
-    two, one = metrics(tmp_path / "run", "validated"), metrics(tmp_path / "alone", "validated")
+    two, one = metrics(tmp_path / "two", "validated")[:2], metrics(tmp_path / "one", "validated")
     assert [(m["bits"], m["error"]) for m in two] == [pytest.approx((m["bits"], m["error"]), abs=1e-4) for m in one]
+    two, one = (load_tensors(tmp_path / name / "checkpoints/step-000000006" / RAW) for name in ("two", "one"))
+    assert "density.settled" in one or recipe == "mdlm"
+    assert two.keys() == one.keys()
+    assert all(torch.allclose(two[name], one[name], rtol=0.0, atol=1e-5) for name in one)
+
+
+def begin(config: Config, out: Path, folder: Path) -> None:
+    """Trains until the checkpoint of step 6."""
+    trainer = trainer_of(config, out, folder)
+    with Metrics(trainer.folder) as write:
+        for record in trainer.records(Stop()):
+            write(record)
+            if isinstance(record, Saved) and record.step == 6:
+                return
