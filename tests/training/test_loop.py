@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from io import StringIO
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -110,11 +111,11 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
 
 
 def test_samples_and_checkpoints_come_with_every_validation_unless_told_otherwise(tmp_path):
-    config = tiny("mdlm", tmp_path, steps=30, eval_every=6, samples=1, log_every=30, keep=9)
+    config = tiny("mdlm", tmp_path, steps=15, eval_every=3, samples=1, eval_windows=2, keep=9)
     run(config, tmp_path / "run", tmp_path)
-    assert [m["step"] for m in metrics(tmp_path / "run", "validated")] == [6, 12, 18, 24, 30]
-    assert [m["step"] for m in metrics(tmp_path / "run", "sampled")] == [6, 12, 18, 24, 30]
-    assert [m["step"] for m in metrics(tmp_path / "run", "saved")] == [6, 12, 18, 24, 30]
+    assert [m["step"] for m in metrics(tmp_path / "run", "validated")] == [3, 6, 9, 12, 15]
+    assert [m["step"] for m in metrics(tmp_path / "run", "sampled")] == [3, 6, 9, 12, 15]
+    assert [m["step"] for m in metrics(tmp_path / "run", "saved")] == [3, 6, 9, 12, 15]
 
 
 def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_path):
@@ -195,16 +196,20 @@ def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     assert [path.name for path in trainer.folder.checkpoints.paths()] == ["step-000000003"]
 
 
-def test_a_time_limit_ends_the_run_with_the_rate_at_zero(tmp_path):
-    config = tiny("mdlm", tmp_path, steps=100_000, max_cpu_seconds=1.0, eval_every=0)
+def test_a_time_limit_ends_the_run_with_the_rate_at_zero(tmp_path, monkeypatch):
+    # A clock that a step reads three times: a step takes 0.25 CPU-seconds, and the run 20 steps.
+    monkeypatch.setattr(time, "process_time", count(0.0, 0.25).__next__)
+    config = tiny("mdlm", tmp_path, steps=100_000, warmup=100, max_cpu_seconds=5.0, eval_every=0, eval_windows=2)
     last = run(config, tmp_path / "run", tmp_path)
     logged = metrics(tmp_path / "run", "logged")
     assert last.complete
-    assert last.step < 100_000
-    assert logged[-1]["rate"] < 0.1 < logged[len(logged) // 2]["rate"]
-    assert 1.0 <= logged[-1]["cpu_seconds"] < 2.0
-    assert 8 <= len(metrics(tmp_path / "run", "validated")) <= 11
-    assert run(config, tmp_path / "run", tmp_path).step == last.step
+    assert last.step == 20
+    assert logged[-1]["cpu_seconds"] == 5.0
+    rates = [m["rate"] for m in logged]
+    assert max(rates) == rates[4] == 1.0
+    assert rates[-1] == pytest.approx(1 / 16)
+    assert [m["step"] for m in metrics(tmp_path / "run", "validated")] == list(range(2, 21, 2))
+    assert run(config, tmp_path / "run", tmp_path).step == 20
 
 
 def test_a_finished_run_goes_on_with_more_steps(tmp_path):
