@@ -213,7 +213,7 @@ class OnMps(Tensor):
     def double(self, *_: object) -> Tensor:
         raise TypeError("no float64")
 
-    def cpu(self, *_: object) -> Tensor:
+    def cpu(self, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
         return self.as_subclass(Tensor)
 
 

@@ -62,6 +62,7 @@ class Writing:
         seen = self.watch or self.html or self.gif
         recorded: list[Frame] = []
         texts: list[str] = []
+        total = 0
         for part in [batch] if seen else model.parts(batch):
             steps = model.stream(
                 steps=self.steps or None,
@@ -72,12 +73,13 @@ class Writing:
             )
             last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
             texts += model.texts(last, part)
+            total = last.total
         facts = {
             "run": self.run,
             "recipe": model.config.recipe,
             "weights": self.weights,
             **about,
-            "steps": last.total,
+            "steps": total,
             "sampler": self.sampler or _name_of(model),
             "temperature": self.temperature,
             "seed": self.seed,
