@@ -245,6 +245,7 @@ class Trunk(Part):
     bias: bool = False
     norm_weight: bool = False
     dropout: float = 0.0
+    absolute: bool = True
     recompute: bool = False
 
     def __post_init__(self) -> None:

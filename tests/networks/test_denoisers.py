@@ -305,3 +305,12 @@ def test_batches_are_selected_and_cut_whole():
     assert batch.to("cpu").ids.device.type == "cpu"
     assert torch.equal(replace(batch, given=batch.real).noised, torch.zeros(4, L).bool())
     assert math.prod(Batch(batch.ids).noised.shape) == 4 * L
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_only_absolute_positions_tell_masks_apart(absolute):
+    """A row of nothing but masks looks the same from everywhere to relative positions."""
+    denoiser = _stirred(_denoiser("masked", absolute=absolute))
+    masks = torch.full((1, L), V)
+    logits = denoiser(masks, torch.ones(1), batch=Batch(torch.zeros(1, L, dtype=torch.long))).logits[0]
+    assert torch.allclose(logits[0], logits[-1], atol=1e-5) == (not absolute)

@@ -32,6 +32,13 @@ class Linear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
+def sinusoids(x: Float[Tensor, "*b"], features: int) -> Float[Tensor, "*b f"]:
+    """Cosines and sines of `x` at frequencies log-spaced from 1 down to 1 / 10000."""
+    steps = torch.arange(features // 2, device=x.device) / (features // 2)
+    angles = x[..., None] * torch.exp(-math.log(10000.0) * steps)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
 class TimeEmbedding(nn.Module):
     """A scalar noise level to a conditioning vector: sinusoids, then a two-layer perceptron."""
 
@@ -42,9 +49,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, level: Float[Tensor, "*b"]) -> Float[Tensor, "*b c"]:
         """`level` of order 1; frequencies are log-spaced from `fastest` / 10000 to `fastest` radians per unit."""
-        steps = torch.arange(self.features // 2, device=level.device) / (self.features // 2)
-        angles = level[..., None].float() * self.fastest * torch.exp(-math.log(10000.0) * steps)
-        return F.silu(self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1)))
+        return F.silu(self.mlp(sinusoids(level.float() * self.fastest, self.features)))
 
 
 class Block(nn.Module):
@@ -123,6 +128,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks with rotary positions; attention as the mask says.
 
+    Rotary positions are relative. Where everything is masked they tell no position from another, and a model of lines
+    must know the first: so `absolute` positions are added to the features too, from zero on.
+
     Features are computed in `compute_dtype` (parameters stay float32). `recompute` trades a third more compute for the
     memory of the activations inside blocks (gradient checkpointing).
     """
@@ -140,9 +148,13 @@ class Transformer(nn.Module):
         bias: bool = False,
         norm_weight: bool = False,
         dropout: float = 0.0,
+        absolute: bool = True,
         recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.place = Linear(HEAD_DIM, width, bias=False) if absolute else None
+        if self.place is not None:
+            nn.init.zeros_(self.place.weight)
         self.width, self.modulation, self.recompute = width, modulation, recompute
         self.compute_dtype = torch.float32
         self.time = TimeEmbedding(conditioning) if modulation != "none" else None
@@ -165,6 +177,8 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "b l w"]:
         """`level` is the noise level of rows or positions (None without a time input), `at` the position numbers."""
         x = x.to(self.compute_dtype)
+        if self.place is not None:
+            x = x + self.place(sinusoids(at.float(), HEAD_DIM).to(x.dtype))
         condition = None
         if self.time is not None and level is not None:
             condition = self.time(level if level.ndim == 2 else level[:, None])

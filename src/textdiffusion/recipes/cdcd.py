@@ -59,6 +59,7 @@ def cdcd(variant: str = "default") -> Config:
             conditioning=128,
             activation="gelu",
             qk_norm=False,
+            absolute=False,
             bias=True,
         ),
         denoiser=NoisyStates(prior=False),

@@ -48,6 +48,7 @@ def mdlm(variant: str = "default") -> Config:
             conditioning=128,
             activation="gelu",
             qk_norm=False,
+            absolute=False,
             bias=True,
             norm_weight=True,
             dropout=0.1,
