@@ -1,0 +1,49 @@
+"""Settings of every part of a model: frozen dataclasses that know how to build their part.
+
+No torch here: `--help` and `config.json` read these. A part's class name is its `kind` on disk, so a new part is a new
+class and nothing else.
+"""
+
+from .base import CodecPart, DenoiserPart, DensityPart, LossPart, Part, ProcessPart, SamplerPart
+from .losses import (
+    GaussianLikelihood,
+    MaskedBound,
+    MaskedLikelihood,
+    NextToken,
+    NextTokenLikelihood,
+    ScoreInterpolation,
+)
+from .networks import MaskedTokens, NextTokens, NoisyStates, Trunk
+from .samplers import Ancestral, LeftToRight, OneStep
+from .states import Absorbing, Embeddings, Gaussian, Gumbel, LeftToRightOrder, PiecewiseLinear, Tokens, Uniform
+
+__all__ = [
+    "Absorbing",
+    "Ancestral",
+    "CodecPart",
+    "DenoiserPart",
+    "DensityPart",
+    "Embeddings",
+    "Gaussian",
+    "GaussianLikelihood",
+    "Gumbel",
+    "LeftToRight",
+    "LeftToRightOrder",
+    "LossPart",
+    "MaskedBound",
+    "MaskedLikelihood",
+    "MaskedTokens",
+    "NextToken",
+    "NextTokenLikelihood",
+    "NextTokens",
+    "NoisyStates",
+    "OneStep",
+    "Part",
+    "PiecewiseLinear",
+    "ProcessPart",
+    "SamplerPart",
+    "ScoreInterpolation",
+    "Tokens",
+    "Trunk",
+    "Uniform",
+]

@@ -1,0 +1,83 @@
+"""The kinds of parts, and how they refuse what does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..codecs import Codec
+    from ..networks.transformer import Transformer
+    from ..samplers.step import Sampler
+
+T = TypeVar("T")
+
+
+class Part:
+    """Settings of one part. Subclasses are found by name when a configuration is read."""
+
+    kinds: ClassVar[dict[str, type[Part]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        Part.kinds[cls.__name__] = cls
+
+
+class CodecPart(Part):
+    """How tokens become states."""
+
+    def build(self, vocab: int) -> nn.Module:
+        raise NotImplementedError
+
+
+class ProcessPart(Part):
+    """How states are corrupted."""
+
+    def build(self, codec: Codec) -> nn.Module:
+        raise NotImplementedError
+
+
+class DensityPart(Part):
+    """Which noise levels training sees."""
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        raise NotImplementedError
+
+
+class DenoiserPart(Part):
+    """The network with its parameterisation."""
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        raise NotImplementedError
+
+
+class LossPart(Part):
+    """An objective or a likelihood."""
+
+    def build(self) -> nn.Module:
+        raise NotImplementedError
+
+
+class SamplerPart(Part):
+    """The sampler a model is meant for."""
+
+    def build(self) -> Sampler:
+        raise NotImplementedError
+
+
+def fitting(part: Part, given: object, kind: type[T]) -> T:
+    """`given` as the kind that `part` works with. Raises UserError where the parts of a configuration do not fit."""
+    if not isinstance(given, kind):
+        raise UserError(f"{type(part).__name__} works with {kind.__name__}, not with {type(given).__name__}.")
+    return given
+
+
+def bounded(part: Part, **limits: tuple[int | float, int | float | None]) -> None:
+    """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
+    for name, (low, high) in limits.items():
+        value = getattr(part, name)
+        if value < low or (high is not None and value > high):
+            allowed = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
+            raise UserError(f"{type(part).__name__}.{name} is {value:g}; it must be {allowed}.")

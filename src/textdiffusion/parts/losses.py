@@ -1,0 +1,76 @@
+"""Objectives and likelihoods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base import LossPart, bounded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class MaskedBound(LossPart):
+    """The masked bound, its weight cut at `max_weight` in training (0: never)."""
+
+    max_weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        bounded(self, max_weight=(0.0, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.masked_bound import MaskedBound as Built
+
+        return Built(self.max_weight or None)
+
+
+@dataclass(frozen=True)
+class MaskedLikelihood(LossPart):
+    """The masked bound with exactly k masks, for evaluation."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.masked_bound import MaskedLikelihood as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
+class ScoreInterpolation(LossPart):
+    """Cross-entropy at noised positions."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.score_interpolation import ScoreInterpolation as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood(LossPart):
+    """The bound of Gaussian processes, for evaluation."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.gaussian_bound import GaussianLikelihood as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
+class NextToken(LossPart):
+    """Cross-entropy of the next token."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.next_token import NextToken as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
+class NextTokenLikelihood(LossPart):
+    """The exact likelihood, left to right."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.next_token import NextTokenLikelihood as Built
+
+        return Built()

@@ -1,0 +1,117 @@
+"""The trunk and the denoisers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import UserError
+from .base import DenoiserPart, Part, bounded, fitting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..codecs import Codec
+    from ..networks.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Trunk(Part):
+    """The transformer. Heads are 64 wide."""
+
+    width: int = 128
+    depth: int = 4
+    expansion: int = 4
+    conditioning: int = 128
+    modulation: Literal["none", "adaln", "film"] = "none"
+    activation: Literal["relu2", "gelu"] = "relu2"
+    qk_norm: bool = True
+    bias: bool = False
+    norm_weight: bool = False
+    dropout: float = 0.0
+    absolute: bool = True
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), expansion=(1, None), conditioning=(1, None), dropout=(0.0, 0.99))
+        if self.width < 2 or self.width % (64 if self.width > 64 else 2):
+            raise UserError(f"trunk.width is {self.width}; it must be a multiple of 64, or even and below 64.")
+
+    def build(self) -> Transformer:
+        from dataclasses import asdict
+
+        from ..networks.transformer import Transformer
+
+        return Transformer(**asdict(self))
+
+
+@dataclass(frozen=True)
+class MaskedTokens(DenoiserPart):
+    """Token ids in, logits over real tokens out.
+
+    `time` tells the network the noise level, which it can count itself. Groups of up to `context_size` neighbouring
+    tokens are looked up in tables of `context_rows` rows of `context_dim` (0: none).
+    """
+
+    time: bool = False
+    context_dim: int = 0
+    context_size: int = 3
+    context_rows: int = 1 << 14
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..networks.denoisers import TokenDenoiser
+        from ..networks.embedding import AROUND, Tables
+        from ..processes.absorbing import AbsorbingProcess
+
+        process = fitting(self, process, AbsorbingProcess)
+        if self.time and trunk.modulation == "none":
+            raise UserError("denoiser.time has no effect on a trunk without modulation; set trunk.modulation=adaln.")
+        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
+        return TokenDenoiser(trunk, process, time=self.time, tables=tables if self.context_dim else None)
+
+
+@dataclass(frozen=True)
+class NextTokens(DenoiserPart):
+    """Every token from those before it; tables as for MaskedTokens, of groups of tokens before."""
+
+    context_dim: int = 0
+    context_size: int = 3
+    context_rows: int = 1 << 14
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..networks.denoisers import NextTokenDenoiser
+        from ..networks.embedding import BEFORE, Tables
+        from ..processes.left_to_right import LeftToRightProcess
+
+        process = fitting(self, process, LeftToRightProcess)
+        if trunk.modulation != "none":
+            raise UserError(
+                f"trunk.modulation is {trunk.modulation}, but NextTokens has no time input; set it to none."
+            )
+        tables = Tables(BEFORE, self.context_dim, self.context_size, self.context_rows)
+        return NextTokenDenoiser(trunk, process, tables=tables if self.context_dim else None)
+
+
+@dataclass(frozen=True)
+class NoisyStates(DenoiserPart):
+    """Noisy vectors, given tokens and self-conditioning in, logits out.
+
+    `prior` adds the state's own evidence to the logits; `decoded` shows the network the tokens which that evidence
+    suggests.
+    """
+
+    prior: bool = True
+    decoded: bool = False
+    self_conditioning: bool = True
+    """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..codecs.table import TableCodec
+        from ..networks.denoisers import StateDenoiser
+        from ..processes.gaussian import GaussianProcess
+
+        codec = fitting(self, codec, TableCodec)
+        process = fitting(self, process, GaussianProcess)
+        return StateDenoiser(
+            trunk, process, codec, prior=self.prior, decoded=self.decoded, self_conditioning=self.self_conditioning
+        )

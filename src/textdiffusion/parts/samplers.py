@@ -1,0 +1,54 @@
+"""The sampler a model is meant for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base import SamplerPart, bounded
+
+if TYPE_CHECKING:
+    from ..samplers.step import Sampler
+
+
+@dataclass(frozen=True)
+class Ancestral(SamplerPart):
+    """Ancestral sampling of the absorbing process."""
+
+    steps: int = 64
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(1, None))
+
+    def build(self) -> Sampler:
+        from ..samplers.ancestral import Ancestral as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
+class OneStep(SamplerPart):
+    """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes."""
+
+    steps: int = 64
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(1, None), eta=(0.0, 1.0))
+
+    def build(self) -> Sampler:
+        from ..samplers.one_step import OneStep as Built
+
+        return Built(self.eta)
+
+
+@dataclass(frozen=True)
+class LeftToRight(SamplerPart):
+    """One token a step (0 steps: as many as tokens)."""
+
+    steps: int = 0
+
+    def build(self) -> Sampler:
+        from ..samplers.left_to_right import LeftToRight as Built
+
+        return Built()

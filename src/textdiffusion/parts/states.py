@@ -1,0 +1,156 @@
+"""Codecs, processes and noise densities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .base import CodecPart, DensityPart, ProcessPart, bounded, fitting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..codecs import Codec
+    from ..processes.schedules import MaskSchedule, NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Tokens(CodecPart):
+    """States are token ids."""
+
+    def build(self, vocab: int) -> nn.Module:
+        from ..codecs.tokens import TokenCodec
+
+        return TokenCodec(vocab)
+
+
+@dataclass(frozen=True)
+class Embeddings(CodecPart):
+    """States are learned vectors of root mean square 1 (L2-normalised, times sqrt(dim))."""
+
+    dim: int = 64
+    init_std: float = 1e-3
+
+    def __post_init__(self) -> None:
+        bounded(self, dim=(1, None), init_std=(1e-9, None))
+
+    def build(self, vocab: int) -> nn.Module:
+        import torch
+
+        from ..codecs.table import TableCodec
+
+        return TableCodec(torch.randn(vocab, self.dim) * self.init_std, learned=True, normalise=True)
+
+
+@dataclass(frozen=True)
+class Absorbing(ProcessPart):
+    """Tokens become masks."""
+
+    schedule: Literal["linear", "log_linear", "cosine"] = "linear"
+
+    def build(self, codec: Codec) -> nn.Module:
+        from ..processes.absorbing import AbsorbingProcess
+        from ..processes.schedules import CosineMask, LogLinear
+
+        schedules: dict[str, MaskSchedule] = {
+            "linear": LogLinear(eps=0.0),
+            "log_linear": LogLinear(),
+            "cosine": CosineMask(),
+        }
+        return AbsorbingProcess(codec.vocab, schedules[self.schedule])
+
+
+@dataclass(frozen=True)
+class LeftToRightOrder(ProcessPart):
+    """Tokens become masks from the right."""
+
+    def build(self, codec: Codec) -> nn.Module:
+        from ..processes.left_to_right import LeftToRightProcess
+
+        return LeftToRightProcess(codec.vocab)
+
+
+@dataclass(frozen=True)
+class Gaussian(ProcessPart):
+    """Vectors get noise. The range of sigma is in units of the norm of a clean state (specs: continuous 8.1)."""
+
+    schedule: Literal["log_sigma", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
+    low: float = 0.05
+    high: float = 20.0
+
+    def __post_init__(self) -> None:
+        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None))
+
+    def build(self, codec: Codec) -> nn.Module:
+        from ..codecs.table import TableCodec
+        from ..processes import schedules as s
+        from ..processes.gaussian import GaussianProcess
+
+        codec = fitting(self, codec, TableCodec)
+        norm = codec.norm
+        low, high = self.low * norm, self.high * norm
+        made: dict[str, NoiseSchedule] = {
+            "log_sigma": s.LogSigma(low, high),
+            "linear_sigma": s.Karras(low, high, rho=1.0),
+            "karras": s.Karras(low, high),
+            "cosine": s.CosineNoise(low, high),
+            "sqrt": s.SqrtNoise(low, high),
+            "linear_beta": s.LinearBeta(low, high),
+        }
+        return GaussianProcess(made[self.schedule])
+
+
+@dataclass(frozen=True)
+class Uniform(DensityPart):
+    """All t alike."""
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.densities import UniformDensity
+
+        return UniformDensity()
+
+
+@dataclass(frozen=True)
+class Gumbel(DensityPart):
+    """The slope of a Gumbel curve in ln sigma, refitted to the training losses.
+
+    It starts where a token without context loses half of its information: at `half` norms of a clean state.
+    """
+
+    half: float = 0.43
+    scale: float = 0.46
+    uniform: float = 0.1
+
+    def __post_init__(self) -> None:
+        bounded(self, half=(1e-6, None), scale=(1e-3, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        import math
+
+        from ..codecs.table import TableCodec
+        from ..processes.densities import GumbelDensity
+        from ..processes.gaussian import GaussianProcess
+        from ..processes.schedules import LogSigma
+
+        codec = fitting(self, codec, TableCodec)
+        process = fitting(self, process, GaussianProcess)
+        schedule = fitting(self, process.schedule, LogSigma)  # the curve's shape is one in ln sigma
+        span = math.log(schedule.high / schedule.low)
+        mu = math.log(self.half * codec.norm / schedule.low) / span
+        return GumbelDensity(mu, self.scale / span, math.log(codec.vocab), self.uniform)
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear(DensityPart):
+    """CDCD's time warping."""
+
+    bins: int = 100
+    uniform: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.densities import PiecewiseDensity
+
+        return PiecewiseDensity(self.bins, self.uniform)
