@@ -179,8 +179,7 @@ class StateDenoiser(nn.Module):
         features = torch.cat((scaled, self._given(batch, bit), bit, estimate * (1.0 - bit) / self.scale), dim=-1)
         features, table = self.input(features), self.codec.table()
         if self.decoded is not None:
-            logits = (xt @ table.T - 0.5 * table.square().sum(-1)) / sigma**2
-            features = features + self.decoded(logits) * (1.0 - bit)
+            features = features + self.decoded(self.codec.evidence(xt, sigma)) * (1.0 - bit)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         if not self.prior:
             return HiddenPrediction(hidden, self.head, table)

@@ -56,7 +56,5 @@ class GaussianLikelihood(nn.Module):
 
     @staticmethod
     def _decoder_nats(model: Model, near: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, "b l"]:
-        table = model.codec.table()
-        sigma = model.process.sigma(torch.zeros((), device=near.device))
-        logits = (near @ table.T - 0.5 * table.square().sum(-1)) / sigma**2
+        logits = model.codec.evidence(near, model.process.sigma(torch.zeros((), device=near.device)))
         return nn.functional.cross_entropy(logits.transpose(1, 2), batch.ids, reduction="none")

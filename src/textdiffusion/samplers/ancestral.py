@@ -44,7 +44,8 @@ class Ancestral:
             xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
             changed = xs != x
             stale = changed.any(-1) if denoiser.time_free else torch.ones_like(stale)
-            chosen = logits.log_softmax(-1).gather(-1, xs.clamp(max=process.vocab - 1)[..., None])[..., 0].exp()
-            confidence = torch.where(changed, chosen * (xs != process.mask), confidence)
+            shown = changed & (xs != process.mask)
+            chosen = logits[shown].softmax(-1).gather(-1, xs[shown][:, None])[:, 0]
+            confidence = torch.where(changed, 0.0, confidence).masked_scatter(shown, chosen)
             x = xs
             yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, calls)
