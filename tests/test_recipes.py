@@ -39,6 +39,8 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "objective.kind=NextToken", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
         ("mdlm", "process.kind=Gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
+        ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
+        ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
         ("cdcd", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),

@@ -32,6 +32,14 @@ class Linear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
+class LayerNorm(nn.LayerNorm):
+    """A layer norm whose float32 weights are cast to the dtype of its input."""
+
+    def forward(self, input: Float[Tensor, "*b w"]) -> Float[Tensor, "*b w"]:
+        weight, bias = (None if p is None else p.to(input.dtype) for p in (self.weight, self.bias))
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
 def sinusoids(x: Float[Tensor, "*b"], features: int) -> Float[Tensor, "*b f"]:
     """Cosines and sines of `x` at frequencies log-spaced from 1 down to 1 / 10000."""
     steps = torch.arange(features // 2, device=x.device) / (features // 2)
@@ -65,13 +73,14 @@ class Block(nn.Module):
         qk_norm: bool,
         bias: bool,
         norm_weight: bool,
+        norm_bias: bool,
         dropout: float,
     ) -> None:
         super().__init__()
         self.heads = heads(width)
         self.modulation, self.activation, self.qk_norm, self.dropout = modulation, activation, qk_norm, dropout
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
+        self.norm1 = LayerNorm(width, elementwise_affine=norm_weight, bias=norm_bias)
+        self.norm2 = LayerNorm(width, elementwise_affine=norm_weight, bias=norm_bias)
         self.qkv = Linear(width, 3 * width, bias=False)
         self.out = Linear(width, width, bias=False)
         self.up = Linear(width, expansion * width, bias=bias)
@@ -92,9 +101,9 @@ class Block(nn.Module):
         mask: Bool[Tensor, "#b 1 l l"] | None,
     ) -> Float[Tensor, "b l w"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
-        h = F.layer_norm(x, x.shape[-1:], self._weight(self.norm1, x)) * scale1 + shift1
+        h = self.norm1(x) * scale1 + shift1
         x = x + gate1 * self._drop(self._attend(h, turn, mask))
-        h = F.layer_norm(x, x.shape[-1:], self._weight(self.norm2, x)) * scale2 + shift2
+        h = self.norm2(x) * scale2 + shift2
         h = self.up(h)
         h = F.relu(h).square() if self.activation == "relu2" else F.gelu(h, approximate="tanh")
         return x + gate2 * self._drop(self.down(h))
@@ -120,10 +129,6 @@ class Block(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    @staticmethod
-    def _weight(norm: nn.LayerNorm, x: Tensor) -> Tensor | None:
-        return None if norm.weight is None else norm.weight.to(x.dtype)
-
 
 class Transformer(nn.Module):
     """A stack of blocks with rotary positions; attention as the mask says.
@@ -147,6 +152,8 @@ class Transformer(nn.Module):
         qk_norm: bool = True,
         bias: bool = False,
         norm_weight: bool = False,
+        norm_bias: bool = False,
+        time_frequency: float = 1000.0,
         dropout: float = 0.0,
         absolute: bool = True,
         recompute: bool = False,
@@ -157,12 +164,14 @@ class Transformer(nn.Module):
             nn.init.zeros_(self.place.weight)
         self.width, self.modulation, self.recompute = width, modulation, recompute
         self.compute_dtype = torch.float32
-        self.time = TimeEmbedding(conditioning) if modulation != "none" else None
+        self.time = TimeEmbedding(conditioning, fastest=time_frequency) if modulation != "none" else None
         self.blocks = nn.ModuleList(
-            Block(width, expansion, conditioning, modulation, activation, qk_norm, bias, norm_weight, dropout)
+            Block(
+                width, expansion, conditioning, modulation, activation, qk_norm, bias, norm_weight, norm_bias, dropout
+            )
             for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(width, elementwise_affine=norm_weight, bias=False)
+        self.norm = LayerNorm(width, elementwise_affine=norm_weight, bias=norm_bias)
         self.modulate = Linear(conditioning, 2 * width) if modulation != "none" else None
         if self.modulate is not None:
             nn.init.zeros_(self.modulate.weight)
@@ -188,7 +197,7 @@ class Transformer(nn.Module):
                 x = checkpoint(block, x, condition, turn, mask, use_reentrant=False)
             else:
                 x = block(x, condition, turn, mask)
-        x = F.layer_norm(x, x.shape[-1:], Block._weight(self.norm, x))
+        x = self.norm(x)
         if self.modulate is not None and condition is not None:
             shift, scale = self.modulate(condition.to(x.dtype)).chunk(2, dim=-1)
             x = x * (1.0 + scale) + shift

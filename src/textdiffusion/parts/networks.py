@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trunk(Part):
-    """The transformer. Heads are 64 wide."""
+    """The transformer. Heads are 64 wide.
+
+    `bias` is of the feed-forward's linear maps, `norm_weight` and `norm_bias` of the layer norms. `time_frequency` is
+    the fastest of the sinusoids that read the noise level, in radians per unit of it.
+    """
 
     width: int = 128
     depth: int = 4
@@ -28,12 +32,17 @@ class Trunk(Part):
     qk_norm: bool = True
     bias: bool = False
     norm_weight: bool = False
+    norm_bias: bool = False
+    time_frequency: float = 1000.0
     dropout: float = 0.0
     absolute: bool = True
     recompute: bool = False
 
     def __post_init__(self) -> None:
         bounded(self, depth=(1, None), expansion=(1, None), conditioning=(1, None), dropout=(0.0, 0.99))
+        bounded(self, time_frequency=(1e-6, None))
+        if self.norm_bias and not self.norm_weight:
+            raise UserError("trunk.norm_bias has no effect without trunk.norm_weight; set both.")
         if self.width < 2 or self.width % (64 if self.width > 64 else 2):
             raise UserError(f"trunk.width is {self.width}; it must be a multiple of 64, or even and below 64.")
 

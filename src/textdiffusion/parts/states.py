@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..errors import UserError
 from .base import CodecPart, DensityPart, ProcessPart, bounded, fitting
 
 if TYPE_CHECKING:
@@ -44,9 +45,15 @@ class Embeddings(CodecPart):
 
 @dataclass(frozen=True)
 class Absorbing(ProcessPart):
-    """Tokens become masks."""
+    """Tokens become masks. `level` is what a network with a time input is told: the masked share, or the total noise
+    sigma = -ln(1 - share), which needs a schedule that leaves some tokens at t = 1 (SEDD)."""
 
     schedule: Literal["linear", "log_linear", "cosine"] = "linear"
+    level: Literal["share", "sigma"] = "share"
+
+    def __post_init__(self) -> None:
+        if self.level == "sigma" and self.schedule != "log_linear":
+            raise UserError(f"process.level=sigma is infinite at t = 1 of schedule={self.schedule}; use log_linear.")
 
     def build(self, codec: Codec) -> nn.Module:
         from ..processes.absorbing import AbsorbingProcess
@@ -57,7 +64,7 @@ class Absorbing(ProcessPart):
             "log_linear": LogLinear(),
             "cosine": CosineMask(),
         }
-        return AbsorbingProcess(codec.vocab, schedules[self.schedule])
+        return AbsorbingProcess(codec.vocab, schedules[self.schedule], sigma=self.level == "sigma")
 
 
 @dataclass(frozen=True)

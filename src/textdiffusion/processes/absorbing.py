@@ -35,17 +35,22 @@ class UnmaskingLaw:
 
 
 class AbsorbingProcess(nn.Module):
-    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM, SEDD, MDLM)."""
+    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM, SEDD, MDLM).
+
+    `sigma`: networks are told the total noise, not the masked share.
+    """
 
     two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
-    def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
+    def __init__(self, vocab: int, schedule: MaskSchedule, *, sigma: bool = False) -> None:
         super().__init__()
+        self.tells_sigma = sigma
         self.vocab, self.mask, self.schedule = vocab, vocab, schedule
 
     def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """What a time-conditioned network is told about t: the masked share."""
-        return 1.0 - self.schedule.alpha(t)
+        """What a time-conditioned network is told about t: the masked share 1 - alpha, or sigma = -ln(alpha)."""
+        alpha = self.schedule.alpha(t)
+        return -torch.log(alpha) if self.tells_sigma else 1.0 - alpha
 
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
