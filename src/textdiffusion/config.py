@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import UserError
-from .parts import CodecPart, DenoiserPart, DensityPart, LossPart, Part, ProcessPart, SamplerPart, Trunk
+from .parts import CodecPart, DenoiserPart, DensityPart, LossPart, Part, ProcessPart, SamplerPart, TrunkPart
 from .text.config import TextConfig
 
 SCHEMA = 1
@@ -87,7 +87,7 @@ class Config:
     codec: CodecPart
     process: ProcessPart
     density: DensityPart
-    trunk: Trunk
+    trunk: TrunkPart
     denoiser: DenoiserPart
     objective: LossPart
     likelihood: LossPart
@@ -111,7 +111,7 @@ def from_dict(kind: type, data: Any, where: str = "config") -> Any:
     data = dict(data)
     if issubclass(kind, Part):
         name = data.pop("kind", None)
-        kinds = {k: v for k, v in Part.kinds.items() if issubclass(v, kind) and dataclasses.is_dataclass(v)}
+        kinds = kind.choices()
         if not isinstance(name, str) or name not in kinds:
             raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(sorted(kinds))}.")
         kind = kinds[name]

@@ -70,8 +70,8 @@ def sampler(text: str, intended: SamplerPart) -> SamplerPart:
 
 def sampler_kinds() -> dict[str, type[SamplerPart]]:
     """All samplers by the name a user types."""
-    kinds = {k: v for k, v in Part.kinds.items() if issubclass(v, SamplerPart) and dataclasses.is_dataclass(v)}
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in sorted(kinds.items())}
+    kinds = sorted(SamplerPart.choices().items())
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in kinds}
 
 
 def fields_of(kind: type, prefix: str = "") -> list[str]:

@@ -101,3 +101,12 @@ class HiddenPrediction(Prediction):
     def _recomputed(self, part, *args: Tensor) -> Tensor:
         whole = self.hidden.shape[:2].numel() * self.head.vocab <= CHUNK_ELEMENTS
         return part(*args) if whole or not torch.is_grad_enabled() else checkpoint(part, *args, use_reentrant=False)
+
+
+class RegressedPrediction(HiddenPrediction):
+    """A prediction of the clean state itself: `hidden` is its mean, and `head` reads logits from that."""
+
+    @property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        """The regressed state, whether or not it is the mean of the law that was read from it."""
+        return self.hidden

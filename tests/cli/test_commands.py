@@ -12,7 +12,7 @@ from textdiffusion import recipes
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
 from textdiffusion.errors import UserError
-from textdiffusion.parts import Embeddings
+from textdiffusion.parts import Embeddings, Trunk
 
 MakeRun = Callable[..., Path]
 
@@ -252,6 +252,7 @@ def test_settings_of_every_type():
     assert config.text.unk is True
     assert config.training.steps == 1000
     assert config.text.data == "7"
+    assert isinstance(config.trunk, Trunk)
     assert config.trunk.dropout == 0.0
     assert command("codec.dim=16", "codec.kind=Embeddings").config().codec == Embeddings()  # from its defaults
 

@@ -9,8 +9,10 @@ import torch
 
 from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec, bits
-from textdiffusion.networks.denoisers import NextTokenDenoiser, StateDenoiser, TokenDenoiser
+from textdiffusion.networks.denoisers import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
+from textdiffusion.networks.readouts import RegressionReadout, SoftmaxReadout
+from textdiffusion.networks.state_denoiser import StateDenoiser
 from textdiffusion.networks.transformer import Transformer
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
@@ -28,6 +30,7 @@ KINDS = [
     "next, tables",
     "states",
     "states, no prior",
+    "states, regressed",
 ]
 
 
@@ -56,7 +59,9 @@ def _denoiser(kind, **options) -> Any:
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise=True)
             noise = GaussianProcess(LogSigma(0.1, 50.0))
-            return StateDenoiser(_trunk(modulation="adaln", **options), noise, codec, prior=kind == "states")
+            regressed = RegressionReadout(64, codec)
+            readout = regressed if "regressed" in kind else SoftmaxReadout(64, codec, prior=kind == "states")
+            return StateDenoiser(_trunk(modulation="adaln", **options), noise, codec, readout=readout)
 
 
 def _stirred(denoiser) -> Any:
@@ -247,7 +252,7 @@ def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
 def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
     """With nothing learned it is Bayes' rule over the table, token by token."""
     process = GaussianProcess(LogSigma(0.1, 50.0))
-    denoiser = StateDenoiser(_trunk(modulation="adaln"), process, table, prior=True)
+    denoiser = StateDenoiser(_trunk(modulation="adaln"), process, table, readout=SoftmaxReadout(64, table))
     ids = torch.randint(5, (4, L))
     t = torch.tensor([0.1, 0.4, 0.6, 0.9])
     x = process.corrupt(table.encode(ids), t, rng=Rng.of(0, 4))

@@ -7,7 +7,7 @@ from torch import nn
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.model import Model
-from textdiffusion.objectives.score_interpolation import alternate_coin
+from textdiffusion.objectives.noised import alternate_coin
 from textdiffusion.randomness import Rng
 
 VOCAB, LENGTH = 9, 10

@@ -21,6 +21,7 @@ from textdiffusion.config import Config
 from textdiffusion.errors import UserError
 from textdiffusion.networks import transformer
 from textdiffusion.objectives import Loss
+from textdiffusion.overrides import changed
 from textdiffusion.text.preparation import prepare
 from textdiffusion.training import sinks
 from textdiffusion.training.checkpoint import RAW
@@ -123,7 +124,7 @@ def test_samples_and_checkpoints_come_with_every_validation_unless_told_otherwis
 
 def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_path):
     config = tiny("mdlm", tmp_path, checkpoint_every=5)
-    config = replace(config, trunk=replace(config.trunk, dropout=0.5))
+    config = changed(config, ["trunk.dropout=0.5"])
     torch.manual_seed(1)
     before = torch.get_rng_state()
     run(config, tmp_path / "whole", tmp_path)
@@ -162,7 +163,7 @@ def test_recomputing_activations_changes_no_gradient(recipe, tmp_path, monkeypat
     monkeypatch.setattr(transformer, "checkpoint", counting)
     for again in (False, True):
         config = tiny(recipe, tmp_path, steps=4, eval_windows=2)
-        config = replace(config, trunk=replace(config.trunk, recompute=again, dropout=0.1))
+        config = changed(config, [f"trunk.recompute={again}", "trunk.dropout=0.1"])
         run(config, tmp_path / str(again), tmp_path)
         assert len(recomputed) == 4 * again
     assert losses(tmp_path / "True") == losses(tmp_path / "False")

@@ -9,7 +9,6 @@ from typing import Any
 
 from textdiffusion import recipes
 from textdiffusion.config import Config
-from textdiffusion.parts import Trunk
 from textdiffusion.text.config import Mask
 
 LENGTH, BATCH = 16, 8
@@ -21,7 +20,7 @@ def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Con
     if not text.exists():
         text.write_text("".join(f"{i} and {i + 1} make {2 * i + 1}.\n" for i in range(300)), encoding="utf-8")
     config = recipes.get(recipe)()
-    trunk: Trunk = replace(config.trunk, width=64, depth=1)
+    trunk = replace(config.trunk, width=64, depth=1)
     settings: dict[str, Any] = {
         "steps": 10,
         "batch_size": BATCH,

@@ -40,7 +40,7 @@ class TableCodec(nn.Module):
         # Through the embedding kernel: its backward is a sum by token, not a scatter over positions.
         return F.embedding(ids, self.table())
 
-    def evidence(self, x: Float[Tensor, "b l d"], sigma: Float[Tensor, "*s"]) -> Float[Tensor, "b l v"]:
+    def evidence(self, x: Float[Tensor, "*b d"], sigma: Float[Tensor, "*s"]) -> Float[Tensor, "*b v"]:
         """log N(x; row, sigma^2) of every token up to a constant: what a noisy state says by itself."""
         table = self.table()
         return (x @ table.T - 0.5 * table.square().sum(-1)) / sigma**2

@@ -4,7 +4,17 @@ No torch here: `--help` and `config.json` read these. A part's class name is its
 class and nothing else.
 """
 
-from .base import CodecPart, DenoiserPart, DensityPart, LossPart, Part, ProcessPart, SamplerPart
+from .base import (
+    CodecPart,
+    DenoiserPart,
+    DensityPart,
+    LossPart,
+    Part,
+    ProcessPart,
+    ReadoutPart,
+    SamplerPart,
+    TrunkPart,
+)
 from .losses import (
     GaussianLikelihood,
     MaskedBound,
@@ -13,7 +23,7 @@ from .losses import (
     NextTokenLikelihood,
     ScoreInterpolation,
 )
-from .networks import MaskedTokens, NextTokens, NoisyStates, Trunk
+from .networks import MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, Trunk
 from .samplers import Ancestral, LeftToRight, OneStep
 from .states import Absorbing, Embeddings, Gaussian, Gumbel, LeftToRightOrder, PiecewiseLinear, Tokens, Uniform
 
@@ -41,9 +51,13 @@ __all__ = [
     "Part",
     "PiecewiseLinear",
     "ProcessPart",
+    "ReadoutPart",
+    "Regression",
     "SamplerPart",
     "ScoreInterpolation",
+    "Softmax",
     "Tokens",
     "Trunk",
+    "TrunkPart",
     "Uniform",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..errors import UserError
@@ -24,6 +25,13 @@ class Part:
     def __init_subclass__(cls) -> None:
         Part.kinds[cls.__name__] = cls
 
+    @classmethod
+    def choices(cls) -> dict[str, type]:
+        """The parts that can stand where one of this class is asked for, by their `kind`."""
+        return {
+            k: v for k, v in Part.kinds.items() if issubclass(v, cls) and is_dataclass(v) and not v.__subclasses__()
+        }
+
 
 class CodecPart(Part):
     """How tokens become states."""
@@ -43,6 +51,24 @@ class DensityPart(Part):
     """Which noise levels training sees."""
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrunkPart(Part):
+    """The network between a denoiser's input and its output: features in, features out."""
+
+    width: int = 128
+    depth: int = 4
+
+    def build(self) -> Transformer:
+        raise NotImplementedError
+
+
+class ReadoutPart(Part):
+    """What a continuous family's network predicts."""
+
+    def build(self, width: int, codec: Codec) -> nn.Module:
         raise NotImplementedError
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError
-from .base import DenoiserPart, Part, bounded, fitting
+from .base import DenoiserPart, ReadoutPart, TrunkPart, bounded, fitting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trunk(Part):
+class Trunk(TrunkPart):
     """The transformer. Heads are 64 wide.
 
     `bias` is of the feed-forward's linear maps, `norm_weight` and `norm_bias` of the layer norms. `time_frequency` is
     the fastest of the sinusoids that read the noise level, in radians per unit of it.
     """
 
-    width: int = 128
-    depth: int = 4
     expansion: int = 4
     conditioning: int = 128
     modulation: Literal["none", "adaln", "film"] = "none"
@@ -102,25 +100,49 @@ class NextTokens(DenoiserPart):
 
 
 @dataclass(frozen=True)
-class NoisyStates(DenoiserPart):
-    """Noisy vectors, given tokens and self-conditioning in, logits out.
-
-    `prior` adds the state's own evidence to the logits; `decoded` shows the network the tokens which that evidence
-    suggests.
-    """
+class Softmax(ReadoutPart):
+    """Logits over the tokens; `prior` adds the noisy state's own evidence to them."""
 
     prior: bool = True
+
+    def build(self, width: int, codec: Codec) -> nn.Module:
+        from ..codecs.table import TableCodec
+        from ..networks.readouts import SoftmaxReadout
+
+        return SoftmaxReadout(width, fitting(self, codec, TableCodec), prior=self.prior)
+
+
+@dataclass(frozen=True)
+class Regression(ReadoutPart):
+    """The clean state; tokens are read from it by rounding."""
+
+    def build(self, width: int, codec: Codec) -> nn.Module:
+        from ..codecs.table import TableCodec
+        from ..networks.readouts import RegressionReadout
+
+        return RegressionReadout(width, fitting(self, codec, TableCodec))
+
+
+@dataclass(frozen=True)
+class NoisyStates(DenoiserPart):
+    """Noisy vectors, given tokens and self-conditioning in, a prediction about the clean ones out.
+
+    `decoded` shows the network the tokens which each noisy state suggests by itself.
+    """
+
+    readout: ReadoutPart = Softmax()
     decoded: bool = False
     self_conditioning: bool = True
     """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
 
     def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
         from ..codecs.table import TableCodec
-        from ..networks.denoisers import StateDenoiser
+        from ..networks.state_denoiser import StateDenoiser
         from ..processes.gaussian import GaussianProcess
 
         codec = fitting(self, codec, TableCodec)
         process = fitting(self, process, GaussianProcess)
+        readout = self.readout.build(trunk.width, codec)
         return StateDenoiser(
-            trunk, process, codec, prior=self.prior, decoded=self.decoded, self_conditioning=self.self_conditioning
+            trunk, process, codec, readout=readout, decoded=self.decoded, self_conditioning=self.self_conditioning
         )

@@ -12,6 +12,7 @@ from ..parts import (
     OneStep,
     PiecewiseLinear,
     ScoreInterpolation,
+    Softmax,
     Trunk,
 )
 from ..text.config import TextConfig
@@ -37,7 +38,7 @@ def cdcd(variant: str = "default") -> Config:
         process=Gaussian(schedule="log_sigma"),
         density=Gumbel(),
         trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(prior=True, decoded=True),
+        denoiser=NoisyStates(decoded=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64),
@@ -62,7 +63,7 @@ def cdcd(variant: str = "default") -> Config:
             absolute=False,
             bias=True,
         ),
-        denoiser=NoisyStates(prior=False),
+        denoiser=NoisyStates(readout=Softmax(prior=False)),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=200, eta=0.0),

@@ -1,0 +1,105 @@
+"""From a trunk's features to a Prediction about vectors: the parameterisations of the continuous families."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..codecs.table import TableCodec
+from ..prediction import HiddenPrediction, Prediction, RegressedPrediction
+from .transformer import Linear
+
+
+@runtime_checkable
+class Readout(Protocol):
+    """Makes a Prediction of the trunk's features, beside the noisy state and its noise level."""
+
+    def __call__(
+        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
+    ) -> Prediction: ...
+
+
+class LinearHead(Linear):
+    """Hidden features to logits."""
+
+    def __init__(self, width: int, vocab: int) -> None:
+        super().__init__(width, vocab)
+        self.vocab = vocab
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class PriorHead(nn.Module):
+    """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
+
+    log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 - |e_k|^2 / (2 sigma^2) up to a constant, so the network need only
+    learn what the context adds. Its input is the hidden features beside x / sigma^2 and -1 / (2 sigma^2).
+    """
+
+    def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"]) -> None:
+        super().__init__()
+        self.linear, self.table, self.vocab = linear, table, linear.vocab
+
+    def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
+        rows = torch.cat((self.table, self.table.square().sum(-1, keepdim=True)), dim=-1)
+        features, evidence = hidden.split((self.linear.in_features, rows.shape[1]), dim=-1)
+        return self.linear(features).float() + evidence.float() @ rows.T
+
+
+class SoftmaxReadout(nn.Module):
+    """Logits of a learned map; the state's mean follows from them (score interpolation: CDCD, section 3.1).
+
+    `prior` adds the state's own evidence to the logits.
+    """
+
+    def __init__(self, width: int, codec: TableCodec, *, prior: bool = True) -> None:
+        super().__init__()
+        self.codec, self.prior = codec, prior
+        self.head = LinearHead(width, codec.vocab)
+
+    def forward(
+        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
+    ) -> Prediction:
+        """The law of the clean tokens."""
+        table = self.codec.table()
+        if not self.prior:
+            return HiddenPrediction(hidden, self.head, table)
+        evidence = torch.cat((x, torch.full_like(x[..., :1], -0.5)), dim=-1) / sigma**2
+        return HiddenPrediction(torch.cat((hidden.float(), evidence), dim=-1), PriorHead(self.head, table), table)
+
+
+class RoundingHead(nn.Module):
+    """A vector to logits of the tokens near it: -|x - e_k|^2 / 2 up to a constant, plus a learned bias.
+
+    For rows of equal norm this is the inner product that Diffusion-LM rounds by (section 4.2), its map tied to the
+    embeddings.
+    """
+
+    def __init__(self, codec: TableCodec) -> None:
+        super().__init__()
+        self.codec, self.vocab = codec, codec.vocab
+        self.bias = nn.Parameter(torch.zeros(codec.vocab))
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
+        return self.codec.evidence(x.float(), torch.ones((), device=x.device)) + self.bias
+
+
+class RegressionReadout(nn.Module):
+    """The clean state itself, by a learned map; tokens are read from it by rounding (Diffusion-LM, section 4.2)."""
+
+    def __init__(self, width: int, codec: TableCodec) -> None:
+        super().__init__()
+        self.codec, self.scale = codec, codec.norm / codec.dim**0.5
+        self.output = Linear(width, codec.dim)
+        self.rounding = RoundingHead(codec)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(
+        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
+    ) -> Prediction:
+        """The regressed state and the law of the tokens near it."""
+        return RegressedPrediction(self.output(hidden).float() * self.scale, self.rounding, self.codec.table())

@@ -1,0 +1,54 @@
+"""Noised states and what a model makes of them: what every objective of a Gaussian process starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..batch import Batch
+from ..model import Model
+from ..prediction import Prediction
+from ..processes.densities import stratified
+from ..randomness import Rng
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Clean states, the noise level of each row, and the model's prediction from the noised states."""
+
+    x0: Float[Tensor, "b l d"]
+    t: Float[Tensor, " b"]
+    prediction: Prediction
+
+
+def noised(model: Model, batch: Batch, *, rng: Rng) -> Noised:
+    """One draw of t per row from the model's density, stratified over the global batch; given positions stay clean.
+
+    Where the denoiser takes self-conditioning, half of the rows see its own first estimate.
+    """
+    t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+    x0 = model.codec.encode(batch.ids)
+    xt = torch.where(batch.noised[..., None], model.process.corrupt(x0, t, rng=rng.fork("noise")), x0)
+    estimate = None
+    if model.denoiser.self_conditioning:
+        estimate = self_condition(model, xt.detach(), t, batch, alternate_coin(rng.fork("self-conditioning")))
+    return Noised(x0, t, model.denoiser(xt, t, batch=batch, self_cond=estimate))
+
+
+def self_condition(
+    model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, coin: Bool[Tensor, " b"]
+) -> Float[Tensor, "b l d"]:
+    """The model's own first estimate of the clean state for the rows `coin` chooses, zeros elsewhere; no gradient."""
+    estimate = torch.zeros_like(xt)
+    chosen = coin.nonzero()[:, 0]
+    with torch.no_grad():
+        estimate[chosen] = model.denoiser(xt[chosen], t[chosen], batch=batch.select(chosen)).mean
+    return estimate
+
+
+def alternate_coin(rng: Rng) -> Bool[Tensor, " b"]:
+    """A fair coin per row that heads for every second row of the global batch: half of any batch, whichever half."""
+    return (rng.rows + (rng.shared_uniform() < 0.5)) % 2 == 0
