@@ -23,7 +23,7 @@ from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.one_step import OneStep
 from textdiffusion.samplers.step import Request, Sampler
 
-from .language import Language, ideal_gaussian, ideal_masked, last, tables
+from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 
 LANGUAGE = Language.random(vocab=3, length=3)
 
@@ -48,6 +48,7 @@ def cases() -> Iterator[Case]:
     """Every row: masks under each schedule, then each continuous codec, then each noise schedule on one codec."""
     for name, schedule in (("linear", LogLinear(0.0)), ("log-linear", LogLinear()), ("cosine", CosineMask())):
         yield Case(f"tokens / absorbing / {name}", "ancestral", ideal_masked(LANGUAGE, schedule), Ancestral())
+        yield Case(f"tokens / uniform / {name}", "ancestral", ideal_uniform(LANGUAGE, schedule), Ancestral())
     for name, codec in tables(LANGUAGE.vocab).items():
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec)

@@ -18,6 +18,7 @@ from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.densities import UniformDensity
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import LogSigma
+from textdiffusion.processes.uniform import UniformProcess
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ class Language:
 class IdealDenoiser(nn.Module):
     """p(x0_i | x_t, given tokens) by enumeration: Bayes' rule over all sequences, marginal at every position."""
 
-    def __init__(self, language: Language, process, table: Tensor | None = None) -> None:
+    def __init__(self, language: Language, process, table: Tensor | None = None, time_free: bool = False) -> None:
         super().__init__()
         self.language, self.process, self.table = language, process, table
-        self.time_free, self.self_conditioning = table is None, table is not None
+        self.time_free, self.self_conditioning = time_free, table is not None
 
     def evidence(self, xt: Tensor, t: Tensor) -> Tensor:
         """log q(x_t | x_0 = token) at every position, for every token [b, l, v]."""
@@ -175,6 +176,12 @@ def tables(vocab: int) -> dict[str, TableCodec]:
 def ideal_masked(language: Language, schedule, density=None) -> Model:
     """The absorbing process with its ideal denoiser."""
     process = AbsorbingProcess(language.vocab, schedule)
+    return assemble(TokenCodec(language.vocab), process, IdealDenoiser(language, process, time_free=True), density)
+
+
+def ideal_uniform(language: Language, schedule, density=None) -> Model:
+    """The uniform process with its ideal denoiser."""
+    process = UniformProcess(language.vocab, schedule)
     return assemble(TokenCodec(language.vocab), process, IdealDenoiser(language, process), density)
 
 

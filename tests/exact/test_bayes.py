@@ -9,9 +9,10 @@ from textdiffusion.prediction import Prediction
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import CosineMask, Karras, LogLinear, LogSigma
+from textdiffusion.processes.uniform import UniformProcess
 from textdiffusion.randomness import Rng
 
-from .language import Language, ideal_gaussian, ideal_masked, tables
+from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, tables
 
 SCHEDULES = [LogLinear(0.0), LogLinear(), LogLinear(0.1), CosineMask()]
 
@@ -68,12 +69,77 @@ def test_absorbing_reverse_draws_its_posterior():
     assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_uniform_posterior_of_a_known_token_is_bayes_rule(schedule):
+    vocab, process = 4, UniformProcess(4, schedule)
+    s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
+    states = torch.arange(vocab)[:, None]  # one position, every state
+    survive = schedule.alpha(t) / schedule.alpha(s)
+    step = survive * torch.eye(vocab) + (1 - survive) / vocab  # q(x_t | x_s)
+    for token in range(vocab):
+        x0 = torch.full_like(states, token)
+        now = process.log_likelihood(states, x0, t.expand(vocab)).exp()[:, 0]
+        then = process.log_likelihood(states, x0, s.expand(vocab)).exp()[:, 0]
+        torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
+        law = process.posterior(states, _point(x0, vocab), t.expand(vocab), s.expand(vocab)).dense(states)[:, 0]
+        torch.testing.assert_close(law, then * step.T / now[:, None])
+
+
+def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_one():
+    """And what the others say of a position is Bayes' rule without its own state."""
+    language = Language.random(3, 3)
+    model = ideal_uniform(language, CosineMask())
+    process = model.process
+    t, s = torch.tensor([0.7]), torch.tensor([0.2])
+    for xt in (torch.tensor([[1, 1, 2]]), torch.tensor([[2, 0, 0]])):
+        prediction = model.denoiser(xt, t, batch=Batch(xt))
+        joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
+        expected = torch.zeros(3, 3)
+        for x0, p in zip(language.ids, joint, strict=True):
+            expected += p * process.posterior(xt, _point(x0[None], 3), t, s).dense(xt)[0]
+        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt)[0], expected)
+        for i in range(3):
+            unseen = Batch(xt, real=torch.arange(3)[None] != i)
+            blind = model.denoiser(xt, t, batch=unseen).probs[0, i]
+            torch.testing.assert_close(process.others(xt, prediction, t).probs[0, i], blind)
+
+
+def test_uniform_reverse_draws_its_posterior():
+    process, draws = UniformProcess(4, LogLinear()), 40_000
+    xt = torch.tensor([[3, 2, 1]]).expand(draws, 3)
+    logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
+    t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
+    xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
+    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1])[0]
+    seen = nn.functional.one_hot(xs, 4).float().mean(0)
+    assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
+    clean = process.posterior(xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1]).dense(xt[:1])
+    torch.testing.assert_close(clean[0], logits.softmax(-1))  # at s = 0 it is the prediction itself
+
+
+def test_uniform_noise_there_and_back():
+    """corrupt draws q(x_t | x_0), and reverse with a certain prediction q(x_s | x_0)."""
+    process, n = UniformProcess(4, LogLinear(0.0)), 40_000
+    x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
+    t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
+    xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
+    xs = process.reverse(xt, _point(x0, 4), t, s, rng=rng.fork("reverse"))
+    for x, at in ((xt, 0.7), (xs, 0.3)):
+        law = torch.full((4,), at / 4)
+        law[2] += 1 - at
+        seen = torch.bincount(x.flatten(), minlength=4) / n
+        assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / n)).all())
+
+
 def test_levels_of_noise_may_differ_by_position():
     process, rng = AbsorbingProcess(4, LogLinear(0.0)), Rng.of(0, 20_000)
     x0 = torch.ones(20_000, 2, dtype=torch.long)
     t = torch.tensor([0.2, 0.9]).expand(20_000, 2)
     masked = (process.corrupt(x0, t, rng=rng) == 4).float().mean(0)
     torch.testing.assert_close(masked, torch.tensor([0.2, 0.9]), atol=0.015, rtol=0)
+    uniform = UniformProcess(4, LogLinear(0.0))
+    moved = (uniform.corrupt(x0, t, rng=rng) != 1).float().mean(0)
+    torch.testing.assert_close(moved, torch.tensor([0.15, 0.675]), atol=0.015, rtol=0)
     gaussian = GaussianProcess(LogSigma(0.1, 10.0))
     noise = gaussian.corrupt(torch.zeros(20_000, 2, 3), t, rng=rng).square().mean((0, 2)).sqrt()
     torch.testing.assert_close(noise, gaussian.sigma(t[0]), rtol=0.02, atol=0)

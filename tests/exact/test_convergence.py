@@ -12,7 +12,7 @@ from textdiffusion.samplers.one_step import OneStep
 from textdiffusion.samplers.step import Request
 
 from .convergence import LANGUAGE, cases
-from .language import ChainDenoiser, ideal_gaussian, ideal_masked, last, tables
+from .language import ChainDenoiser, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 
 DRAWS = 4000
 CASES = list(cases())
@@ -33,11 +33,12 @@ def test_distance_to_the_data_law_falls_with_steps(case):
     ("model", "sampler"),
     [
         (ideal_masked(LANGUAGE, CosineMask()), Ancestral()),
+        (ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()),
         # From 200 norms: a prior of 20 norms that knows nothing of the mean of the data leaves about 0.01 to a solver
         # without noise.
         (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), OneStep(0.0)),
     ],
-    ids=["absorbing", "Gaussian"],
+    ids=["absorbing", "uniform", "Gaussian"],
 )
 def test_many_steps_reach_the_noise_floor(model, sampler):
     with torch.no_grad():
@@ -61,7 +62,7 @@ def _conditional_distance(ids, given, first):
 
 
 @pytest.mark.parametrize("where", [[0], [2], [0, 2]], ids=str)
-@pytest.mark.parametrize("kind", ["absorbing", "eta 0", "eta 1"])
+@pytest.mark.parametrize("kind", ["absorbing", "uniform", "eta 0", "eta 1"])
 def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     draws = 4000
     given = torch.zeros(3, dtype=torch.bool)
@@ -70,6 +71,8 @@ def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     batch = Batch(text.expand(draws, 3), given=given.expand(draws, 3))
     if kind == "absorbing":
         model, sampler = ideal_masked(LANGUAGE, LogLinear(0.0)), Ancestral()
+    elif kind == "uniform":
+        model, sampler = ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()
     else:
         model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), OneStep(float(kind[-1]))
     with torch.no_grad():

@@ -12,9 +12,10 @@ from ..batch import Batch
 from ..prediction import HiddenPrediction, Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.left_to_right import LeftToRightProcess
+from ..processes.uniform import UniformProcess
 from .attention import Kind, attention_mask, positions
 from .embedding import Tables, TokenEmbedding
-from .readouts import LinearHead
+from .readouts import LinearHead, OwnHead
 from .transformer import Transformer
 
 
@@ -44,7 +45,7 @@ class TokenDenoiser(nn.Module):
     def __init__(
         self,
         trunk: Transformer,
-        process: AbsorbingProcess,
+        process: AbsorbingProcess | UniformProcess,
         kind: Kind = "full",
         *,
         time: bool = False,
@@ -52,18 +53,22 @@ class TokenDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk, self.process, self.kind = trunk, process, kind
-        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables)
+        self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables, states=process.states)
         self.head = LinearHead(trunk.width, process.vocab)
         self.time_free, self.self_conditioning = not time, False
 
     def forward(
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
-        """The law of the clean tokens given x_t; it is meant for masked positions."""
+        """The law of the clean tokens given x_t; it is meant for positions that are noised and not clean again."""
         level = torch.zeros_like(t) if self.time_free else self.process.level(t)
-        features = self.embedding(xt, self.process.mask, batch)
+        features = self.embedding(xt, self.process.vocab, batch)
         hidden = self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
-        return HiddenPrediction(hidden, self.head)
+        own = self.process.evidence(xt, t)
+        if own is None:
+            return HiddenPrediction(hidden, self.head)
+        with_own = torch.cat((hidden.float(), torch.stack((xt.float(), own), dim=-1)), dim=-1)
+        return HiddenPrediction(with_own, OwnHead(self.head, hidden.dtype))
 
 
 class NextTokenDenoiser(nn.Module):

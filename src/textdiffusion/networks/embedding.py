@@ -35,10 +35,11 @@ class TokenEmbedding(nn.Module):
     that costs no matrix product, so a small network need not learn to fetch it (docs/experiments.md).
     """
 
-    def __init__(self, vocab: int, width: int, tables: Tables | None = None) -> None:
+    def __init__(self, vocab: int, width: int, tables: Tables | None = None, *, states: int | None = None) -> None:
+        """`vocab` counts the id beyond the ends of an example; of these only `states` occur inside (None: all)."""
         super().__init__()
         self.vocab = vocab
-        self.tokens = nn.Embedding(vocab, width)
+        self.tokens = nn.Embedding(states or vocab, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
         self.contexts = [c for c in tables.contexts if len(c) <= tables.size] if tables else []
         if tables:

@@ -32,6 +32,22 @@ class LinearHead(Linear):
         nn.init.zeros_(self.bias)
 
 
+class OwnHead(nn.Module):
+    """Logits of a learned map plus the exact evidence of the noisy token itself: what PriorHead is to vectors.
+
+    So the network need only learn what the others say of a position. Its input is the hidden features beside the token
+    and its evidence in nats.
+    """
+
+    def __init__(self, linear: LinearHead, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.linear, self.vocab, self.dtype = linear, linear.vocab, dtype
+
+    def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
+        features, token, own = hidden.split((self.linear.in_features, 1, 1), dim=-1)
+        return self.linear(features.to(self.dtype)).float().scatter_add(-1, token.long(), own)
+
+
 class PriorHead(nn.Module):
     """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
 

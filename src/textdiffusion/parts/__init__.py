@@ -25,7 +25,17 @@ from .losses import (
 )
 from .networks import MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, Trunk
 from .samplers import Ancestral, LeftToRight, OneStep
-from .states import Absorbing, Embeddings, Gaussian, Gumbel, LeftToRightOrder, PiecewiseLinear, Tokens, Uniform
+from .states import (
+    Absorbing,
+    Embeddings,
+    Gaussian,
+    Gumbel,
+    LeftToRightOrder,
+    PiecewiseLinear,
+    Tokens,
+    Uniform,
+    UniformNoise,
+)
 
 __all__ = [
     "Absorbing",
@@ -60,4 +70,5 @@ __all__ = [
     "Trunk",
     "TrunkPart",
     "Uniform",
+    "UniformNoise",
 ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ancestral(SamplerPart):
-    """Ancestral sampling of the absorbing process."""
+    """Ancestral sampling of processes over token ids."""
 
     steps: int = 64
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..processes.schedules import MaskSchedule, NoiseSchedule
 
 
+Survival = Literal["linear", "log_linear", "cosine"]
+
+
 @dataclass(frozen=True)
 class Tokens(CodecPart):
     """States are token ids."""
@@ -48,7 +51,7 @@ class Absorbing(ProcessPart):
     """Tokens become masks. `level` is what a network with a time input is told: the masked share, or the total noise
     sigma = -ln(1 - share), which needs a schedule that leaves some tokens at t = 1 (SEDD)."""
 
-    schedule: Literal["linear", "log_linear", "cosine"] = "linear"
+    schedule: Survival = "linear"
     level: Literal["share", "sigma"] = "share"
 
     def __post_init__(self) -> None:
@@ -57,14 +60,32 @@ class Absorbing(ProcessPart):
 
     def build(self, codec: Codec) -> nn.Module:
         from ..processes.absorbing import AbsorbingProcess
-        from ..processes.schedules import CosineMask, LogLinear
 
-        schedules: dict[str, MaskSchedule] = {
-            "linear": LogLinear(eps=0.0),
-            "log_linear": LogLinear(),
-            "cosine": CosineMask(),
-        }
-        return AbsorbingProcess(codec.vocab, schedules[self.schedule], sigma=self.level == "sigma")
+        return AbsorbingProcess(codec.vocab, _survival(self.schedule), sigma=self.level == "sigma")
+
+
+def _survival(schedule: Survival) -> MaskSchedule:
+    from ..processes.schedules import CosineMask, LogLinear
+
+    match schedule:
+        case "linear":
+            return LogLinear(eps=0.0)
+        case "log_linear":
+            return LogLinear()
+        case "cosine":
+            return CosineMask()
+
+
+@dataclass(frozen=True)
+class UniformNoise(ProcessPart):
+    """Tokens become other tokens, all alike."""
+
+    schedule: Survival = "log_linear"
+
+    def build(self, codec: Codec) -> nn.Module:
+        from ..processes.uniform import UniformProcess
+
+        return UniformProcess(codec.vocab, _survival(self.schedule))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class AbsorbingProcess(nn.Module):
     def __init__(self, vocab: int, schedule: MaskSchedule, *, sigma: bool = False) -> None:
         super().__init__()
         self.tells_sigma = sigma
-        self.vocab, self.mask, self.schedule = vocab, vocab, schedule
+        self.vocab, self.states, self.mask, self.schedule = vocab, vocab + 1, vocab, schedule
 
     def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a time-conditioned network is told about t: the masked share 1 - alpha, or sigma = -ln(alpha)."""
@@ -68,6 +68,13 @@ class AbsorbingProcess(nn.Module):
         alpha = self._over(self.schedule.alpha(t), x0)
         kept = torch.where(xt == x0, torch.log(alpha), -torch.inf)
         return torch.where(xt == self.mask, torch.log1p(-alpha), kept)
+
+    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+        """The positions whose state a step back may change: masks."""
+        return xt == self.mask
+
+    def evidence(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> None:
+        """A mask says nothing of the token behind it."""
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]

@@ -1,4 +1,4 @@
-"""Ancestral sampling of the absorbing process."""
+"""Ancestral sampling of processes over token ids."""
 
 from __future__ import annotations
 
@@ -10,42 +10,44 @@ import torch
 from ..model import Model
 from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
+from ..processes.uniform import UniformProcess
 from ..randomness import Rng
 from .step import Request, Step, guided, steered
 
 
 class Ancestral:
-    """Reveals masked positions as the exact reverse process would (MDLM, section 3.3), on the density's grid of times.
+    """Steps back as the exact reverse process would (MDLM, section 3.3), on the density's grid of times.
 
     A network without a time input sees nothing new in a row that did not change, so its logits are kept row by row, and
-    rows that are finished cost nothing.
+    rows that are finished cost nothing. The last step leaves clean text by itself, as alpha(0) = 1: it draws every
+    position that may still change from the prediction.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from all masks to text."""
+        """Steps from noise to text."""
         batch, process = request.batch, model.process
         denoiser = guided(model, request)
-        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
+        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
         times = model.density.grid(torch.linspace(1.0, 0.0, request.steps + 1, device=x.device))
         logits = torch.zeros(*x.shape, process.vocab, device=x.device)
         stale, calls = torch.ones(len(x), dtype=torch.bool, device=x.device), 0.0
-        confidence = batch.noised.logical_not().float()
+        confidence = batch.noised.logical_not().float()  # nothing has been predicted yet
         yield Step(0, request.steps, 1.0, x, confidence, x)
         for i in range(request.steps):
             t, s = times[i].expand(len(x)), times[i + 1].expand(len(x))
-            rows = (stale & (x == process.mask).any(-1)).nonzero()[:, 0]
+            changing = process.changing(x) & batch.noised
+            rows = (stale & changing.any(-1)).nonzero()[:, 0]
             if len(rows):
                 logits[rows] = denoiser(x[rows], t[rows], batch=batch.select(rows)).logits
             calls += len(rows) / len(x)
             draws = rng.fork(i)
             xs = process.reverse(x, Prediction(logits), t, s, rng=draws)
             xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
-            changed = xs != x
-            stale = changed.any(-1) if denoiser.time_free else torch.ones_like(stale)
-            shown = changed & (xs != process.mask)
+            stale = (xs != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
+            shown = changing & (xs < process.vocab)
             chosen = logits[shown].softmax(-1).gather(-1, xs[shown][:, None])[:, 0]
-            confidence = torch.where(changed, 0.0, confidence).masked_scatter(shown, chosen)
+            confidence = torch.where(xs == x, confidence, 0.0).masked_scatter(shown, chosen)
             x = xs
             yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, calls)

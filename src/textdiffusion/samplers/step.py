@@ -40,8 +40,8 @@ class Step:
 
     `index` runs from 0 (pure noise) to `total` (the result). `t` is the noise level left, 1 to 0. `ids` are the tokens
     as they stand now; a position that is still undecided holds an id outside the tokenizer's vocabulary
-    (`>= vocab_size`). `confidence` is the probability the model gives to the token shown (0 where undecided, 1 at
-    given positions).
+    (`>= vocab_size`). `confidence` is the probability the model gives to the token shown (0 where undecided
+    or not yet asked, 1 at given positions).
     `calls` is the number of function evaluations so far (network calls, the mean over rows).
     """
 
