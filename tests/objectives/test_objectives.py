@@ -8,6 +8,7 @@ from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.model import Model
 from textdiffusion.objectives.noised import alternate_coin
+from textdiffusion.overrides import changed
 from textdiffusion.randomness import Rng
 
 VOCAB, LENGTH = 9, 10
@@ -156,3 +157,18 @@ def test_parts_of_the_loss_are_detached():
         loss = model.objective(model, _batch(4), rng=Rng.of(0, 4))
         assert loss.total.requires_grad
         assert not any(part.requires_grad for part in loss.parts.values())
+
+
+def test_squared_error_is_of_the_mean_at_noised_positions():
+    model = Model(changed(recipes.get("cdcd")(), ["objective.kind=SquaredError"]), VOCAB)
+    model.denoiser = Spy(model.denoiser)
+    draw = torch.Generator().manual_seed(0)
+    batch = _batch(8, given=torch.rand(8, LENGTH, generator=draw) < 0.3)
+    loss = model.objective(model, batch, rng=Rng.of(0, 8))
+    xt, t, _, estimate = model.denoiser.calls[-1]
+    mean, x0 = model.denoiser.denoiser(xt, t, batch=batch, self_cond=estimate).mean, model.codec.encode(batch.ids)
+    rows = [(mean[i] - x0[i])[batch.noised[i]].square().mean() for i in range(8)]
+    torch.testing.assert_close(loss.parts["squared_error"], torch.stack(rows).mean().detach())
+    torch.testing.assert_close(loss.total, loss.parts["squared_error"] + loss.parts["density_fit"])
+    loss.total.backward()
+    assert float(model.density.curve.grad.abs().sum()) > 0

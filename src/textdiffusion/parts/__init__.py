@@ -22,6 +22,7 @@ from .losses import (
     NextToken,
     NextTokenLikelihood,
     ScoreInterpolation,
+    SquaredError,
 )
 from .networks import MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, Trunk
 from .samplers import Ancestral, LeftToRight, OneStep
@@ -66,6 +67,7 @@ __all__ = [
     "SamplerPart",
     "ScoreInterpolation",
     "Softmax",
+    "SquaredError",
     "Tokens",
     "Trunk",
     "TrunkPart",

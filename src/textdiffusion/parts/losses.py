@@ -47,6 +47,16 @@ class ScoreInterpolation(LossPart):
 
 
 @dataclass(frozen=True)
+class SquaredError(LossPart):
+    """Squared error of the clean state at noised positions."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.squared_error import SquaredError as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
 class GaussianLikelihood(LossPart):
     """The bound of Gaussian processes, for evaluation."""
 
