@@ -1,5 +1,6 @@
 """What README and docs show is run: Python blocks as they stand, commands with a small network and few steps."""
 
+import json
 import re
 import shlex
 import shutil
@@ -8,8 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from textdiffusion.cli import main
+from textdiffusion.text.tokenizers import Bytes
+
+from .published.reference import random_reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +35,14 @@ def commands(page: Path) -> Iterator[list[str]]:
             yield shlex.split(line.removeprefix("$ "))
 
 
+def published(folder: Path) -> None:
+    """Small weights in SEDD's layout."""
+    model = {"n_heads": 2, "length": 32}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"graph": {"type": "absorb"}, "model": model}))
+    save_file(random_reference(257).state_dict(), folder / "model.safetensors")
+
+
 def named(pages: list[Path]) -> list:
     return [pytest.param(page, id=page.name) for page in pages]
 
@@ -38,6 +51,9 @@ def named(pages: list[Path]) -> list:
 def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the run and the text that the pages speak of."""
     shutil.copytree(tiny_run("mdlm"), tmp_path / "runs/shakespeare")
+    published(tmp_path / "sedd-small")
+    (tmp_path / "gpt2").mkdir()
+    Bytes().save(tmp_path / "gpt2/tokenizer.json")
     (tmp_path / "my.txt").write_text("The red pear is fresh.\nThe old fig is sweet.\n" * 80)
     monkeypatch.chdir(tmp_path)
     return tmp_path

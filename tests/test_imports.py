@@ -25,6 +25,7 @@ MODULES = {
     "pytest-benchmark": "pytest_benchmark",
     "pytest-timeout": "pytest_timeout",
     "pytest-xdist": "xdist",
+    "pyyaml": "yaml",
     "ruff": "ruff",
     "sentencepiece": "sentencepiece",
     "tensorboard": "tensorboard",

@@ -20,7 +20,7 @@ from .guides import Guide
 from .guides.infill import GivenTokens
 from .guides.temperature import Temperature
 from .guides.tokens import Without
-from .hub import download, model_card, upload
+from .hub import find_run, model_card, upload
 from .model import Model
 from .parts import SamplerPart
 from .randomness import Rng
@@ -292,18 +292,6 @@ class TextDiffusion:
             if step is None:
                 return
             yield step
-
-
-def find_run(source: str | Path) -> Path:
-    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError where there is none."""
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is no run: it has no config.json.")
-        return folder
-    if isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/", "~")):
-        return download(source)
-    raise UserError(f"There is no run at {source}: give the folder that `train --out` made, or a hub id (owner/name).")
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs on the hub: download, upload, and the card that describes them there."""
+"""Where runs are: in folders and on the hub, with the card that describes them there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,29 @@ from typing import Any
 
 from .config import Config
 from .errors import UserError
+from .published.settings import settings_in
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "README.md")
+
+
+def find_run(source: str | Path) -> Path:
+    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError where there is none."""
+    folder = Path(source)
+    if not folder.is_dir():
+        if not isinstance(source, str) or source.count("/") != 1 or source.startswith((".", "/", "~")):
+            raise UserError(
+                f"There is no run at {source}: give the folder that `train --out` made, or a hub id (owner/name)."
+            )
+        folder = download(source)
+    settings = settings_in(folder)
+    if settings and settings.foreign:
+        raise UserError(
+            f"{folder} is no run but holds published weights; make one of them: "
+            f"textdiffusion convert {folder} --out RUN"
+        )
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no run: it has no config.json.")
+    return folder
 
 
 def download(repo_id: str) -> Path:

@@ -38,6 +38,7 @@ FAILURES = [
     (["train", "mdlm", "--data", "x", "--out", "y", "--set", "trunk.width"], "has no value"),
     (["train", "mdlm", "--data", "x", "--out", "y", "--steps", "-2"], "--steps is -2"),
     (["demo", "--minutes", "0"], "--minutes is 0"),
+    (["convert", "nowhere", "--out", "x"], "nowhere has no weights"),
 ]
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a recipe on a text of your own",
     "sample": "write text; watch it emerge, or save it as a page or an animation",
     "infill": "fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'",
+    "convert": "make a run of published weights of SEDD, MDLM or RADD",
     "evaluate": "bits per character of a text under a run, beside an n-gram",
     "noise": "show on a sentence what the forward process does",
     "recipes": "list the recipes and their variants",

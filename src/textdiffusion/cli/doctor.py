@@ -18,7 +18,7 @@ from ..errors import UserError
 from .output import console
 
 EXTRAS = {
-    "hf": ("huggingface-hub", "datasets", "pyarrow"),
+    "hf": ("huggingface-hub", "datasets", "pyarrow", "pyyaml"),
     "sentencepiece": ("sentencepiece",),
     "plot": ("matplotlib", "pillow"),
     "track": ("tensorboard",),

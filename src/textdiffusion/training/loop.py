@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..config import Config
 from ..errors import UserError
+from ..hub import find_run
 from ..text.preparation import default_cache, prepare
 from ..text.tokenizers import load
 from .display import Display
@@ -92,7 +93,8 @@ def _trainer(
     if found is not None and not found[1].own_tokenizer:
         tokenizer = load(folder.tokenizer)
     elif found is None and init is not None:
-        tokenizer = load(Path(init) / "tokenizer.json")
+        init = find_run(init)
+        tokenizer = load(init / "tokenizer.json")
     corpus = prepare(config.text, cache, tokenizer=tokenizer, seed=config.training.seed)
     for note in corpus.notes:
         say(note)

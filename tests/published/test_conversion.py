@@ -1,0 +1,308 @@
+"""Published layouts: the network we make of them says what the network they describe says."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor, nn
+
+from textdiffusion import TextDiffusion, recipes
+from textdiffusion.batch import Batch
+from textdiffusion.cli import main
+from textdiffusion.errors import UserError
+from textdiffusion.model import Model
+from textdiffusion.overrides import changed
+from textdiffusion.published.conversion import _published, convert
+from textdiffusion.training.loop import train
+from textdiffusion.training.weights import tensors_of
+
+from .reference import Reference, random_reference
+
+V = 256  # bytes
+MODEL = {"hidden_size": 128, "n_blocks": 2, "n_heads": 2, "length": 32, "dropout": 0.1, "scale_by_sigma": True}
+SEDD = {"tokens": V, "graph": {"type": "absorb"}, "noise": {"type": "loglinear"}, "model": MODEL}
+MDLM = {
+    "model_type": "mdlm",
+    "vocab_size": V + 1,
+    "model_length": 32,
+    "hidden_dim": 128,
+    "cond_dim": 129,
+    "n_blocks": 2,
+    "n_heads": 2,
+    "dropout": 0.1,
+    "time_conditioning": False,
+}
+HYDRA = """ngpus: 8
+tokens: 256
+graph:
+  type: absorb
+  file: data
+noise:
+  type: loglinear
+  sigma_min: 0.0001
+model:
+  hidden_size: 128
+  n_heads: 2
+  n_blocks: 2
+  length: 32
+  dropout: 0.1
+  scale_by_sigma: true
+"""
+
+
+def tensors(reference: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in reference.state_dict().items()}
+
+
+def averages(reference: nn.Module) -> dict[str, Any]:
+    return {"decay": 0.9999, "num_updates": 7, "shadow_params": list(reference.parameters())}
+
+
+def hub(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def hydra(folder: Path, saved: dict[str, Any], name: str, settings: str) -> Path:
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/config.yaml").write_text(settings)
+    (folder / name).parent.mkdir()
+    torch.save(saved, folder / name)
+    return folder
+
+
+def sedd_hub(folder: Path, reference: Reference, other: Reference) -> Path:
+    return hub(folder, SEDD, tensors(reference))
+
+
+def sedd_bin(folder: Path, reference: Reference, other: Reference) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(SEDD))
+    torch.save(tensors(reference), folder / "pytorch_model.bin")
+    return folder
+
+
+def sedd_local(folder: Path, reference: Reference, other: Reference) -> Path:
+    """The raw weights are `other`'s, so that taking them instead of the averages shows."""
+    saved = {"optimizer": {"state": {}}, "model": tensors(other), "ema": averages(reference), "step": 7}
+    return hydra(folder, saved, "checkpoints-meta/checkpoint.pth", HYDRA)
+
+
+def mdlm_hub(folder: Path, reference: Reference, other: Reference) -> Path:
+    return hub(folder, MDLM, tensors(reference, "backbone."))
+
+
+def mdlm_timed(folder: Path, reference: Reference, other: Reference) -> Path:
+    return hub(folder, MDLM | {"time_conditioning": True}, tensors(reference, "backbone."))
+
+
+def mdlm_lightning(folder: Path, reference: Reference, other: Reference) -> Path:
+    saved = {"state_dict": tensors(other, "backbone."), "ema": averages(reference), "loops": {}, "sampler": {}}
+    settings = HYDRA + "backbone: dit\nparameterization: subs\ntime_conditioning: false\nT: 0\n"
+    return hydra(folder, saved, "checkpoints/last.ckpt", settings) / "checkpoints/last.ckpt"
+
+
+def radd_hub(folder: Path, reference: Reference, other: Reference) -> Path:
+    return hub(folder, SEDD, tensors(reference))
+
+
+Writer = Callable[[Path, Reference, Reference], Path]
+WRITERS: list[Writer] = [sedd_hub, sedd_bin, sedd_local, mdlm_hub, mdlm_timed, mdlm_lightning, radd_hub]
+
+
+def converted(source: Path, out: Path) -> TextDiffusion:
+    main(["convert", str(source), "--out", str(out), "--tokenizer", "bytes", "--allow-pickle", "--debug"])
+    return TextDiffusion.from_pretrained(out, device="cpu")
+
+
+def noised() -> tuple[Tensor, Tensor]:
+    """Rows of bytes with masks at several noise levels, and the levels."""
+    generator = torch.Generator().manual_seed(1)
+    t = torch.tensor([0.02, 0.3, 0.8, 1.0])
+    ids = torch.randint(V, (4, 20), generator=generator)
+    return torch.where(torch.rand(4, 20, generator=generator) < t[:, None], V, ids), t
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_logits_are_those_of_the_published_network(write: Writer, tmp_path: Path):
+    timed = write is not radd_hub
+    reference = random_reference(V + 1, timed=timed)
+    model = converted(
+        write(tmp_path / "there", reference, random_reference(V + 1, seed=9, timed=timed)), tmp_path / "run"
+    )
+    ids, t = noised()
+    reads_sigma = write in (sedd_hub, sedd_bin, sedd_local, mdlm_timed)
+    sigma = -torch.log1p(-(1 - 1e-3) * t)
+    with torch.no_grad():
+        ours = model.model.denoiser(ids, t, batch=Batch(ids)).logits
+        theirs = reference(ids, sigma if reads_sigma else torch.zeros_like(t))
+        elsewhere = reference(ids, 2.0 * sigma)
+    torch.testing.assert_close(ours, theirs[..., :V], atol=1e-5, rtol=0)
+    assert ours.std() > 0.5
+    if timed:  # what the network reads of the noise matters
+        assert (theirs - elsewhere).abs().max() > 0.01
+    assert model.model.denoiser.time_free != reads_sigma
+
+
+def test_sedds_scores_are_the_prediction_up_to_its_total(tmp_path: Path):
+    """At a mask the published log score is f - ln(e^sigma - 1) - ln V; an ideal one is ln p - ln(e^sigma - 1).
+
+    So softmax f is the law of the clean token; that the published f need not sum to V is the network's own error.
+    """
+    reference = random_reference(V + 1)
+    model = converted(sedd_hub(tmp_path / "there", reference, reference), tmp_path / "run")
+    ids, t = noised()
+    sigma = -torch.log1p(-(1 - 1e-3) * t)
+    with torch.no_grad():
+        scores = reference(ids, sigma) - torch.log(torch.expm1(sigma))[:, None, None] - math.log(V)
+        probs = model.model.denoiser(ids, t, batch=Batch(ids)).probs
+    weight = scores[..., :V].exp()
+    torch.testing.assert_close(probs, weight / weight.sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("write", [sedd_local, mdlm_hub, radd_hub], ids=lambda write: write.__name__)
+def test_what_was_converted_writes_fills_and_scores(write: Writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    reference = random_reference(V + 1, timed=write is not radd_hub)
+    model = converted(write(tmp_path / "there", reference, reference), tmp_path / "run")
+    assert "textdiffusion sample" in capsys.readouterr().out
+    assert len(model.blank(1, None).ids[0]) == 32
+    assert model.generate(num=2, length=8, steps=3) == model.generate(num=2, length=8, steps=3)
+    assert model.infill("The [MASK:3].", steps=2)[0].startswith("The ")
+    assert math.isfinite(model.score(["The pear."], draws=2)[0].bits)
+
+
+def test_the_vocabulary_may_be_gpt2s(tmp_path: Path):
+    words = tmp_path / "gpt2"
+    words.mkdir()
+    (words / "vocab.json").write_text(
+        json.dumps({token: i for i, token in enumerate([*sorted(ByteLevel.alphabet()), "th"])})
+    )
+    (words / "merges.txt").write_text("#version: 0.2\nt h\n")
+    reference = random_reference(V + 2)
+    source = hub(tmp_path / "there", MDLM, tensors(reference, "backbone."))
+    model = convert(source, tmp_path / "run", tokenizer=words)
+    assert [model.tokenizer.token_text(int(i)) for i in model.tokenizer.encode("the")] == ["th", "e"]
+    assert TextDiffusion.from_pretrained(tmp_path / "run", device="cpu").generate(length=4, steps=2)
+    for path in words.iterdir():
+        path.rename(source / path.name)
+    assert convert(source, tmp_path / "beside").tokenizer.vocab_size == 257
+
+
+@pytest.mark.parametrize(
+    ("settings", "timed", "count", "elements"),
+    [
+        ([], True, 131, 169_627_218),
+        (["trunk.width=1024", "trunk.depth=24"], True, 251, 424_477_010),
+        (["trunk.modulation=none", "trunk.norm_bias=true"], False, 126, 162_265_714 - 32),
+    ],
+    ids=["small", "medium", "radd small"],
+)
+def test_tensors_as_published(settings: list[str], timed: bool, count: int, elements: int):
+    """Names, shapes and counts; the counts with 32 more are those of files in which the buffer was counted."""
+    config = changed(recipes.get("mdlm")("as_published"), settings)
+    with torch.device("meta"):
+        reference = Reference(50_258, config.trunk.width, config.trunk.depth, timed=timed)
+        ours = tensors_of(Model(config, 50_257))
+    named = {name: [*tensor.shape] for name, tensor in reference.state_dict().items()}
+    assert len(named) == count
+    assert sum(p.numel() for p in reference.parameters()) == elements
+    del named["rotary_emb.inv_freq"]
+    for name in ("output_layer.linear.weight", "output_layer.linear.bias"):
+        named[name][0] -= 1  # the mask's row
+    assert {_published(name): [*tensor.shape] for name, tensor in ours.items()} == named
+
+
+def test_a_published_folder_is_not_taken_for_a_run(tmp_path: Path, tiny_run: Callable[..., Path]):
+    reference = random_reference(V + 1)
+    config = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu").config
+    for write in (sedd_hub, mdlm_hub, sedd_local):
+        source = write(tmp_path / write.__name__, reference, reference)
+        with pytest.raises(
+            UserError, match=f"no run but holds published weights.*textdiffusion convert {source} --out"
+        ):
+            TextDiffusion.from_pretrained(source)
+        with pytest.raises(UserError, match="textdiffusion convert"):
+            train(config, tmp_path / "run", init=source)
+
+
+CHANGES: list[tuple[str, dict[str, Any], str]] = [
+    ("lacks", {"blocks.1.attn_out.weight": None}, r"lacks blocks\.1\.attn_out\.weight"),
+    ("lacks the first", {"vocab_embed.embedding": None}, r"lacks vocab_embed\.embedding"),
+    ("more", {"sampling_eps_min": torch.zeros(1)}, "an unknown sampling_eps_min: "),
+    ("shape", {"blocks.0.norm2.weight": torch.ones(64)}, r"blocks\.0\.norm2\.weight has shape \[64\], not \[128\]"),
+    ("head", {"output_layer.linear.bias": torch.ones(V)}, r"output_layer\.linear\.bias has shape \[256\], not \[257\]"),
+    ("axes", {"vocab_embed.embedding": torch.ones(V)}, "must have 2 axes"),
+    ("angles", {"rotary_emb.inv_freq": torch.ones(32)}, "base 10000"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_tensors_that_do_not_fit_are_named(change: dict[str, Any], says: str, tmp_path: Path):
+    source = hub(tmp_path / "there", SEDD, tensors(random_reference(V + 1)))
+    weights = load_file(source / "model.safetensors") | change
+    save_file({name: tensor for name, tensor in weights.items() if tensor is not None}, source / "model.safetensors")
+    with pytest.raises(UserError, match=says):
+        convert(source, tmp_path / "run", tokenizer="bytes")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (SEDD | {"graph": {"type": "uniform"}}, "graph.type is 'uniform'; .* 'absorb'"),
+        (SEDD | {"noise": {"type": "geometric"}}, "noise.type is 'geometric'"),
+        (MDLM | {"model_type": "bd3lm"}, "model_type is 'bd3lm'"),
+        (SEDD | {"model": MODEL | {"n_heads": 4}}, "4 heads of 128 features; there can be 2, 64 wide"),
+        (SEDD | {"model": MODEL | {"n_heads": "2"}}, "model.n_heads is '2'; it must be of type int"),
+        (SEDD | {"model": {}}, "has no model.n_heads or n_heads"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(config: dict[str, Any], says: str, tmp_path: Path):
+    with pytest.raises(UserError, match=says):
+        convert(hub(tmp_path / "there", config, tensors(random_reference(V + 1))), tmp_path / "run", tokenizer="bytes")
+
+
+def test_what_a_source_lacks_is_said(tmp_path: Path):
+    source = hub(tmp_path / "there", SEDD, tensors(random_reference(V + 1)))
+    with pytest.raises(UserError, match="no tokenizer: give --tokenizer FOLDER"):
+        convert(source, tmp_path / "run")
+    (source / "tokenizer.json").write_text(json.dumps({"kind": "bytes", "version": 1, "specials": ["[END]"]}))
+    with pytest.raises(UserError, match="tokenizer has 257 tokens, the weights have 256"):
+        convert(source, tmp_path / "run")
+    with pytest.raises(UserError, match="not empty"):
+        convert(source, tmp_path, tokenizer="bytes")
+    (source / "config.json").unlink()
+    with pytest.raises(UserError, match=r"no config\.json or \.hydra/config\.yaml"):
+        convert(source, tmp_path / "run", tokenizer="bytes")
+    with pytest.raises(UserError, match="nowhere has no weights"):
+        convert(tmp_path / "nowhere", tmp_path / "run")
+
+
+def test_pickles_are_read_when_asked_and_then_tensors_alone(tmp_path: Path):
+    reference = random_reference(V + 1)
+    source = sedd_local(tmp_path / "there", reference, reference)
+    path = source / "checkpoints-meta/checkpoint.pth"
+    with pytest.raises(UserError, match=r"is a pickle, which can hold programs.*--allow-pickle"):
+        convert(source, tmp_path / "run", tokenizer="bytes")
+    whole = {"model": tensors(reference), "ema": averages(reference)}
+    for saved, says in (
+        (whole | {"program": print}, "more than tensors"),
+        (whole | {"ema": {"shadow_params": [torch.ones(1)]}}, "1 averages of 30 tensors"),
+        (whole | {"ema": {"shadow_params": [p.flatten() for p in reference.parameters()]}}, "average of vocab_embed"),
+        ([1], "no weights by name but a list"),
+        ({"step": 7}, "step is no tensor"),
+    ):
+        torch.save(saved, path)
+        with pytest.raises(UserError, match=says):
+            convert(source, tmp_path / "run", tokenizer="bytes", allow_pickle=True)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        convert(source, tmp_path / "run", tokenizer="bytes", allow_pickle=True)
