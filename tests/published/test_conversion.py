@@ -262,6 +262,7 @@ def test_tensors_that_do_not_fit_are_named(change: dict[str, Any], says: str, tm
         (MDLM | {"model_type": "bd3lm"}, "model_type is 'bd3lm'"),
         (SEDD | {"model": MODEL | {"n_heads": 4}}, "4 heads of 128 features; there can be 2, 64 wide"),
         (SEDD | {"model": MODEL | {"n_heads": "2"}}, "model.n_heads is '2'; it must be of type int"),
+        (SEDD | {"data": {"train": 8}}, "data.train is 8; it must be of type str"),
         (SEDD | {"model": {}}, "has no model.n_heads or n_heads"),
     ],
 )

@@ -99,7 +99,11 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
     time = timed and (not prefixed or settings.get(bool, "time_conditioning"))
     return replace(
         base,
-        text=replace(text, length=settings.get(int, "model.length", "model_length")),
+        text=replace(
+            text,
+            data=f"hf:{settings.get(str, 'data.train', default='openwebtext')}",
+            length=settings.get(int, "model.length", "model_length"),
+        ),
         process=Absorbing(schedule="log_linear", level="sigma" if time else "share"),
         trunk=trunk,
         denoiser=MaskedTokens(time=time),

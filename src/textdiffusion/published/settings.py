@@ -39,7 +39,8 @@ class Settings:
             value = self._find(name)
             if value is None:
                 continue
-            if isinstance(value, bool) != (kind is bool) or not isinstance(value, (kind, int)):
+            allowed = (int, float) if kind is float else kind
+            if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
                 raise UserError(f"{self.path}: {name} is {value!r}; it must be of type {kind.__name__}.")
             return kind(value)
         if default is None:
