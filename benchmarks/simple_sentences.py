@@ -8,63 +8,71 @@ sentences. 1,000 samples at temperature 1 from the averaged and the raw weights.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from rich.console import Console
+from training import arguments, trained
 
-from textdiffusion import recipes
 from textdiffusion.api import TextDiffusion
 from textdiffusion.evaluation.metrics import ProduceSentences
-from textdiffusion.overrides import changed
-from textdiffusion.training.loop import train
+
+LONGEST = 42  # characters of a line, its end included
 
 
-def main() -> None:
-    """One run, one line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cpu-seconds", type=float, default=180)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--num", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[])
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-
-    config = recipes.get(arguments.recipe)()
-    text = replace(
-        config.text,
-        data=str(arguments.data),
-        layout="lines",
-        length=42,
-        model_padding=True,
-        valid_fraction=0.0,
-        test_fraction=0.0,
-    )
-    training = replace(config.training, steps=10**6, max_cpu_seconds=arguments.cpu_seconds, samples=0, log_every=200)
-    config = changed(replace(config, text=text, training=training), arguments.set)
-    finished = train(config, arguments.out, console=Console(stderr=True))
-
-    language = ProduceSentences.from_lines(arguments.data.read_text().splitlines())
-    row = {"recipe": arguments.recipe, "set": arguments.set, "cpu_seconds": arguments.cpu_seconds}
-    row |= {"steps": finished.step}
+def measured(
+    recipe: str,
+    data: Path,
+    *,
+    out: Path,
+    cpu_seconds: float,
+    num: int = 1000,
+    settings: Sequence[str] = (),
+    threads: int = 1,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Trains, samples and counts; the row of the table."""
+    text = {
+        "data": str(data),
+        "layout": "lines",
+        "length": LONGEST,
+        "model_padding": True,
+        "valid_fraction": 0.0,
+        "test_fraction": 0.0,
+    }
+    row = trained(recipe, text, cpu_seconds=cpu_seconds, out=out, settings=settings, threads=threads, seed=seed)
+    language = ProduceSentences.from_lines(data.read_text().splitlines())
     for weights in ("ema", "raw"):
-        model = TextDiffusion.from_pretrained(str(arguments.out), weights=weights)
+        model = TextDiffusion.from_pretrained(str(out), weights=weights)
         start = time.process_time()
-        samples = [sample.rstrip("\n") for sample in model.generate(num=arguments.num, seed=0)]
+        samples = [sample.rstrip("\n") for sample in model.generate(num=num, seed=0)]
         row |= {
             f"{weights}_legal": language.legal(samples),
             f"{weights}_novel_and_legal": language.novel_and_legal(samples),
             f"{weights}_distinct": len(set(samples)) / len(samples),
             "sampling_cpu_seconds": round(time.process_time() - start, 1),
         }
-    print(json.dumps(row | {"examples": samples[:4]}))
+    return row | {"examples": samples[:4]}
+
+
+def main() -> None:
+    """One run, one line."""
+    parser = arguments(__doc__, 180)
+    parser.add_argument("--num", type=int, default=1000)
+    given = parser.parse_args()
+    row = measured(
+        given.recipe,
+        Path(given.data),
+        out=given.out,
+        cpu_seconds=given.cpu_seconds,
+        num=given.num,
+        settings=given.set,
+        threads=given.threads,
+        seed=given.seed,
+    )
+    print(json.dumps(row))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,134 @@
+"""Every recipe on equal terms: the same trunk, text and CPU-seconds. Resumable; prints the table of docs/families.md.
+
+    python benchmarks/families.py --data FOLDER --out FOLDER [--recipes cdcd mdlm ...] [--tasks sentences plays ...]
+    python benchmarks/families.py --out FOLDER --table
+
+Characters throughout, about 1 M parameters. `sentences`: 180 CPU-seconds on mtd_simple, the share of 1,000 samples
+that are legal, and novel and legal. `plays` and `articles`: 600 CPU-seconds on tinyshakespeare (first 90 % / last
+10 %) and on wiki_text8style (90 / 5 / 5 %), bits per character with the Monte-Carlo error, beside a modified
+Kneser-Ney n-gram. `pace`: training tokens a CPU-second, and CPU-seconds of a sample of 128 characters in 64 steps.
+A row that exists is kept; a run that was stopped goes on where its last checkpoint left off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import held_out
+import simple_sentences
+from training import trained
+
+from textdiffusion import recipes
+from textdiffusion.api import TextDiffusion
+
+TRUNK = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
+LENGTH = ["text.length=128"]
+
+# Where a default is not the same task or size: no conditioning masks, tables of pairs alone (triples' are 2 M rows).
+PARTICULAR = {
+    "autoregressive": ["denoiser.context_size=2"],
+    "cdcd": ["text.mask=none"],
+    "mdlm": ["denoiser.context_size=2"],
+}
+
+Row = dict[str, Any]
+
+
+def sentences(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
+    """mtd_simple, 180 CPU-seconds."""
+    corpus = data / "corpora" / "mtd_simple_train.txt"
+    return simple_sentences.measured(recipe, corpus, out=out, cpu_seconds=180, settings=settings, seed=seed)
+
+
+def plays(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
+    """tinyshakespeare, 600 CPU-seconds."""
+    corpus = str(data / "corpora" / "tinyshakespeare.txt")
+    return held_out.measured(recipe, corpus, out=out, cpu_seconds=600, settings=settings + LENGTH, seed=seed)
+
+
+def articles(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
+    """wiki_text8style, 600 CPU-seconds, on the test part."""
+    corpus = str(data / "corpora" / "wiki_text8style.txt")
+    parts = {"valid_fraction": 0.05, "test_fraction": 0.05}
+    return held_out.measured(recipe, corpus, out=out, cpu_seconds=600, settings=settings + LENGTH, seed=seed, **parts)
+
+
+def pace(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
+    """Training and sampling speed after 20 CPU-seconds on tinyshakespeare."""
+    corpus = str(data / "corpora" / "tinyshakespeare.txt")
+    row = trained(recipe, {"data": corpus}, cpu_seconds=20, out=out, settings=settings + LENGTH, threads=1, seed=seed)
+    model = TextDiffusion.from_pretrained(str(out))
+    start = time.process_time()
+    model.generate(num=16, length=128, steps=64, seed=0)
+    row["sampling_cpu_seconds"] = round((time.process_time() - start) / 16, 3)
+    return row | {"tokens_per_cpu_second": round(row["tokens"] / 20)}
+
+
+TASKS: dict[str, Callable[[str, list[str], Path, Path, int], Row]] = {
+    task.__name__: task for task in (sentences, plays, articles, pace)
+}
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: a line for each recipe, averaged weights; the first seed where there are several."""
+    lines = [
+        "| recipe | M parameters | legal | novel and legal | plays | articles | tokens / CPU-s | CPU-s / sample |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for recipe in sorted({row["recipe"] for row in rows}):
+        found: Row = {}
+        for row in reversed([r for r in rows if r["recipe"] == recipe]):
+            found[row["task"]] = row
+
+        def cell(task: str, text: str, found: Row = found) -> str:
+            return text.format(**found[task]) if task in found else ""
+
+        size = next((row["parameters"] / 1e6 for row in found.values() if "parameters" in row), None)
+        cells = [
+            recipe,
+            f"{size:.2f}" if size else "",
+            cell("sentences", "{ema_legal:.1%}"),
+            cell("sentences", "{ema_novel_and_legal:.1%}"),
+            cell("plays", "{ema:.3f} ± {ema_error:.3f}"),
+            cell("articles", "{ema:.3f} ± {ema_error:.3f}"),
+            cell("pace", "{tokens_per_cpu_second:,}"),
+            cell("pace", "{sampling_cpu_seconds:.2f}"),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    counted = {task: row["kneser_ney"] for row in rows if "kneser_ney" in row for task in [row["task"]]}
+    n_gram = [f"{counted[task]:.3f}" if task in counted else "" for task in ("plays", "articles")]
+    return "\n".join([*lines, f"| Kneser-Ney 7-gram | | | | {n_gram[0]} | {n_gram[1]} | | |"])
+
+
+def main() -> None:
+    """All rows that are missing, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the folder that holds corpora/")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipes", nargs="*", default=recipes.names())
+    parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--table", action="store_true", help="print the table of what was measured and leave")
+    given = parser.parse_args()
+    kept = given.out / "rows.jsonl"
+    rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    done = {(row["recipe"], row["task"], row["seed"]) for row in rows}
+    wanted = [(task, seed, recipe) for task in given.tasks for seed in given.seeds for recipe in given.recipes]
+    for task, seed, recipe in wanted if not given.table else []:
+        if (recipe, task, seed) in done:
+            continue
+        out = given.out / f"{recipe}-{task}-{seed}"
+        row = TASKS[task](recipe, TRUNK + PARTICULAR.get(recipe, []), given.data, out, seed) | {"task": task}
+        rows.append(row)
+        with kept.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
