@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from .processes.graphs import Graph
 
 CHUNK_ELEMENTS = 1 << 25  # logits held at once by the chunked head: 128 MiB in float32
 
@@ -44,6 +47,22 @@ class Prediction:
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
         nats = F.cross_entropy(self.logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
+        return torch.where(where, nats, 0.0)
+
+    def log_ratios(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+        """The same as log ratios of probabilities, log p_t(x_t with token y here) / p_t(x_t), of a discrete process."""
+        return graph.log_ratios(self.logits, xt, t)
+
+    def score_entropy(
+        self,
+        graph: Graph,
+        ids: Int[Tensor, "b l"],
+        where: Bool[Tensor, "b l"],
+        xt: Int[Tensor, "b l"],
+        t: Float[Tensor, "b l"],
+    ) -> Float[Tensor, "b l"]:
+        """Score entropy of `ids` in nats per unit of t at the positions `where`, 0 elsewhere."""
+        nats = graph.score_entropy(self.log_ratios(graph, xt, t), ids, xt, t)
         return torch.where(where, nats, 0.0)
 
 
@@ -89,6 +108,10 @@ class HiddenPrediction(Prediction):
         def part(hidden: Tensor, ids: Tensor) -> Tensor:
             return F.cross_entropy(self.head(hidden).float(), ids, reduction="none")
 
+        return self._at(where, part, ids)
+
+    def _at(self, where: Bool[Tensor, "b l"], part, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        """`part` of the hidden states and `ids` at the positions `where`, in chunks; 0 elsewhere."""
         index = where.flatten().nonzero()[:, 0]
         hidden, targets = self.hidden.flatten(0, 1)[index], ids.flatten()[index]
         parts = [self._recomputed(part, h, t) for h, t in zip(self._chunks(hidden), self._chunks(targets), strict=True)]

@@ -12,6 +12,7 @@ from textdiffusion.processes.densities import GumbelDensity
 from textdiffusion.processes.schedules import (
     CosineMask,
     CosineNoise,
+    Geometric,
     Karras,
     LinearBeta,
     LogLinear,
@@ -20,6 +21,7 @@ from textdiffusion.processes.schedules import (
 )
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.jumps import Analytic, Euler
 from textdiffusion.samplers.one_step import OneStep
 from textdiffusion.samplers.step import Request, Sampler
 
@@ -49,6 +51,11 @@ def cases() -> Iterator[Case]:
     for name, schedule in (("linear", LogLinear(0.0)), ("log-linear", LogLinear()), ("cosine", CosineMask())):
         yield Case(f"tokens / absorbing / {name}", "ancestral", ideal_masked(LANGUAGE, schedule), Ancestral())
         yield Case(f"tokens / uniform / {name}", "ancestral", ideal_uniform(LANGUAGE, schedule), Ancestral())
+    for name, schedule in (("log-linear", LogLinear()), ("cosine", CosineMask()), ("geometric", Geometric(0.01, 5.0))):
+        for sampler in (Euler(), Analytic()):
+            kind = type(sampler).__name__.lower()
+            yield Case(f"tokens / absorbing / {name}", kind, ideal_masked(LANGUAGE, schedule), sampler)
+            yield Case(f"tokens / uniform / {name}", kind, ideal_uniform(LANGUAGE, schedule), sampler)
     for name, codec in tables(LANGUAGE.vocab).items():
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec)

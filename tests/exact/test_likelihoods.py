@@ -9,11 +9,13 @@ from textdiffusion.batch import Batch
 from textdiffusion.objectives.gaussian_bound import GaussianLikelihood
 from textdiffusion.objectives.masked_bound import MaskedBound, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
+from textdiffusion.objectives.score_entropy import ScoreEntropyLikelihood
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.densities import GumbelDensity, PiecewiseDensity
 from textdiffusion.processes.schedules import (
     CosineMask,
     CosineNoise,
+    Geometric,
     Karras,
     LinearBeta,
     LogLinear,
@@ -22,7 +24,7 @@ from textdiffusion.processes.schedules import (
 )
 from textdiffusion.randomness import Rng
 
-from .language import ChainDenoiser, Language, WrongDenoiser, ideal_gaussian, ideal_masked, tables
+from .language import ChainDenoiser, Language, WrongDenoiser, ideal_gaussian, ideal_masked, ideal_uniform, tables
 
 LANGUAGE = Language.random(vocab=3, length=3)
 POSSIBLE = LANGUAGE.law > 0
@@ -251,3 +253,28 @@ def test_next_token_likelihood_of_any_denoiser_is_normalised():
     nats = NextTokenLikelihood()(model, Batch(LANGUAGE.ids), rng=Rng.of(0, len(LANGUAGE.ids)))
     assert float(torch.exp(-nats.double()).sum()) == pytest.approx(1.0, abs=1e-5)
     assert float(LANGUAGE.law.double() @ nats.double()) > LANGUAGE.entropy
+
+
+DISCRETE = {"absorbing": ideal_masked, "uniform": ideal_uniform}
+
+
+@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(0.1), CosineMask(), Geometric(0.01, 4.0)], ids=repr)
+@pytest.mark.parametrize("kind", DISCRETE)
+def test_score_entropy_with_ideal_ratios_is_the_truth(kind, schedule):
+    """Under a schedule that ends before pure noise, too: the cost of the prior is in it."""
+    model = DISCRETE[kind](LANGUAGE, schedule)
+    excess, spread = _excess(ScoreEntropyLikelihood(), model)
+    # An independent first step, or prior, cannot know how positions depend on each other.
+    gap = {"LogLinear(eps=0.1)": 0.04, "Geometric(low=0.01, high=4.0)": 0.004}.get(repr(schedule), 0.0)
+    assert -4 * spread < excess < gap + 4 * spread + 1e-3
+    assert spread < 0.03
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", DISCRETE)
+def test_score_entropy_of_wrong_ratios_lies_above_the_truth(kind, layout):
+    model = DISCRETE[kind](LANGUAGE, LogLinear())
+    model.denoiser = WrongDenoiser(LANGUAGE)
+    mean, error, truth = _likelihood(ScoreEntropyLikelihood(), model, layout, repeats=100)
+    average, spread = _on_average(mean - truth, error)
+    assert average > 4 * spread

@@ -89,7 +89,7 @@ def test_a_row_without_anything_to_predict_costs_nothing(name):
     assert bool((nats[[0, 2, 3]] > 0).all())
 
 
-@pytest.mark.parametrize("name", ["mdlm", "cdcd"])
+@pytest.mark.parametrize("name", ["mdlm", "sedd", "cdcd"])
 def test_given_and_padded_positions_are_never_noised(name):
     model = _model(name)
     model.denoiser = Spy(model.denoiser)

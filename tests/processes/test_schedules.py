@@ -11,6 +11,7 @@ from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import (
     CosineMask,
     CosineNoise,
+    Geometric,
     Karras,
     LinearBeta,
     LogLinear,
@@ -18,7 +19,7 @@ from textdiffusion.processes.schedules import (
     SqrtNoise,
 )
 
-MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask()]
+MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask(), Geometric()]
 NOISE = [LogSigma, Karras, lambda low, high: Karras(low, high, rho=1.0), CosineNoise, SqrtNoise, LinearBeta]
 NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta"]
 EDGES = torch.tensor([0.0, 2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 0.9999, 1 - 1e-5, 1 - 2.0**-23, 1 - 2.0**-24, 1.0])
@@ -39,6 +40,10 @@ def test_masked_share_runs_from_clean_to_noise(schedule):
     alpha = schedule.alpha(EDGES)
     assert float(alpha[0]) == 1.0
     assert float(alpha[-1]) == pytest.approx(getattr(schedule, "eps", 0.0), abs=1e-7)
+    # The noised share keeps its precision where it is far below that of alpha.
+    torch.testing.assert_close(
+        schedule.share(EDGES), (1.0 - schedule.alpha(EDGES.double())).float(), rtol=1e-5, atol=1e-12
+    )
     assert bool((alpha.diff() <= 0).all())
     assert bool(((alpha >= 0) & (alpha <= 1)).all())
     assert bool(torch.isfinite(schedule.rate(EDGES[1:])).all())

@@ -68,7 +68,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a), name
 
 
-@pytest.mark.parametrize(("recipe", "third"), [("mdlm", 20), ("cdcd", 40), ("autoregressive", 20)])
+@pytest.mark.parametrize(("recipe", "third"), [("mdlm", 20), ("sedd", 20), ("cdcd", 40), ("autoregressive", 20)])
 def test_training_learns(recipe, third, tmp_path):
     """The density of `cdcd` moves to harder noise levels at first, so its loss takes longer to fall."""
     steps, half = 3 * third, 3 * third // 2

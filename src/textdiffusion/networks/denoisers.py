@@ -61,14 +61,17 @@ class TokenDenoiser(nn.Module):
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
         """The law of the clean tokens given x_t; it is meant for positions that are noised and not clean again."""
-        level = torch.zeros_like(t) if self.time_free else self.process.level(t)
-        features = self.embedding(xt, self.process.vocab, batch)
-        hidden = self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
-        own = self.process.evidence(xt, t)
+        hidden, own = self.hidden(xt, t, batch), self.process.evidence(xt, t)
         if own is None:
             return HiddenPrediction(hidden, self.head)
         with_own = torch.cat((hidden.float(), torch.stack((xt.float(), own), dim=-1)), dim=-1)
         return HiddenPrediction(with_own, OwnHead(self.head, hidden.dtype))
+
+    def hidden(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Float[Tensor, "b l w"]:
+        """What the trunk makes of x_t."""
+        level = torch.zeros_like(t) if self.time_free else self.process.level(t)
+        features = self.embedding(xt, self.process.vocab, batch)
+        return self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
 
 
 class NextTokenDenoiser(nn.Module):

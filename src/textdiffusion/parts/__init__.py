@@ -21,11 +21,13 @@ from .losses import (
     MaskedLikelihood,
     NextToken,
     NextTokenLikelihood,
+    ScoreEntropy,
+    ScoreEntropyLikelihood,
     ScoreInterpolation,
     SquaredError,
 )
-from .networks import MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, Trunk
-from .samplers import Ancestral, LeftToRight, OneStep
+from .networks import MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, TokenRatios, Trunk
+from .samplers import Analytic, Ancestral, Euler, LeftToRight, OneStep
 from .states import (
     Absorbing,
     Embeddings,
@@ -40,11 +42,13 @@ from .states import (
 
 __all__ = [
     "Absorbing",
+    "Analytic",
     "Ancestral",
     "CodecPart",
     "DenoiserPart",
     "DensityPart",
     "Embeddings",
+    "Euler",
     "Gaussian",
     "GaussianLikelihood",
     "Gumbel",
@@ -65,9 +69,12 @@ __all__ = [
     "ReadoutPart",
     "Regression",
     "SamplerPart",
+    "ScoreEntropy",
+    "ScoreEntropyLikelihood",
     "ScoreInterpolation",
     "Softmax",
     "SquaredError",
+    "TokenRatios",
     "Tokens",
     "Trunk",
     "TrunkPart",

@@ -37,6 +37,31 @@ class MaskedLikelihood(LossPart):
 
 
 @dataclass(frozen=True)
+class ScoreEntropy(LossPart):
+    """The score entropy of ratios, its weight cut at `max_weight` in training (0: never)."""
+
+    max_weight: float = 3.0
+
+    def __post_init__(self) -> None:
+        bounded(self, max_weight=(0.0, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.score_entropy import ScoreEntropy as Built
+
+        return Built(self.max_weight or None)
+
+
+@dataclass(frozen=True)
+class ScoreEntropyLikelihood(LossPart):
+    """The score entropy as a bound, for evaluation."""
+
+    def build(self) -> nn.Module:
+        from ..objectives.score_entropy import ScoreEntropyLikelihood as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
 class ScoreInterpolation(LossPart):
     """Cross-entropy at noised positions."""
 

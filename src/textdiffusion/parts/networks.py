@@ -78,6 +78,36 @@ class MaskedTokens(DenoiserPart):
 
 
 @dataclass(frozen=True)
+class TokenRatios(DenoiserPart):
+    """Token ids in, ratios of probabilities out (SEDD); `time` and tables as for MaskedTokens.
+
+    `scale_by_sigma` divides the ratios of masks by how they grow as noise falls, which the network need not learn then.
+    """
+
+    scale_by_sigma: bool = True
+    time: bool = True
+    context_dim: int = 0
+    context_size: int = 3
+    context_rows: int = 1 << 14
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..networks.embedding import AROUND, Tables
+        from ..networks.scores import RatioDenoiser
+        from ..processes.absorbing import AbsorbingProcess
+        from ..processes.uniform import UniformProcess
+
+        if self.scale_by_sigma and isinstance(process, UniformProcess):
+            raise UserError("denoiser.scale_by_sigma is for the ratios of masks; set it to false for uniform noise.")
+        process = process if isinstance(process, UniformProcess) else fitting(self, process, AbsorbingProcess)
+        if self.time != (trunk.modulation != "none"):
+            raise UserError(
+                f"denoiser.time is {self.time}, but trunk.modulation is {trunk.modulation}: one needs the other."
+            )
+        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows) if self.context_dim else None
+        return RatioDenoiser(trunk, process, time=self.time, tables=tables, scaled=self.scale_by_sigma)
+
+
+@dataclass(frozen=True)
 class NextTokens(DenoiserPart):
     """Every token from those before it; tables as for MaskedTokens, of groups of tokens before."""
 

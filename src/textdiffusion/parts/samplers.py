@@ -27,6 +27,36 @@ class Ancestral(SamplerPart):
 
 
 @dataclass(frozen=True)
+class Euler(SamplerPart):
+    """Euler steps along ratios of probabilities."""
+
+    steps: int = 64
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(1, None))
+
+    def build(self) -> Sampler:
+        from ..samplers.jumps import Euler as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
+class Analytic(SamplerPart):
+    """Steps along ratios of probabilities, exact for each position (Tweedie tau-leaping)."""
+
+    steps: int = 64
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(1, None))
+
+    def build(self) -> Sampler:
+        from ..samplers.jumps import Analytic as Built
+
+        return Built()
+
+
+@dataclass(frozen=True)
 class OneStep(SamplerPart):
     """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..processes.schedules import MaskSchedule, NoiseSchedule
 
 
-Survival = Literal["linear", "log_linear", "cosine"]
+Survival = Literal["linear", "log_linear", "cosine", "geometric"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ class Absorbing(ProcessPart):
     level: Literal["share", "sigma"] = "share"
 
     def __post_init__(self) -> None:
-        if self.level == "sigma" and self.schedule != "log_linear":
-            raise UserError(f"process.level=sigma is infinite at t = 1 of schedule={self.schedule}; use log_linear.")
+        if self.level == "sigma" and self.schedule not in ("log_linear", "geometric"):
+            raise UserError(
+                f"process.level=sigma is infinite at t = 1 of schedule={self.schedule}; use log_linear or geometric."
+            )
 
     def build(self, codec: Codec) -> nn.Module:
         from ..processes.absorbing import AbsorbingProcess
@@ -65,7 +67,7 @@ class Absorbing(ProcessPart):
 
 
 def _survival(schedule: Survival) -> MaskSchedule:
-    from ..processes.schedules import CosineMask, LogLinear
+    from ..processes.schedules import CosineMask, Geometric, LogLinear
 
     match schedule:
         case "linear":
@@ -74,6 +76,8 @@ def _survival(schedule: Survival) -> MaskSchedule:
             return LogLinear()
         case "cosine":
             return CosineMask()
+        case "geometric":
+            return Geometric()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..prediction import Prediction
 from ..randomness import Rng
+from .graphs import AbsorbingGraph
 from .schedules import MaskSchedule
 
 
@@ -46,11 +47,11 @@ class AbsorbingProcess(nn.Module):
         super().__init__()
         self.tells_sigma = sigma
         self.vocab, self.states, self.mask, self.schedule = vocab, vocab + 1, vocab, schedule
+        self.graph = AbsorbingGraph(vocab, schedule)
 
     def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a time-conditioned network is told about t: the masked share 1 - alpha, or sigma = -ln(alpha)."""
-        alpha = self.schedule.alpha(t)
-        return -torch.log(alpha) if self.tells_sigma else 1.0 - alpha
+        return -torch.log(self.schedule.alpha(t)) if self.tells_sigma else self.schedule.share(t)
 
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
@@ -98,8 +99,8 @@ class AbsorbingProcess(nn.Module):
         return xt.masked_scatter(revealed, rng.fork("token").categorical_at(revealed, probs))
 
     def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
-        alpha_t, alpha_s = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.alpha(s), xt)
-        return ((alpha_s - alpha_t) / (1.0 - alpha_t)).expand(xt.shape)
+        share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)
+        return ((share_t - share_s) / share_t).expand(xt.shape)
 
     @staticmethod
     def _over(value: Tensor, x: Tensor) -> Tensor:

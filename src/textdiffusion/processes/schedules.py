@@ -19,6 +19,8 @@ class MaskSchedule(Protocol):
 
     def alpha(self, t: Times) -> Times: ...
 
+    def share(self, t: Times) -> Times: ...
+
     def time(self, alpha: Times) -> Times: ...
 
     def rate(self, t: Times) -> Times: ...
@@ -32,7 +34,11 @@ class LogLinear:
 
     def alpha(self, t: Times) -> Times:
         """Probability that a token is still clean at t."""
-        return 1.0 - (1.0 - self.eps) * t
+        return 1.0 - self.share(t)
+
+    def share(self, t: Times) -> Times:
+        """1 - alpha, exact where it is small."""
+        return (1.0 - self.eps) * t
 
     def time(self, alpha: Times) -> Times:
         """The t at which the survival probability is `alpha`, cut to [0, 1]."""
@@ -51,13 +57,48 @@ class CosineMask:
         """Probability that a token is still clean at t."""
         return 1.0 - torch.cos(0.5 * math.pi * (1.0 - t))
 
+    def share(self, t: Times) -> Times:
+        """1 - alpha, exact where it is small."""
+        return torch.sin(0.5 * math.pi * t)
+
     def time(self, alpha: Times) -> Times:
         """The t at which the survival probability is `alpha`."""
         return 1.0 - torch.acos((1.0 - alpha).clamp(0.0, 1.0)) * (2.0 / math.pi)
 
     def rate(self, t: Times) -> Times:
-        """-alpha'(t) / (1 - alpha(t)) = (pi / 2) tan(pi (1 - t) / 2)."""
-        return 0.5 * math.pi * torch.tan(0.5 * math.pi * (1.0 - t))
+        """-alpha'(t) / (1 - alpha(t)) = (pi / 2) cot(pi t / 2), a ratio of sines that keep their precision."""
+        return 0.5 * math.pi * torch.sin(0.5 * math.pi * (1.0 - t)) / torch.sin(0.5 * math.pi * t)
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """alpha = exp(-sigma), sigma = low ((high / low)^t - 1): the total noise grows geometrically (SEDD, section 5.1).
+
+    The paper's sigma is `low` more, which leaves a share `low` of noise at t = 0; here nothing is left to reconstruct.
+    """
+
+    low: float = 1e-4
+    high: float = 20.0
+
+    def _sigma(self, t: Times) -> Times:
+        return self.low * torch.expm1(t * math.log(self.high / self.low))
+
+    def alpha(self, t: Times) -> Times:
+        """Probability that a token is still clean at t."""
+        return torch.exp(-self._sigma(t))
+
+    def share(self, t: Times) -> Times:
+        """1 - alpha, exact where it is small."""
+        return -torch.expm1(-self._sigma(t))
+
+    def time(self, alpha: Times) -> Times:
+        """The t at which the survival probability is `alpha`, cut to [0, 1]."""
+        return (torch.log1p(-torch.log(alpha) / self.low) / math.log(self.high / self.low)).clamp(0.0, 1.0)
+
+    def rate(self, t: Times) -> Times:
+        """-alpha'(t) / (1 - alpha(t)) = sigma'(t) / (exp(sigma) - 1)."""
+        sigma = self._sigma(t)
+        return (sigma + self.low) * math.log(self.high / self.low) / torch.expm1(sigma)
 
 
 @runtime_checkable

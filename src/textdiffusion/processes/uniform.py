@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..prediction import Prediction
 from ..randomness import Rng
+from .graphs import UniformGraph
 from .schedules import MaskSchedule
 
 
@@ -39,10 +40,11 @@ class UniformProcess(nn.Module):
     def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
         super().__init__()
         self.vocab, self.states, self.schedule = vocab, vocab, schedule
+        self.graph = UniformGraph(vocab, schedule)
 
     def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a time-conditioned network is told about t: the share drawn afresh, 1 - alpha."""
-        return 1.0 - self.schedule.alpha(t)
+        return self.schedule.share(t)
 
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """Any token."""
@@ -57,8 +59,8 @@ class UniformProcess(nn.Module):
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
     ) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0) in nats per position."""
-        alpha = self._over(self.schedule.alpha(t), x0)
-        return torch.log(alpha * (xt == x0) + (1.0 - alpha) / self.vocab)
+        alpha, share = self._over(self.schedule.alpha(t), x0), self._over(self.schedule.share(t), x0)
+        return torch.log(alpha * (xt == x0) + share / self.vocab)
 
     def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The positions whose state a step back may change: all."""
@@ -66,8 +68,8 @@ class UniformProcess(nn.Module):
 
     def evidence(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another token), what a state says for itself, in nats."""
-        alpha = self._over(self.schedule.alpha(t), xt)
-        return torch.log1p(self.vocab * alpha / (1.0 - alpha).clamp(min=2.0**-24)).expand(xt.shape)
+        alpha, share = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.share(t), xt)
+        return torch.log1p(self.vocab * alpha / share.clamp(min=2.0**-24)).expand(xt.shape)
 
     def others(self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"]) -> Prediction:
         """p(x_0 at a position | x_t at all others): the prediction without what the position's own state says.
@@ -86,10 +88,11 @@ class UniformProcess(nn.Module):
         alpha_s pi + (1 - alpha_s) / K.
         """
         alpha_t, alpha_s = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.alpha(s), xt)
+        share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)
         pi = self.others(xt, prediction, t).probs
         shown = pi.gather(-1, xt[..., None])[..., 0]
-        redraw = (1.0 - alpha_t / alpha_s) / (self.vocab * alpha_t * shown + 1.0 - alpha_t)
-        return RedrawingLaw(redraw, alpha_s[..., None] * pi + (1.0 - alpha_s)[..., None] / self.vocab)
+        redraw = (share_t - share_s) / alpha_s / (self.vocab * alpha_t * shown + share_t)
+        return RedrawingLaw(redraw, alpha_s[..., None] * pi + share_s[..., None] / self.vocab)
 
     def reverse(
         self,

@@ -1,0 +1,70 @@
+"""Score entropy: the loss of networks that learn ratios of probabilities, and the bound it is (SEDD)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..model import Model
+from ..processes.absorbing import AbsorbingProcess
+from ..processes.densities import stratified
+from ..processes.uniform import UniformProcess
+from ..randomness import Rng
+from . import Loss, per_token
+
+
+def _entropy(model: Model, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
+    """The score entropy of one draw of x_t, nats per unit of t, summed over each row."""
+    xt = torch.where(batch.noised, model.process.corrupt(batch.ids, t, rng=rng), batch.ids)
+    each = t[:, None].expand(xt.shape)
+    where = batch.noised & model.process.changing(xt)
+    return model.denoiser(xt, t, batch=batch).score_entropy(model.process.graph, batch.ids, where, xt, each).sum(-1)
+
+
+class ScoreEntropy(nn.Module):
+    """E_t sum over positions and y != x_t of Q(x_t, y) [s_y - r_y log s_y + r_y (log r_y - 1)] (SEDD, eq. 10).
+
+    s are the model's ratios and r those of the clean text. Its weight grows like 1 / t; `max_weight` cuts it in
+    training as in the masked bound, and the part `bound` is reported uncut.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+
+    def __init__(self, max_weight: float | None = 3.0) -> None:
+        super().__init__()
+        self.max_weight = max_weight
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+        """One draw of t per row, stratified over the global batch."""
+        t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+        importance = torch.exp(-model.density.log_prob(t))
+        bound = per_token(_entropy(model, batch, t, rng.fork("noise")) * importance, batch)
+        weight = model.process.schedule.rate(t) * importance
+        kept = 1.0 if self.max_weight is None else (self.max_weight / weight).clamp(max=1.0)
+        return Loss((bound * kept).mean(), {"bound": bound.mean().detach()})
+
+
+class ScoreEntropyLikelihood(nn.Module):
+    """An upper bound on -log p(x), nats per row: the integral of the score entropy over t, and the cost of the prior.
+
+    A reconstruction term is not needed: every schedule starts at alpha(0) = 1. t is the square of a uniform number, so
+    that the weight 1 / t does not make the variance grow without limit.
+    """
+
+    exact = False
+    processes: ClassVar[tuple[type, ...]] = ScoreEntropy.processes
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """One unbiased draw per row; t is stratified over the rows."""
+        u = stratified(rng.fork("t"), batch.total or len(batch.ids)).clamp(min=2.0**-12)
+        nats = _entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
+
+        def first() -> Tensor:
+            x1 = torch.where(batch.noised, model.process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
+            return model.denoiser(x1, torch.ones_like(u), batch=batch).nll(batch.ids, batch.noised)
+
+        return nats + (model.process.graph.prior_nats(first) * batch.noised).sum(-1)
