@@ -37,7 +37,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 def published(folder: Path) -> None:
     """Small weights in SEDD's layout."""
-    model = {"n_heads": 2, "length": 32}
+    model = {"n_heads": 2, "length": 32, "scale_by_sigma": True}
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"graph": {"type": "absorb"}, "model": model}))
     save_file(random_reference(257).state_dict(), folder / "model.safetensors")

@@ -83,6 +83,10 @@ def sedd_hub(folder: Path, reference: Reference, other: Reference) -> Path:
     return hub(folder, SEDD, tensors(reference))
 
 
+def sedd_unscaled(folder: Path, reference: Reference, other: Reference) -> Path:
+    return hub(folder, SEDD | {"model": MODEL | {"scale_by_sigma": False}}, tensors(reference))
+
+
 def sedd_bin(folder: Path, reference: Reference, other: Reference) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(SEDD))
@@ -115,7 +119,8 @@ def radd_hub(folder: Path, reference: Reference, other: Reference) -> Path:
 
 
 Writer = Callable[[Path, Reference, Reference], Path]
-WRITERS: list[Writer] = [sedd_hub, sedd_bin, sedd_local, mdlm_hub, mdlm_timed, mdlm_lightning, radd_hub]
+SEDD_WRITERS: list[Writer] = [sedd_hub, sedd_unscaled, sedd_bin, sedd_local]
+MASKED_WRITERS: list[Writer] = [mdlm_hub, mdlm_timed, mdlm_lightning, radd_hub]
 
 
 def converted(source: Path, out: Path) -> TextDiffusion:
@@ -131,41 +136,46 @@ def noised() -> tuple[Tensor, Tensor]:
     return torch.where(torch.rand(4, 20, generator=generator) < t[:, None], V, ids), t
 
 
-@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_logits_are_those_of_the_published_network(write: Writer, tmp_path: Path):
+@pytest.mark.parametrize("write", [*SEDD_WRITERS, *MASKED_WRITERS], ids=lambda write: write.__name__)
+def test_the_network_is_the_published_one(write: Writer, tmp_path: Path):
     timed = write is not radd_hub
     reference = random_reference(V + 1, timed=timed)
-    model = converted(
-        write(tmp_path / "there", reference, random_reference(V + 1, seed=9, timed=timed)), tmp_path / "run"
-    )
+    source = write(tmp_path / "there", reference, random_reference(V + 1, seed=9, timed=timed))
+    model = converted(source, tmp_path / "run").model
     ids, t = noised()
-    reads_sigma = write in (sedd_hub, sedd_bin, sedd_local, mdlm_timed)
     sigma = -torch.log1p(-(1 - 1e-3) * t)
+    reads_sigma = write in (*SEDD_WRITERS, mdlm_timed)
     with torch.no_grad():
-        ours = model.model.denoiser(ids, t, batch=Batch(ids)).logits
-        theirs = reference(ids, sigma if reads_sigma else torch.zeros_like(t))
+        prediction = model.denoiser(ids, t, batch=Batch(ids))
+        published = reference(ids, sigma if reads_sigma else torch.zeros_like(t))
         elsewhere = reference(ids, 2.0 * sigma)
-    torch.testing.assert_close(ours, theirs[..., :V], atol=1e-5, rtol=0)
+    if write in SEDD_WRITERS:
+        if write is not sedd_unscaled:
+            published = published - torch.log(torch.expm1(sigma))[:, None, None] - math.log(V)
+        published = published.scatter(-1, ids[..., None], torch.zeros(*ids.shape, 1))
+        ours = prediction.log_ratios(model.process.graph, ids, t[:, None].expand(ids.shape))
+    else:
+        ours = prediction.logits
+    torch.testing.assert_close(ours, published[..., :V], atol=1e-5, rtol=0)
     assert ours.std() > 0.5
     if timed:  # what the network reads of the noise matters
-        assert (theirs - elsewhere).abs().max() > 0.01
-    assert model.model.denoiser.time_free != reads_sigma
+        assert (reference(ids, sigma) - elsewhere).abs().max() > 0.01
+    assert model.denoiser.time_free != reads_sigma
 
 
-def test_sedds_scores_are_the_prediction_up_to_its_total(tmp_path: Path):
-    """At a mask the published log score is f - ln(e^sigma - 1) - ln V; an ideal one is ln p - ln(e^sigma - 1).
+def test_at_masks_the_clean_law_is_the_softmax_of_sedds_output(tmp_path: Path):
+    """There the published log score is f - ln(e^sigma - 1) - ln V; an ideal one is ln p - ln(e^sigma - 1).
 
-    So softmax f is the law of the clean token; that the published f need not sum to V is the network's own error.
+    So p = softmax f whatever the noise; that exp f need not sum to V is the network's own error, which only SEDD's
+    samplers see.
     """
     reference = random_reference(V + 1)
-    model = converted(sedd_hub(tmp_path / "there", reference, reference), tmp_path / "run")
+    model = converted(sedd_hub(tmp_path / "there", reference, reference), tmp_path / "run").model
     ids, t = noised()
-    sigma = -torch.log1p(-(1 - 1e-3) * t)
     with torch.no_grad():
-        scores = reference(ids, sigma) - torch.log(torch.expm1(sigma))[:, None, None] - math.log(V)
-        probs = model.model.denoiser(ids, t, batch=Batch(ids)).probs
-    weight = scores[..., :V].exp()
-    torch.testing.assert_close(probs, weight / weight.sum(-1, keepdim=True))
+        published = reference(ids, -torch.log1p(-(1 - 1e-3) * t))[..., :V].softmax(-1)
+        probs = model.denoiser(ids, t, batch=Batch(ids)).probs
+    torch.testing.assert_close(probs[ids == V], published[ids == V])
 
 
 @pytest.mark.parametrize("write", [sedd_local, mdlm_hub, radd_hub], ids=lambda write: write.__name__)
@@ -197,17 +207,18 @@ def test_the_vocabulary_may_be_gpt2s(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "timed", "count", "elements"),
+    ("recipe", "settings", "timed", "count", "elements"),
     [
-        ([], True, 131, 169_627_218),
-        (["trunk.width=1024", "trunk.depth=24"], True, 251, 424_477_010),
-        (["trunk.modulation=none", "trunk.norm_bias=true"], False, 126, 162_265_714 - 32),
+        ("mdlm", [], True, 131, 169_627_218),
+        ("sedd", [], True, 131, 169_627_218),
+        ("sedd", ["trunk.width=1024", "trunk.depth=24"], True, 251, 424_477_010),
+        ("mdlm", ["trunk.modulation=none", "trunk.norm_bias=true"], False, 126, 162_265_714 - 32),
     ],
-    ids=["small", "medium", "radd small"],
+    ids=["mdlm", "sedd small", "sedd medium", "radd small"],
 )
-def test_tensors_as_published(settings: list[str], timed: bool, count: int, elements: int):
+def test_tensors_as_published(recipe: str, settings: list[str], timed: bool, count: int, elements: int):
     """Names, shapes and counts; the counts with 32 more are those of files in which the buffer was counted."""
-    config = changed(recipes.get("mdlm")("as_published"), settings)
+    config = changed(recipes.get(recipe)("as_published"), settings)
     with torch.device("meta"):
         reference = Reference(50_258, config.trunk.width, config.trunk.depth, timed=timed)
         ours = tensors_of(Model(config, 50_257))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from ..config import Config
 from ..errors import UserError
 from ..model import Model
 from ..networks.transformer import heads
-from ..parts import Absorbing, MaskedTokens, Trunk
+from ..parts import Absorbing, MaskedTokens, TokenRatios, Trunk
 from ..text.config import TextConfig
 from ..text.subwords import load_any
 from ..text.tokenizers import Bytes, Tokenizer
@@ -72,15 +73,31 @@ def _settings(source: Path) -> Settings:
     return found
 
 
-def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed: bool, text: TextConfig) -> Config:
+def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed: bool, text: dict[str, Any]) -> Config:
     """What was published, with the sizes of these tensors."""
-    base = recipes.get("mdlm")("as_published")
+    trunk = _trunk(path, settings, tensors)
+    timed = trunk.modulation != "none"
+    if timed and not prefixed:
+        base = recipes.get("sedd")("as_published")
+        base = replace(base, denoiser=TokenRatios(scale_by_sigma=settings.get(bool, "model.scale_by_sigma")))
+    else:
+        base = recipes.get("mdlm")("as_published")
+        # Without time conditioning MDLM's network has the adaptive norms all the same and reads 0; RADD's has none.
+        time = timed and settings.get(bool, "time_conditioning")
+        process = Absorbing(schedule="log_linear", level="sigma" if time else "share")
+        base = replace(base, process=process, denoiser=MaskedTokens(time=time))
+    data = f"hf:{settings.get(str, 'data.train', default='openwebtext')}"
+    length = settings.get(int, "model.length", "model_length")
+    return replace(base, trunk=trunk, text=TextConfig(data=data, field="text", length=length, **text))
+
+
+def _trunk(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:
     _, width = _shape(path, tensors, "vocab_embed.embedding", 2)
     if (count := settings.get(int, "model.n_heads", "n_heads")) != heads(width):
         raise UserError(f"{settings.path}: {count} heads of {width} features; there can be {heads(width)}, 64 wide.")
     blocks = [int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))]
     timed = any(name.startswith("sigma_map.") for name in tensors)
-    trunk = Trunk(
+    return Trunk(
         width=width,
         depth=max(blocks, default=0) + 1,
         expansion=_shape(path, tensors, "blocks.0.mlp.0.weight", 2)[0] // width,
@@ -95,28 +112,15 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
         time_frequency=1.0,
         dropout=settings.get(float, "model.dropout", "dropout", default=0.0),
     )
-    # Without time conditioning MDLM's network has the adaptive layer norms all the same and reads 0 (RADD's has none).
-    time = timed and (not prefixed or settings.get(bool, "time_conditioning"))
-    return replace(
-        base,
-        text=replace(
-            text,
-            data=f"hf:{settings.get(str, 'data.train', default='openwebtext')}",
-            length=settings.get(int, "model.length", "model_length"),
-        ),
-        process=Absorbing(schedule="log_linear", level="sigma" if time else "share"),
-        trunk=trunk,
-        denoiser=MaskedTokens(time=time),
-    )
 
 
-def _tokenizer(given: str | Path, folder: Path, vocab: int) -> tuple[Tokenizer, TextConfig]:
-    text = recipes.get("mdlm")("as_published").text
+def _tokenizer(given: str | Path, folder: Path, vocab: int) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer, and the settings of text that name it."""
     if given == "bytes":
-        found, text = Bytes(), replace(text, tokenizer="bytes", tokenizer_path="")
+        found, text = Bytes(), {"tokenizer": "bytes"}
     elif given or any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
         path = Path(given or folder)
-        found, text = load_any(path, ()), replace(text, tokenizer_path=str(path))
+        found, text = load_any(path, ()), {"tokenizer": "file", "tokenizer_path": str(path)}
     else:
         raise UserError(
             f"{folder} has no tokenizer: give --tokenizer FOLDER with GPT-2's vocab.json and merges.txt or with the "
