@@ -36,7 +36,7 @@ class Training:
     """From the warm-up to the end of the run, to zero. The end is the last step or the end of a time limit, whichever
     comes first; with a time limit the learning rate follows the clock, and two runs are no longer bit for bit alike."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """Muon orthogonalises the updates of matrices inside the blocks; everything else is AdamW's."""
+    """Muon orthogonalises the updates of the blocks' matrices, but for their modulation; all else is AdamW's."""
     muon_lr: float = 0.01
     weight_decay: float = 0.0
     beta2: float = 0.99

@@ -113,10 +113,13 @@ def rate(training: Training, step: int, progress: float) -> float:
 
 
 def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
-    """The matrices inside the blocks, and how many stacked matrices each holds."""
+    """The matrices inside the blocks that map features to features, and how many stacked matrices each holds.
+
+    Those that modulate by the noise level start at zero and must stay small: Muon's full-sized updates unsettle them.
+    """
     found = {}
     for name, parameter in model.denoiser.trunk.blocks.named_parameters():
-        if parameter.ndim == 2 and parameter.requires_grad:
+        if parameter.ndim == 2 and parameter.requires_grad and "modulate" not in name:
             found[parameter] = PARTS_OF_QKV if name.endswith("qkv.weight") else 1
     return found
 
