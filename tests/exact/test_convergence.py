@@ -7,6 +7,7 @@ from textdiffusion.batch import Batch
 from textdiffusion.processes.schedules import CosineMask, LogLinear, LogSigma
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.jumps import Analytic, Euler
 from textdiffusion.samplers.left_to_right import LeftToRight
 from textdiffusion.samplers.one_step import OneStep
 from textdiffusion.samplers.step import Request
@@ -62,7 +63,7 @@ def _conditional_distance(ids, given, first):
 
 
 @pytest.mark.parametrize("where", [[0], [2], [0, 2]], ids=str)
-@pytest.mark.parametrize("kind", ["absorbing", "uniform", "eta 0", "eta 1"])
+@pytest.mark.parametrize("kind", ["absorbing", "uniform", "absorbing ratios", "uniform ratios", "eta 0", "eta 1"])
 def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     draws = 4000
     given = torch.zeros(3, dtype=torch.bool)
@@ -73,6 +74,10 @@ def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
         model, sampler = ideal_masked(LANGUAGE, LogLinear(0.0)), Ancestral()
     elif kind == "uniform":
         model, sampler = ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()
+    elif kind == "absorbing ratios":
+        model, sampler = ideal_masked(LANGUAGE, CosineMask()), Euler()
+    elif kind == "uniform ratios":
+        model, sampler = ideal_uniform(LANGUAGE, LogLinear()), Analytic()
     else:
         model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), OneStep(float(kind[-1]))
     with torch.no_grad():

@@ -12,6 +12,7 @@ from textdiffusion.model import Model
 from textdiffusion.overrides import changed
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.jumps import Analytic, Euler
 from textdiffusion.samplers.step import Request
 
 V, L = 7, 8
@@ -110,12 +111,21 @@ def test_training_in_bfloat16_does_not_diverge(variant, seed):
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
+@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), Analytic()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("variant", ["default", "uniform"])
-def test_the_ancestral_sampler_drives_ratios(variant):
+def test_every_sampler_of_tokens_drives_ratios_and_keeps_given_tokens(variant, sampler):
     model = _model(variant)
+    given = torch.rand(IDS.shape, generator=torch.Generator().manual_seed(5)) < 0.4
     with torch.no_grad():
-        steps = list(Ancestral()(model, Request.blank(4, L, 6), rng=Rng.of(0, 4)))
-    assert bool((steps[-1].ids < V).all())
+        steps = list(sampler(model, Request(Batch(IDS, given=given), 6), rng=Rng.of(0, len(IDS))))
+    for step in steps:
+        assert torch.equal(step.ids[given], IDS[given])
+        assert bool((step.confidence[given] == 1).all())
+        assert bool(((step.confidence >= 0) & (step.confidence <= 1)).all())
+    final = steps[-1]
+    assert bool((final.ids < V).all())
+    assert bool((final.confidence > 0).all())
+    assert final.calls <= 6
 
 
 @pytest.mark.parametrize(
