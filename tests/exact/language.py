@@ -168,7 +168,10 @@ def tables(vocab: int) -> dict[str, TableCodec]:
         "one-hot": TableCodec(one_hot(vocab)),
         "simplex": TableCodec(simplex(vocab)),
         "embeddings": TableCodec(
-            torch.randn(vocab, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise=True
+            torch.randn(vocab, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise="l2"
+        ),
+        "layer-normed": TableCodec(
+            torch.randn(vocab, 8, generator=torch.Generator().manual_seed(4)) * 1e-3, normalise="layer"
         ),
     }
 

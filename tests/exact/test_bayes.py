@@ -161,9 +161,9 @@ def test_gaussian_posterior_of_a_known_state_is_bayes_rule(schedule):
     torch.testing.assert_close(law.mean, (x0 / var_s + xt / (var_t - var_s)) / precision, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_gaussian_steps_keep_the_marginals(eta):
-    """x_t ~ q(x_t | x_0) and a certain prediction give x_s ~ q(x_s | x_0), whatever eta."""
+@pytest.mark.parametrize(("eta", "renoise"), [(0.0, False), (0.5, False), (1.0, False), (0.0, True)])
+def test_gaussian_steps_keep_the_marginals(eta, renoise):
+    """x_t ~ q(x_t | x_0) and a certain prediction give x_s ~ q(x_s | x_0), whatever share of the noise is new."""
     process, n = GaussianProcess(LogSigma(0.1, 10.0)), 50_000
     codec = tables(3)["bits"]
     ids = torch.full((n, 1), 2)
@@ -171,10 +171,16 @@ def test_gaussian_steps_keep_the_marginals(eta):
     t, s = torch.full((n,), 0.8), torch.full((n,), 0.6)
     xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
     prediction = Prediction(_point(ids, 3).logits, codec.table())
-    xs = process.reverse(xt, prediction, t, s, rng=rng.fork("reverse"), eta=eta)
+    xs = process.reverse(xt, prediction, t, s, rng=rng.fork("reverse"), eta=eta, renoise=renoise)
     sigma = float(process.sigma(s[0]))
     assert float((xs - x0).mean((0, 1)).abs().max()) < 4 * sigma / n**0.5
     torch.testing.assert_close((xs - x0).square().mean().sqrt(), torch.tensor(sigma), rtol=0.01, atol=0)
+    kept = float(((xs - x0) * (xt - x0)).mean()) / (sigma * float(process.sigma(t[0])))
+    ratio = sigma / float(process.sigma(t[0]))
+    expected = (
+        0.0 if renoise else (1 - eta**2 * (1 - ratio**2)) ** 0.5
+    )  # eta 1: sigma_s / sigma_t, as q(x_s | x_t, x_0)
+    assert kept == pytest.approx(expected, abs=0.01)
 
 
 def test_gaussian_ideal_mean_is_bayes_rule_on_one_token():

@@ -157,7 +157,7 @@ def test_cutting_the_weight_changes_the_loss_and_not_the_reported_bound():
     assert float(cut.total) < float(free.total)
 
 
-@pytest.mark.parametrize("codec", ["bits", "one-hot", "simplex", "embeddings"])
+@pytest.mark.parametrize("codec", ["bits", "one-hot", "simplex", "embeddings", "layer-normed"])
 def test_gaussian_likelihood_with_the_ideal_denoiser_is_the_truth(codec):
     """The I-MMSE identity, text by text; the prior term leaves up to 1 / 800 nats a token."""
     model = ideal_gaussian(LANGUAGE, tables(3)[codec])

@@ -8,10 +8,12 @@ from textdiffusion.networks.attention import attend, attention_mask, positions, 
 
 REAL = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0]])
+EQUAL = torch.tensor([[0, 0, 1, 1, 2, 2]]).expand(3, 6)  # what the seed's masks, matched by length, took for one
 BATCHES = {
     "plain": Batch(torch.zeros(3, 6, dtype=torch.long)),
     "padded": Batch(torch.zeros(3, 6, dtype=torch.long), real=REAL),
     "packed": Batch(torch.zeros(3, 6, dtype=torch.long), segments=SEGMENTS),
+    "packed, equal in length": Batch(torch.zeros(3, 6, dtype=torch.long), segments=EQUAL),
     "packed and padded": Batch(torch.zeros(3, 6, dtype=torch.long), real=REAL, segments=SEGMENTS),
 }
 

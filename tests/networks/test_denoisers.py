@@ -57,7 +57,7 @@ def _denoiser(kind, **options) -> Any:
             order = LeftToRightProcess(V)
             return NextTokenDenoiser(_trunk(**options), order, tables=_tables(BEFORE) if "tables" in kind else None)
         case _:
-            codec = TableCodec(torch.randn(V, 6), learned=True, normalise=True)
+            codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
             regressed = RegressionReadout(64, codec)
             readout = regressed if "regressed" in kind else SoftmaxReadout(64, codec, prior=kind == "states")
@@ -246,7 +246,7 @@ def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
 
 @pytest.mark.parametrize(
     "table",
-    [TableCodec(torch.randn(5, 6), normalise=True), TableCodec(bits(5)), TableCodec(torch.randn(5, 6))],
+    [TableCodec(torch.randn(5, 6), normalise="l2"), TableCodec(bits(5)), TableCodec(torch.randn(5, 6))],
     ids=["equal norms", "bits", "any norms"],
 )
 def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):

@@ -16,12 +16,14 @@ from textdiffusion.processes.schedules import (
     LinearBeta,
     LogLinear,
     LogSigma,
+    Rescaled,
     SqrtNoise,
 )
 
 MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask(), Geometric()]
 NOISE = [LogSigma, Karras, lambda low, high: Karras(low, high, rho=1.0), CosineNoise, SqrtNoise, LinearBeta]
-NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta"]
+NOISE += [lambda low, high: Rescaled(SqrtNoise(low / 4.0, high / 4.0), 4.0)]
+NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta", "rescaled"]
 EDGES = torch.tensor([0.0, 2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 0.9999, 1 - 1e-5, 1 - 2.0**-23, 1 - 2.0**-24, 1.0])
 
 
@@ -93,6 +95,7 @@ def test_schedules_are_those_of_their_papers():
     torch.testing.assert_close(share(SqrtNoise(*wide)), 1 - torch.sqrt(t + 1e-4))
     torch.testing.assert_close(share(LinearBeta(*wide)), torch.exp(-(0.1 * t + 19.9 * t**2 / 2)))
     torch.testing.assert_close(LogSigma(0.1, 10.0).sigma(t), 0.1 * 100**t)
+    torch.testing.assert_close(Rescaled(SqrtNoise(*wide), 4.0).sigma(t), 4.0 * SqrtNoise(*wide).sigma(t))
     edm = (80 ** (1 / 7) + (1 - t) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     torch.testing.assert_close(Karras(0.002, 80.0).sigma(t), edm)
 

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+Normalisation = Literal["none", "l2", "layer", "affine"]
+
 
 class TableCodec(nn.Module):
     """Clean states are rows of `table()`; the posterior mean of the state is `probs @ table()`.
 
-    With `normalise` a row has unit root mean square: L2-normalised, times sqrt(d) (CDCD, section 3.3). Without the
+    A normalised row has unit root mean square: L2-normalised, times sqrt(d) (`l2`: CDCD, section 3.3), or that of a
+    centred row, which is a layer norm (`layer`), followed or not by a learned gain and shift of each coordinate
+    (`affine`: Difformer, section 3.3). There is no eps that a small initial table could fall below. Without
     normalisation a learned table trained by cross-entropy grows until the task is trivial.
     """
 
-    def __init__(self, weight: Float[Tensor, "v d"], learned: bool = False, normalise: bool = False) -> None:
+    def __init__(self, weight: Float[Tensor, "v d"], learned: bool = False, normalise: Normalisation = "none") -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=learned)
         self.normalise = normalise
         self.vocab, self.dim = weight.shape
+        affine = normalise == "affine"
+        self.gain = nn.Parameter(torch.ones(self.dim), requires_grad=learned) if affine else None
+        self.shift = nn.Parameter(torch.zeros(self.dim), requires_grad=learned) if affine else None
 
     @property
     def norm(self) -> float:
-        """Root mean square norm of a clean state, the unit of noise."""
-        if self.normalise:
+        """Root mean square norm of a clean state, the unit of noise; of an affine table, where it starts."""
+        if self.normalise != "none":
             return math.sqrt(self.dim)
         return float(self.weight.detach().square().sum(-1).mean().sqrt())
 
     def table(self) -> Float[Tensor, "v d"]:
         """The clean state of every token, float32."""
-        weight = self.weight.float()
-        return F.normalize(weight, dim=-1) * math.sqrt(self.dim) if self.normalise else weight
+        rows = self.weight.float()
+        if self.normalise == "none":
+            return rows
+        if self.normalise != "l2":
+            rows = rows - rows.mean(-1, keepdim=True)
+        rows = F.normalize(rows, dim=-1) * math.sqrt(self.dim)
+        return rows if self.gain is None else rows * self.gain + self.shift
 
     def encode(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """The rows of the table at `ids`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from .base import SamplerPart, bounded
 
 if TYPE_CHECKING:
@@ -58,18 +59,21 @@ class Analytic(SamplerPart):
 
 @dataclass(frozen=True)
 class OneStep(SamplerPart):
-    """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes."""
+    """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh."""
 
     steps: int = 64
     eta: float = 0.0
+    renoise: bool = False
 
     def __post_init__(self) -> None:
         bounded(self, steps=(1, None), eta=(0.0, 1.0))
+        if self.renoise and self.eta:
+            raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps nothing of the noise.")
 
     def build(self) -> Sampler:
         from ..samplers.one_step import OneStep as Built
 
-        return Built(self.eta)
+        return Built(self.eta, self.renoise)
 
 
 @dataclass(frozen=True)

@@ -30,20 +30,25 @@ class Tokens(CodecPart):
 
 @dataclass(frozen=True)
 class Embeddings(CodecPart):
-    """States are learned vectors of root mean square 1 (L2-normalised, times sqrt(dim))."""
+    """States are learned vectors of root mean square 1.
+
+    `l2` normalises their length, `layer` is a layer norm, `affine` one with a learned gain and shift.
+    """
 
     dim: int = 64
     init_std: float = 1e-3
+    norm: Literal["l2", "layer", "affine"] = "l2"
 
     def __post_init__(self) -> None:
-        bounded(self, dim=(1, None), init_std=(1e-9, None))
+        # A centred row of one coordinate is zero, one of two has only a sign.
+        bounded(self, dim=(1 if self.norm == "l2" else 3, None), init_std=(1e-9, None))
 
     def build(self, vocab: int) -> nn.Module:
         import torch
 
         from ..codecs.table import TableCodec
 
-        return TableCodec(torch.randn(vocab, self.dim) * self.init_std, learned=True, normalise=True)
+        return TableCodec(torch.randn(vocab, self.dim) * self.init_std, learned=True, normalise=self.norm)
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,20 @@ class LeftToRightOrder(ProcessPart):
 
 @dataclass(frozen=True)
 class Gaussian(ProcessPart):
-    """Vectors get noise. The range of sigma is in units of the norm of a clean state (specs: continuous 8.1)."""
+    """Vectors get noise. The range of sigma is in units of the norm of a clean state (specs: continuous 8.1).
+
+    `factor` multiplies the sigma of cosine, sqrt and linear_beta, which the range then cuts (Difformer, section 3.4).
+    """
 
     schedule: Literal["log_sigma", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
     low: float = 0.05
     high: float = 20.0
+    factor: float = 1.0
 
     def __post_init__(self) -> None:
-        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None))
+        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None), factor=(1e-6, None))
+        if self.factor != 1.0 and self.schedule in ("log_sigma", "linear_sigma", "karras"):
+            raise UserError(f"process.factor has no effect on schedule={self.schedule}: its low and high say it all.")
 
     def build(self, codec: Codec) -> nn.Module:
         from ..codecs.table import TableCodec
@@ -120,7 +131,7 @@ class Gaussian(ProcessPart):
 
         codec = fitting(self, codec, TableCodec)
         norm = codec.norm
-        low, high = self.low * norm, self.high * norm
+        low, high = self.low * norm / self.factor, self.high * norm / self.factor
         made: dict[str, NoiseSchedule] = {
             "log_sigma": s.LogSigma(low, high),
             "linear_sigma": s.Karras(low, high, rho=1.0),
@@ -129,7 +140,8 @@ class Gaussian(ProcessPart):
             "sqrt": s.SqrtNoise(low, high),
             "linear_beta": s.LinearBeta(low, high),
         }
-        return GaussianProcess(made[self.schedule])
+        schedule = made[self.schedule]
+        return GaussianProcess(schedule if self.factor == 1.0 else s.Rescaled(schedule, self.factor))
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,15 @@ class GaussianProcess(nn.Module):
         s: Float[Tensor, "b *l"],
         *,
         eta: float,
+        renoise: bool = False,
     ) -> Gaussian:
         """The one-step rule x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
 
         z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, Euler in this frame; eta = 1 is ancestral.
+        `renoise` has z = sigma_s instead: all noise is new, and x_t matters through the prediction alone.
         """
         now, then = self._sigma_over(t, xt), self._sigma_over(s, xt)
-        noise = eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
+        noise = then if renoise else eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
         x0 = prediction.mean
         return Gaussian(x0 + torch.sqrt((then**2 - noise**2).clamp(min=0.0)) / now * (xt - x0), noise)
 
@@ -95,10 +97,11 @@ class GaussianProcess(nn.Module):
         *,
         rng: Rng,
         eta: float = 1.0,
+        renoise: bool = False,
     ) -> Float[Tensor, "b l d"]:
-        """A draw of x_s: by default from the posterior; a smaller `eta` is a less noisy law of the same marginals."""
-        law = self.step(xt, prediction, t, s, eta=eta)
-        return law.mean + law.std * rng.normal(*xt.shape[1:]) if eta else law.mean
+        """A draw of x_s: by default from the posterior; `eta` and `renoise` are other laws of the same marginals."""
+        law = self.step(xt, prediction, t, s, eta=eta, renoise=renoise)
+        return law.mean + law.std * rng.normal(*xt.shape[1:]) if eta or renoise else law.mean
 
     def _sigma_over(self, t: Tensor, x: Tensor) -> Tensor:
         sigma = self.sigma(t)

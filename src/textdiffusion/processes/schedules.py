@@ -207,3 +207,29 @@ class LinearBeta:
         """The t of a noise level."""
         integral, slope = torch.log1p(sigma**2), self.beta1 - self.beta0
         return ((torch.sqrt(self.beta0**2 + 2.0 * slope * integral) - self.beta0) / slope).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """Another schedule's sigma times a factor: a shift of ln sigma (Difformer's noise rescaling, section 3.4)."""
+
+    schedule: NoiseSchedule
+    factor: float
+
+    @property
+    def low(self) -> float:
+        """The lowest noise level."""
+        return self.factor * self.schedule.low
+
+    @property
+    def high(self) -> float:
+        """The highest noise level."""
+        return self.factor * self.schedule.high
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        return self.factor * self.schedule.sigma(t)
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        return self.schedule.time(sigma / self.factor)

@@ -1,4 +1,4 @@
-"""The one-step family of Gaussian samplers, from DDIM to ancestral."""
+"""The one-step family of Gaussian samplers, from DDIM over ancestral to renoising."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from .step import Request, Step, guided, steered
 class OneStep:
     """Each step moves the state to a lower noise level with one network call (specs: continuous 4.1).
 
-    `eta` = 0 is DDIM, the Euler step of the probability-flow ODE; 1 is ancestral (DDPM). The self-conditioning estimate
-    is carried from step to step. Tokens are read from the prediction, never from the state.
+    `eta` = 0 is DDIM, the Euler step of the probability-flow ODE; 1 is ancestral (DDPM). `renoise` noises each
+    prediction afresh, as simple-diffusion-lm, SSD-LM and TESS do. It corrects more, but its law is not the data's, not
+    even in the limit of many steps and an ideal denoiser: it favours what is likely. The self-conditioning estimate is
+    carried from step to step. Tokens are read from the prediction, never from the state.
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, eta: float = 0.0) -> None:
-        self.eta = eta
+    def __init__(self, eta: float = 0.0, renoise: bool = False) -> None:
+        self.eta, self.renoise = eta, renoise
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; the last prediction is made at the lowest noise level."""
@@ -42,7 +44,7 @@ class OneStep:
             probs, ids = prediction.probs.max(-1)
             if i + 1 < request.steps:
                 s, draws = times[i + 1].expand(len(x)), rng.fork(i)
-                xs = process.reverse(x, prediction, t, s, rng=draws, eta=self.eta)
+                xs = process.reverse(x, prediction, t, s, rng=draws, eta=self.eta, renoise=self.renoise)
                 x = torch.where(free, steered(xs, s, request, draws), x0)
             if model.denoiser.self_conditioning:
                 estimate = prediction.mean
