@@ -27,6 +27,11 @@ def test_cdcd_as_published_scales_to_the_papers_size():
     assert _parameters(config, 32_000) == pytest.approx(1.3e9, rel=0.05)
 
 
+def test_simple_diffusion_lm_as_published_has_the_originals_size():
+    """27.7 million with 400 pieces; its second head, to states, is not here, and its FiLM modulates no last norm."""
+    assert _parameters(recipes.get("simple_diffusion_lm")("as_published"), 400) == pytest.approx(27.7e6, rel=0.005)
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_explains_itself(name):
     text = recipes.get(name).__doc__
@@ -45,6 +50,9 @@ def test_every_recipe_explains_itself(name):
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
         ("cdcd", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
+        ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
+        ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
+        ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
         ("mdlm", "trunk.width=200", "trunk.width is 200"),
         ("autoregressive", "trunk.modulation=adaln", "modulation"),

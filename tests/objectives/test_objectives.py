@@ -7,7 +7,9 @@ from torch import nn
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.model import Model
-from textdiffusion.objectives.noised import alternate_coin
+from textdiffusion.objectives.anchored_squares import AnchoredSquares
+from textdiffusion.objectives.noised import alternate_coin, noised
+from textdiffusion.objectives.score_interpolation import ScoreInterpolation
 from textdiffusion.overrides import changed
 from textdiffusion.randomness import Rng
 
@@ -149,6 +151,69 @@ def test_learned_embeddings_and_the_density_get_gradients():
     model.objective(model, _batch(16), rng=Rng.of(0, 16)).total.backward()
     assert float(model.codec.weight.grad.abs().sum()) > 0
     assert float(model.density.curve.grad.abs().sum()) > 0
+
+
+def test_anchored_squares_are_both_terms_of_one_prediction():
+    for name in ("difformer", "simple_diffusion_lm"):
+        model, batch = _model(name), _batch(8)
+        drawn = noised(model, batch, rng=Rng.of(0, 8))
+        squares = (drawn.prediction.mean - drawn.x0).square().mean()
+        nats = drawn.prediction.nll(batch.ids, batch.noised).mean()
+        loss = AnchoredSquares(0.5, 2.0)(model, batch, rng=Rng.of(0, 8))
+        torch.testing.assert_close(loss.total - loss.parts["density_fit"], 0.5 * squares + 2.0 * nats)
+        torch.testing.assert_close(loss.parts["squared_error"], squares)
+
+
+def test_the_anchor_holds_the_regressed_state():
+    """Cross-entropy alone moves the map to the clean state: tokens are read from what it gives, and from it alone."""
+    model = _model("difformer")
+    AnchoredSquares(squares=0.0)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
+    assert float(model.denoiser.readout.output.weight.grad.abs().sum()) > 0
+
+
+def test_embeddings_shrink_only_as_moving_targets():
+    """Predictions are zero at the start. A target that goes to meet them shrinks; one that stays is left alone."""
+    for moving in (False, True):
+        model = Model(recipes.get("difformer")(), VOCAB)
+        AnchoredSquares(anchor=0.0, moving=moving)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
+        assert bool((model.codec.gain.grad > 0.01).all()) == moving
+        if not moving:
+            torch.testing.assert_close(model.codec.gain.grad, torch.zeros(model.codec.dim), atol=1e-6, rtol=0)
+
+
+def _uneven(share):
+    model = _model("cdcd")
+    model.objective = ScoreInterpolation(share)
+    return model
+
+
+def test_uneven_rows_have_a_noise_level_for_each_position():
+    model, rows = _uneven(0.5), 64
+    model.denoiser = Spy(model.denoiser)
+    model.objective(model, _batch(rows), rng=Rng.of(0, rows))
+    x, t, batch, _ = model.denoiser.calls[-1]
+    uneven = (t != t[:, :1]).any(1)
+    assert 16 < int(uneven.sum()) < 48
+    assert len(t[uneven].unique()) == LENGTH * int(uneven.sum())
+    z = (x - model.codec.encode(batch.ids)) / model.process.sigma(t)[..., None]
+    torch.testing.assert_close(z[uneven].std(), torch.ones(()), rtol=0.03, atol=0)
+    # Even rows are those of a run without uneven ones.
+    plain = _uneven(0.0)
+    plain.denoiser = Spy(plain.denoiser)
+    plain.objective(plain, _batch(rows), rng=Rng.of(0, rows))
+    torch.testing.assert_close(x[~uneven], plain.denoiser.calls[-1][0][~uneven])
+
+
+def test_uneven_rows_add_up_as_others_do_and_teach_the_density_nothing():
+    model, batch = _uneven(0.5), _batch(12)
+    whole = model.objective(model, batch, rng=Rng.of(0, 12))
+    parts = [
+        model.objective(model, Batch(batch.ids[rows], rows=rows, total=12), rng=Rng.of(0, rows)).total
+        for rows in torch.arange(12).split(3)
+    ]
+    torch.testing.assert_close(torch.stack(parts).mean(), whole.total, rtol=1e-5, atol=1e-6)
+    only = _uneven(1.0)
+    assert float(only.objective(only, batch, rng=Rng.of(0, 12)).parts["density_fit"]) == 0.0
 
 
 def test_parts_of_the_loss_are_detached():

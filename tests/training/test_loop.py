@@ -68,7 +68,9 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert all(torch.equal(a[key], b[key]) for key in a), name
 
 
-@pytest.mark.parametrize(("recipe", "third"), [("mdlm", 20), ("sedd", 20), ("cdcd", 40), ("autoregressive", 20)])
+@pytest.mark.parametrize(
+    ("recipe", "third"), [("mdlm", 20), ("sedd", 20), ("cdcd", 40), ("autoregressive", 20), ("difformer", 40)]
+)
 def test_training_learns(recipe, third, tmp_path):
     """The density of `cdcd` moves to harder noise levels at first, so its loss takes longer to fall."""
     steps, half = 3 * third, 3 * third // 2
@@ -95,6 +97,7 @@ def test_training_learns(recipe, third, tmp_path):
         ("mdlm", "none", {}),
         ("cdcd", "cdcd", {}),
         ("cdcd", "none", {"optimizer": "muon", "accumulate": 2, "log_every": 4}),
+        ("difformer", "spans", {}),
     ],
 )
 def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):

@@ -17,29 +17,33 @@ from ..randomness import Rng
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean states, the noise level of each row, and the model's prediction from the noised states."""
+    """Clean states, the noise level of each row that has one, and the model's prediction from the noised states."""
 
     x0: Float[Tensor, "b l d"]
     t: Float[Tensor, " b"]
     prediction: Prediction
 
 
-def noised(model: Model, batch: Batch, *, rng: Rng) -> Noised:
+def noised(model: Model, batch: Batch, *, rng: Rng, uneven: Bool[Tensor, " b"] | None = None) -> Noised:
     """One draw of t per row from the model's density, stratified over the global batch; given positions stay clean.
 
-    Where the denoiser takes self-conditioning, half of the rows see its own first estimate.
+    The rows of `uneven` (None: no row) have a draw for each position instead. Where the denoiser takes
+    self-conditioning, half of the rows see its own first estimate.
     """
-    t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+    t = at = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+    if uneven is not None:
+        by_position = model.density.quantile(rng.fork("t by position").uniform(batch.ids.shape[1]))
+        at = torch.where(uneven[:, None], by_position, t[:, None])
     x0 = model.codec.encode(batch.ids)
-    xt = torch.where(batch.noised[..., None], model.process.corrupt(x0, t, rng=rng.fork("noise")), x0)
+    xt = torch.where(batch.noised[..., None], model.process.corrupt(x0, at, rng=rng.fork("noise")), x0)
     estimate = None
     if model.denoiser.self_conditioning:
-        estimate = self_condition(model, xt.detach(), t, batch, alternate_coin(rng.fork("self-conditioning")))
-    return Noised(x0, t, model.denoiser(xt, t, batch=batch, self_cond=estimate))
+        estimate = self_condition(model, xt.detach(), at, batch, alternate_coin(rng.fork("self-conditioning")))
+    return Noised(x0, t, model.denoiser(xt, at, batch=batch, self_cond=estimate))
 
 
 def self_condition(
-    model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, coin: Bool[Tensor, " b"]
+    model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch, coin: Bool[Tensor, " b"]
 ) -> Float[Tensor, "b l d"]:
     """The model's own first estimate of the clean state for the rows `coin` chooses, zeros elsewhere; no gradient."""
     estimate = torch.zeros_like(xt)

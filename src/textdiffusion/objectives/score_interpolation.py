@@ -18,15 +18,23 @@ class ScoreInterpolation(nn.Module):
     """Cross-entropy of the clean tokens, averaged over a row's noised positions, then over rows (CDCD, section 3.1).
 
     The draws of t follow the model's density, and are its only weighting; what the density learns from the losses is
-    added to the total.
+    added to the total. A share `uneven` of the rows has a noise level for each position (score-based-diffusion-lm);
+    the density does not learn from those, whose losses belong to no one level.
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
+    def __init__(self, uneven: float = 0.0) -> None:
+        super().__init__()
+        self.uneven = uneven
+
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """Nats per token."""
-        drawn = noised(model, batch, rng=rng)
+        uneven = rng.fork("uneven").uniform() < self.uneven
+        drawn = noised(model, batch, rng=rng, uneven=uneven if self.uneven else None)
         row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
-        fit = model.density.fit_loss(drawn.t, row)
+        even, fit = (~uneven).nonzero()[:, 0], row.new_zeros(())
+        if len(even):
+            fit = model.density.fit_loss(drawn.t[even], row[even]) * (len(even) / len(row))
         total = row.mean()
         return Loss(total + fit, {"cross_entropy": total.detach(), "density_fit": fit.detach()})

@@ -16,6 +16,7 @@ from .base import (
     TrunkPart,
 )
 from .losses import (
+    AnchoredSquares,
     GaussianLikelihood,
     MaskedBound,
     MaskedLikelihood,
@@ -44,6 +45,7 @@ __all__ = [
     "Absorbing",
     "Analytic",
     "Ancestral",
+    "AnchoredSquares",
     "CodecPart",
     "DenoiserPart",
     "DensityPart",

@@ -63,12 +63,17 @@ class ScoreEntropyLikelihood(LossPart):
 
 @dataclass(frozen=True)
 class ScoreInterpolation(LossPart):
-    """Cross-entropy at noised positions."""
+    """Cross-entropy at noised positions; a share `uneven` of the rows has a noise level for each position."""
+
+    uneven: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounded(self, uneven=(0.0, 1.0))
 
     def build(self) -> nn.Module:
         from ..objectives.score_interpolation import ScoreInterpolation as Built
 
-        return Built()
+        return Built(self.uneven)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,27 @@ class SquaredError(LossPart):
         from ..objectives.squared_error import SquaredError as Built
 
         return Built()
+
+
+@dataclass(frozen=True)
+class AnchoredSquares(LossPart):
+    """Squared error and cross-entropy of the clean state at noised positions, each with its weight.
+
+    `moving` lets embeddings be moved as targets too.
+    """
+
+    squares: float = 1.0
+    anchor: float = 1.0
+    moving: bool = False
+
+    def __post_init__(self) -> None:
+        # Squared error alone is SquaredError; there embeddings would have nothing to keep them apart.
+        bounded(self, squares=(0.0, None), anchor=(1e-6, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.anchored_squares import AnchoredSquares as Built
+
+        return Built(self.squares, self.anchor, self.moving)
 
 
 @dataclass(frozen=True)

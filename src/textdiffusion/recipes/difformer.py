@@ -1,0 +1,66 @@
+"""Difformer: Empowering Diffusion Models on the Embedding Space for Text Generation (Gao et al. 2022)."""
+
+from __future__ import annotations
+
+from ..config import Config, Training
+from ..parts import (
+    AnchoredSquares,
+    Embeddings,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    NoisyStates,
+    OneStep,
+    Regression,
+    Trunk,
+    Uniform,
+)
+from ..text.config import TextConfig
+from . import variant_of
+
+
+def difformer(variant: str = "default") -> Config:
+    """Regressed embeddings, kept apart by an anchor: the cross-entropy of the tokens read from the regressed state.
+
+    textdiffusion train difformer --data my.txt --out runs/mine
+    """
+    default = Config(
+        recipe="difformer",
+        variant="default",
+        text=TextConfig(mask="mixed"),
+        codec=Embeddings(dim=16, norm="affine"),
+        process=Gaussian(schedule="log_sigma"),
+        density=Gumbel(),
+        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        denoiser=NoisyStates(readout=Regression(), decoded=True),
+        objective=AnchoredSquares(),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=64),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+    )
+    published = Config(
+        recipe="difformer",
+        variant="as_published",
+        text=TextConfig(layout="lines", tokenizer="bpe", vocab_size=10_000, length=128, mask="prefix"),
+        codec=Embeddings(dim=128, norm="affine"),
+        process=Gaussian(schedule="sqrt", low=1e-3, high=100.0, factor=4.0),
+        density=Uniform(),
+        trunk=Trunk(
+            width=512,
+            depth=12,
+            modulation="film",
+            activation="gelu",
+            qk_norm=False,
+            absolute=False,
+            bias=True,
+            norm_weight=True,
+            norm_bias=True,
+            dropout=0.1,
+        ),
+        denoiser=NoisyStates(readout=Regression()),
+        objective=AnchoredSquares(moving=True),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=20, eta=1.0),
+        training=Training(steps=500_000, batch_size=256, lr=5e-4, warmup=10_000, optimizer="adamw", ema=0.0),
+    )
+    return variant_of("difformer", variant, {"default": default, "as_published": published})

@@ -1,0 +1,93 @@
+"""simple-diffusion-lm (Rowland 2023) and its successor, score-based-diffusion-lm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config import Config, Training
+from ..parts import (
+    AnchoredSquares,
+    Embeddings,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    NoisyStates,
+    OneStep,
+    ScoreInterpolation,
+    Softmax,
+    Trunk,
+    Uniform,
+)
+from ..text.config import TextConfig
+from . import variant_of
+
+
+def simple_diffusion_lm(variant: str = "default") -> Config:
+    """Layer-normed embeddings, squared error and cross-entropy of one prediction, every step noised afresh.
+
+    textdiffusion train simple_diffusion_lm --data my.txt --out runs/mine
+    """
+    default = Config(
+        recipe="simple_diffusion_lm",
+        variant="default",
+        text=TextConfig(mask="mixed"),
+        codec=Embeddings(dim=16, norm="layer"),
+        process=Gaussian(schedule="log_sigma"),
+        density=Gumbel(),
+        trunk=Trunk(width=128, depth=4, modulation="film", conditioning=32),
+        denoiser=NoisyStates(decoded=True),
+        objective=AnchoredSquares(),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=64, renoise=True),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+    )
+    published = Config(
+        recipe="simple_diffusion_lm",
+        variant="as_published",
+        text=TextConfig(
+            layout="lines",
+            tokenizer="sentencepiece",
+            subword_sampling=0.1,
+            length=64,
+            model_padding=True,
+            mask="spans",
+        ),
+        codec=Embeddings(dim=64, init_std=1e-3, norm="affine"),
+        process=Gaussian(schedule="cosine", low=1e-3, high=100.0),
+        density=Uniform(),
+        trunk=Trunk(
+            width=512,
+            depth=8,
+            modulation="film",
+            activation="gelu",
+            qk_norm=False,
+            absolute=False,
+            bias=True,
+            dropout=0.1,
+        ),
+        denoiser=NoisyStates(readout=Softmax(prior=False)),
+        objective=AnchoredSquares(),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=200, renoise=True),
+        training=Training(
+            steps=800_000,
+            batch_size=256,
+            lr=1e-4,
+            warmup=2000,
+            optimizer="adamw",
+            weight_decay=1e-4,
+            ema=0.0,
+        ),
+    )
+    successor = replace(
+        default,
+        variant="successor",
+        text=TextConfig(layout="lines", packing=True, mask="mixed"),
+        codec=Embeddings(dim=16),
+        process=Gaussian(schedule="karras"),
+        density=Uniform(),
+        objective=ScoreInterpolation(uneven=0.5),
+        sampler=OneStep(steps=64),
+    )
+    variants = {"default": default, "as_published": published, "successor": successor}
+    return variant_of("simple_diffusion_lm", variant, variants)
