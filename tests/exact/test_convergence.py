@@ -1,7 +1,6 @@
 """Every codec x process x schedule x sampler draws from the law of the data as its steps grow."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -96,11 +95,12 @@ def _renoised_share(likely, sigmas):
     """The share of + among samples of one token, + or -, by quadrature over the chain x' = E[x_0 | x] + sigma' eps."""
     x, bias = torch.linspace(-80.0, 80.0, 1601, dtype=torch.float64), math.log(likely / (1 - likely))
     law = torch.exp(-0.5 * (x / sigmas[0]) ** 2)
-    for now, then in pairwise(sigmas):
-        law, mean = law / law.sum(), torch.tanh(x / now**2 + 0.5 * bias)
-        before, law = law, law @ torch.exp(-0.5 * ((x[None] - mean[:, None]) / then) ** 2)
+    means = [torch.tanh(x / sigma**2 + 0.5 * bias) for sigma in sigmas]
+    for mean, then in zip(means[:-2], sigmas[1:-1], strict=True):
+        law = (law / law.sum()) @ torch.exp(-0.5 * ((x[None] - mean[:, None]) / then) ** 2)
     # + is read at x > -bias sigma^2 / 2; of the last step that share is known in closed form.
-    return float(before @ torch.special.ndtr((mean + 0.5 * bias * then**2) / then))
+    then = sigmas[-1]
+    return float(law / law.sum() @ torch.special.ndtr((means[-2] + 0.5 * bias * then**2) / then))
 
 
 @pytest.mark.parametrize("steps", [4, 25])

@@ -46,7 +46,7 @@ class TableCodec(nn.Module):
         if self.normalise != "l2":
             rows = rows - rows.mean(-1, keepdim=True)
         rows = F.normalize(rows, dim=-1) * math.sqrt(self.dim)
-        return rows if self.gain is None else rows * self.gain + self.shift
+        return rows if self.gain is None or self.shift is None else rows * self.gain + self.shift
 
     def encode(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """The rows of the table at `ids`."""
