@@ -29,7 +29,7 @@ def difformer(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16, norm="affine"),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule="log_sigma", low=0.15),
         density=Gumbel(),
         trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
         denoiser=NoisyStates(readout=Regression(), decoded=True),
