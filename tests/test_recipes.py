@@ -21,6 +21,12 @@ def test_masked_recipes_as_published_have_the_released_models_parameters(name):
     assert _parameters(recipes.get(name)("as_published"), 50_257) == 169_627_218 - 769
 
 
+def test_block_diffusion_as_published_is_the_network_of_mdlm():
+    """As in the released files, which add two buffers (specs: checkpoints 1)."""
+    sizes = [_parameters(recipes.get(name)("as_published"), 50_257) for name in ("block_diffusion", "mdlm")]
+    assert sizes[0] == sizes[1]
+
+
 def test_cdcd_as_published_scales_to_the_papers_size():
     """The paper states 1.3 billion for 24 blocks of 2048 (section 5)."""
     config = changed(recipes.get("cdcd")("as_published"), ["trunk.width=2048", "trunk.depth=24"])
@@ -54,6 +60,14 @@ def test_every_recipe_explains_itself(name):
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
+        ("mdlm", "process.kind=AbsorbingBlocks", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
+        (
+            "block_diffusion",
+            "sampler.kind=Ancestral",
+            "Ancestral cannot act on BlockProcess: it needs AbsorbingProcess",
+        ),
+        ("block_diffusion", "process.block=0", "AbsorbingBlocks.block is 0; it must be at least 1"),
+        ("block_diffusion", "density.low=1", r"Uniform.low is 1; it must be in \[0, 0.99\]"),
         ("mdlm", "trunk.width=200", "trunk.width is 200"),
         ("autoregressive", "trunk.modulation=adaln", "modulation"),
     ],

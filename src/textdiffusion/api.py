@@ -188,7 +188,10 @@ class TextDiffusion:
     def infill_note(self) -> str | None:
         """What a user should know before infilling with this run (None: it is made for it)."""
         if not self.model.process.two_sided:
-            return "This model writes from left to right: what it writes in a gap ignores the text after the gap."
+            return (
+                "This model writes from left to right: what it writes in a gap ignores the text after the gap (if it "
+                "writes in blocks, the text after the block)."
+            )
         if self._replaces_given():
             return (
                 "This model was trained without conditioning masks: given tokens are put in place at every step, which "
@@ -258,7 +261,7 @@ class TextDiffusion:
                 f"it can use {', '.join(self.samplers())}."
             )
         length = batch.ids.shape[1]
-        # Only left-to-right settings say 0: one step a token.
+        # Settings of samplers that go from left to right may say 0: one step a token.
         steps = steps if steps is not None else getattr(part, "steps", 0) or length
         if steps < 1:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")

@@ -45,7 +45,7 @@ class Batch:
         picked = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **picked)
 
-    def upto(self, length: int) -> Batch:
-        """The first `length` positions of every row."""
-        cut = {k: v[:, :length] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
+    def between(self, start: int, stop: int) -> Batch:
+        """The positions from `start` to before `stop` of every row."""
+        cut = {k: v[:, start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
         return replace(self, **cut)

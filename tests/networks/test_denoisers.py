@@ -304,7 +304,7 @@ def test_batches_are_selected_and_cut_whole():
     assert part.rows.tolist() == [2, 0]
     assert part.total == 9
     assert torch.equal(part.ids, batch.ids[[2, 0]])
-    short = batch.upto(3)
+    short = batch.between(0, 3)
     assert [x.shape for x in (short.ids, short.real, short.given) if x is not None] == [(4, 3)] * 3
     assert short.rows is batch.rows
     assert batch.to("cpu").ids.device.type == "cpu"

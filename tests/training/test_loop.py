@@ -69,7 +69,8 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "third"), [("mdlm", 20), ("sedd", 20), ("cdcd", 40), ("autoregressive", 20), ("difformer", 40)]
+    ("recipe", "third"),
+    [("mdlm", 20), ("sedd", 20), ("cdcd", 40), ("autoregressive", 20), ("difformer", 40), ("block_diffusion", 20)],
 )
 def test_training_learns(recipe, third, tmp_path):
     """The density of `cdcd` moves to harder noise levels at first, so its loss takes longer to fall."""

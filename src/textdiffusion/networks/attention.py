@@ -17,32 +17,31 @@ Kind = Literal["full", "causal", "block_causal", "two_stream"]
 def attention_mask(kind: Kind, batch: Batch, block: int = 1) -> Bool[Tensor, "#b 1 m n"] | None:
     """True where a query (second to last axis) may look at a key (last); None: everywhere.
 
-    `causal` looks at itself and the left; `block_causal` at its own block of `block` positions and those to the left;
+    `causal` looks at itself and the left; `block_causal` at its own block of `block` positions and those to the left
+    (blocks are counted from the start of an example, in packed rows too);
     `two_stream` is for rows of twice the length, a noised copy then a clean one: a noised block looks at itself and at
     earlier clean blocks, a clean block at clean blocks up to its own (BD3-LM, section 4). Nobody looks at padding, and
     packed examples never look at each other.
     """
-    length, device = batch.ids.shape[1], batch.ids.device
-    mask = _order(kind, length, block, device)
+    mask = _order(kind, positions(batch) // (1 if kind == "causal" else block))
     inside = _inside(batch)
     if kind == "two_stream" and inside is not None:
         inside = inside.repeat(1, 2, 2)
     if mask is None:
         return None if inside is None else inside[:, None]
-    return mask[None, None] if inside is None else (mask & inside)[:, None]
+    return (mask if inside is None else mask & inside)[:, None]
 
 
-def _order(kind: Kind, length: int, block: int, device: torch.device) -> Bool[Tensor, "m n"] | None:
-    at = torch.arange(length, device=device) // (1 if kind == "causal" else block)
-    query, key = at[:, None], at[None, :]
+def _order(kind: Kind, at: Int[Tensor, "#b l"]) -> Bool[Tensor, "#b m n"] | None:
+    query, key = at[:, :, None], at[:, None, :]
     match kind:
         case "full":
             return None
         case "causal" | "block_causal":
             return query >= key
         case "two_stream":
-            noised = torch.cat((query == key, query > key), dim=1)
-            return torch.cat((noised, torch.cat((torch.zeros_like(query == key), query >= key), dim=1)))
+            noised = torch.cat((query == key, query > key), dim=2)
+            return torch.cat((noised, torch.cat((torch.zeros_like(query == key), query >= key), dim=2)), dim=1)
 
 
 def _inside(batch: Batch) -> Bool[Tensor, "b l l"] | None:

@@ -28,6 +28,14 @@ class Tables:
     rows: int
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """The number of every position's block, and the clean ids that are seen of earlier ones."""
+
+    numbers: Int[Tensor, "#b l"]
+    clean: Int[Tensor, "b l"]
+
+
 class TokenEmbedding(nn.Module):
     """A vector for each token, and for what small groups of tokens near it say.
 
@@ -42,18 +50,21 @@ class TokenEmbedding(nn.Module):
         self.tokens = nn.Embedding(states or vocab, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
         self.contexts = [c for c in tables.contexts if len(c) <= tables.size] if tables else []
+        self.reach = max((-offset for context in self.contexts for offset in context), default=0)  # to the left
         if tables:
             self.rows = [min(tables.rows, vocab ** len(context)) for context in self.contexts]
             self.tables = nn.Embedding(sum(self.rows), tables.dim)
             nn.init.normal_(self.tables.weight, std=0.5)
             self.out = Linear(len(self.contexts) * tables.dim, width, bias=False)
 
-    def forward(self, ids: Int[Tensor, "b l"], edge: int, batch: Batch) -> Float[Tensor, "b l w"]:
-        """`edge` is the id that stands in for neighbours beyond the ends of an example."""
+    def forward(
+        self, ids: Int[Tensor, "b l"], edge: int, batch: Batch, blocks: Blocks | None = None
+    ) -> Float[Tensor, "b l w"]:
+        """`edge` is the id that stands in for neighbours beyond the ends of an example, or in later `blocks`."""
         features = self.tokens(ids)
         if not self.contexts:
             return features
-        near = {o: _neighbour(ids, o, edge, batch) for offsets in self.contexts for o in offsets}
+        near = {o: _neighbour(ids, o, edge, batch, blocks) for offsets in self.contexts for o in offsets}
         index, first = [], 0
         for offsets, rows in zip(self.contexts, self.rows, strict=True):
             index.append(self._group([near[o] for o in offsets], rows) + first)
@@ -68,11 +79,19 @@ class TokenEmbedding(nn.Module):
         return number if self.vocab ** len(ids) == rows else mix(number & 0xFFFFFFFF) % rows
 
 
-def _neighbour(ids: Int[Tensor, "b l"], offset: int, edge: int, batch: Batch) -> Int[Tensor, "b l"]:
-    """The id `offset` places to the right of each position; `edge` where that is padding or another example."""
-    if batch.real is not None:
-        ids = torch.where(batch.real, ids, edge)
-    shifted = _shift(ids, offset, edge)
+def _neighbour(
+    ids: Int[Tensor, "b l"], offset: int, edge: int, batch: Batch, blocks: Blocks | None
+) -> Int[Tensor, "b l"]:
+    """The id `offset` places to the right of each position; `edge` where that is padding, another example or hidden."""
+
+    def near(ids: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
+        return _shift(ids if batch.real is None else torch.where(batch.real, ids, edge), offset, edge)
+
+    shifted = near(ids)
+    if blocks is not None:
+        own = blocks.numbers.expand_as(ids)
+        there = _shift(own, offset, 0)
+        shifted = torch.where(there < own, near(blocks.clean), torch.where(there == own, shifted, edge))
     if batch.segments is None:
         return shifted
     return torch.where(_shift(batch.segments, offset, -1) == batch.segments, shifted, edge)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -60,6 +62,27 @@ class TimeEmbedding(nn.Module):
         return F.silu(self.mlp(sinusoids(level.float() * self.fastest, self.features)))
 
 
+@dataclass
+class Memory:
+    """Keys and values of the positions a block of the trunk has seen; a pass adds its own."""
+
+    keys: Float[Tensor, "b h n e"] | None = None
+    values: Float[Tensor, "b h n e"] | None = None
+
+    def joined(self, k: Float[Tensor, "b h l e"], v: Float[Tensor, "b h l e"]) -> tuple[Tensor, Tensor]:
+        """What was seen before, then `k` and `v`."""
+        if self.keys is not None and self.values is not None:
+            k, v = torch.cat((self.keys, k), dim=2), torch.cat((self.values, v), dim=2)
+        self.keys, self.values = k, v
+        return k, v
+
+    def select(self, rows: Int[Tensor, " n"]) -> Memory:
+        """Some of the rows, in a memory of their own."""
+        if self.keys is None or self.values is None:
+            return Memory()
+        return Memory(self.keys[rows], self.values[rows])
+
+
 class Block(nn.Module):
     """Pre-norm attention and feed-forward; the residual branches start at zero."""
 
@@ -98,11 +121,12 @@ class Block(nn.Module):
         x: Float[Tensor, "b l w"],
         condition: Float[Tensor, "b #l c"] | None,
         turn: Float[Tensor, "2 #b 1 l half"],
-        mask: Bool[Tensor, "#b 1 l l"] | None,
+        mask: Bool[Tensor, "#b 1 l n"] | None,
+        past: Memory | None = None,
     ) -> Float[Tensor, "b l w"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
         h = self.norm1(x) * scale1 + shift1
-        x = x + gate1 * self._drop(self._attend(h, turn, mask))
+        x = x + gate1 * self._drop(self._attend(h, turn, mask, past))
         h = self.norm2(x) * scale2 + shift2
         h = self.up(h)
         h = F.relu(h).square() if self.activation == "relu2" else F.gelu(h, approximate="tanh")
@@ -119,11 +143,14 @@ class Block(nn.Module):
         s1, c1, g1, s2, c2, g2 = values.chunk(6, dim=-1)
         return s1, 1.0 + c1, g1, s2, 1.0 + c2, g2
 
-    def _attend(self, h: Tensor, turn: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend(self, h: Tensor, turn: Tensor, mask: Tensor | None, past: Memory | None) -> Tensor:
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
-        mixed = attend(rotate(q, turn), rotate(k, turn), v, mask)
+        q, k = rotate(q, turn), rotate(k, turn)
+        if past is not None:
+            k, v = past.joined(k, v)
+        mixed = attend(q, k, v, mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -182,9 +209,13 @@ class Transformer(nn.Module):
         x: Float[Tensor, "b l w"],
         level: Float[Tensor, "b *l"] | None,
         at: Int[Tensor, "#b l"],
-        mask: Bool[Tensor, "#b 1 l l"] | None,
+        mask: Bool[Tensor, "#b 1 l n"] | None,
+        past: Sequence[Memory] | None = None,
     ) -> Float[Tensor, "b l w"]:
-        """`level` is the noise level of rows or positions (None without a time input), `at` the position numbers."""
+        """`level` is the noise level of rows or positions (None without a time input), `at` the position numbers.
+
+        `past` has a memory for each block, of earlier positions that are looked at too.
+        """
         x = x.to(self.compute_dtype)
         if self.place is not None:
             x = x + self.place(sinusoids(at.float(), HEAD_DIM).to(x.dtype))
@@ -192,11 +223,11 @@ class Transformer(nn.Module):
         if self.time is not None and level is not None:
             condition = self.time(level if level.ndim == 2 else level[:, None])
         turn = rotary(at, self.width // heads(self.width))
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, condition, turn, mask, use_reentrant=False)
             else:
-                x = block(x, condition, turn, mask)
+                x = block(x, condition, turn, mask, None if past is None else past[number])
         x = self.norm(x)
         if self.modulate is not None and condition is not None:
             shift, scale = self.modulate(condition.to(x.dtype)).chunk(2, dim=-1)

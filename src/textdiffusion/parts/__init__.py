@@ -27,10 +27,11 @@ from .losses import (
     ScoreInterpolation,
     SquaredError,
 )
-from .networks import MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, TokenRatios, Trunk
-from .samplers import Analytic, Ancestral, Euler, LeftToRight, OneStep
+from .networks import BlockTokens, MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, TokenRatios, Trunk
+from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep
 from .states import (
     Absorbing,
+    AbsorbingBlocks,
     Embeddings,
     Gaussian,
     Gumbel,
@@ -43,9 +44,12 @@ from .states import (
 
 __all__ = [
     "Absorbing",
+    "AbsorbingBlocks",
     "Analytic",
     "Ancestral",
     "AnchoredSquares",
+    "BlockAncestral",
+    "BlockTokens",
     "CodecPart",
     "DenoiserPart",
     "DensityPart",

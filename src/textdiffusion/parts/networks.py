@@ -78,6 +78,24 @@ class MaskedTokens(DenoiserPart):
 
 
 @dataclass(frozen=True)
+class BlockTokens(DenoiserPart):
+    """Every block from itself and those before it; tables as for MaskedTokens, in which later blocks are hidden."""
+
+    context_dim: int = 0
+    context_size: int = 3
+    context_rows: int = 1 << 14
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..networks.block_denoiser import BlockDenoiser
+        from ..networks.embedding import AROUND, Tables
+        from ..processes.blocks import BlockProcess
+
+        process = fitting(self, process, BlockProcess)
+        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
+        return BlockDenoiser(trunk, process, tables=tables if self.context_dim else None)
+
+
+@dataclass(frozen=True)
 class TokenRatios(DenoiserPart):
     """Token ids in, ratios of probabilities out (SEDD); `time` and tables as for MaskedTokens.
 

@@ -86,3 +86,18 @@ class LeftToRight(SamplerPart):
         from ..samplers.left_to_right import LeftToRight as Built
 
         return Built()
+
+
+@dataclass(frozen=True)
+class BlockAncestral(SamplerPart):
+    """Ancestral sampling block after block; the steps are those of the whole text (0 steps: as many as tokens)."""
+
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(0, None))
+
+    def build(self) -> Sampler:
+        from ..samplers.block_ancestral import BlockAncestral as Built
+
+        return Built()

@@ -98,6 +98,23 @@ class UniformNoise(ProcessPart):
 
 
 @dataclass(frozen=True)
+class AbsorbingBlocks(ProcessPart):
+    """Tokens become masks, block by block from the right; a block is `block` tokens long."""
+
+    schedule: Survival = "linear"
+    block: int = 16
+
+    def __post_init__(self) -> None:
+        bounded(self, block=(1, None))
+
+    def build(self, codec: Codec) -> nn.Module:
+        from ..processes.absorbing import AbsorbingProcess
+        from ..processes.blocks import BlockProcess
+
+        return BlockProcess(AbsorbingProcess(codec.vocab, _survival(self.schedule)), self.block)
+
+
+@dataclass(frozen=True)
 class LeftToRightOrder(ProcessPart):
     """Tokens become masks from the right."""
 
@@ -146,12 +163,18 @@ class Gaussian(ProcessPart):
 
 @dataclass(frozen=True)
 class Uniform(DensityPart):
-    """All t alike."""
+    """All t alike, or all from `low` to `high`, and training sees no other (its figures are then of these alone)."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        bounded(self, low=(0.0, 0.99), high=(self.low + 0.01, 1.0))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..processes.densities import UniformDensity
 
-        return UniformDensity()
+        return UniformDensity(self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..batch import Batch
 from ..prediction import Prediction
 from ..randomness import Rng
+from .densities import stratified
 from .graphs import AbsorbingGraph
 from .schedules import MaskSchedule
 
@@ -52,6 +54,14 @@ class AbsorbingProcess(nn.Module):
     def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a time-conditioned network is told about t: the masked share 1 - alpha, or sigma = -ln(alpha)."""
         return -torch.log(self.schedule.alpha(t)) if self.tells_sigma else self.schedule.share(t)
+
+    def starts(self, batch: Batch) -> Int[Tensor, "1 1"]:
+        """The place where what shares a noise level begins: the whole row does."""
+        return torch.zeros(1, 1, dtype=torch.long, device=batch.ids.device)
+
+    def levels(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 1"]:
+        """Uniforms to draw noise levels by, one for each row, stratified over the global batch."""
+        return stratified(rng, batch.total or len(batch.ids))[:, None]
 
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""

@@ -41,19 +41,23 @@ def stratified(rng: Rng, total: int) -> Float[Tensor, " b"]:
 
 
 class UniformDensity(nn.Module):
-    """t uniform in [0, 1]."""
+    """t uniform in [low, high]. A bound needs the whole of [0, 1]."""
+
+    def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
+        self.low, self.high = low, high
 
     def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The t below which a share u of the draws falls."""
-        return u
+        return self.low + (self.high - self.low) * u
 
     def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Equal steps of t, for sampling."""
+        """Equal steps of t over all of [0, 1], for sampling."""
         return u
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Log density of t, in nats."""
-        return torch.zeros_like(t)
+        return torch.full_like(t, -math.log(self.high - self.low))
 
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
         """Nothing is learned."""

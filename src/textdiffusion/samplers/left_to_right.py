@@ -31,7 +31,7 @@ class LeftToRight:
         yield Step(0, length, 1.0, x, confidence, x)
         for i in range(length):
             t = torch.full((len(x),), 1.0 - i / length, device=x.device)
-            probs = denoiser(x[:, : i + 1], t, batch=batch.upto(i + 1)).logits[:, -1:].softmax(-1)
+            probs = denoiser(x[:, : i + 1], t, batch=batch.between(0, i + 1)).logits[:, -1:].softmax(-1)
             token = rng.fork(i).categorical(probs)
             x, confidence = x.clone(), confidence.clone()
             chosen = probs.gather(-1, token[..., None])[..., 0, 0]

@@ -77,9 +77,9 @@ def require(part: Acts, process: object) -> None:
         raise UserError(f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}.")
 
 
-def guided(model: Model, request: Request) -> Denoiser:
-    """The model's denoiser under the guides of a request, the first guide innermost."""
-    denoiser = model.denoiser
+def guided(model: Model, request: Request, denoiser: Denoiser | None = None) -> Denoiser:
+    """`denoiser`, or the model's own, under the guides of a request, the first guide innermost."""
+    denoiser = model.denoiser if denoiser is None else denoiser
     for guide in request.guides:
         require(guide, model.process)
         denoiser = guide.wrap(denoiser)
