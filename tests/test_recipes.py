@@ -38,6 +38,13 @@ def test_simple_diffusion_lm_as_published_has_the_originals_size():
     assert _parameters(recipes.get("simple_diffusion_lm")("as_published"), 400) == pytest.approx(27.7e6, rel=0.005)
 
 
+def test_udlm_as_published_is_the_network_of_mdlm_on_its_own_tokens():
+    """Released at about 139 million for the 30,522 tokens of BERT; every token has two rows of 768 and a bias."""
+    config = recipes.get("udlm")("as_published")
+    assert _parameters(config, 30_522) == 169_627_218 - (50_258 - 30_522) * 1537
+    assert _parameters(config, 30_522) == pytest.approx(139e6, rel=0.01)
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_explains_itself(name):
     text = recipes.get(name).__doc__
@@ -59,6 +66,10 @@ def test_every_recipe_explains_itself(name):
         ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
+        ("udlm", "trunk.modulation=none", "NoisyTokens tells the trunk the noise level"),
+        ("udlm", "process.kind=Absorbing", "NoisyTokens works with UniformProcess, not with AbsorbingProcess"),
+        ("udlm", "objective.kind=MaskedBound", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
+        ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
         ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
         ("mdlm", "process.kind=AbsorbingBlocks", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
         (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .processes.graphs import Graph
 
 CHUNK_ELEMENTS = 1 << 25  # logits held at once by the chunked head: 128 MiB in float32
+
+Value = Callable[..., Float[Tensor, "n *k"]]  # of the logits of some positions [n, v] and what else is known of them
 
 
 class Prediction:
@@ -46,8 +49,17 @@ class Prediction:
 
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
-        nats = F.cross_entropy(self.logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
-        return torch.where(where, nats, 0.0)
+        return self.each(partial(F.cross_entropy, reduction="none"), where, ids)
+
+    def each(self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]) -> Float[Tensor, "b l *k"]:
+        """`value(logits [n, v], *args [n])` of the positions `where`, 0 elsewhere."""
+        index = where.flatten().nonzero()[:, 0]
+        return self._placed(value(self.logits.flatten(0, 1)[index], *(a.flatten()[index] for a in args)), index, where)
+
+    @staticmethod
+    def _placed(values: Float[Tensor, "n *k"], index: Int[Tensor, " n"], where: Tensor) -> Float[Tensor, "b l *k"]:
+        zeros = values.new_zeros(where.numel(), *values.shape[1:])
+        return zeros.index_put((index,), values).unflatten(0, where.shape)
 
     def log_ratios(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
         """The same as log ratios of probabilities, log p_t(x_t with token y here) / p_t(x_t), of a discrete process."""
@@ -78,8 +90,8 @@ class Head(Protocol):
 class HiddenPrediction(Prediction):
     """p(x0 | x_t) held as hidden states; logits exist a chunk of positions at a time, or whole on request.
 
-    The logits of a large vocabulary are the memory cost of everything, so `nll` and `mean` compute them in chunks and
-    again in the backward pass, and `nll` only at the positions asked for.
+    The logits of a large vocabulary are the memory cost of everything, so `each` and `mean` compute them in chunks
+    and again in the backward pass, and `each` only at the positions asked for.
     """
 
     def __init__(self, hidden: Float[Tensor, "b l w"], head: Head, table: Float[Tensor, "v d"] | None = None) -> None:
@@ -104,19 +116,18 @@ class HiddenPrediction(Prediction):
         parts = [self._recomputed(part, h, self.table) for h in self._chunks(self.hidden.flatten(0, 1))]
         return torch.cat(parts).unflatten(0, self.hidden.shape[:2])
 
-    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-        def part(hidden: Tensor, ids: Tensor) -> Tensor:
-            return F.cross_entropy(self.head(hidden).float(), ids, reduction="none")
+    def each(self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]) -> Float[Tensor, "b l *k"]:
+        def part(hidden: Tensor, *args: Tensor) -> Tensor:
+            return value(self.head(hidden).float(), *args)
 
-        return self._at(where, part, ids)
+        return self._at(where, part, *args)
 
-    def _at(self, where: Bool[Tensor, "b l"], part, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-        """`part` of the hidden states and `ids` at the positions `where`, in chunks; 0 elsewhere."""
+    def _at(self, where: Bool[Tensor, "b l"], part, *args: Shaped[Tensor, "b l"]) -> Float[Tensor, "b l *k"]:
+        """`part` of the hidden states and `args` at the positions `where`, in chunks; 0 elsewhere."""
         index = where.flatten().nonzero()[:, 0]
-        hidden, targets = self.hidden.flatten(0, 1)[index], ids.flatten()[index]
-        parts = [self._recomputed(part, h, t) for h, t in zip(self._chunks(hidden), self._chunks(targets), strict=True)]
-        nats = torch.cat(parts)
-        return nats.new_zeros(ids.numel()).index_put((index,), nats).view(ids.shape)
+        picked = (self.hidden.flatten(0, 1)[index], *(a.flatten()[index] for a in args))
+        parts = [self._recomputed(part, *chunk) for chunk in zip(*map(self._chunks, picked), strict=True)]
+        return self._placed(torch.cat(parts), index, where)
 
     def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab))

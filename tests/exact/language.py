@@ -194,6 +194,11 @@ def ideal_gaussian(language: Language, codec: TableCodec, schedule=None, density
     return assemble(codec, process, IdealDenoiser(language, process, codec.table()), density)
 
 
+def point(ids: Tensor, vocab: int) -> Prediction:
+    """A prediction that is certain."""
+    return Prediction(torch.where(nn.functional.one_hot(ids, vocab).bool(), 0.0, -torch.inf))
+
+
 def last(steps):
     """The result of a sampler."""
     return deque(steps, maxlen=1).pop()

@@ -12,14 +12,9 @@ from textdiffusion.processes.schedules import CosineMask, Karras, LogLinear, Log
 from textdiffusion.processes.uniform import UniformProcess
 from textdiffusion.randomness import Rng
 
-from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, tables
+from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, point, tables
 
 SCHEDULES = [LogLinear(0.0), LogLinear(), LogLinear(0.1), CosineMask()]
-
-
-def _point(ids, vocab):
-    """A prediction that is certain."""
-    return Prediction(torch.where(nn.functional.one_hot(ids, vocab).bool(), 0.0, -torch.inf))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -39,7 +34,7 @@ def test_absorbing_posterior_of_a_known_token_is_bayes_rule(schedule):
         for state in (token, vocab):
             expected = then * step[:, state] / now[state]
             xt = torch.full((1, 1), state)
-            law = process.posterior(xt, _point(x0[:1], vocab), t, s).dense(xt)
+            law = process.posterior(xt, point(x0[:1], vocab), t, s).dense(xt)
             torch.testing.assert_close(law[0, 0], expected)
 
 
@@ -53,7 +48,7 @@ def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_tru
         joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
         expected = torch.zeros(3, 4)
         for x0, p in zip(language.ids, joint, strict=True):
-            law = process.posterior(xt, _point(x0[None], 3), t, s).dense(xt)[0]
+            law = process.posterior(xt, point(x0[None], 3), t, s).dense(xt)[0]
             expected += p * law
         torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt)[0], expected)
 
@@ -81,7 +76,7 @@ def test_uniform_posterior_of_a_known_token_is_bayes_rule(schedule):
         now = process.log_likelihood(states, x0, t.expand(vocab)).exp()[:, 0]
         then = process.log_likelihood(states, x0, s.expand(vocab)).exp()[:, 0]
         torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
-        law = process.posterior(states, _point(x0, vocab), t.expand(vocab), s.expand(vocab)).dense(states)[:, 0]
+        law = process.posterior(states, point(x0, vocab), t.expand(vocab), s.expand(vocab)).dense(states)[:, 0]
         torch.testing.assert_close(law, then * step.T / now[:, None])
 
 
@@ -96,12 +91,56 @@ def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_
         joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
         expected = torch.zeros(3, 3)
         for x0, p in zip(language.ids, joint, strict=True):
-            expected += p * process.posterior(xt, _point(x0[None], 3), t, s).dense(xt)[0]
+            expected += p * process.posterior(xt, point(x0[None], 3), t, s).dense(xt)[0]
         torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt)[0], expected)
         for i in range(3):
             unseen = Batch(xt, real=torch.arange(3)[None] != i)
             blind = model.denoiser(xt, t, batch=unseen).probs[0, i]
             torch.testing.assert_close(process.others(xt, prediction, t).probs[0, i], blind)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("made", [AbsorbingProcess, UniformProcess])
+def test_divergences_are_those_of_the_laws(made, schedule):
+    """And their rate is their limit, at every level of noise, in float32."""
+    vocab, process = 5, made(5, schedule)
+    draw = torch.Generator().manual_seed(0)
+    xt = torch.cartesian_prod(torch.arange(process.states), torch.arange(vocab))
+    xt, x0 = xt[:, :1], xt[:, 1:]
+    logits = torch.randn(len(xt), 1, vocab, generator=draw) * 2
+    said, where = Prediction(logits), (xt == x0) | (xt == process.states - 1) | (process.states == vocab)
+    for late, early in ((0.999, 0.4), (0.9, 0.3), (0.5, 0.499), (0.01, 0.004), (0.3, 0.0), (0.003, 0.0)):
+        t, s = (torch.full((len(xt),), at, dtype=torch.float64) for at in (late, early))
+        true = process.posterior(xt, Prediction(point(x0, vocab).logits.double()), t, s).dense(xt)
+        model = process.posterior(xt, Prediction(logits.double()), t, s).dense(xt)
+        nats = torch.where(true > 0, true * (true.log() - model.log()), 0.0).sum(-1)
+        found = process.divergence(xt, x0, said, t.float(), s.float(), where)
+        torch.testing.assert_close(found, torch.where(where, nats, 0.0).float(), rtol=2e-4, atol=1e-6)
+        step = 1e-5 * t * (1.0 - t)
+        slow = process.divergence(xt, x0, Prediction(logits.double()), t, t - step, where) / step[:, None]
+        rate = process.divergence_rate(xt, x0, said, t.float(), where)
+        torch.testing.assert_close(rate, slow.float(), rtol=1e-3, atol=1e-5)
+    for late in (1.0 - 2.0**-24, 1.0 - 1e-5, 1e-5, 2.0**-24):
+        rate = process.divergence_rate(xt, x0, said, torch.full((len(xt),), late), where)
+        assert bool(torch.isfinite(rate).all())
+        assert float(rate.min()) > -1e-4
+
+
+def test_uniform_rate_is_udlms_formula():
+    """alpha' / (K alpha) [K / a_z - K / b_z - sum_j a_j / a_z log(b_z a_j / (b_j a_z))] (specs: discrete 5.1)."""
+    vocab, process = 5, UniformProcess(5, LogLinear(0.01))
+    xt = torch.cartesian_prod(torch.arange(vocab), torch.arange(vocab))
+    xt, x0 = xt[:, :1], xt[:, 1:]
+    said = Prediction(torch.randn(25, 1, vocab, generator=torch.Generator().manual_seed(1)))
+    for at in (0.9, 0.5, 0.05):
+        t = torch.full((25,), at)
+        alpha = process.schedule.alpha(t)[:, None, None]
+        a = vocab * alpha * nn.functional.one_hot(x0, vocab) + 1 - alpha
+        b = vocab * alpha * process.others(xt, said, t).probs + 1 - alpha
+        a_z, b_z = a.gather(-1, xt[..., None]), b.gather(-1, xt[..., None])
+        plain = vocab / a_z - vocab / b_z - (a / a_z * torch.log(b_z * a / (b * a_z))).sum(-1, keepdim=True)
+        rate = process.divergence_rate(xt, x0, said, t, torch.ones_like(xt).bool())
+        torch.testing.assert_close(rate, (-0.99 / (vocab * alpha) * plain)[..., 0], rtol=1e-4, atol=1e-5)
 
 
 def test_uniform_reverse_draws_its_posterior():
@@ -123,7 +162,7 @@ def test_uniform_noise_there_and_back():
     x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
     t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
     xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
-    xs = process.reverse(xt, _point(x0, 4), t, s, rng=rng.fork("reverse"))
+    xs = process.reverse(xt, point(x0, 4), t, s, rng=rng.fork("reverse"))
     for x, at in ((xt, 0.7), (xs, 0.3)):
         law = torch.full((4,), at / 4)
         law[2] += 1 - at
@@ -150,7 +189,7 @@ def test_gaussian_posterior_of_a_known_state_is_bayes_rule(schedule):
     process = GaussianProcess(schedule)
     codec = tables(3)["embeddings"]
     x0 = codec.encode(torch.tensor([[2, 0]]))
-    prediction = Prediction(_point(torch.tensor([[2, 0]]), 3).logits, codec.table())
+    prediction = Prediction(point(torch.tensor([[2, 0]]), 3).logits, codec.table())
     t, s = torch.tensor([0.8]), torch.tensor([0.3])
     var_t, var_s = schedule.sigma(t) ** 2, schedule.sigma(s) ** 2
     xt = x0 + schedule.sigma(t) * torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
@@ -170,7 +209,7 @@ def test_gaussian_steps_keep_the_marginals(eta, renoise):
     x0, rng = codec.encode(ids), Rng.of(1, n)
     t, s = torch.full((n,), 0.8), torch.full((n,), 0.6)
     xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
-    prediction = Prediction(_point(ids, 3).logits, codec.table())
+    prediction = Prediction(point(ids, 3).logits, codec.table())
     xs = process.reverse(xt, prediction, t, s, rng=rng.fork("reverse"), eta=eta, renoise=renoise)
     sigma = float(process.sigma(s[0]))
     assert float((xs - x0).mean((0, 1)).abs().max()) < 4 * sigma / n**0.5

@@ -2,10 +2,12 @@
 
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
 
 from textdiffusion.batch import Batch
+from textdiffusion.objectives.chain_bound import ChainBound, ChainLikelihood
 from textdiffusion.objectives.gaussian_bound import GaussianLikelihood
 from textdiffusion.objectives.masked_bound import MaskedBound, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
@@ -24,7 +26,7 @@ from textdiffusion.processes.schedules import (
 )
 from textdiffusion.randomness import Rng
 
-from .language import ChainDenoiser, Language, WrongDenoiser, ideal_gaussian, ideal_masked, ideal_uniform, tables
+from .language import ChainDenoiser, Language, WrongDenoiser, ideal_gaussian, ideal_masked, ideal_uniform, point, tables
 
 LANGUAGE = Language.random(vocab=3, length=3)
 POSSIBLE = LANGUAGE.law > 0
@@ -155,6 +157,134 @@ def test_cutting_the_weight_changes_the_loss_and_not_the_reported_bound():
     free, cut = (MaskedBound(w)(model, batch, rng=Rng.of(0, len(batch.ids))) for w in (None, 3.0))
     assert float(free.parts["bound"]) == float(cut.parts["bound"]) == float(free.total)
     assert float(cut.total) < float(free.total)
+
+
+def _integrated(model, layout):
+    """The bound of the uniform process in continuous time and the true nats of every text, by quadrature over t."""
+    given, padding = (_mask() if mask is None else mask for mask in LAYOUTS[layout])
+    free, states = ~given & ~padding, torch.cartesian_prod(*[torch.arange(3)] * 3)
+    xt, x0 = states.repeat(len(TEXTS), 1), TEXTS.repeat_interleave(len(states), 0)
+    reached = (xt == x0)[:, ~free].all(-1)
+    xt, x0 = xt[reached], x0[reached]
+    batch = Batch(x0, real=(~padding).expand(x0.shape), given=given.expand(x0.shape))
+    total = model.process.prior_nats().double() * int(free.sum())
+    for node, share in zip(*np.polynomial.legendre.leggauss(60), strict=True):
+        u = 0.5 + 0.5 * node
+        t = torch.full((len(xt),), u**2)  # nats per unit of time grow like log 1 / t
+        odds = (model.process.log_likelihood(xt, x0, t).double() * free).sum(-1).exp()
+        rate = model.process.divergence_rate(xt, x0, model.denoiser(xt, t, batch=batch), t, batch.noised).sum(-1)
+        total = total + share * u * (odds * rate).view(len(TEXTS), -1).sum(1)
+    return total, LANGUAGE.nll(given, ~padding)[POSSIBLE]
+
+
+@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(), CosineMask()], ids=repr)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_uniform_bound_with_the_ideal_denoiser_is_the_truth(layout, schedule):
+    bound, truth = _integrated(ideal_uniform(LANGUAGE, schedule), layout)
+    torch.testing.assert_close(bound, truth, atol=1e-4, rtol=0)
+
+
+def test_tokens_that_survive_all_noise_are_paid_for():
+    """Noise and bound are of one schedule; what a uniform prior does not know of x_1 is the bound's only excess."""
+    model = ideal_uniform(LANGUAGE, LogLinear(0.1))
+    bound, truth = _integrated(model, "plain")
+    one = torch.ones(len(LANGUAGE.ids))
+    likely = torch.stack([model.process.log_likelihood(LANGUAGE.ids, x0.expand(27, 3), one).sum(-1) for x0 in TEXTS])
+    end = LAW @ likely.double().exp()
+    assert float(LAW @ (bound - truth)) == pytest.approx(float((end * (27 * end).log()).sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_uniform_likelihood_estimates_the_bound(layout):
+    model = ideal_uniform(LANGUAGE, LogLinear(0.1))
+    model.denoiser = Believing(LANGUAGE, model.process)
+    bound, truth = _integrated(model, layout)
+    assert float(LAW @ (bound - truth)) > 0.1
+    mean, error, _ = _likelihood(ChainLikelihood(), model, layout, repeats=400)
+    average, spread = _on_average(mean - bound, error)
+    assert abs(average) < 4 * spread
+    assert spread < 0.1
+
+
+class Believing(WrongDenoiser):
+    """Wrong about what the others say of a position, and right about what its own state says.
+
+    A denoiser that does not come to believe the state as t falls has an infinite bound in continuous time.
+    """
+
+    def __init__(self, language, process):
+        super().__init__(language)
+        self.process = process
+
+    def forward(self, xt, t, *, batch, self_cond=None):
+        said, own = super().forward(xt, t, batch=batch), self.process.evidence(xt, t)
+        return said if own is None else Prediction(said.logits.scatter_add(-1, xt[..., None], own[..., None]))
+
+
+def _chain(made, wrong=False):
+    model = made(LANGUAGE, LogLinear(0.0))
+    if wrong:
+        model.denoiser = Believing(LANGUAGE, model.process)
+    return model
+
+
+def _enumerated(model, steps):
+    """The bound of a chain of so many steps of every text: over all states at all times, from the laws themselves."""
+    process = model.process
+    states = torch.cartesian_prod(*[torch.arange(process.states)] * 3)
+    both = states.repeat(len(TEXTS), 1), TEXTS.repeat_interleave(len(states), 0)  # all pairs
+    sure, total = point(both[1], 3), torch.zeros(len(TEXTS), dtype=torch.float64)
+    for i in range(steps):
+        t, s = (torch.full((len(states),), (i + k) / steps) for k in (1, 0))
+        said = process.posterior(states, model.denoiser(states, t, batch=Batch(states)), t, s).dense(states)
+        t, s = (at[:1].expand(len(both[0])) for at in (t, s))
+        true = process.posterior(both[0], sure, t, s).dense(both[0]).double()
+        odds = process.log_likelihood(*both, t).double().sum(-1).exp()
+        nats = torch.where(true > 0, true * (true.log() - said.repeat(len(TEXTS), 1, 1).log()), 0.0).sum((1, 2))
+        total += torch.where(odds > 0, odds * nats, 0.0).view(len(TEXTS), -1).sum(1)
+    return total
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["ideal", "wrong"])
+@pytest.mark.parametrize("made", [ideal_masked, ideal_uniform])
+def test_a_chain_of_steps_is_bounded_as_enumerated(made, wrong):
+    model = _chain(made, wrong)
+    exact = _enumerated(model, 5)
+    mean, error, truth = _likelihood(ChainLikelihood(5), model, repeats=400)
+    assert bool(((mean - exact).abs() < 5 * error + 1e-4).all())
+    assert float(LAW @ (exact - truth)) > 0.01
+
+
+@pytest.mark.parametrize("made", [ideal_masked, ideal_uniform])
+def test_the_bound_of_a_chain_falls_to_the_truth_as_its_steps_grow(made):
+    excess = [float(LAW @ (_enumerated(_chain(made), steps) - LANGUAGE.nll()[POSSIBLE])) for steps in (8, 32, 128)]
+    assert 0 < excess[2] < 0.3 * excess[1] < 0.3**2 * excess[0]
+
+
+def test_the_bound_of_a_chain_tends_to_that_of_continuous_time():
+    masks, uniform = (_chain(made, wrong=True) for made in (ideal_masked, ideal_uniform))
+    masks.denoiser = Timeless(LANGUAGE)
+    limits = [[_by_orders(masks, text, ~_mask()) for text in TEXTS], _integrated(uniform, "plain")[0]]
+    for model, limit in zip((masks, uniform), limits, strict=True):
+        found = 2 * _enumerated(model, 80) - _enumerated(model, 40)  # errors fall like 1 / steps
+        torch.testing.assert_close(found, torch.as_tensor(limit, dtype=torch.float64), atol=0.01, rtol=0)
+
+
+def test_the_chain_of_masks_in_continuous_time_is_the_masked_bound():
+    model = ideal_masked(LANGUAGE, CosineMask())
+    model.denoiser = WrongDenoiser(LANGUAGE)
+    batch, _ = _batch("given and padded", 20)
+    chain, masked = (bound(model, batch, rng=Rng.of(0, len(batch.ids))) for bound in (ChainBound(), MaskedBound(None)))
+    assert float(chain.total) == pytest.approx(float(masked.total), rel=1e-5)
+
+
+@pytest.mark.parametrize("made", [ideal_masked, ideal_uniform])
+def test_the_hybrid_loss_adds_cross_entropy_at_its_weight(made):
+    model, (batch, _) = _chain(made, wrong=True), _batch("plain", 20)
+    plain, hybrid = (ChainBound(10, weight)(model, batch, rng=Rng.of(0, len(batch.ids))) for weight in (0.0, 0.5))
+    assert float(hybrid.parts["bound"]) == float(plain.total)
+    assert float(hybrid.total) == pytest.approx(float(plain.total) + 0.5 * float(hybrid.parts["cross_entropy"]))
+    assert 0.3 < float(hybrid.parts["cross_entropy"]) < 3.0
 
 
 @pytest.mark.parametrize("codec", ["bits", "one-hot", "simplex", "embeddings", "layer-normed"])

@@ -88,10 +88,11 @@ def test_a_row_without_anything_to_predict_costs_nothing(name):
     with torch.no_grad():
         nats = model.likelihood(model, batch, rng=Rng.of(0, 4))
     assert float(nats[1]) == 0.0
-    assert bool((nats[[0, 2, 3]] > 0).all())
+    assert bool((nats[[0, 2, 3]] >= 0).all())  # a row may happen to have no noise
+    assert float(nats.sum()) > 0
 
 
-@pytest.mark.parametrize("name", ["mdlm", "sedd", "cdcd"])
+@pytest.mark.parametrize("name", ["mdlm", "sedd", "udlm", "d3pm", "cdcd"])
 def test_given_and_padded_positions_are_never_noised(name):
     model = _model(name)
     model.denoiser = Spy(model.denoiser)

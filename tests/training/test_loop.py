@@ -70,7 +70,15 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "third"),
-    [("mdlm", 20), ("sedd", 20), ("cdcd", 40), ("autoregressive", 20), ("difformer", 40), ("block_diffusion", 20)],
+    [
+        ("mdlm", 20),
+        ("sedd", 20),
+        ("udlm", 20),
+        ("block_diffusion", 20),
+        ("cdcd", 40),
+        ("difformer", 40),
+        ("autoregressive", 20),
+    ],
 )
 def test_training_learns(recipe, third, tmp_path):
     """The density of `cdcd` moves to harder noise levels at first, so its loss takes longer to fall."""
@@ -96,6 +104,7 @@ def test_training_learns(recipe, third, tmp_path):
     ("recipe", "mask", "options"),
     [
         ("mdlm", "none", {}),
+        ("udlm", "mixed", {}),
         ("cdcd", "cdcd", {}),
         ("cdcd", "none", {"optimizer": "muon", "accumulate": 2, "log_every": 4}),
         ("difformer", "spans", {}),

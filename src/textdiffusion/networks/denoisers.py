@@ -70,6 +70,8 @@ class TokenDenoiser(nn.Module):
     def hidden(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Float[Tensor, "b l w"]:
         """What the trunk makes of x_t."""
         level = torch.zeros_like(t) if self.time_free else self.process.level(t)
+        if batch.given is not None and not self.time_free:  # a given token may look like any other: its level tells
+            level = torch.where(batch.given, 0.0, level if level.ndim == 2 else level[:, None])
         features = self.embedding(xt, self.process.vocab, batch)
         return self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
 

@@ -17,6 +17,8 @@ from .base import (
 )
 from .losses import (
     AnchoredSquares,
+    ChainBound,
+    ChainLikelihood,
     GaussianLikelihood,
     MaskedBound,
     MaskedLikelihood,
@@ -27,7 +29,17 @@ from .losses import (
     ScoreInterpolation,
     SquaredError,
 )
-from .networks import BlockTokens, MaskedTokens, NextTokens, NoisyStates, Regression, Softmax, TokenRatios, Trunk
+from .networks import (
+    BlockTokens,
+    MaskedTokens,
+    NextTokens,
+    NoisyStates,
+    NoisyTokens,
+    Regression,
+    Softmax,
+    TokenRatios,
+    Trunk,
+)
 from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep
 from .states import (
     Absorbing,
@@ -50,6 +62,8 @@ __all__ = [
     "AnchoredSquares",
     "BlockAncestral",
     "BlockTokens",
+    "ChainBound",
+    "ChainLikelihood",
     "CodecPart",
     "DenoiserPart",
     "DensityPart",
@@ -68,6 +82,7 @@ __all__ = [
     "NextTokenLikelihood",
     "NextTokens",
     "NoisyStates",
+    "NoisyTokens",
     "OneStep",
     "Part",
     "PiecewiseLinear",

@@ -37,6 +37,37 @@ class MaskedLikelihood(LossPart):
 
 
 @dataclass(frozen=True)
+class ChainBound(LossPart):
+    """The bound of a chain over token ids in so many `steps` (0: continuous time), and so much plain cross-entropy."""
+
+    steps: int = 0
+    cross_entropy: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(0, None), cross_entropy=(0.0, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.chain_bound import ChainBound as Built
+
+        return Built(self.steps, self.cross_entropy)
+
+
+@dataclass(frozen=True)
+class ChainLikelihood(LossPart):
+    """The bound of a chain over token ids, for evaluation."""
+
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(0, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.chain_bound import ChainLikelihood as Built
+
+        return Built(self.steps)
+
+
+@dataclass(frozen=True)
 class ScoreEntropy(LossPart):
     """The score entropy of ratios, its weight cut at `max_weight` in training (0: never)."""
 

@@ -96,6 +96,26 @@ class BlockTokens(DenoiserPart):
 
 
 @dataclass(frozen=True)
+class NoisyTokens(DenoiserPart):
+    """Token ids, any of which may be noise, and the noise level in, logits out; tables as for MaskedTokens."""
+
+    context_dim: int = 0
+    context_size: int = 3
+    context_rows: int = 1 << 14
+
+    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..networks.denoisers import TokenDenoiser
+        from ..networks.embedding import AROUND, Tables
+        from ..processes.uniform import UniformProcess
+
+        process = fitting(self, process, UniformProcess)
+        if trunk.modulation == "none":
+            raise UserError("NoisyTokens tells the trunk the noise level; set trunk.modulation=adaln.")
+        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
+        return TokenDenoiser(trunk, process, time=True, tables=tables if self.context_dim else None)
+
+
+@dataclass(frozen=True)
 class TokenRatios(DenoiserPart):
     """Token ids in, ratios of probabilities out (SEDD); `time` and tables as for MaskedTokens.
 

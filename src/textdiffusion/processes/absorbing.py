@@ -93,6 +93,33 @@ class AbsorbingProcess(nn.Module):
         """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with (alpha_s - alpha_t) / (1 - alpha_t)."""
         return UnmaskingLaw(xt == self.mask, self._reveal(xt, t, s), prediction.probs)
 
+    def prior_nats(self) -> Float[Tensor, ""]:
+        """KL(q(x_1 | x_0) || prior) per position: infinite where the schedule leaves some tokens at t = 1."""
+        return torch.where(self.schedule.alpha(torch.ones(())) > 0.0, torch.inf, 0.0)
+
+    def divergence(
+        self,
+        xt: Int[Tensor, "b l"],
+        x0: Int[Tensor, "b l"],
+        prediction: Prediction,
+        t: Float[Tensor, "b *l"],
+        s: Float[Tensor, "b *l"],
+        where: Bool[Tensor, "b l"],
+    ) -> Float[Tensor, "b l"]:
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) in nats at the positions `where`, 0 elsewhere."""
+        return self._reveal(xt, t, s) * prediction.nll(x0, where & self.changing(xt))
+
+    def divergence_rate(
+        self,
+        xt: Int[Tensor, "b l"],
+        x0: Int[Tensor, "b l"],
+        prediction: Prediction,
+        t: Float[Tensor, "b *l"],
+        where: Bool[Tensor, "b l"],
+    ) -> Float[Tensor, "b l"]:
+        """The limit of divergence / (t - s) as s tends to t."""
+        return self._over(self.schedule.rate(t), xt) * prediction.nll(x0, where & self.changing(xt))
+
     def reverse(
         self,
         xt: Int[Tensor, "b l"],

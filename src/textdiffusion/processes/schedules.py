@@ -54,8 +54,9 @@ class CosineMask:
     """alpha = 1 - cos(pi (1 - t) / 2): few masks early, many late (MD4, table 1)."""
 
     def alpha(self, t: Times) -> Times:
-        """Probability that a token is still clean at t."""
-        return 1.0 - torch.cos(0.5 * math.pi * (1.0 - t))
+        """Probability that a token is still clean at t: 1 exactly at t = 0, and not rounded to 0 before t = 1."""
+        angle = 0.5 * math.pi * (1.0 - t)
+        return torch.where(t < 0.5, 1.0 - torch.cos(angle), 2.0 * torch.sin(0.5 * angle) ** 2)
 
     def share(self, t: Times) -> Times:
         """1 - alpha, exact where it is small."""

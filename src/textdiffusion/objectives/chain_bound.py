@@ -1,0 +1,85 @@
+"""The likelihood bound of a Markov chain over token ids, in steps or in continuous time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..model import Model
+from ..prediction import Prediction
+from ..processes.absorbing import AbsorbingProcess
+from ..processes.densities import stratified
+from ..processes.uniform import UniformProcess
+from ..randomness import Rng
+from . import Loss, per_token
+
+
+class ChainBound(nn.Module):
+    """sum over i of KL(q(x_s | x_t, x_0) || p(x_s | x_t)), s = (i - 1) / T, t = i / T (D3PM, eq. 1), nats per token.
+
+    With `steps` T = 0 time is continuous (UDLM, eq. 18). `cross_entropy` adds so much of -log p(x_0 | x_t) of the
+    positions that may still change (D3PM, eq. 5).
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+
+    def __init__(self, steps: int = 0, cross_entropy: float = 0.0) -> None:
+        super().__init__()
+        self.steps, self.cross_entropy = steps, cross_entropy
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+        """One draw of t per row, stratified over the global batch."""
+        t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+        nats, prediction, xt = chain_nats(model, batch, t, self.steps, rng)
+        bound = per_token(nats * torch.exp(-model.density.log_prob(t)), batch).mean()
+        parts = {"bound": bound.detach()}
+        if not self.cross_entropy:
+            return Loss(bound, parts)
+        open_ = model.process.changing(xt) & batch.noised
+        extra = per_token(prediction.nll(batch.ids, open_).sum(-1), batch).mean()
+        return Loss(bound + self.cross_entropy * extra, parts | {"cross_entropy": extra.detach()})
+
+
+class ChainLikelihood(nn.Module):
+    """The same bound for evaluation, with what the chain's end costs: an upper bound on -log p(x), nats per row.
+
+    The beginning costs nothing more: at alpha(0) = 1 the last step says -log p(x_0 | x_t) itself. Few tokens are noise
+    at small t, and then cost 1 / t: that the variance be finite, a quarter of the draws has the density 1 / (2 sqrt t).
+    """
+
+    exact = False
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+
+    def __init__(self, steps: int = 0) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """One unbiased draw per row; t is stratified over the rows."""
+        u = stratified(rng.fork("t"), batch.total or len(batch.ids))
+        t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
+        nats, _, _ = chain_nats(model, batch, t, self.steps, rng)
+        prior = model.process.prior_nats().to(nats.device)
+        return nats / (0.75 + 0.125 * torch.rsqrt(t)) + torch.where(batch.noised, prior, 0.0).sum(-1)
+
+
+def chain_nats(
+    model: Model, batch: Batch, t: Float[Tensor, " b"], steps: int, rng: Rng
+) -> tuple[Float[Tensor, " b"], Prediction, Int[Tensor, "b l"]]:
+    """The nats per unit of time near t of every row, with the prediction and the noisy state behind them.
+
+    With `steps`, t is moved to the end of the step that it lies in.
+    """
+    late = (t * steps).ceil().clamp(min=1.0)
+    t = late / steps if steps else t
+    xt = torch.where(batch.noised, model.process.corrupt(batch.ids, t, rng=rng.fork("noise")), batch.ids)
+    prediction = model.denoiser(xt, t, batch=batch)
+    if steps:
+        nats = model.process.divergence(xt, batch.ids, prediction, t, (late - 1.0) / steps, batch.noised) * steps
+    else:
+        nats = model.process.divergence_rate(xt, batch.ids, prediction, t, batch.noised)
+    return nats.sum(-1), prediction, xt

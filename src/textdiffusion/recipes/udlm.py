@@ -1,0 +1,67 @@
+"""Simple Guidance Mechanisms for Discrete Diffusion Models (Schiff et al. 2024): uniform diffusion language models."""
+
+from __future__ import annotations
+
+from ..config import Config, Training
+from ..parts import Ancestral, ChainBound, ChainLikelihood, NoisyTokens, Tokens, Trunk, Uniform, UniformNoise
+from ..text.config import TextConfig
+from . import variant_of
+
+
+def udlm(variant: str = "default") -> Config:
+    """Uniform diffusion: tokens turn into other tokens, the network doubts them all and may revise each until the end.
+
+        textdiffusion train udlm --data my.txt --out runs/mine
+
+    `as_published` is the paper's model of LM1B: 12 layers of 768, a million steps, the tokens of BERT (a file
+    tokenizer.json in a folder `bert`).
+    """
+    default = Config(
+        recipe="udlm",
+        variant="default",
+        text=TextConfig(),
+        codec=Tokens(),
+        process=UniformNoise(schedule="log_linear"),
+        density=Uniform(),
+        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        denoiser=NoisyTokens(context_dim=32),
+        objective=ChainBound(),
+        likelihood=ChainLikelihood(),
+        sampler=Ancestral(steps=128),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+    )
+    published = Config(
+        recipe="udlm",
+        variant="as_published",
+        text=TextConfig(data="hf:lm1b", field="text", tokenizer="file", tokenizer_path="bert", length=128),
+        codec=Tokens(),
+        process=UniformNoise(schedule="log_linear"),
+        density=Uniform(),
+        trunk=Trunk(
+            width=768,
+            depth=12,
+            modulation="adaln",
+            conditioning=128,
+            activation="gelu",
+            qk_norm=False,
+            absolute=False,
+            bias=True,
+            norm_weight=True,
+            dropout=0.1,
+        ),
+        denoiser=NoisyTokens(),
+        objective=ChainBound(),
+        likelihood=ChainLikelihood(),
+        sampler=Ancestral(steps=1000),
+        training=Training(
+            steps=1_000_000,
+            batch_size=512,
+            lr=3e-4,
+            warmup=2500,
+            decay="constant",
+            optimizer="adamw",
+            beta2=0.999,
+            ema=0.9999,
+        ),
+    )
+    return variant_of("udlm", variant, {"default": default, "as_published": published})
