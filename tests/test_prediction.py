@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from textdiffusion import prediction
+from textdiffusion.codecs.table import TableCodec
 from textdiffusion.networks.denoisers import LinearHead
-from textdiffusion.prediction import HiddenPrediction, Prediction
+from textdiffusion.networks.readouts import RoundingHead
+from textdiffusion.prediction import HiddenPrediction, Prediction, RegressedPrediction
 
 B, L, W, V, D = 3, 5, 8, 11, 4
 
@@ -88,3 +90,18 @@ def test_low_precision_features_give_float32_answers(chunks):
     head, hidden, table, ids, where = _parts()
     said = HiddenPrediction(hidden.bfloat16(), head, table)
     assert said.nll(ids, where).dtype == said.mean.dtype == said.logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("interpolated", [False, True])
+def test_a_regressed_state_is_fitted_and_what_is_read_from_it_may_go_on(interpolated):
+    """Near the first of two rows, the mean of what was read is nearer to it, and the fitted state stays where it is."""
+    codec = TableCodec(torch.tensor([[-4.0, 0.0], [4.0, 0.0]]))
+    state = torch.tensor([[[-0.5, 1.0]]], requires_grad=True)
+    said = RegressedPrediction(state, RoundingHead(codec), codec.table(), interpolated)
+    assert said.fitted is state
+    odds = torch.tensor(-4.0).sigmoid()  # squared distances of 13.25 and 21.25, halved
+    expected = torch.tensor([[[8.0 * odds - 4.0, 0.0]]]) if interpolated else state
+    torch.testing.assert_close(said.mean, expected)
+    torch.testing.assert_close(said.probs[0, 0, 1], odds)
+    plain = Prediction(said.logits, codec.table())
+    assert plain.fitted is plain.mean

@@ -47,6 +47,11 @@ class Prediction:
         assert self.table is not None, "a state of token ids has no mean"
         return self.probs @ self.table
 
+    @property
+    def fitted(self) -> Float[Tensor, "b l d"]:
+        """What squared error fits to the clean state."""
+        return self.mean
+
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
         return self.each(partial(F.cross_entropy, reduction="none"), where, ids)
@@ -138,9 +143,26 @@ class HiddenPrediction(Prediction):
 
 
 class RegressedPrediction(HiddenPrediction):
-    """A prediction of the clean state itself: `hidden` is its mean, and `head` reads logits from that."""
+    """A prediction of the clean state itself: `hidden`, from which `head` reads logits.
+
+    Its mean is the regressed state, whether or not it is the mean of the law that was read from it; or, `interpolated`,
+    the mean of that law, which a regression that is nearly right makes nearly exact.
+    """
+
+    def __init__(
+        self,
+        hidden: Float[Tensor, "b l d"],
+        head: Head,
+        table: Float[Tensor, "v d"] | None = None,
+        interpolated: bool = False,
+    ) -> None:
+        super().__init__(hidden, head, table)
+        self.interpolated = interpolated
 
     @property
     def mean(self) -> Float[Tensor, "b l d"]:
-        """The regressed state, whether or not it is the mean of the law that was read from it."""
+        return super().mean if self.interpolated else self.hidden
+
+    @property
+    def fitted(self) -> Float[Tensor, "b l d"]:
         return self.hidden

@@ -158,7 +158,7 @@ def test_anchored_squares_are_both_terms_of_one_prediction():
     for name in ("difformer", "simple_diffusion_lm"):
         model, batch = _model(name), _batch(8)
         drawn = noised(model, batch, rng=Rng.of(0, 8))
-        squares = (drawn.prediction.mean - drawn.x0).square().mean()
+        squares = (drawn.prediction.fitted - drawn.x0).square().mean()
         nats = drawn.prediction.nll(batch.ids, batch.noised).mean()
         loss = AnchoredSquares(0.5, 2.0)(model, batch, rng=Rng.of(0, 8))
         torch.testing.assert_close(loss.total - loss.parts["density_fit"], 0.5 * squares + 2.0 * nats)

@@ -104,10 +104,14 @@ class RoundingHead(nn.Module):
 
 
 class RegressionReadout(nn.Module):
-    """The clean state itself, by a learned map; tokens are read from it by rounding (Diffusion-LM, section 4.2)."""
+    """The clean state itself, by a learned map; tokens are read from it by rounding (Diffusion-LM, section 4.2).
 
-    def __init__(self, width: int, codec: TableCodec) -> None:
+    `interpolated` predictions have the mean of the tokens that were read, beside the state that is fitted.
+    """
+
+    def __init__(self, width: int, codec: TableCodec, *, interpolated: bool = False) -> None:
         super().__init__()
+        self.interpolated = interpolated
         self.codec, self.scale = codec, codec.norm / codec.dim**0.5
         self.output = Linear(width, codec.dim)
         self.rounding = RoundingHead(codec)
@@ -118,4 +122,5 @@ class RegressionReadout(nn.Module):
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
     ) -> Prediction:
         """The regressed state and the law of the tokens near it."""
-        return RegressedPrediction(self.output(hidden).float() * self.scale, self.rounding, self.codec.table())
+        state = self.output(hidden).float() * self.scale
+        return RegressedPrediction(state, self.rounding, self.codec.table(), self.interpolated)

@@ -35,7 +35,7 @@ class AnchoredSquares(nn.Module):
         """Squared units of the state plus nats per token; the density is fitted to the nats."""
         drawn = noised(model, batch, rng=rng)
         target = drawn.x0 if self.moving else drawn.x0.detach()
-        error = squared_error(drawn.prediction.mean, target, batch).mean()
+        error = squared_error(drawn.prediction.fitted, target, batch).mean()
         row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
         fit, nats = model.density.fit_loss(drawn.t, row), row.mean()
         parts = {"squared_error": error.detach(), "cross_entropy": nats.detach(), "density_fit": fit.detach()}

@@ -34,7 +34,7 @@ class SquaredError(nn.Module):
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """Squared units of the state."""
         drawn = noised(model, batch, rng=rng)
-        row = squared_error(drawn.prediction.mean, drawn.x0, batch)
+        row = squared_error(drawn.prediction.fitted, drawn.x0, batch)
         whole = squared_error(torch.zeros_like(drawn.x0), drawn.x0, batch).clamp(min=1e-12)
         fit = model.density.fit_loss(drawn.t, row / whole * math.log(model.codec.vocab))
         total = row.mean()

@@ -182,13 +182,18 @@ class Softmax(ReadoutPart):
 
 @dataclass(frozen=True)
 class Regression(ReadoutPart):
-    """The clean state; tokens are read from it by rounding."""
+    """The clean state; tokens are read from it by rounding.
+
+    `interpolated`: sampling and evaluation go on with the mean of those tokens instead of the regressed state.
+    """
+
+    interpolated: bool = False
 
     def build(self, width: int, codec: Codec) -> nn.Module:
         from ..codecs.table import TableCodec
         from ..networks.readouts import RegressionReadout
 
-        return RegressionReadout(width, fitting(self, codec, TableCodec))
+        return RegressionReadout(width, fitting(self, codec, TableCodec), interpolated=self.interpolated)
 
 
 @dataclass(frozen=True)
