@@ -24,8 +24,8 @@ def block_diffusion(variant: str = "default") -> Config:
 
     `process.block` goes from 1, which is `autoregressive`, to the length of the text, which is `mdlm`: smaller blocks
     model text better, larger ones are written in fewer steps and see more of what follows. Finished blocks are cached,
-    and a text may be longer than the windows of training. A step of training costs about two of `mdlm`: it has a clean
-    copy of the text too.
+    and a text may be longer than the windows of training. A step of training costs more than two of `mdlm`: it has a
+    clean copy of the text too.
 
     `as_published` is the paper's OpenWebText model with blocks of 4 (section 6 and appendix C): the network of
     `mdlm`, 850,000 of its steps with one block of 1024, then 150,000 with blocks of 4 and masked shares from 0.45 to
