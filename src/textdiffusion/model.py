@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from .config import Config
 from .samplers.step import Sampler, require
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A part that keeps a state of its own beside what the optimizer moves."""
+
+    def settle(self) -> None: ...
 
 
 class Model(nn.Module):
@@ -38,3 +45,10 @@ class Model(nn.Module):
         acting: tuple[Any, ...] = (self.objective, self.likelihood, self.sampler)
         for part in acting:
             require(part, self.process)
+
+    def settle(self) -> None:
+        """Lets such parts move on: once after every step of the optimizer, however the batch was cut up."""
+        parts: tuple[Any, ...] = (self.density, self.objective)
+        for part in parts:
+            if isinstance(part, Settles):
+                part.settle()

@@ -22,6 +22,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.networks import transformer
 from textdiffusion.objectives import Loss
 from textdiffusion.overrides import changed
+from textdiffusion.parts import Duality
 from textdiffusion.text.preparation import prepare
 from textdiffusion.training import sinks
 from textdiffusion.training.checkpoint import RAW
@@ -125,6 +126,18 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
     assert_same_weights(tmp_path / "cut/checkpoints/step-000000010", tmp_path / "whole/checkpoints/step-000000010")
     whole = load_tensors(tmp_path / "whole/model.safetensors")
     assert all(torch.equal(v, whole[k]) for k, v in load_tensors(tmp_path / "cut/model.safetensors").items())
+
+
+def test_a_curriculum_is_resumed_where_it_was(tmp_path):
+    config = replace(tiny("udlm", tmp_path, checkpoint_every=5), objective=Duality(steps=7))
+    run(config, tmp_path / "whole", tmp_path)
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
+        if isinstance(record, Saved):
+            break
+    run(config, tmp_path / "cut", tmp_path, resume="always")
+    names = [tmp_path / name / "checkpoints/step-000000010" for name in ("cut", "whole")]
+    assert_same_weights(*names)
+    assert int(load_tensors(names[0] / "model.safetensors")["objective.done"]) == 10
 
 
 def test_samples_and_checkpoints_come_with_every_validation_unless_told_otherwise(tmp_path):

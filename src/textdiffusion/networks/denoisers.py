@@ -61,18 +61,32 @@ class TokenDenoiser(nn.Module):
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
         """The law of the clean tokens given x_t; it is meant for positions that are noised and not clean again."""
-        hidden, own = self.hidden(xt, t, batch), self.process.evidence(xt, t)
+        return self.read(self.hidden(xt, t, batch), xt, t)
+
+    def softened(
+        self, soft: Float[Tensor, "b l v"], xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch
+    ) -> Prediction:
+        """The same where the mixtures `soft` of states are embedded in the place of x_t."""
+        return self.read(self.hidden(xt, t, batch, soft), xt, t)
+
+    def read(self, hidden: Float[Tensor, "b l w"], xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Prediction:
+        """The prediction that hidden states stand for."""
+        own = self.process.evidence(xt, t)
         if own is None:
             return HiddenPrediction(hidden, self.head)
         with_own = torch.cat((hidden.float(), torch.stack((xt.float(), own), dim=-1)), dim=-1)
         return HiddenPrediction(with_own, OwnHead(self.head, hidden.dtype))
 
-    def hidden(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Float[Tensor, "b l w"]:
+    def hidden(
+        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch, soft: Float[Tensor, "b l v"] | None = None
+    ) -> Float[Tensor, "b l w"]:
         """What the trunk makes of x_t."""
         level = torch.zeros_like(t) if self.time_free else self.process.level(t)
         if batch.given is not None and not self.time_free:  # a given token may look like any other: its level tells
             level = torch.where(batch.given, 0.0, level if level.ndim == 2 else level[:, None])
         features = self.embedding(xt, self.process.vocab, batch)
+        if soft is not None:
+            features = features + soft @ self.embedding.tokens.weight - self.embedding.tokens(xt)
         return self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
 
 

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..batch import Batch
 from ..prediction import HiddenPrediction, Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.graphs import Graph
@@ -96,11 +95,8 @@ class RatioDenoiser(TokenDenoiser):
         super().__init__(trunk, process, time=time, tables=tables)
         self.scaled = scaled
 
-    def forward(
-        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
-    ) -> Prediction:
+    def read(self, hidden: Float[Tensor, "b l w"], xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Prediction:
         """The ratios at the noised positions of x_t."""
-        hidden = self.hidden(xt, t, batch).float()
         each = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
         head = RatioHead(self.head, self.process.graph, self.scaled)
-        return RatioPrediction(torch.cat((hidden, torch.stack((xt.float(), each), dim=-1)), dim=-1), head)
+        return RatioPrediction(torch.cat((hidden.float(), torch.stack((xt.float(), each), dim=-1)), dim=-1), head)

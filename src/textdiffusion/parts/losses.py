@@ -53,6 +53,23 @@ class ChainBound(LossPart):
 
 
 @dataclass(frozen=True)
+class Duality(LossPart):
+    """The uniform bound in continuous time, on soft inputs of a temperature from `warm` to `cold` for `steps` steps."""
+
+    steps: int = 2500
+    warm: float = 0.1
+    cold: float = 1e-3
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(0, None), cold=(1e-6, None), warm=(self.cold, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.duality import Duality as Built
+
+        return Built(self.steps, self.warm, self.cold)
+
+
+@dataclass(frozen=True)
 class ChainLikelihood(LossPart):
     """The bound of a chain over token ids, for evaluation."""
 

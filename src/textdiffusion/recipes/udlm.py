@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import Config, Training
-from ..parts import Ancestral, ChainBound, ChainLikelihood, NoisyTokens, Tokens, Trunk, Uniform, UniformNoise
+from ..parts import Ancestral, ChainBound, ChainLikelihood, Duality, NoisyTokens, Tokens, Trunk, Uniform, UniformNoise
 from ..text.config import TextConfig
 from . import variant_of
 
@@ -12,6 +14,9 @@ def udlm(variant: str = "default") -> Config:
     """Uniform diffusion: tokens turn into other tokens, the network doubts them all and may revise each until the end.
 
         textdiffusion train udlm --data my.txt --out runs/mine
+
+    `duo` begins with the curriculum of The Diffusion Duality (Sahoo et al. 2025): half of the default 5,000 steps see
+    soft tokens. Change objective.steps with training.steps; theirs are 500,000 of a million, at a temperature of 1e-3.
 
     `as_published` is the paper's model of LM1B: 12 layers of 768, a million steps, the tokens of BERT (a file
     tokenizer.json in a folder `bert`).
@@ -64,4 +69,5 @@ def udlm(variant: str = "default") -> Config:
             ema=0.9999,
         ),
     )
-    return variant_of("udlm", variant, {"default": default, "as_published": published})
+    duo = replace(default, variant="duo", objective=Duality())
+    return variant_of("udlm", variant, {"default": default, "duo": duo, "as_published": published})

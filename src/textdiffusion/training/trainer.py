@@ -175,7 +175,7 @@ class Trainer:
         losses = self._forward_backward(module)
         self.factor = rate(training, state.step, self.progress)
         norm = self.optimizers.step(self.factor)
-        self.model.density.settle()
+        self.model.settle()
         self.average.update(state.step)
         state.step += 1
         state.tokens += training.batch_size * self.corpus.train.length

@@ -1,0 +1,77 @@
+"""Uniform noise as the argmax of Gaussian noise."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from textdiffusion import recipes
+from textdiffusion.batch import Batch
+from textdiffusion.model import Model
+from textdiffusion.objectives.duality import signal
+from textdiffusion.overrides import changed
+from textdiffusion.randomness import Rng
+
+
+@pytest.mark.parametrize("vocab", [2, 5, 65])
+def test_the_argmax_of_gaussian_noise_is_uniform_noise(vocab):
+    """A token survives with probability alpha, and all others are alike."""
+    rows = 40_000
+    for alpha in (0.05, 0.5, 0.95):
+        a = float(signal(torch.tensor([alpha]), vocab))
+        w = Rng.of(1, rows).normal(vocab)
+        w[:, 1] += a
+        seen = torch.bincount(w.argmax(-1), minlength=vocab) / rows
+        law = torch.full((vocab,), (1 - alpha) / vocab)
+        law[1] += alpha
+        assert bool(((seen - law).abs() < 4.5 * torch.sqrt(law * (1 - law) / rows)).all())
+
+
+def test_signals_cover_all_noise_of_large_vocabularies():
+    a = signal(torch.tensor([0.0, 1e-3, 0.5, 0.999, 1.0]), 50_257)
+    assert bool(torch.isfinite(a).all())
+    assert bool((a.diff() > 0).all())
+
+
+def _model(**settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        small = ["trunk.width=64", "trunk.depth=1", *(f"objective.{k}={v}" for k, v in settings.items())]
+        return Model(changed(recipes.get("udlm")("duo"), small), 9)
+
+
+def test_cold_soft_tokens_are_tokens():
+    """Softmax at no temperature is the argmax, and an embedded one-hot vector the token's own embedding."""
+    model = _model()
+    torch.nn.init.normal_(model.denoiser.head.weight)
+    ids = torch.arange(18).view(2, 9) % 9
+    t, batch = torch.tensor([0.3, 0.8]), Batch(ids)
+    hard = model.denoiser(ids, t, batch=batch).logits
+    soft = model.denoiser.softened(F.one_hot(ids, 9).float(), ids, t, batch=batch).logits
+    torch.testing.assert_close(soft, hard, atol=1e-5, rtol=1e-4)
+
+
+def test_the_curriculum_ends_after_its_steps_in_the_bound():
+    model, batch = _model(steps=2), Batch(torch.arange(36).view(4, 9) % 9)
+    assert model.objective.state_dict().keys() == {"done"}
+    losses = []
+    for _ in range(3):
+        losses.append(float(model.objective(model, batch, rng=Rng.of(0, 4)).total.detach()))
+        model.settle()
+    bound = float(model.objective.bound(model, batch, rng=Rng.of(0, 4)).total.detach())
+    assert losses[2] == bound
+    assert bound not in losses[:2]
+    assert int(model.objective.done) == 3
+
+
+def test_given_tokens_are_shown_as_they_are(monkeypatch):
+    model = _model()
+    given = torch.zeros(4, 9, dtype=torch.bool)
+    given[:, ::2] = True
+    batch, calls, softened = Batch(torch.arange(36).view(4, 9) % 9, given=given), [], model.denoiser.softened
+    monkeypatch.setattr(model.denoiser, "softened", lambda *a, batch: calls.append(a) or softened(*a, batch=batch))
+    model.objective(model, batch, rng=Rng.of(0, 4))
+    soft, xt, _ = calls[0]
+    assert torch.equal(xt[given], batch.ids[given])
+    assert torch.equal(soft[given], F.one_hot(batch.ids[given], 9).float())
+    assert float(soft[~given].max()) < 1.0
+    assert torch.equal(soft.argmax(-1), xt)
