@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from textdiffusion import prediction
-from textdiffusion.codecs.table import TableCodec
+from textdiffusion.codecs.table import BitCodec, TableCodec, bits
 from textdiffusion.networks.denoisers import LinearHead
-from textdiffusion.networks.readouts import RoundingHead
-from textdiffusion.prediction import HiddenPrediction, Prediction, RegressedPrediction
+from textdiffusion.networks.readouts import BitHead, RoundingHead
+from textdiffusion.prediction import BitPrediction, HiddenPrediction, Prediction, RegressedPrediction
 
 B, L, W, V, D = 3, 5, 8, 11, 4
 
@@ -105,3 +105,24 @@ def test_a_regressed_state_is_fitted_and_what_is_read_from_it_may_go_on(interpol
     torch.testing.assert_close(said.probs[0, 0, 1], odds)
     plain = Prediction(said.logits, codec.table())
     assert plain.fitted is plain.mean
+
+
+@pytest.mark.parametrize("code", ["base", "gray", "random"])
+def test_bits_predict_words_and_only_those_of_tokens_are_read(code):
+    """Against all 16 words by enumeration, of which 11 belong to a token."""
+    codec = BitCodec(bits(V, 1.5, code), 1.5)
+    odds = (3.0 * torch.randn(B, L, codec.dim)).requires_grad_()
+    said = BitPrediction(odds, BitHead(codec), codec.table(), codec.scale)
+    words = bits(16)
+    law = torch.sigmoid(words * odds[..., None, :]).prod(-1)  # [b, l, 16]
+    torch.testing.assert_close(law.sum(-1), torch.ones(B, L))
+    torch.testing.assert_close(said.mean, 1.5 * law @ words)
+    index = (codec.table()[:, None] == 1.5 * words).all(-1).long().argmax(-1)  # the word of each token
+    used = law[..., index]
+    torch.testing.assert_close(said.probs, used / used.sum(-1, keepdim=True))
+    assert said.logits.shape[-1] == V
+    ids, where = torch.randint(V, (B, L)), torch.rand(B, L) < 0.6
+    nats = said.nll(ids, where)
+    torch.testing.assert_close(nats, torch.where(where, -torch.log(used.gather(-1, ids[..., None])[..., 0]), 0.0))
+    (gradient,) = torch.autograd.grad(nats.sum(), odds)
+    assert bool(((gradient != 0).any(-1) == where).all())

@@ -45,6 +45,13 @@ def test_udlm_as_published_is_the_network_of_mdlm_on_its_own_tokens():
     assert _parameters(config, 30_522) == pytest.approx(139e6, rel=0.01)
 
 
+def test_analog_bits_as_published_has_a_bit_for_each_of_eight_and_a_network_of_its_documented_size():
+    """The public code reaches 434.8 million because its channels multiply at every level (by 1, 2 and 8 in all)."""
+    config = recipes.get("analog_bits")("as_published")
+    assert Model(changed(config, ["trunk.width=32", "trunk.depth=3"]), 256).codec.dim == 8
+    assert _parameters(config, 256) == pytest.approx(92.3e6, rel=0.002)
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_explains_itself(name):
     text = recipes.get(name).__doc__
@@ -62,6 +69,8 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
+        ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),
+        ("cdcd", "sampler.ahead=-1", "OneStep.ahead is -1; it must be at least 0"),
         ("cdcd", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),

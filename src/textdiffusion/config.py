@@ -95,6 +95,11 @@ class Config:
     training: Training = field(default_factory=Training)
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        if self.text.packing and not self.trunk.packs:
+            name = type(self.trunk).__name__
+            raise UserError(f"text.packing needs trunk.kind=Trunk: {name} would mix the examples of a packed row.")
+
 
 def to_dict(value: Any) -> Any:
     """A configuration as plain JSON values; parts carry their `kind`."""

@@ -90,7 +90,8 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
     names = [f.name for f in dataclasses.fields(kind)]
     if key == "kind" and "kind" in data and not rest:
         data.clear()
-        data["kind"] = text
+        part = Part.kinds.get(text)
+        data |= to_dict(part()) if part and dataclasses.is_dataclass(part) else {"kind": text}
         return
     if key not in names:
         if kind is Config:

@@ -166,3 +166,24 @@ class RegressedPrediction(HiddenPrediction):
     @property
     def fitted(self) -> Float[Tensor, "b l d"]:
         return self.hidden
+
+
+class BitPrediction(HiddenPrediction):
+    """A prediction of each bit of a code word by itself: `hidden` is their log odds, and `head` reads logits from them.
+
+    `table` holds the code words of the tokens, whose bits are -scale or +scale.
+    """
+
+    def __init__(self, odds: Float[Tensor, "b l d"], head: Head, table: Float[Tensor, "v d"], scale: float) -> None:
+        super().__init__(odds, head, table)
+        self.words, self.scale = table, scale
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        """The mean of every bit: scale * (2 sigmoid(odds) - 1)."""
+        return self.scale * torch.tanh(0.5 * self.hidden)
+
+    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        """The logistic loss of the bits in nats: the cross-entropy of the code word among all words, used or not."""
+        signs = F.embedding(ids, self.words) / self.scale
+        return torch.where(where, F.softplus(-signs * self.hidden).sum(-1), 0.0)

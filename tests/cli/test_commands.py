@@ -12,7 +12,7 @@ from textdiffusion import recipes
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
 from textdiffusion.errors import UserError
-from textdiffusion.parts import Embeddings, Trunk
+from textdiffusion.parts import Bits, Embeddings, Trunk
 
 MakeRun = Callable[..., Path]
 
@@ -255,6 +255,7 @@ def test_settings_of_every_type():
     assert isinstance(config.trunk, Trunk)
     assert config.trunk.dropout == 0.0
     assert command("codec.dim=16", "codec.kind=Embeddings").config().codec == Embeddings()  # from its defaults
+    assert command("codec.kind=Bits", "codec.code=gray").config().codec == Bits(code="gray")
 
 
 @pytest.mark.parametrize(

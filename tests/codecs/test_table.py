@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from textdiffusion.codecs.table import Normalisation, TableCodec, bits, one_hot, simplex
+from textdiffusion.codecs.table import BitCodec, Normalisation, TableCodec, bits, one_hot, simplex
 from textdiffusion.codecs.tokens import TokenCodec
 
 TABLES = {"bits": bits(5), "one-hot": one_hot(5), "simplex": simplex(5), "random": torch.randn(5, 7)}
@@ -34,6 +34,27 @@ def test_bits_are_the_binary_digits(vocab, width):
     assert set(table.unique().tolist()) <= {-2.0, 2.0}
     back = ((table > 0).long() * 2 ** torch.arange(width - 1, -1, -1)).sum(-1)
     assert torch.equal(back, torch.arange(vocab))
+
+
+@pytest.mark.parametrize("code", ["base", "gray", "random"])
+@pytest.mark.parametrize("vocab", [2, 3, 5, 8, 27, 300])
+def test_code_words_belong_to_one_token_each(code, vocab):
+    table = bits(vocab, 0.5, code)
+    assert table.shape == bits(vocab).shape
+    assert table.abs().unique().tolist() == [0.5]
+    assert len(table.unique(dim=0)) == vocab
+    codec = BitCodec(table, 0.5)
+    assert codec.norm == pytest.approx(TableCodec(table).norm)
+    assert codec.scale == pytest.approx(0.5)
+    ids = torch.arange(vocab)[None]
+    # A state with less noise than half of the distance of two words is read back.
+    noisy = codec.encode(ids) + 0.2 * (2 * torch.rand(1, vocab, codec.dim) - 1)
+    assert torch.equal(codec.evidence(noisy, torch.ones(())).argmax(-1), ids)
+
+
+def test_neighbours_in_gray_code_differ_in_one_bit():
+    assert ((bits(300, code="gray").diff(dim=0) != 0).sum(-1) == 1).all()
+    assert not ((bits(300).diff(dim=0) != 0).sum(-1) == 1).all()
 
 
 def test_simplex_is_almost_one_hot_logits():

@@ -4,8 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from textdiffusion.batch import Batch
+from textdiffusion.codecs.table import BitCodec, bits
+from textdiffusion.networks.readouts import BitHead
+from textdiffusion.prediction import BitPrediction
 from textdiffusion.processes.densities import GumbelDensity
 from textdiffusion.processes.schedules import (
     CosineMask,
@@ -89,6 +93,57 @@ def test_the_sampling_grid_is_all_that_a_schedule_and_a_density_decide():
         mean = model.denoiser(x, t, batch=batch).mean
         x = mean + then / now * (x - mean)
         torch.testing.assert_close(step.state, x, rtol=2e-3, atol=2e-3)
+
+
+class Bitwise(nn.Module):
+    """The ideal denoiser, with no more said of a token than the chances of its bits."""
+
+    def __init__(self, ideal, codec):
+        super().__init__()
+        self.ideal, self.codec = ideal, codec
+
+    def forward(self, xt, t, *, batch, self_cond=None):
+        up = self.ideal(xt, t, batch=batch).probs @ (self.codec.table() > 0).float()
+        odds = torch.logit(up.double(), eps=1e-12).float()
+        return BitPrediction(odds, BitHead(self.codec), self.codec.table(), self.codec.scale)
+
+
+@pytest.mark.parametrize("code", ["base", "gray", "random"])
+def test_chances_of_bits_have_the_mean_of_the_tokens(code):
+    """So the logistic head loses nothing: steps and the bound read the mean alone."""
+    codec = BitCodec(bits(3, 1.0, code), 1.0)
+    model = ideal_gaussian(LANGUAGE, codec)
+    bitwise = Bitwise(model.denoiser, codec)
+    for at in (0.1, 0.4, 0.6, 0.9):
+        t = torch.full((27,), at)
+        x = model.process.corrupt(codec.encode(LANGUAGE.ids), t, rng=Rng.of(0, 27))
+        means = [d(x, t, batch=Batch(LANGUAGE.ids)).mean for d in (model.denoiser, bitwise)]
+        torch.testing.assert_close(*means, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("name", ["bits", "embeddings"])
+def test_asymmetric_intervals_are_the_published_algorithm(name, ahead):
+    """Analog Bits, algorithm 2, in the variance-preserving frame, where a state keeps its size and is only renamed."""
+    codec, steps = tables(3)[name], 12
+    model = ideal_gaussian(LANGUAGE, codec, CosineNoise(0.01 * codec.norm, 100.0 * codec.norm))
+    assert codec.scale == pytest.approx(1.0)
+    ours = list(OneStep(0.0, ahead=ahead)(model, Request.blank(50, 3, steps), rng=Rng.of(0, 50)))
+    batch = Batch(torch.zeros(50, 3, dtype=torch.long))
+
+    def alpha(t):
+        return 1.0 / torch.sqrt(1.0 + model.process.sigma(torch.tensor(t)) ** 2)
+
+    def spread(t):
+        return torch.sqrt(1.0 - alpha(t) ** 2)
+
+    z = ours[0].state * alpha(1.0)
+    for i in range(steps - 1):
+        now, label = 1.0 - i / (steps - 1), 1.0 - (i + 1) / (steps - 1)
+        then = max(label - ahead / (steps - 1), 0.0)
+        mean = model.denoiser(z / alpha(now), torch.full((50,), now), batch=batch).mean
+        z = alpha(then) * mean + spread(then) * (z - alpha(now) * mean) / spread(now)
+        torch.testing.assert_close(ours[i + 1].state * alpha(max(label, 0.0)), z, rtol=2e-3, atol=2e-3)
 
 
 def test_the_bound_at_finite_steps_tends_to_the_continuous_one():

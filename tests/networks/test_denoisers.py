@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import TableCodec, bits
+from textdiffusion.codecs.table import BitCodec, TableCodec, bits
 from textdiffusion.networks.denoisers import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
-from textdiffusion.networks.readouts import RegressionReadout, SoftmaxReadout
+from textdiffusion.networks.readouts import BitReadout, RegressionReadout, SoftmaxReadout
 from textdiffusion.networks.state_denoiser import StateDenoiser
 from textdiffusion.networks.transformer import Transformer
+from textdiffusion.parts import Logistic, Regression, Softmax, UNet
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.left_to_right import LeftToRightProcess
@@ -31,7 +32,10 @@ KINDS = [
     "states",
     "states, no prior",
     "states, regressed",
+    "states, bits",
+    "states, U-Net",
 ]
+TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 
 
 def _trunk(**options):
@@ -59,15 +63,20 @@ def _denoiser(kind, **options) -> Any:
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
-            regressed = RegressionReadout(64, codec)
-            readout = regressed if "regressed" in kind else SoftmaxReadout(64, codec, prior=kind == "states")
-            return StateDenoiser(_trunk(modulation="adaln", **options), noise, codec, readout=readout)
+            trunk = UNet(64, depth=2).build() if "U-Net" in kind else _trunk(modulation="adaln", **options)
+            readout: Any = SoftmaxReadout(64, codec, prior=kind == "states")
+            if "regressed" in kind:
+                readout = RegressionReadout(64, codec)
+            if "bits" in kind:
+                codec = BitCodec(bits(V), 1.0)
+                readout = BitReadout(64, codec)
+            return StateDenoiser(trunk, noise, codec, readout=readout)
 
 
 def _stirred(denoiser) -> Any:
     """As after some training: no parameter is zero."""
     draw = torch.Generator().manual_seed(1)
-    for p in denoiser.parameters():
+    for p in (p for p in denoiser.parameters() if p.requires_grad):
         p.data = torch.randn(p.shape, generator=draw) * (0.3 if p.ndim > 1 else 0.1)
     return denoiser.eval()
 
@@ -77,7 +86,8 @@ def _state(denoiser, ids, seed=0) -> tuple[Any, Any, Any]:
     draw = torch.Generator().manual_seed(seed)
     t = torch.full((len(ids),), 0.4)
     if isinstance(denoiser, StateDenoiser):
-        return torch.randn(*ids.shape, 6, generator=draw) * 3, t, torch.randn(*ids.shape, 6, generator=draw)
+        shape = (*ids.shape, denoiser.codec.dim)
+        return torch.randn(shape, generator=draw) * 3, t, torch.randn(shape, generator=draw)
     return torch.where(torch.rand(ids.shape, generator=draw) < 0.4, V, ids), t, None
 
 
@@ -85,7 +95,7 @@ def _ids(rows, length=L, seed=2):
     return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRANSFORMERS)
 def test_a_packed_row_says_what_separate_rows_say(kind):
     denoiser = _stirred(_denoiser(kind))
     ids = _ids(1)
@@ -143,7 +153,7 @@ def test_left_to_right_does_not_see_the_future_nor_the_present(kind):
         assert bool((gradient[0, : i + 1].abs().sum(-1) > 0).all())
 
 
-@pytest.mark.parametrize("kind", ["masked", "states"])
+@pytest.mark.parametrize("kind", ["masked", "states", "states, U-Net"])
 def test_others_see_both_ways(kind):
     denoiser = _stirred(_denoiser(kind))
     ids = _ids(1)
@@ -199,7 +209,7 @@ def test_time_free_networks_are_those_that_time_does_not_change(kind):
 
 
 def test_levels_of_noise_may_differ_by_position():
-    for kind in ("masked, time", "states"):
+    for kind in ("masked, time", "states", "states, U-Net"):
         denoiser = _stirred(_denoiser(kind))
         ids = _ids(2)
         x, t, estimate = _state(denoiser, ids)
@@ -208,7 +218,7 @@ def test_levels_of_noise_may_differ_by_position():
         torch.testing.assert_close(row, position, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRANSFORMERS)
 def test_recomputation_changes_nothing(kind):
     results = []
     for recompute in (False, True):
@@ -259,6 +269,24 @@ def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
     said = denoiser(x, t, batch=Batch(ids)).probs
     evidence = torch.stack([process.log_likelihood(x, row.expand_as(x).clone(), t) for row in table.table()], dim=-1)
     torch.testing.assert_close(said, evidence.softmax(-1), atol=2e-4, rtol=1e-3)
+
+
+def test_the_prior_of_fresh_bits_is_the_evidence_of_each():
+    """Bayes' rule over all words, bit by bit."""
+    codec, process = BitCodec(bits(4, 2.0), 2.0), GaussianProcess(LogSigma(0.1, 50.0))
+    denoiser = StateDenoiser(_trunk(modulation="adaln"), process, codec, readout=BitReadout(64, codec))
+    ids, t = torch.randint(4, (4, L)), torch.tensor([0.3, 0.4, 0.6, 0.9])
+    x = process.corrupt(codec.encode(ids), t, rng=Rng.of(0, 4))
+    evidence = torch.stack([process.log_likelihood(x, row.expand_as(x).clone(), t) for row in codec.table()], dim=-1)
+    torch.testing.assert_close(denoiser(x, t, batch=Batch(ids)).probs, evidence.softmax(-1), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("part", [Softmax(prior=False), Logistic(prior=False), Regression()], ids=repr)
+def test_words_of_no_token_are_never_decoded(part):
+    """Features of all sorts, and 9 of the 16 words of 4 bits are tokens."""
+    readout = _stirred(part.build(32, BitCodec(bits(9, code="random"), 1.0)))
+    said = readout(torch.randn(40, 50, 32), torch.randn(40, 50, 4), torch.ones(40, 1, 1))
+    assert sorted(said.logits.argmax(-1).unique().tolist()) == list(range(9))
 
 
 def test_states_are_scaled_to_order_one():

@@ -17,6 +17,7 @@ from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Without
 from textdiffusion.model import Model
 from textdiffusion.parts import Part, SamplerPart
+from textdiffusion.prediction import Prediction
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import LogSigma
 from textdiffusion.randomness import Rng
@@ -127,14 +128,17 @@ def test_samples_do_not_depend_on_the_batch(name):
         assert torch.equal(alone[0], whole[row])
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_given_and_padded_positions_are_kept_at_every_step(name):
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [*((name, model.sampler) for name, model in MODELS.items()), ("analog_bits", OneStep(1.0, ahead=2.0))],
+)
+def test_given_and_padded_positions_are_kept_at_every_step(name, sampler):
     model = MODELS[name]
     real = torch.ones(ROWS, LENGTH, dtype=torch.bool)
     real[:, -1] = False
     batch = Batch(TEXT, given=GIVEN, real=real)
     clean = model.codec.encode(TEXT).detach()
-    for step in _run(model, model.sampler, batch=batch):
+    for step in _run(model, sampler, batch=batch):
         assert torch.equal(step.ids[~batch.noised], TEXT[~batch.noised])
         assert bool((step.confidence[~batch.noised] == 1).all())
         assert torch.equal(step.state[~batch.noised], clean[~batch.noised])
@@ -192,6 +196,28 @@ def test_the_noise_of_a_deterministic_sampler_is_its_prior():
     assert torch.equal(a[0].state, c[0].state)
     assert not torch.equal(a[0].state, b[0].state)
     assert not torch.equal(a[2].state, c[2].state)
+
+
+@pytest.mark.parametrize(
+    "sampler", [OneStep(0.0), OneStep(1.0), OneStep(0.0, ahead=2.0)], ids=["DDIM", "DDPM", "ahead"]
+)
+def test_text_is_read_from_the_prediction_and_never_from_the_state(sampler):
+    """The last prediction differs from all before it, which the state has followed."""
+    model, times = _model("analog_bits"), []
+
+    def stubborn(xt, t, *, batch, self_cond=None):
+        times.append(float(t[0]))
+        token = 7 if len(times) == 5 else 4
+        return Prediction(60.0 * torch.eye(VOCAB)[token].expand(*xt.shape[:2], VOCAB), model.codec.table())
+
+    stubborn.time_free = stubborn.self_conditioning = False  # type: ignore[attr-defined]
+    del model.denoiser
+    model.denoiser = stubborn
+    steps = list(sampler(model, Request.blank(2, LENGTH, 5), rng=Rng.of(0, 2)))
+    nearest = model.codec.evidence(steps[-1].state, torch.tensor(1.0)).argmax(-1)
+    assert bool((nearest == 4).all())
+    assert bool((steps[-1].ids == 7).all())
+    assert times == model.density.grid(torch.linspace(1.0, 0.0, 5)).tolist()
 
 
 def test_self_conditioning_is_carried_where_the_denoiser_takes_it(monkeypatch):

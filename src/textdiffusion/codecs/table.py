@@ -38,6 +38,11 @@ class TableCodec(nn.Module):
             return math.sqrt(self.dim)
         return float(self.weight.detach().square().sum(-1).mean().sqrt())
 
+    @property
+    def scale(self) -> float:
+        """Root mean square of a clean state's coordinates."""
+        return self.norm / math.sqrt(self.dim)
+
     def table(self) -> Float[Tensor, "v d"]:
         """The clean state of every token, float32."""
         rows = self.weight.float()
@@ -63,10 +68,33 @@ class TableCodec(nn.Module):
         return probs @ self.table()
 
 
-def bits(vocab: int, scale: float = 1.0) -> Float[Tensor, "v d"]:
-    """Analog bits: the binary digits of the id, most significant first, as -scale / +scale (Chen et al. 2022, 2.1)."""
-    width = max(1, math.ceil(math.log2(vocab)))
-    digits = torch.arange(vocab)[:, None] >> torch.arange(width - 1, -1, -1) & 1
+class BitCodec(TableCodec):
+    """Clean states are code words of bits, -scale or +scale. Words that belong to no token are never decoded."""
+
+    def __init__(self, weight: Float[Tensor, "v d"], scale: float) -> None:
+        super().__init__(weight)
+        self.bit = scale
+
+    @property
+    def norm(self) -> float:
+        """The norm of every clean state."""
+        return self.bit * math.sqrt(self.dim)
+
+
+Code = Literal["base", "gray", "random"]
+
+
+def bits(vocab: int, scale: float = 1.0, code: Code = "base") -> Float[Tensor, "v d"]:
+    """Analog bits: a code word of ceil(log2 V) bits for each id, as -scale / +scale (Chen et al. 2022, 2.1).
+
+    The word is the binary digits of the id, most significant first; in `gray` code, where neighbours differ in one
+    bit; or drawn at `random`, without repetition.
+    """
+    width = max(1, (vocab - 1).bit_length())
+    number = torch.randperm(2**width)[:vocab] if code == "random" else torch.arange(vocab)
+    if code == "gray":
+        number = number ^ (number >> 1)
+    digits = number[:, None] >> torch.arange(width - 1, -1, -1) & 1
     return (2.0 * digits - 1.0) * scale
 
 

@@ -17,6 +17,7 @@ from .attention import Kind, attention_mask, positions
 from .embedding import Tables, TokenEmbedding
 from .readouts import LinearHead, OwnHead
 from .transformer import Transformer
+from .trunk import Trunk
 
 
 @runtime_checkable
@@ -44,7 +45,7 @@ class TokenDenoiser(nn.Module):
 
     def __init__(
         self,
-        trunk: Transformer,
+        trunk: Trunk,
         process: AbsorbingProcess | UniformProcess,
         kind: Kind = "full",
         *,

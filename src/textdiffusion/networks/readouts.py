@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..codecs.table import TableCodec
-from ..prediction import HiddenPrediction, Prediction, RegressedPrediction
+from ..codecs.table import BitCodec, TableCodec
+from ..prediction import BitPrediction, HiddenPrediction, Prediction, RegressedPrediction
 from .transformer import Linear
 
 
@@ -88,33 +88,35 @@ class SoftmaxReadout(nn.Module):
 
 
 class RoundingHead(nn.Module):
-    """A vector to logits of the tokens near it: -|x - e_k|^2 / 2 up to a constant, plus a learned bias.
+    """A vector to logits of the tokens near it: -|x - e_k|^2 / 2 up to a constant.
 
     For rows of equal norm this is the inner product that Diffusion-LM rounds by (section 4.2), its map tied to the
-    embeddings.
+    embeddings. Without the `bias` the likeliest token is the nearest.
     """
 
-    def __init__(self, codec: TableCodec) -> None:
+    def __init__(self, codec: TableCodec, bias: bool = True) -> None:
         super().__init__()
         self.codec, self.vocab = codec, codec.vocab
-        self.bias = nn.Parameter(torch.zeros(codec.vocab))
+        self.bias = nn.Parameter(torch.zeros(codec.vocab)) if bias else None
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
-        return self.codec.evidence(x.float(), torch.ones((), device=x.device)) + self.bias
+        logits = self.codec.evidence(x.float(), torch.ones((), device=x.device))
+        return logits if self.bias is None else logits + self.bias
 
 
 class RegressionReadout(nn.Module):
     """The clean state itself, by a learned map; tokens are read from it by rounding (Diffusion-LM, section 4.2).
 
-    `interpolated` predictions have the mean of the tokens that were read, beside the state that is fitted.
+    `interpolated` predictions have the mean of the tokens that were read, beside the state that is fitted. Rounding has
+    a learned `bias` where cross-entropy is part of the loss.
     """
 
-    def __init__(self, width: int, codec: TableCodec, *, interpolated: bool = False) -> None:
+    def __init__(self, width: int, codec: TableCodec, *, interpolated: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.interpolated = interpolated
-        self.codec, self.scale = codec, codec.norm / codec.dim**0.5
+        self.codec, self.scale = codec, codec.scale
         self.output = Linear(width, codec.dim)
-        self.rounding = RoundingHead(codec)
+        self.rounding = RoundingHead(codec, bias)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -124,3 +126,39 @@ class RegressionReadout(nn.Module):
         """The regressed state and the law of the tokens near it."""
         state = self.output(hidden).float() * self.scale
         return RegressedPrediction(state, self.rounding, self.codec.table(), self.interpolated)
+
+
+class BitHead:
+    """Log odds of bits to logits of tokens: log sigmoid(sign * odds) is sign * odds / 2 up to what all words share.
+
+    Words of no token are left out, so that they have no probability.
+    """
+
+    def __init__(self, codec: BitCodec) -> None:
+        self.codec, self.vocab = codec, codec.vocab
+
+    def __call__(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
+        return hidden @ self.codec.table().T * (0.5 / self.codec.scale)
+
+
+class BitReadout(nn.Module):
+    """Log odds of every bit of a code word (the logistic head of Analog Bits).
+
+    `prior` adds the exact evidence of the noisy bit itself, 2 scale x / sigma^2.
+    """
+
+    def __init__(self, width: int, codec: BitCodec, *, prior: bool = True) -> None:
+        super().__init__()
+        self.codec, self.prior, self.head = codec, prior, BitHead(codec)
+        self.output = Linear(width, codec.dim)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(
+        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
+    ) -> Prediction:
+        """The law of the bits."""
+        odds = self.output(hidden).float()
+        if self.prior:
+            odds = odds + 2.0 * self.codec.scale * x / sigma**2
+        return BitPrediction(odds, self.head, self.codec.table(), self.codec.scale)

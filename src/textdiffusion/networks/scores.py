@@ -15,7 +15,7 @@ from ..processes.uniform import UniformProcess
 from .denoisers import TokenDenoiser
 from .embedding import Tables
 from .readouts import LinearHead
-from .transformer import Transformer
+from .trunk import Trunk
 
 
 class RatioHead(nn.Module):
@@ -85,7 +85,7 @@ class RatioDenoiser(TokenDenoiser):
 
     def __init__(
         self,
-        trunk: Transformer,
+        trunk: Trunk,
         process: AbsorbingProcess | UniformProcess,
         *,
         scaled: bool,

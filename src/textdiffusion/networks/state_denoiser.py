@@ -12,7 +12,8 @@ from ..prediction import Prediction
 from ..processes.gaussian import GaussianProcess
 from .attention import attention_mask, positions
 from .readouts import Readout
-from .transformer import Linear, Transformer
+from .transformer import Linear
+from .trunk import Trunk
 
 
 class Decoded(nn.Module):
@@ -43,7 +44,7 @@ class StateDenoiser(nn.Module):
 
     def __init__(
         self,
-        trunk: Transformer,
+        trunk: Trunk,
         process: GaussianProcess,
         codec: TableCodec,
         *,
@@ -56,7 +57,7 @@ class StateDenoiser(nn.Module):
         self.trunk, self.process, self.codec, self.readout = trunk, process, codec, readout
         self.input = Linear(3 * codec.dim + 1, trunk.width)
         self.decoded = Decoded(codec.vocab, trunk.width) if decoded else None
-        self.scale = codec.norm / codec.dim**0.5
+        self.scale = codec.scale
 
     def forward(
         self,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import attend, rotary, rotate
+from .trunk import Modulation
 
 HEAD_DIM = 64  # the width at which both CPU and GPU matrix units are well fed
 
-Modulation = Literal["none", "adaln", "film"]
 Activation = Literal["relu2", "gelu"]
 
 

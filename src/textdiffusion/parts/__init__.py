@@ -32,6 +32,7 @@ from .losses import (
 )
 from .networks import (
     BlockTokens,
+    Logistic,
     MaskedTokens,
     NextTokens,
     NoisyStates,
@@ -40,11 +41,13 @@ from .networks import (
     Softmax,
     TokenRatios,
     Trunk,
+    UNet,
 )
 from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep
 from .states import (
     Absorbing,
     AbsorbingBlocks,
+    Bits,
     Embeddings,
     Gaussian,
     Gumbel,
@@ -61,6 +64,7 @@ __all__ = [
     "Analytic",
     "Ancestral",
     "AnchoredSquares",
+    "Bits",
     "BlockAncestral",
     "BlockTokens",
     "ChainBound",
@@ -76,6 +80,7 @@ __all__ = [
     "Gumbel",
     "LeftToRight",
     "LeftToRightOrder",
+    "Logistic",
     "LossPart",
     "MaskedBound",
     "MaskedLikelihood",
@@ -101,6 +106,7 @@ __all__ = [
     "Tokens",
     "Trunk",
     "TrunkPart",
+    "UNet",
     "Uniform",
     "UniformNoise",
 ]

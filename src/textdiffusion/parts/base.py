@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..codecs import Codec
-    from ..networks.transformer import Transformer
+    from ..networks.trunk import Trunk
     from ..samplers.step import Sampler
 
 T = TypeVar("T")
@@ -56,12 +56,17 @@ class DensityPart(Part):
 
 @dataclass(frozen=True)
 class TrunkPart(Part):
-    """The network between a denoiser's input and its output: features in, features out."""
+    """The network between a denoiser's input and its output: features in, features out.
+
+    `packs`: it keeps the examples of a packed row apart.
+    """
+
+    packs: ClassVar[bool] = True
 
     width: int = 128
     depth: int = 4
 
-    def build(self) -> Transformer:
+    def build(self) -> Trunk:
         raise NotImplementedError
 
 
@@ -75,7 +80,7 @@ class ReadoutPart(Part):
 class DenoiserPart(Part):
     """The network with its parameterisation."""
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: Trunk, codec: Codec, process: nn.Module) -> nn.Module:
         raise NotImplementedError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError
 from .base import DenoiserPart, ReadoutPart, TrunkPart, bounded, fitting
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..codecs import Codec
     from ..networks.transformer import Transformer
+    from ..networks.trunk import Trunk as BuiltTrunk
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,41 @@ class Trunk(TrunkPart):
 
 
 @dataclass(frozen=True)
+class UNet(TrunkPart):
+    """The one-dimensional U-Net. Level i has `multipliers[i]` times `width` features and 2^i times fewer positions.
+
+    `depth` blocks lead down and as many up. Width 64 has 1.1 million parameters, 128 has 4.1, 256 at depth 6 has 25;
+    multipliers 1,2,4 at width 256 and depth 9 have 92.
+    """
+
+    packs: ClassVar[bool] = False
+
+    width: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    conditioning: int = 32
+    modulation: Literal["none", "film"] = "film"
+    time_frequency: float = 1000.0
+
+    def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), conditioning=(1, None), time_frequency=(1e-6, None))
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UserError(f"trunk.multipliers is {list(self.multipliers)}; it is one number of at least 1 a level.")
+        deepest = self.width * self.multipliers[-1]
+        if self.width < 2 or deepest % (64 if deepest > 64 else 2):
+            raise UserError(
+                f"trunk.width is {self.width}; {self.multipliers[-1]} (the last multiplier) times that must be a "
+                "multiple of 64, or even and below 64."
+            )
+
+    def build(self) -> BuiltTrunk:
+        from dataclasses import asdict
+
+        from ..networks.unet import UNet as Built
+
+        return Built(**asdict(self))
+
+
+@dataclass(frozen=True)
 class MaskedTokens(DenoiserPart):
     """Token ids in, logits over real tokens out.
 
@@ -65,7 +101,7 @@ class MaskedTokens(DenoiserPart):
     context_size: int = 3
     context_rows: int = 1 << 14
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import TokenDenoiser
         from ..networks.embedding import AROUND, Tables
         from ..processes.absorbing import AbsorbingProcess
@@ -85,11 +121,13 @@ class BlockTokens(DenoiserPart):
     context_size: int = 3
     context_rows: int = 1 << 14
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.block_denoiser import BlockDenoiser
         from ..networks.embedding import AROUND, Tables
+        from ..networks.transformer import Transformer
         from ..processes.blocks import BlockProcess
 
+        trunk = fitting(self, trunk, Transformer)
         process = fitting(self, process, BlockProcess)
         tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
         return BlockDenoiser(trunk, process, tables=tables if self.context_dim else None)
@@ -103,7 +141,7 @@ class NoisyTokens(DenoiserPart):
     context_size: int = 3
     context_rows: int = 1 << 14
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import TokenDenoiser
         from ..networks.embedding import AROUND, Tables
         from ..processes.uniform import UniformProcess
@@ -128,7 +166,7 @@ class TokenRatios(DenoiserPart):
     context_size: int = 3
     context_rows: int = 1 << 14
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.embedding import AROUND, Tables
         from ..networks.scores import RatioDenoiser
         from ..processes.absorbing import AbsorbingProcess
@@ -153,12 +191,14 @@ class NextTokens(DenoiserPart):
     context_size: int = 3
     context_rows: int = 1 << 14
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import NextTokenDenoiser
         from ..networks.embedding import BEFORE, Tables
+        from ..networks.transformer import Transformer
         from ..processes.left_to_right import LeftToRightProcess
 
         process = fitting(self, process, LeftToRightProcess)
+        trunk = fitting(self, trunk, Transformer)
         if trunk.modulation != "none":
             raise UserError(
                 f"trunk.modulation is {trunk.modulation}, but NextTokens has no time input; set it to none."
@@ -184,16 +224,32 @@ class Softmax(ReadoutPart):
 class Regression(ReadoutPart):
     """The clean state; tokens are read from it by rounding.
 
-    `interpolated`: sampling and evaluation go on with the mean of those tokens instead of the regressed state.
+    `interpolated`: sampling and evaluation go on with the mean of those tokens instead of the regressed state. `bias`
+    is what rounding learns where cross-entropy is part of the loss.
     """
 
     interpolated: bool = False
+    bias: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
         from ..codecs.table import TableCodec
         from ..networks.readouts import RegressionReadout
 
-        return RegressionReadout(width, fitting(self, codec, TableCodec), interpolated=self.interpolated)
+        codec = fitting(self, codec, TableCodec)
+        return RegressionReadout(width, codec, interpolated=self.interpolated, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Logistic(ReadoutPart):
+    """Log odds of each bit of a code word; `prior` adds the noisy bit's own evidence to them."""
+
+    prior: bool = True
+
+    def build(self, width: int, codec: Codec) -> nn.Module:
+        from ..codecs.table import BitCodec
+        from ..networks.readouts import BitReadout
+
+        return BitReadout(width, fitting(self, codec, BitCodec), prior=self.prior)
 
 
 @dataclass(frozen=True)
@@ -208,7 +264,7 @@ class NoisyStates(DenoiserPart):
     self_conditioning: bool = True
     """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
 
-    def build(self, trunk: Transformer, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..codecs.table import TableCodec
         from ..networks.state_denoiser import StateDenoiser
         from ..processes.gaussian import GaussianProcess

@@ -59,21 +59,25 @@ class Analytic(SamplerPart):
 
 @dataclass(frozen=True)
 class OneStep(SamplerPart):
-    """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh."""
+    """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh.
+
+    The network is told a noise level `ahead` steps above the state's: asymmetric time intervals (td of Analog Bits).
+    """
 
     steps: int = 64
     eta: float = 0.0
     renoise: bool = False
+    ahead: float = 0.0
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(1, None), eta=(0.0, 1.0))
+        bounded(self, steps=(1, None), eta=(0.0, 1.0), ahead=(0.0, None))
         if self.renoise and self.eta:
             raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps nothing of the noise.")
 
     def build(self) -> Sampler:
         from ..samplers.one_step import OneStep as Built
 
-        return Built(self.eta, self.renoise)
+        return Built(self.eta, self.renoise, self.ahead)
 
 
 @dataclass(frozen=True)

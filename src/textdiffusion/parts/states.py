@@ -52,6 +52,22 @@ class Embeddings(CodecPart):
 
 
 @dataclass(frozen=True)
+class Bits(CodecPart):
+    """States are words of ceil(log2 V) bits, -scale or +scale: the digits of the id, their Gray code, or random."""
+
+    code: Literal["base", "gray", "random"] = "base"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        bounded(self, scale=(1e-6, None))
+
+    def build(self, vocab: int) -> nn.Module:
+        from ..codecs.table import BitCodec, bits
+
+        return BitCodec(bits(vocab, self.scale, self.code), self.scale)
+
+
+@dataclass(frozen=True)
 class Absorbing(ProcessPart):
     """Tokens become masks. `level` is what a network with a time input is told: the masked share, or the total noise
     sigma = -ln(1 - share), which needs a schedule that leaves some tokens at t = 1 (SEDD)."""

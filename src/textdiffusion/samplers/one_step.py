@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
@@ -20,12 +22,15 @@ class OneStep:
     prediction afresh, as simple-diffusion-lm, SSD-LM and TESS do. It corrects more, but its law is not the data's, not
     even in the limit of many steps and an ideal denoiser: it favours what is likely. The self-conditioning estimate is
     carried from step to step. Tokens are read from the prediction, never from the state.
+
+    The state is moved to a noise level `ahead` steps below the one that the next step takes it for (asymmetric time
+    intervals: Analog Bits, algorithm 2, td). It keeps its size in the variance-preserving frame, where it is renamed.
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, eta: float = 0.0, renoise: bool = False) -> None:
-        self.eta, self.renoise = eta, renoise
+    def __init__(self, eta: float = 0.0, renoise: bool = False, ahead: float = 0.0) -> None:
+        self.eta, self.renoise, self.ahead = eta, renoise, ahead
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; the last prediction is made at the lowest noise level."""
@@ -34,7 +39,9 @@ class OneStep:
         x0 = model.codec.encode(batch.ids)
         free = batch.noised[..., None]
         x = torch.where(free, process.prior(x0, rng=rng.fork("prior")), x0)
-        times = model.density.grid(torch.linspace(1.0, 0.0, request.steps, device=x.device))
+        shares = torch.linspace(1.0, 0.0, request.steps, device=x.device)
+        times = model.density.grid(shares)
+        reached = model.density.grid((shares - self.ahead / max(1, request.steps - 1)).clamp(min=0.0))
         undecided = torch.where(batch.noised, model.codec.vocab, batch.ids)
         yield Step(0, request.steps, 1.0, undecided, batch.noised.logical_not().float(), x)
         estimate = None
@@ -43,11 +50,19 @@ class OneStep:
             prediction = denoiser(x, t, batch=batch, self_cond=estimate)
             probs, ids = prediction.probs.max(-1)
             if i + 1 < request.steps:
-                s, draws = times[i + 1].expand(len(x)), rng.fork(i)
+                s, draws = reached[i + 1].expand(len(x)), rng.fork(i)
                 xs = process.reverse(x, prediction, t, s, rng=draws, eta=self.eta, renoise=self.renoise)
-                x = torch.where(free, steered(xs, s, request, draws), x0)
+                xs = steered(xs, s, request, draws)
+                if self.ahead:
+                    xs = xs * self._size(model, times[i + 1]) / self._size(model, reached[i + 1])
+                x = torch.where(free, xs, x0)
             if model.denoiser.self_conditioning:
                 estimate = prediction.mean
             left = 0.0 if i + 1 == request.steps else float(times[i + 1])
             shown = torch.where(batch.noised, ids, batch.ids)
             yield Step(i + 1, request.steps, left, shown, torch.where(batch.noised, probs, 1.0), x, i + 1.0)
+
+    @staticmethod
+    def _size(model: Model, t: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Root mean square of the coordinates of a noisy state: what it is divided by in the other frame."""
+        return torch.sqrt(model.process.sigma(t) ** 2 + model.codec.scale**2)

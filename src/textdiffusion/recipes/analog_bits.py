@@ -1,0 +1,79 @@
+"""Analog Bits: generating discrete data using diffusion models with self-conditioning (Chen et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config import Config, Training
+from ..parts import (
+    Bits,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    NoisyStates,
+    OneStep,
+    Regression,
+    ScoreInterpolation,
+    Softmax,
+    SquaredError,
+    Trunk,
+    UNet,
+    Uniform,
+)
+from ..text.config import TextConfig
+from . import variant_of
+
+
+def analog_bits(variant: str = "default") -> Config:
+    """Diffusion of the bits of each token's number: no embeddings to learn, a state of ceil(log2 V) numbers.
+
+    textdiffusion train analog_bits --data my.txt --out runs/mine
+    """
+    default = Config(
+        recipe="analog_bits",
+        variant="default",
+        text=TextConfig(mask="mixed"),
+        codec=Bits(),
+        process=Gaussian(schedule="log_sigma"),
+        density=Gumbel(half=0.36, scale=0.5),
+        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        denoiser=NoisyStates(readout=Softmax(), decoded=True),
+        objective=ScoreInterpolation(),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=64),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+    )
+    published = Config(
+        recipe="analog_bits",
+        variant="as_published",
+        text=TextConfig(
+            data="war_and_peace.txt", tokenizer="bytes", length=64, valid_fraction=0.06, test_fraction=0.04
+        ),
+        codec=Bits(),
+        process=Gaussian(schedule="cosine", low=1e-3, high=1e3),
+        density=Uniform(),
+        trunk=UNet(width=256, depth=9, multipliers=(1, 2, 4), conditioning=256),
+        denoiser=NoisyStates(readout=Regression(bias=False)),
+        objective=SquaredError(),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=2000, ahead=2.0),
+        training=Training(
+            steps=200_000,
+            batch_size=64,
+            lr=2e-4,
+            warmup=0,
+            decay="constant",
+            optimizer="adamw",
+            beta2=0.99,
+            ema=0.9999,
+        ),
+    )
+    return variant_of(
+        "analog_bits",
+        variant,
+        {
+            "default": default,
+            "unet": replace(default, variant="unet", trunk=UNet()),
+            "as_published": published,
+        },
+    )

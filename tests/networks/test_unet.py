@@ -1,0 +1,102 @@
+"""What is particular to the U-Net; that it keeps what every denoiser must is shown in test_denoisers."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from textdiffusion import recipes
+from textdiffusion.batch import Batch
+from textdiffusion.errors import UserError
+from textdiffusion.model import Model
+from textdiffusion.networks.attention import attention_mask
+from textdiffusion.networks.trunk import Trunk
+from textdiffusion.overrides import changed
+from textdiffusion.parts import UNet
+
+L = 13
+
+
+def _stirred(**options) -> Any:
+    torch.manual_seed(0)
+    net: Any = UNet(width=32, **options).build()
+    for p in net.parameters():
+        p.data = torch.randn_like(p) * 0.2
+    return net
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 1, 2)])
+def test_rows_of_any_length_keep_their_shape_and_see_all_of_themselves(multipliers, depth):
+    net = _stirred(depth=depth, multipliers=multipliers)
+    assert isinstance(net, Trunk)
+    for length in (1, 2, 7, 8):
+        x = torch.randn(2, length, 32, requires_grad=True)
+        out = net(x, torch.rand(2), torch.arange(length)[None], None)
+        assert out.shape == x.shape
+        (gradient,) = torch.autograd.grad(out[:, 0].square().sum(), x)
+        assert bool((gradient.abs().sum(-1) > 0).all())
+
+
+def test_every_block_and_every_map_has_an_effect():
+    """No dead block, as in the network this one replaces, and skips from each level."""
+    net = _stirred()
+    out = net(torch.randn(2, L, 32), torch.rand(2), torch.arange(L)[None], None)
+    out.square().sum().backward()
+    assert all(p.grad is not None and bool((p.grad != 0).any()) for p in net.parameters())
+    seen = {name for name, p in net.named_parameters() if name.startswith("blocks") and name.endswith("past.weight")}
+    assert len(seen) == 4  # the blocks on the way up join what they get with what was kept
+
+
+def test_the_noise_level_and_only_a_timed_network_reads_it():
+    x, at = torch.randn(2, L, 32), torch.arange(L)[None]
+    for modulation, same in (("film", False), ("none", True)):
+        net = _stirred(modulation=modulation)
+        early, late = (net(x, torch.full((2,), level), at, None) for level in (-1.0, 0.5))
+        assert torch.equal(early, late) == same
+
+
+def test_nothing_is_seen_through_a_mask_of_segments():
+    """Such rows are refused with the configuration; were one to come here, examples would still not mix."""
+    net = _stirred()
+    segments = torch.tensor([[0] * 6 + [1] * 7])
+    mask = attention_mask("full", Batch(torch.zeros(1, L, dtype=torch.long), segments=segments))
+    x = torch.randn(1, L, 32)
+    other = torch.where(segments[..., None] == 0, x, torch.randn_like(x))
+    said, told = (net(states, torch.tensor([0.3]), torch.arange(L)[None], mask) for states in (x, other))
+    torch.testing.assert_close(said[:, :6], told[:, :6])
+
+
+def test_packing_and_orders_are_refused():
+    config = changed(recipes.get("analog_bits")("unet"), ["text.layout=lines"])
+    with pytest.raises(UserError, match=r"packing needs trunk.kind=Trunk: UNet would mix"):
+        replace(config, text=replace(config.text, packing=True))
+    with pytest.raises(UserError, match="NextTokens works with Transformer, not with UNet"):
+        Model(changed(recipes.get("autoregressive")(), ["trunk.kind=UNet"]), 11)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("trunk.multipliers=0", "multipliers is"), ("trunk.width=50", "trunk.width is 50"), ("trunk.depth=0", "depth")],
+)
+def test_sizes_that_cannot_be_are_refused(setting, message):
+    with pytest.raises(UserError, match=message):
+        changed(recipes.get("analog_bits")("unet"), [setting])
+
+
+@pytest.mark.parametrize(
+    ("part", "millions"),
+    [(UNet(), 1.08), (UNet(width=128), 4.13), (UNet(width=256, depth=6), 25.2)],
+)
+def test_sizes_are_those_that_are_documented(part, millions):
+    with torch.device("meta"):
+        assert sum(p.numel() for p in part.build().parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_the_matrices_of_its_blocks_are_muons():
+    from textdiffusion.training.optimizers import _block_matrices
+
+    model = Model(recipes.get("analog_bits")("unet"), 11)
+    found = {name for name, p in model.denoiser.trunk.named_parameters() if p in _block_matrices(model)}
+    assert {"blocks.0.first.weight", "blocks.4.qkv.weight", "blocks.8.second.weight"} <= found
