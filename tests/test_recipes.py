@@ -1,5 +1,7 @@
 """Recipes and their published variants."""
 
+import json
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from textdiffusion.config import from_dict, to_dict
 from textdiffusion.errors import UserError
 from textdiffusion.model import Model
 from textdiffusion.overrides import changed
+from textdiffusion.text.preparation import prepare
 
 
 def _parameters(config, vocab):
@@ -36,6 +39,9 @@ def test_cdcd_as_published_scales_to_the_papers_size():
 def test_simple_diffusion_lm_as_published_has_the_originals_size():
     """27.7 million with 400 pieces; its second head, to states, is not here, and its FiLM modulates no last norm."""
     assert _parameters(recipes.get("simple_diffusion_lm")("as_published"), 400) == pytest.approx(27.7e6, rel=0.005)
+def test_mini_cdcd_as_published_is_as_large_as_the_notebooks():
+    """139.96 million, in blocks of another shape."""
+    assert _parameters(recipes.get("mini_cdcd")("as_published"), 30_522) == pytest.approx(139.96e6, rel=0.03)
 
 
 def test_udlm_as_published_is_the_network_of_mdlm_on_its_own_tokens():
@@ -102,3 +108,22 @@ def test_every_variant_survives_its_json(name):
     for variant in recipes.variants(name):
         config = recipes.get(name)(variant)
         assert from_dict(type(config), to_dict(config)) == config
+
+
+def test_mini_cdcd_as_published_reads_a_story_a_window_and_masks_its_padding(data, tmp_path):
+    paragraphs = (data / "corpora/tinystories_1k.txt").read_text(encoding="utf-8").split("\n\n")[:60]
+    file = tmp_path / "stories.jsonl"
+    file.write_text("".join(json.dumps({"text": paragraph}) + "\n" for paragraph in paragraphs))
+    vocab = data / "tokenizers/bert/vocab.txt"
+    text = changed(recipes.get("mini_cdcd")("as_published"), [f"text.data={file}", f"text.tokenizer_path={vocab}"]).text
+    corpus = prepare(text, tmp_path / "cache")
+    batch = corpus.train.windows(range(len(corpus.train)))
+    assert corpus.tokenizer.vocab_size == 30_522
+    assert batch.ids.shape == (54, 64)
+    assert batch.real is not None
+    assert bool(batch.real[:, 0].all())
+    assert not bool(batch.real.all())
+    long, short = int(batch.real.sum(1).argmax()), int(batch.real.sum(1).argmin())
+    said = corpus.tokenizer.decode(batch.ids[short][batch.real[short]].numpy())
+    assert said.replace(" ", "") == paragraphs[short].lower().replace(" ", "")
+    assert int(batch.real[long].sum()) == 64

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from textdiffusion.processes.densities import GumbelDensity, PiecewiseDensity, UniformDensity, stratified
+from textdiffusion.processes.densities import CauchyDensity, GumbelDensity, PiecewiseDensity, UniformDensity, stratified
 from textdiffusion.randomness import Rng
 
 
@@ -25,6 +25,9 @@ DENSITIES = {
     "Gumbel, nothing uniform": _gumbel(0.0),
     "Gumbel, wide": _gumbel(0.2, 0.5, 0.4),
     "Gumbel, half outside": _gumbel(0.1, 0.95, 0.2),
+    "Cauchy": CauchyDensity(0.3, 0.1, 4.0),
+    "Cauchy, nothing uniform": CauchyDensity(0.3, 0.1, 4.0, 0.0),
+    "Cauchy, near the low end": CauchyDensity(0.019, 0.009, 4.0),
     "piecewise": _piecewise(),
     "piecewise, partly uniform": _piecewise(0.3),
     "piecewise, fresh": PiecewiseDensity(),
@@ -51,7 +54,9 @@ def test_quantile_and_probability_agree(density):
     torch.testing.assert_close(drawn, mass, atol=4e-4, rtol=0.01)
 
 
-@pytest.mark.parametrize("name", ["uniform", "Gumbel, nothing uniform", "piecewise", "piecewise, partly uniform"])
+@pytest.mark.parametrize(
+    "name", ["uniform", "Gumbel, nothing uniform", "Cauchy, nothing uniform", "piecewise", "piecewise, partly uniform"]
+)
 def test_the_slope_of_the_quantile_is_one_over_the_density(name):
     density = DENSITIES[name]
     u = torch.linspace(0.03, 0.97, 200)
@@ -87,6 +92,13 @@ def test_the_sampling_grid_runs_from_noise_to_clean(density):
 def test_a_steep_curve_is_sampled_from_end_to_end(scale):
     """The prior is drawn at t = 1 and the text read at t = 0, however early float32 rounds the curve to its ends."""
     ends = _gumbel(0.1, 0.36, scale).grid(torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(ends, torch.tensor([1.0, 0.0]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.009, 1e-3])
+def test_an_arctan_curve_is_sampled_from_end_to_end(scale):
+    """Its tail is heavy: most of [0, 1] lies where float32 rounds an arctan to a right angle."""
+    ends = CauchyDensity(0.02, scale, 4.0).grid(torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(ends, torch.tensor([1.0, 0.0]), atol=1e-6, rtol=0)
 
 
@@ -127,6 +139,41 @@ def test_gumbel_fit_recovers_a_known_curve():
     assert float(drops.std() / drops.mean()) < 0.15
 
 
+def test_cauchy_fit_recovers_a_known_curve():
+    """In the units of mini CDCD: sigma up to 200 over norms of 16, fitted from its first guess to its last."""
+    mu, scale, height, offset = 7.3 / 200, 3.02 / 200, 5.48, -0.69
+
+    def curve(t):
+        return height * (0.5 + torch.atan((t - mu) / scale) / math.pi) + offset
+
+    density = _fit(CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3, rate=0.05), curve, steps=400)
+    even = (torch.arange(1000) + 0.5) / 1000
+    before = CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3).fitted(even)
+    assert float((before - curve(even)).square().mean().sqrt()) > 5
+    assert float((density.fitted(even) - curve(even)).square().mean().sqrt()) < 0.15
+    assert float(density.quantile(torch.tensor([0.55]))) == pytest.approx(mu, rel=0.2)
+
+
+@pytest.mark.parametrize("make", [_gumbel, lambda: CauchyDensity(0.3, 0.1, 4.0)], ids=["Gumbel", "Cauchy"])
+def test_a_fit_that_is_not_finite_leaves_the_last_good_curve(make):
+    density = make()
+    for _ in range(3):
+        with torch.no_grad():
+            density.curve.add_(0.1)
+        density.settle()
+    good = density.settled.clone()
+    with torch.no_grad():
+        density.curve[1] = torch.nan
+    density.settle()
+    assert torch.equal(density.settled, good)
+    assert torch.equal(density.curve.detach(), good)
+
+
+def test_the_first_arctan_curve_rises_from_nothing_to_the_height_asked_for():
+    ends = CauchyDensity(0.019, 0.009, 4.0).fitted(torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(ends, torch.tensor([0.0, 4.0]), atol=1e-5, rtol=0)
+
+
 def test_piecewise_fit_recovers_a_known_curve():
     def curve(t):
         return 2.5 * torch.sigmoid((t - 0.4) * 12)
@@ -149,7 +196,7 @@ def test_the_fit_is_weighted_by_importance():
 
 
 def test_what_is_drawn_from_moves_only_when_it_settles():
-    for density in (_gumbel(), _piecewise()):
+    for density in (_gumbel(), CauchyDensity(0.3, 0.1, 4.0), _piecewise()):
         before = density.settled.clone()
         density.fit_loss(torch.rand(8), torch.rand(8)).backward()
         assert torch.equal(density.settled, before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -104,16 +104,29 @@ class RoundingHead(nn.Module):
         return logits if self.bias is None else logits + self.bias
 
 
-class RegressionReadout(nn.Module):
-    """The clean state itself, by a learned map; tokens are read from it by rounding (Diffusion-LM, section 4.2).
+Preconditioning = Literal["none", "karras", "tanh"]
 
-    `interpolated` predictions have the mean of the tokens that were read, beside the state that is fitted. Rounding has
-    a learned `bias` where cross-entropy is part of the loss.
+
+class RegressionReadout(nn.Module):
+    """The clean state itself, by a learned map F; tokens are read from it by rounding (Diffusion-LM, section 4.2).
+
+    With `preconditioning` it is c_skip x + c_out F: those of EDM (table 1), or mini CDCD's first, 1 - tanh and tanh of
+    the noise. Noise is in units of the root mean square s of clean states, and F of order 1. `interpolated` predictions
+    have the mean of the tokens that were read, beside the state that is fitted. Rounding has a learned `bias` where
+    cross-entropy is part of the loss.
     """
 
-    def __init__(self, width: int, codec: TableCodec, *, interpolated: bool = False, bias: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        codec: TableCodec,
+        *,
+        preconditioning: Preconditioning = "none",
+        interpolated: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.interpolated = interpolated
+        self.preconditioning, self.interpolated = preconditioning, interpolated
         self.codec, self.scale = codec, codec.scale
         self.output = Linear(width, codec.dim)
         self.rounding = RoundingHead(codec, bias)
@@ -124,8 +137,19 @@ class RegressionReadout(nn.Module):
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
     ) -> Prediction:
         """The regressed state and the law of the tokens near it."""
-        state = self.output(hidden).float() * self.scale
+        skip, out = self.coefficients(sigma / self.scale)
+        state = skip * x + out * self.scale * self.output(hidden).float()
         return RegressedPrediction(state, self.rounding, self.codec.table(), self.interpolated)
+
+    def coefficients(self, noise: Float[Tensor, "*b"]) -> tuple[Tensor | float, Tensor | float]:
+        """c_skip and c_out / s at a noise level sigma / s."""
+        match self.preconditioning:
+            case "none":
+                return 0.0, 1.0
+            case "karras":
+                return 1.0 / (1.0 + noise**2), noise / torch.sqrt(1.0 + noise**2)
+            case "tanh":
+                return 1.0 - torch.tanh(noise), torch.tanh(noise)
 
 
 class BitHead:

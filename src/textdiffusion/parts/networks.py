@@ -228,6 +228,7 @@ class Regression(ReadoutPart):
     is what rounding learns where cross-entropy is part of the loss.
     """
 
+    preconditioning: Literal["none", "karras", "tanh"] = "none"
     interpolated: bool = False
     bias: bool = True
 
@@ -236,7 +237,9 @@ class Regression(ReadoutPart):
         from ..networks.readouts import RegressionReadout
 
         codec = fitting(self, codec, TableCodec)
-        return RegressionReadout(width, codec, interpolated=self.interpolated, bias=self.bias)
+        return RegressionReadout(
+            width, codec, preconditioning=self.preconditioning, interpolated=self.interpolated, bias=self.bias
+        )
 
 
 @dataclass(frozen=True)

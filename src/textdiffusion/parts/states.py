@@ -224,6 +224,37 @@ class Gumbel(DensityPart):
 
 
 @dataclass(frozen=True)
+class Cauchy(DensityPart):
+    """The slope of an arctan curve, refitted to the training losses (mini CDCD).
+
+    It starts at a half-way point `half` and a half-width `scale`, in norms of a clean state.
+    """
+
+    half: float = 0.43
+    scale: float = 0.2
+    uniform: float = 0.1
+
+    def __post_init__(self) -> None:
+        bounded(self, half=(1e-6, None), scale=(1e-6, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        import math
+
+        import torch
+
+        from ..codecs.table import TableCodec
+        from ..processes.densities import CauchyDensity
+        from ..processes.gaussian import GaussianProcess
+
+        codec = fitting(self, codec, TableCodec)
+        schedule = fitting(self, process, GaussianProcess).schedule
+        # In numbers, as a configuration may be built on the meta device.
+        sigma = torch.tensor((self.half, self.half + self.scale), device="cpu") * codec.norm
+        half, beyond = schedule.time(sigma).tolist()
+        return CauchyDensity(half, beyond - half, math.log(codec.vocab), self.uniform)
+
+
+@dataclass(frozen=True)
 class PiecewiseLinear(DensityPart):
     """CDCD's time warping."""
 

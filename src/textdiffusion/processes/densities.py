@@ -7,6 +7,7 @@ quantiles are a sampling grid of equal information per step. What it learns is s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -27,6 +28,8 @@ class Density(Protocol):
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
 
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]: ...
+
+    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None: ...
 
     def settle(self) -> None: ...
 
@@ -63,34 +66,30 @@ class UniformDensity(nn.Module):
         """Nothing is learned."""
         return nats.new_zeros(())
 
+    def fitted(self, t: Float[Tensor, "*b"]) -> None:
+        """No curve of cross-entropy is."""
+
     def settle(self) -> None:
         """Nothing is learned."""
 
 
-class GumbelDensity(nn.Module):
-    """The slope of the entropy curve L(t) = h exp(-exp(-(t - mu) / b)) (LangFlow, eq. 11), cut to [0, 1].
+class CurveDensity(nn.Module):
+    """The slope of an entropy curve L(t) = o + h G((t - mu) / b), cut to [0, 1]: equal drops of L are drawn alike.
 
-    Where t is the logarithm of the noise, this curve fits cross-entropy against noise better than arctan or logistic
-    ones (specs: continuous 8.2). h, mu and b follow the training losses; a share `uniform` of the draws stays uniform
-    in t.
+    The curve (mu, ln b, ln h and perhaps o; mu and b in units of `unit`) follows the training losses; draws follow a
+    moving average of it. A share `uniform` of the draws stays uniform in t.
     """
 
-    def __init__(self, mu: float, scale: float, height: float, uniform: float = 0.1, rate: float = 0.01) -> None:
+    def __init__(self, curve: Sequence[float], uniform: float, rate: float, unit: float = 1.0) -> None:
         super().__init__()
-        self.curve = nn.Parameter(torch.tensor([mu, math.log(scale), math.log(height)]))
+        self.curve = nn.Parameter(torch.tensor(curve))
         self.register_buffer("settled", self.curve.detach().clone())
-        self.uniform, self.rate = uniform, rate
+        self.uniform, self.rate, self.unit = uniform, rate, unit
 
     def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The t below which a share u of the draws falls (the uniform share takes the smallest u)."""
-        mu, scale = self.settled[0], self.settled[1].exp()
-        low, high = self._ends()
         share = ((u - self.uniform) / (1.0 - self.uniform)).clamp(0.0, 1.0)
-        # -log of v = low + share (high - low) from both ends: v itself is 0 or 1 in float32 well before t is.
-        from_low = -torch.logaddexp(-torch.exp(mu / scale), torch.log(share * (high - low)))
-        beyond = (1.0 - share) * (high - low) - torch.expm1(-torch.exp((mu - 1.0) / scale))
-        nats = torch.where(beyond < 0.5, -torch.log1p(-beyond), from_low)
-        warped = (mu - scale * torch.log(nats)).clamp(0.0, 1.0)
+        warped = self._warped(share, *self._place(self.settled)).clamp(0.0, 1.0)
         return torch.where(u < self.uniform, u / max(self.uniform, 1e-30), warped)
 
     def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
@@ -99,11 +98,8 @@ class GumbelDensity(nn.Module):
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Log density of t, in nats."""
-        mu, log_scale = self.settled[0], self.settled[1]
-        low, high = self._ends()
-        z = (t - mu) * torch.exp(-log_scale)
-        curve = torch.exp(-z - torch.exp(-z) - log_scale) / (high - low)
-        return torch.log((1.0 - self.uniform) * curve + self.uniform)
+        slope = self._slope(t, *self._place(self.settled))
+        return torch.log((1.0 - self.uniform) * slope + self.uniform)
 
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
         """Importance-weighted squares of the curve against cross-entropy in nats per token (CDCD, section 3.4).
@@ -111,18 +107,93 @@ class GumbelDensity(nn.Module):
         The weight 1 / p(t) matters: the draws come from the very density that is being learned.
         """
         weight = torch.exp(-self.log_prob(t))
-        fitted = self.curve[2].exp() * torch.exp(-torch.exp(-(t - self.curve[0]) * torch.exp(-self.curve[1])))
-        return (weight * (fitted - nats.detach()) ** 2).mean()
+        return (weight * (self._curve(t, self.curve) - nats.detach()) ** 2).mean()
+
+    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The curve that the draws follow, in nats per token."""
+        return self._curve(t, self.settled)
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up."""
+        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up.
+
+        A fit that is not finite is dropped; the last good curve stays.
+        """
+        self.curve.copy_(torch.where(self.curve.isfinite().all(), self.curve, self.settled))
         self.settled.lerp_(self.curve, self.rate)
 
-    def _ends(self) -> tuple[Tensor, Tensor]:
-        ends = torch.stack((torch.zeros_like(self.settled[0]), torch.ones_like(self.settled[0])))
-        low, high = torch.exp(-torch.exp(-(ends - self.settled[0]) * torch.exp(-self.settled[1])))
-        return low, high
+    def _place(self, curve: Float[Tensor, " p"]) -> tuple[Tensor, Tensor]:
+        """mu and b."""
+        return curve[0] * self.unit, curve[1].clamp(-9.0, 4.0).exp() * self.unit
+
+    def _curve(self, t: Tensor, curve: Float[Tensor, " p"]) -> Tensor:
+        return curve[2].exp() * self._unit(t, *self._place(curve)) + curve[3:].sum()
+
+    def _unit(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        """G, which rises from about 0 to about 1."""
+        raise NotImplementedError
+
+    def _slope(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        """The slope of the curve over its rise between t = 0 and t = 1."""
+        raise NotImplementedError
+
+    def _warped(self, share: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        """The t at which the curve has made that share of its rise."""
+        raise NotImplementedError
+
+
+class GumbelDensity(CurveDensity):
+    """The entropy curve L(t) = h exp(-exp(-(t - mu) / b)) (LangFlow, eq. 11).
+
+    Where t is the logarithm of the noise, this curve fits cross-entropy against noise better than arctan or logistic
+    ones (specs: continuous 8.2).
+    """
+
+    def __init__(self, mu: float, scale: float, height: float, uniform: float = 0.1, rate: float = 0.01) -> None:
+        super().__init__((mu, math.log(scale), math.log(height)), uniform, rate)
+
+    def _unit(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        return torch.exp(-torch.exp(-(t - mu) / scale))
+
+    def _slope(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        low, high = self._unit(torch.stack((torch.zeros_like(mu), torch.ones_like(mu))), mu, scale)
+        z = (t - mu) / scale
+        return torch.exp(-z - torch.exp(-z)) / (scale * (high - low))
+
+    def _warped(self, share: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        low, high = self._unit(torch.stack((torch.zeros_like(mu), torch.ones_like(mu))), mu, scale)
+        # -log of v = low + share (high - low) from both ends: v itself is 0 or 1 in float32 well before t is.
+        from_low = -torch.logaddexp(-torch.exp(mu / scale), torch.log(share * (high - low)))
+        beyond = (1.0 - share) * (high - low) - torch.expm1(-torch.exp((mu - 1.0) / scale))
+        nats = torch.where(beyond < 0.5, -torch.log1p(-beyond), from_low)
+        return mu - scale * torch.log(nats)
+
+
+class CauchyDensity(CurveDensity):
+    """The entropy curve L(t) = o + h (A(t) - A(0)) / (A(1) - A(0)) with A = arctan((t - mu) / b), mini CDCD's warp.
+
+    So o and h are losses at the ends, apart from mu and b, which are in units of the first b: the fit is then well
+    conditioned, whatever range of noise [0, 1] stands for.
+    """
+
+    def __init__(self, mu: float, scale: float, height: float, uniform: float = 0.1, rate: float = 0.01) -> None:
+        super().__init__((mu / scale, 0.0, math.log(height), 0.0), uniform, rate, unit=scale)
+
+    def _unit(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        first, last = self._ends(mu, scale)
+        return (first - torch.atan2(scale, t - mu)) / (first - last)
+
+    def _slope(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        first, last = self._ends(mu, scale)
+        return scale / ((first - last) * (scale**2 + (t - mu) ** 2))
+
+    def _warped(self, share: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
+        return mu + scale / torch.tan(torch.lerp(*self._ends(mu, scale), share))
+
+    @staticmethod
+    def _ends(mu: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """pi / 2 - A at t = 0 and t = 1: small where A would be rounded to pi / 2."""
+        return torch.atan2(scale, -mu), torch.atan2(scale, 1.0 - mu)
 
 
 class PiecewiseDensity(nn.Module):
@@ -159,16 +230,22 @@ class PiecewiseDensity(nn.Module):
     def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
         """Importance-weighted squares of the fit against cross-entropy in nats per token."""
         weight = torch.exp(-self.log_prob(t))
-        width, height = self._widths(self.logits[0]), self.logits[1].exp()
-        i = self._bin(t, width)
-        start = width.cumsum(0)[i] - width[i]
-        fitted = height.cumsum(0)[i] - height[i] + height[i] * (t - start) / width[i]
-        return (weight * (fitted - nats.detach()) ** 2).mean()
+        return (weight * (self._curve(t, self.logits) - nats.detach()) ** 2).mean()
+
+    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The curve that the draws follow, in nats per token."""
+        return self._curve(t, self.settled)
 
     @torch.no_grad()
     def settle(self) -> None:
         """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up."""
         self.settled.lerp_(self.logits, self.rate)
+
+    def _curve(self, t: Tensor, logits: Float[Tensor, "2 n"]) -> Tensor:
+        width, height = self._widths(logits[0]), logits[1].exp()
+        i = self._bin(t, width)
+        start = width.cumsum(0)[i] - width[i]
+        return height.cumsum(0)[i] - height[i] + height[i] * (t - start) / width[i]
 
     def _shares(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         width = self._widths(self.settled[0])
