@@ -143,6 +143,19 @@ def test_the_noise_of_every_recipe(textdiffusion, tiny_run: MakeRun, recipe: str
         assert (half, noise) == ("The re" + 6 * "░", 12 * "░")
 
 
+@pytest.mark.parametrize("recipe", ["mini_cdcd", "mdlm"])
+def test_plot_draws_a_run(textdiffusion, tiny_run: MakeRun, tmp_path: Path, recipe: str):
+    pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
+    picture = tmp_path / "curve.svg"
+    done = textdiffusion("plot", tiny_run(recipe), "--out", picture, "--levels", 6, "--windows", 2, "--json")
+    assert done.code == 0, done.err
+    assert "<svg" in picture.read_text()
+    points = json.loads(done.out)
+    assert [point["noise"] for point in points] == sorted(point["noise"] for point in points)
+    assert all((point["fitted"] is None) == (recipe == "mdlm") for point in points)
+    assert "--levels must be at least 2" in textdiffusion("plot", tiny_run(recipe), "--levels", 1).err
+
+
 def test_recipes_and_their_variants(textdiffusion):
     told = json.loads(textdiffusion("recipes", "--json").out)
     assert [entry["name"] for entry in told] == recipes.names()

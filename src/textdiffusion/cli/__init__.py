@@ -17,6 +17,7 @@ COMMANDS = {
     "infill": "fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'",
     "convert": "make a run of published weights of SEDD, MDLM or RADD",
     "evaluate": "bits per character of a text under a run, beside an n-gram",
+    "plot": "draw how well a run predicts at every noise level",
     "noise": "show on a sentence what the forward process does",
     "recipes": "list the recipes and their variants",
     "samplers": "list the samplers that a run can use",

@@ -22,7 +22,7 @@ class GaussianLikelihood(nn.Module):
 
     The decoder of the middle term is Bayes' rule over the table with a uniform prior. D is the posterior mean, with two
     passes where the denoiser takes self-conditioning, which keeps it a function of x_t alone, as the bound demands. A
-    share `uniform` of the noise levels is drawn uniformly in t so that no part of the integral goes unseen.
+    share `uniform` of the noise levels is drawn evenly in ln sigma so that no part of the integral goes unseen.
     """
 
     exact = False
@@ -49,10 +49,13 @@ class GaussianLikelihood(nn.Module):
         return prior + decoded + error * process.log_slope(t) * torch.exp(-log_density)
 
     def _draw(self, model: Model, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        share = self.uniform
+        share, process = self.uniform, model.process
         warped = model.density.quantile(((u - share) / (1.0 - share)).clamp(1e-6, 1.0 - 1e-6))
-        t = torch.where(u < share, u / share, warped)
-        return t, torch.log((1.0 - share) * torch.exp(model.density.log_prob(t)) + share)
+        low, high = process.sigma(torch.stack((u[0] * 0.0, u[0] * 0.0 + 1.0)))
+        even = process.schedule.time(low * (high / low) ** (u / share))
+        t = torch.where(u < share, even, warped)
+        slope = process.log_slope(t) / torch.log(high / low)
+        return t, torch.log((1.0 - share) * torch.exp(model.density.log_prob(t)) + share * slope)
 
     @staticmethod
     def _decoder_nats(model: Model, near: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, "b l"]:

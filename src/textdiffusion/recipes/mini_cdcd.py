@@ -37,7 +37,7 @@ def mini_cdcd(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="linear_sigma"),
+        process=Gaussian(schedule="log_sigma"),
         density=Cauchy(),
         trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
         denoiser=NoisyStates(readout=readout, decoded=True),

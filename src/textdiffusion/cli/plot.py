@@ -1,0 +1,59 @@
+"""`textdiffusion plot RUN`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UserError
+from .output import note, print_json, status
+from .parsing import RunName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Draw cross-entropy against noise: how well a run predicts from little noise to all, and the curve it fitted."""
+
+    run: RunName
+    """The run's folder, or its repository id on the hub."""
+    out: str = "noise.png"
+    """The picture to write: .png, .svg or .pdf (extra `plot`)."""
+    data: str = ""
+    """The text to measure on (empty: what the run kept back from its own)."""
+    levels: int = 48
+    """Noise levels."""
+    windows: int = 16
+    """Windows of text at each level."""
+    seed: int = 0
+    weights: Literal["ema", "raw"] = "ema"
+    """The averaged weights, or the optimizer's own."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    json: bool = False
+    """Print the points as JSON too."""
+
+    def execute(self) -> None:
+        if self.levels < 2 or self.windows < 1:
+            raise UserError("--levels must be at least 2, and --windows at least 1.")
+        from ..api import TextDiffusion
+        from ..evaluation.heldout import held_out
+        from ..evaluation.noise_curve import noise_curve
+        from ..text.preparation import default_cache
+        from ..views.curve import write_curve
+
+        model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
+        text = held_out(model, default_cache(), self.data, self.windows)
+        with status("Measuring ...") as say:
+            curve = noise_curve(
+                model.model,
+                text,
+                levels=self.levels,
+                seed=self.seed,
+                progress=lambda share: say(f"Measuring: {share:.0%}"),
+            )
+        write_curve(curve, f"{model.config.recipe} on {text.name}", Path(self.out))
+        if self.json:
+            fitted = [None] * len(curve.noise) if curve.fitted is None else curve.fitted.tolist()
+            points = zip(curve.noise.tolist(), curve.nats.tolist(), fitted, strict=True)
+            print_json([{"noise": x, "nats": y, "fitted": z} for x, y, z in points])
+        note(f"Saved {self.out}.")

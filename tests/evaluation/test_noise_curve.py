@@ -1,0 +1,86 @@
+"""Cross-entropy against noise, of a language that is known completely."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.exact.language import Language, ideal_gaussian, ideal_masked, tables
+from textdiffusion.batch import Batch
+from textdiffusion.errors import UserError
+from textdiffusion.evaluation.noise_curve import noise_curve
+from textdiffusion.processes.densities import GumbelDensity
+from textdiffusion.processes.left_to_right import LeftToRightProcess
+from textdiffusion.processes.schedules import LogLinear
+from textdiffusion.randomness import Rng
+from textdiffusion.views.curve import write_curve
+
+LANGUAGE = Language.random(vocab=3, length=3)
+
+
+class Drawn:
+    """Windows drawn from the law."""
+
+    def __len__(self):
+        return 500
+
+    def windows(self, rows):
+        rows = torch.as_tensor(rows)
+        return Batch(LANGUAGE.ids[Rng.of(0, rows).categorical(LANGUAGE.law.expand(len(rows), -1))])
+
+
+def _masked():
+    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model.somewhere = torch.nn.Parameter(torch.zeros(()))  # says on what device the model is
+    return model
+
+
+def _unigram():
+    """Entropy of a token without context, the mean over positions."""
+    marginals = torch.stack([torch.bincount(column, LANGUAGE.law, 3) for column in LANGUAGE.ids.T])
+    return float(torch.special.entr(marginals).sum(-1).mean())
+
+
+def test_a_continuous_curve_rises_from_nothing_to_the_entropy_of_a_token():
+    warp = GumbelDensity(0.33, 0.083, 1.1)
+    curve = noise_curve(ideal_gaussian(LANGUAGE, tables(3)["bits"], density=warp), Drawn(), levels=24)
+    assert curve.sigma
+    assert len(curve.noise) == 24
+    assert bool((np.diff(curve.noise) >= 0).all())
+    assert curve.nats[0] < 0.01
+    assert curve.nats[-1] == pytest.approx(_unigram(), abs=0.06)
+    assert curve.nats.max() < _unigram() + 0.06
+    assert curve.fitted is not None
+    assert bool((np.diff(curve.fitted) >= 0).all())
+    assert curve.fitted[-1] == pytest.approx(1.1, abs=0.01)
+
+
+def test_masked_tokens_are_what_is_counted():
+    curve = noise_curve(_masked(), Drawn(), levels=10)
+    assert not curve.sigma
+    assert curve.fitted is None
+    assert curve.noise == pytest.approx(np.sort(np.tile((np.arange(5) + 0.5) / 5, 2)))
+    assert curve.nats[-1] == pytest.approx(_unigram(), abs=0.12)
+    assert bool((curve.nats < _unigram() + 0.12).all())
+    assert curve.nats[0] < curve.nats[-1] - 0.1
+
+
+def test_an_order_has_no_levels():
+    model = _masked()
+    model.process = LeftToRightProcess(3)
+    with pytest.raises(UserError, match="no noise levels"):
+        noise_curve(model, Drawn())
+
+
+def test_the_picture_and_what_is_missing_for_it(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
+    curve = noise_curve(_masked(), Drawn(), levels=4)
+    write_curve(curve, "title", tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("b.what", "no/such/folder.png"):
+        with pytest.raises(UserError, match="cannot be written"):
+            write_curve(curve, "title", tmp_path / name)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match=r"pip install 'textdiffusion\[plot\]'"):
+        write_curve(curve, "title", tmp_path / "c.png")
