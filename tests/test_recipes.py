@@ -39,6 +39,8 @@ def test_cdcd_as_published_scales_to_the_papers_size():
 def test_simple_diffusion_lm_as_published_has_the_originals_size():
     """27.7 million with 400 pieces; its second head, to states, is not here, and its FiLM modulates no last norm."""
     assert _parameters(recipes.get("simple_diffusion_lm")("as_published"), 400) == pytest.approx(27.7e6, rel=0.005)
+
+
 def test_mini_cdcd_as_published_is_as_large_as_the_notebooks():
     """139.96 million, in blocks of another shape."""
     assert _parameters(recipes.get("mini_cdcd")("as_published"), 30_522) == pytest.approx(139.96e6, rel=0.03)
@@ -56,6 +58,21 @@ def test_analog_bits_as_published_has_a_bit_for_each_of_eight_and_a_network_of_i
     config = recipes.get("analog_bits")("as_published")
     assert Model(changed(config, ["trunk.width=32", "trunk.depth=3"]), 256).codec.dim == 8
     assert _parameters(config, 256) == pytest.approx(92.3e6, rel=0.002)
+
+
+def test_plaid_as_published_has_the_papers_sizes():
+    """28 million without embeddings in the ablations (16 blocks of 384); a billion for 24 of 2048."""
+    config = recipes.get("plaid")("as_published")
+    assert _parameters(config, 32_000) - 32_000 * (16 + 385) == pytest.approx(28e6, rel=0.06)
+    assert _parameters(changed(config, ["trunk.width=2048", "trunk.depth=24"]), 32_000) == pytest.approx(
+        1.3e9, rel=0.05
+    )
+
+
+def test_ssd_lm_as_published_is_of_the_papers_size():
+    """0.4 billion (RoBERTa-large). The table of corners is no parameter; this one is built for fewer tokens."""
+    config, vocab = recipes.get("ssd_lm")("as_published"), 1000
+    assert _parameters(config, vocab) - vocab**2 + 49_265 * 2 * 1024 == pytest.approx(0.4e9, rel=0.06)
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -77,6 +94,9 @@ def test_every_recipe_explains_itself(name):
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
         ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),
         ("cdcd", "sampler.ahead=-1", "OneStep.ahead is -1; it must be at least 0"),
+        ("mini_cdcd", "process.offset=0.1", "process.offset has no effect on schedule=log_sigma"),
+        ("ssd_lm", "codec.kind=Embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
+        ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
         ("cdcd", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),

@@ -43,6 +43,9 @@ class Training:
     clip: float = 1.0
     """Largest global norm of the gradient (0: no limit)."""
     density_lr: float = 0.01
+    """Of the noise density, and of the ends of a learned schedule."""
+    codec_lr: float = 0.0
+    """Of learned embeddings (0: as `lr`)."""
     ema: float = 0.9999
     """Decay of the averaged weights, reached slowly: min(ema, (1 + n) / (10 + n)) at step n (0: no average)."""
     seed: int = 0

@@ -20,6 +20,11 @@ CHUNK_ELEMENTS = 1 << 25  # logits held at once by the chunked head: 128 MiB in 
 Value = Callable[..., Float[Tensor, "n *k"]]  # of the logits of some positions [n, v] and what else is known of them
 
 
+def certain(ids: Int[Tensor, "b l"], like: Float[Tensor, "b l v"]) -> Float[Tensor, "b l v"]:
+    """Logits of laws that give all probability to `ids`."""
+    return torch.full_like(like, -torch.inf).scatter(-1, ids[..., None], 0.0)
+
+
 class Prediction:
     """p(x0 | x_t) held as logits over the vocabulary, float32.
 

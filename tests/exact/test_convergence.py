@@ -127,3 +127,16 @@ def test_renoising_several_tokens_does_not_converge_to_their_law():
             assert LANGUAGE.distance(ids) > 0.15
             likeliest = (LANGUAGE.number(ids) == LANGUAGE.law.argmax()).float().mean()
             assert float(likeliest) > float(LANGUAGE.law.max()) + 0.1
+
+
+@pytest.mark.parametrize("steps", [2, 12])
+def test_renoising_tokens_that_were_drawn_is_exact_where_there_is_one(steps):
+    """x_0 ~ p(x_0 | x_t), noised to any level, has that level's law: nothing is lost, however many steps are taken."""
+    language = Language.random(vocab=4, length=1, seed=2)
+    model = ideal_gaussian(language, tables(4)["simplex"], LogSigma(0.02, 2000.0))
+    sampler = OneStep(renoise=True, projection="sample")
+    with torch.no_grad():
+        *_, before, _ = sampler(model, Request.blank(10_000, 1, steps), rng=Rng.of(0, 10_000))
+    # The last prediction reads the state; at the lowest noise it is the token drawn before.
+    read = (before.state - model.codec.table()).square().sum(-1).argmin(-1, keepdim=True)
+    assert language.distance(read) < 2.0 * language.floor(10_000)

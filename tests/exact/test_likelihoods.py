@@ -11,14 +11,17 @@ from textdiffusion.objectives.chain_bound import ChainBound, ChainLikelihood
 from textdiffusion.objectives.gaussian_bound import GaussianLikelihood
 from textdiffusion.objectives.masked_bound import MaskedBound, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
+from textdiffusion.objectives.plaid_bound import PlaidBound
 from textdiffusion.objectives.score_entropy import ScoreEntropyLikelihood
 from textdiffusion.prediction import Prediction
-from textdiffusion.processes.densities import GumbelDensity, PiecewiseDensity
+from textdiffusion.processes.densities import GumbelDensity
+from textdiffusion.processes.piecewise import PiecewiseDensity, SteadyDensity
 from textdiffusion.processes.schedules import (
     CosineMask,
     CosineNoise,
     Geometric,
     Karras,
+    LearnedSigma,
     LinearBeta,
     LogLinear,
     LogSigma,
@@ -362,6 +365,67 @@ def test_two_passes_feed_the_first_estimate_back():
     model.denoiser.self_conditioning = False
     once = _likelihood(GaussianLikelihood(), model, repeats=4)[0]
     assert not torch.equal(once, twice)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_learned_decoder_with_the_ideal_denoiser_is_the_truth(layout):
+    model = ideal_gaussian(LANGUAGE, tables(3)["embeddings"])
+    mean, error, truth = _likelihood(GaussianLikelihood(learned_decoder=True), model, layout)
+    assert bool(((mean - truth).abs() < 5 * error + 0.006).all())
+
+
+def test_a_learned_decoder_knows_what_bayes_rule_alone_does_not():
+    """Cut at 0.45 norms the bound exceeds the truth by what decoding position by position loses, and by no more."""
+    codec = tables(3)["bits"]
+    model = ideal_gaussian(LANGUAGE, codec, LogSigma(0.45 * codec.norm, 20.0 * codec.norm))
+    learned, spread = _excess(GaussianLikelihood(uniform=0.8, learned_decoder=True), model)
+    alone, _ = _excess(GaussianLikelihood(uniform=0.8), model)
+    assert learned > -3 * spread
+    assert learned < alone - 0.05
+
+
+def _plaid(density=None, low=0.05, rows=40_000, learned=True):
+    """Rows that follow the law, under a schedule with learned ends, and their entropy in nats per token."""
+    codec = tables(3)["embeddings"]
+    schedule = (LearnedSigma if learned else LogSigma)(low * codec.norm, 20.0 * codec.norm)
+    model = ideal_gaussian(LANGUAGE, codec, schedule, density)
+    return model, Batch(TEXTS[Rng.of(5, rows).categorical(LAW.float().expand(rows, -1))])
+
+
+@pytest.mark.parametrize("every", [2, 8])
+def test_plaids_objective_with_the_ideal_denoiser_is_the_entropy(every):
+    """In expectation, whatever share of the rows is decoded and whatever density draws the others."""
+    density = SteadyDensity(20, uniform=0.3)
+    density.settled[1].copy_(torch.randn(20, generator=torch.Generator().manual_seed(1)))
+    model, batch = _plaid(density)
+    truth = float(LANGUAGE.nll()[LANGUAGE.number(batch.ids)].mean()) / 3
+    with torch.no_grad():
+        bounds = [float(PlaidBound(every)(model, batch, rng=Rng.of(s, len(batch.ids))).parts["bound"]) for s in (0, 1)]
+    assert sum(bounds) / 2 == pytest.approx(truth, abs=0.02)
+    model.denoiser = WrongDenoiser(LANGUAGE, model.codec.table())
+    with torch.no_grad():
+        wrong = PlaidBound(every)(model, batch, rng=Rng.of(0, len(batch.ids)))
+    assert float(wrong.total) > truth + 0.1
+
+
+def test_plaids_bound_does_not_depend_on_ends_that_are_wide_enough():
+    """So the gradient to them is nothing but the prior and what Bayes cannot decode; a narrow low end wants to fall."""
+    slopes = {}
+    for low in (0.05, 0.45):
+        model, batch = _plaid(low=low)
+        PlaidBound(2)(model, batch, rng=Rng.of(0, len(batch.ids))).total.backward()
+        slopes[low] = model.process.schedule.ends.grad
+    assert float(slopes[0.05].abs().max()) < 0.03
+    assert float(slopes[0.45][0]) > 0.03
+
+
+def test_a_learned_schedule_is_the_fixed_one_of_the_same_ends():
+    results = []
+    for learned in (True, False):
+        model, batch = _plaid(rows=500, learned=learned)
+        with torch.no_grad():
+            results.append(GaussianLikelihood()(model, batch, rng=Rng.of(0, 500)))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
 
 
 def test_next_token_likelihood_is_exact():

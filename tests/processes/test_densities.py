@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from textdiffusion.processes.densities import CauchyDensity, GumbelDensity, PiecewiseDensity, UniformDensity, stratified
+from textdiffusion.processes.densities import CauchyDensity, GumbelDensity, UniformDensity, stratified
+from textdiffusion.processes.piecewise import PiecewiseDensity, SteadyDensity
 from textdiffusion.randomness import Rng
 
 
@@ -31,6 +32,7 @@ DENSITIES = {
     "piecewise": _piecewise(),
     "piecewise, partly uniform": _piecewise(0.3),
     "piecewise, fresh": PiecewiseDensity(),
+    "steady": SteadyDensity(uniform=0.2),
 }
 every_density = pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
 
@@ -152,6 +154,40 @@ def test_cauchy_fit_recovers_a_known_curve():
     assert float((before - curve(even)).square().mean().sqrt()) > 5
     assert float((density.fitted(even) - curve(even)).square().mean().sqrt()) < 0.15
     assert float(density.quantile(torch.tensor([0.55]))) == pytest.approx(mu, rel=0.2)
+
+
+def _integrand(t):
+    """What a bound is the integral of: a bump in ln sigma, 0 nearly everywhere else."""
+    return torch.exp(-(((t - 0.3) / 0.08) ** 2)) + 0.01
+
+
+def test_the_steady_density_follows_the_gradient_of_the_second_moment():
+    """On average over its own draws, the gradient is that of the integral of L^2 / p: Plaid's rule for its schedule."""
+    density = SteadyDensity(8, uniform=0.2)
+    with torch.no_grad():
+        density.logits[1].copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
+        density.settled.copy_(density.logits)
+        density.settled[1, 3] += 0.7  # draws lag behind what is fitted
+    t = density.quantile((torch.arange(200_000) + 0.5) / 200_000)
+    (found,) = torch.autograd.grad(density.fit_loss(t, _integrand(t)), density.logits)
+    even = (torch.arange(200_000) + 0.5) / 200_000
+    share = density.logits[1].double()
+    logits = share.detach().clone().requires_grad_()
+    p = 8 * (0.8 * logits.softmax(0) + 0.2 / 8)[(even * 8).long()]
+    moment = (_integrand(even).double() ** 2 / p).mean()
+    (expected,) = torch.autograd.grad(moment, logits)
+    torch.testing.assert_close(found[1].double(), expected, rtol=0.02, atol=2e-3)
+    assert bool((found[0] == 0).all())
+
+
+def test_the_steady_density_settles_where_an_estimate_varies_least():
+    """p is proportional to L in every bin; then one draw of L / p tells the integral, or nearly."""
+    density = _fit(SteadyDensity(40, uniform=0.0, rate=0.05), _integrand, steps=500, noise=0.0)
+    t = density.quantile((torch.arange(20_000) + 0.5) / 20_000)
+    weighted = _integrand(t) * torch.exp(-density.log_prob(t))
+    even = _integrand((torch.arange(20_000) + 0.5) / 20_000)
+    torch.testing.assert_close(weighted.mean(), even.mean(), rtol=0.02, atol=0)
+    assert float(weighted.var()) < 0.1 * float(even.var())
 
 
 @pytest.mark.parametrize("make", [_gumbel, lambda: CauchyDensity(0.3, 0.1, 4.0)], ids=["Gumbel", "Cauchy"])

@@ -103,6 +103,16 @@ def test_training_learns(recipe, third, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "part"), [("mini_cdcd", "cross_entropy"), ("plaid", "bound"), ("ssd_lm", "cross_entropy")]
+)
+def test_the_loss_falls(recipe, part, tmp_path):
+    config = tiny(recipe, tmp_path, steps=120, log_every=40, eval_every=120, checkpoint_every=120, lr=1e-2)
+    run(config, tmp_path / "run", tmp_path)
+    nats = [m["parts"][part] for m in metrics(tmp_path / "run", "logged")]
+    assert nats[-1] < nats[0] - 0.05
+
+
+@pytest.mark.parametrize(
     ("recipe", "mask", "options"),
     [
         ("mdlm", "none", {}),
@@ -111,6 +121,9 @@ def test_training_learns(recipe, third, tmp_path):
         ("analog_bits", "mixed", {}),
         ("cdcd", "none", {"optimizer": "muon", "accumulate": 2, "log_every": 4}),
         ("difformer", "spans", {}),
+        ("mini_cdcd", "none", {}),
+        ("plaid", "none", {"codec_lr": 0.02}),
+        ("ssd_lm", "mixed", {}),
     ],
 )
 def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):

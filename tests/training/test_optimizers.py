@@ -48,6 +48,17 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
     assert names["denoiser.trunk.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
 
 
+def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own(tmp_path):
+    model = model_of("plaid", tmp_path, density_lr=0.02, codec_lr=0.03, lr=0.001)
+    optimizers = Optimizers(model, model.config.training)
+    groups = [group for optimizer in optimizers.all for group in optimizer.param_groups]
+    rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    names = {name: rates[p] for name, p in model.named_parameters()}
+    assert names["codec.weight"] == 0.03
+    assert names["density.logits"] == names["process.schedule.ends"] == 0.02
+    assert names["denoiser.input.weight"] == 0.001
+
+
 def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
     model = model_of("cdcd", tmp_path, clip=1.0)
     optimizers = Optimizers(model, model.config.training)

@@ -106,3 +106,20 @@ def one_hot(vocab: int) -> Float[Tensor, "v v"]:
 def simplex(vocab: int, scale: float = 5.0) -> Float[Tensor, "v v"]:
     """+scale at the token, -scale elsewhere: almost-one-hot logits (SSD-LM, section 3.1)."""
     return scale * (2.0 * torch.eye(vocab) - 1.0)
+
+
+class SimplexCodec(TableCodec):
+    """Almost-one-hot logits, K at the token and -K elsewhere (SSD-LM, section 3.1), less the constant -K.
+
+    No softmax sees the constant and noise does not hide it, but a prior around 0 would have to pay for it. So a clean
+    state is a corner of `height` 2 K, which is its norm.
+    """
+
+    def __init__(self, vocab: int, scale: float = 5.0) -> None:
+        super().__init__(2.0 * scale * one_hot(vocab))
+        self.height = 2.0 * scale
+
+    @property
+    def norm(self) -> float:
+        """The norm of every clean state."""
+        return self.height

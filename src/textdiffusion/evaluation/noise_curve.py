@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from ..errors import UserError
 from ..model import Model
+from ..objectives.noised import predicted
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
 from ..processes.uniform import UniformProcess
@@ -21,7 +22,7 @@ from .likelihood import Windows
 
 @dataclass(frozen=True)
 class NoiseCurve:
-    """Cross-entropy in nats per noised token at `noise`: sigma of a Gaussian process, else the share of tokens replaced.
+    """Cross-entropy in nats per noised token at `noise`: sigma of a Gaussian process, else the share of noised tokens.
 
     `fitted` is the curve that the run's noise density learned in training, at the same noise (None: it has none).
     """
@@ -63,10 +64,8 @@ def noise_curve(
             where, xt = free, torch.where(free[..., None], noisy, clean)
         else:
             where, xt = process.changing(noisy) & free, torch.where(free, noisy, clean)
-        prediction = model.denoiser(xt, t, batch=batch)
-        if model.denoiser.self_conditioning:
-            prediction = model.denoiser(xt, t, batch=batch, self_cond=prediction.mean)
-        sums.append(torch.stack((prediction.nll(batch.ids, where).sum(), where.sum())))
+        nats = predicted(model, xt, t, batch).nll(batch.ids, where)
+        sums.append(torch.stack((nats.sum(), where.sum())))
         if progress:
             progress((number + 1) / len(times))
     nats, counted = torch.stack(sums).unbind(-1)

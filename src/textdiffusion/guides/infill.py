@@ -11,7 +11,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..codecs.table import TableCodec
 from ..networks.denoisers import Denoiser
-from ..prediction import Prediction
+from ..prediction import Prediction, certain
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
 from . import Wrapped
@@ -30,12 +30,12 @@ class GivenTokens:
     def wrap(self, denoiser: Denoiser) -> Denoiser:
         """Predictions that are certain of the given tokens."""
 
-        def certain(prediction: Prediction, batch: Batch) -> Prediction:
+        def knowing(prediction: Prediction, batch: Batch) -> Prediction:
             logits = prediction.logits
-            known = torch.full_like(logits, -torch.inf).scatter(-1, self.ids[..., None], 0.0)
-            return Prediction(torch.where(self.given[..., None], known, logits), prediction.table)
+            known = torch.where(self.given[..., None], certain(self.ids, logits), logits)
+            return Prediction(known, prediction.table)
 
-        return Wrapped(denoiser, certain)
+        return Wrapped(denoiser, knowing)
 
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
         """The given tokens at the noise level of s."""

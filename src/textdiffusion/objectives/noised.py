@@ -24,13 +24,20 @@ class Noised:
     prediction: Prediction
 
 
-def noised(model: Model, batch: Batch, *, rng: Rng, uneven: Bool[Tensor, " b"] | None = None) -> Noised:
-    """One draw of t per row from the model's density, stratified over the global batch; given positions stay clean.
+def noised(
+    model: Model,
+    batch: Batch,
+    *,
+    rng: Rng,
+    t: Float[Tensor, " b"] | None = None,
+    uneven: Bool[Tensor, " b"] | None = None,
+) -> Noised:
+    """Every row at `t`, by default a draw from the model's density; given positions stay clean.
 
     The rows of `uneven` (None: no row) have a draw for each position instead. Where the denoiser takes
     self-conditioning, half of the rows see its own first estimate.
     """
-    t = at = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+    t = at = drawn_times(model, batch, rng=rng) if t is None else t
     if uneven is not None:
         by_position = model.density.quantile(rng.fork("t by position").uniform(batch.ids.shape[1]))
         at = torch.where(uneven[:, None], by_position, t[:, None])
@@ -40,6 +47,19 @@ def noised(model: Model, batch: Batch, *, rng: Rng, uneven: Bool[Tensor, " b"] |
     if model.denoiser.self_conditioning:
         estimate = self_condition(model, xt.detach(), at, batch, alternate_coin(rng.fork("self-conditioning")))
     return Noised(x0, t, model.denoiser(xt, at, batch=batch, self_cond=estimate))
+
+
+def drawn_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    """One t per row from the model's density, stratified over the global batch."""
+    return model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+
+
+def predicted(model: Model, xt: Tensor, t: Float[Tensor, " b"], batch: Batch) -> Prediction:
+    """What the model makes of x_t, by a second pass where the denoiser takes its own first estimate, as in sampling."""
+    prediction = model.denoiser(xt, t, batch=batch)
+    if model.denoiser.self_conditioning:
+        prediction = model.denoiser(xt, t, batch=batch, self_cond=prediction.mean)
+    return prediction
 
 
 def self_condition(
@@ -53,6 +73,7 @@ def self_condition(
     return estimate
 
 
-def alternate_coin(rng: Rng) -> Bool[Tensor, " b"]:
-    """A fair coin per row that heads for every second row of the global batch: half of any batch, whichever half."""
-    return (rng.rows + (rng.shared_uniform() < 0.5)) % 2 == 0
+def alternate_coin(rng: Rng, every: int = 2) -> Bool[Tensor, " b"]:
+    """Heads for every second (or `every`-th) row of the global batch, beginning anywhere: the same share of any batch,
+    and of the draws of any row."""
+    return (rng.rows + (every * (1.0 - rng.shared_uniform())).long()) % every == 0

@@ -157,12 +157,30 @@ class AnchoredSquares(LossPart):
 
 @dataclass(frozen=True)
 class GaussianLikelihood(LossPart):
-    """The bound of Gaussian processes, for evaluation."""
+    """The bound of Gaussian processes, for evaluation; tokens are read at the lowest noise by Bayes' rule or, with
+    `learned_decoder`, by the network."""
+
+    learned_decoder: bool = False
 
     def build(self) -> nn.Module:
         from ..objectives.gaussian_bound import GaussianLikelihood as Built
 
-        return Built()
+        return Built(learned_decoder=self.learned_decoder)
+
+
+@dataclass(frozen=True)
+class PlaidBound(LossPart):
+    """The same bound, for training; one row in `every` is decoded."""
+
+    every: int = 8
+
+    def __post_init__(self) -> None:
+        bounded(self, every=(2, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.plaid_bound import PlaidBound as Built
+
+        return Built(self.every)
 
 
 @dataclass(frozen=True)

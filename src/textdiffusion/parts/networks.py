@@ -278,3 +278,27 @@ class NoisyStates(DenoiserPart):
         return StateDenoiser(
             trunk, process, codec, readout=readout, decoded=self.decoded, self_conditioning=self.self_conditioning
         )
+
+
+@dataclass(frozen=True)
+class SoftTokens(DenoiserPart):
+    """Noisy simplices in as soft tokens, a prediction about the clean ones out.
+
+    A state is read as the softmax of what the paper's would be (`shrunken`), or by Bayes' rule.
+    """
+
+    readout: ReadoutPart = Softmax()
+    reading: Literal["shrunken", "bayes"] = "shrunken"
+    self_conditioning: bool = True
+
+    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..codecs.table import SimplexCodec
+        from ..networks.simplex_denoiser import SimplexDenoiser
+        from ..processes.gaussian import GaussianProcess
+
+        codec = fitting(self, codec, SimplexCodec)
+        process = fitting(self, process, GaussianProcess)
+        readout = self.readout.build(trunk.width, codec)
+        return SimplexDenoiser(
+            trunk, process, codec, readout=readout, reading=self.reading, self_conditioning=self.self_conditioning
+        )

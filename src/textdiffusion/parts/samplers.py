@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError
 from .base import SamplerPart, bounded
@@ -62,22 +62,27 @@ class OneStep(SamplerPart):
     """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh.
 
     The network is told a noise level `ahead` steps above the state's: asymmetric time intervals (td of Analog Bits).
+    `projection` makes each prediction certain of one token first: the likeliest, or one drawn from the `top_p` nucleus.
     """
 
     steps: int = 64
     eta: float = 0.0
     renoise: bool = False
     ahead: float = 0.0
+    projection: Literal["none", "greedy", "sample"] = "none"
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(1, None), eta=(0.0, 1.0), ahead=(0.0, None))
+        bounded(self, steps=(1, None), eta=(0.0, 1.0), ahead=(0.0, None), top_p=(1e-6, 1.0))
+        if self.top_p != 1.0 and self.projection != "sample":
+            raise UserError(f"sampler.top_p={self.top_p:g} has no effect without sampler.projection=sample.")
         if self.renoise and self.eta:
             raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps nothing of the noise.")
 
     def build(self) -> Sampler:
         from ..samplers.one_step import OneStep as Built
 
-        return Built(self.eta, self.renoise, self.ahead)
+        return Built(self.eta, self.renoise, self.ahead, self.projection, self.top_p)
 
 
 @dataclass(frozen=True)

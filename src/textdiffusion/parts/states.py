@@ -1,4 +1,4 @@
-"""Codecs, processes and noise densities."""
+"""Codecs and processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError
-from .base import CodecPart, DensityPart, ProcessPart, bounded, fitting
+from .base import CodecPart, ProcessPart, bounded, fitting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +65,21 @@ class Bits(CodecPart):
         from ..codecs.table import BitCodec, bits
 
         return BitCodec(bits(vocab, self.scale, self.code), self.scale)
+
+
+@dataclass(frozen=True)
+class Simplex(CodecPart):
+    """States are almost-one-hot logits, +scale and -scale: one number per token of the vocabulary."""
+
+    scale: float = 5.0
+
+    def __post_init__(self) -> None:
+        bounded(self, scale=(1e-6, None))
+
+    def build(self, vocab: int) -> nn.Module:
+        from ..codecs.table import SimplexCodec
+
+        return SimplexCodec(vocab, self.scale)
 
 
 @dataclass(frozen=True)
@@ -145,16 +160,21 @@ class Gaussian(ProcessPart):
     """Vectors get noise. The range of sigma is in units of the norm of a clean state (specs: continuous 8.1).
 
     `factor` multiplies the sigma of cosine, sqrt and linear_beta, which the range then cuts (Difformer, section 3.4).
+    `offset` is the c of cosine: how much noise t = 0 has.
+    `learned` is linear in ln sigma, as `log_sigma` is, from a low to a high end that are learned.
     """
 
-    schedule: Literal["log_sigma", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
+    schedule: Literal["log_sigma", "learned", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
     low: float = 0.05
     high: float = 20.0
     factor: float = 1.0
+    offset: float = 2e-4
 
     def __post_init__(self) -> None:
-        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None), factor=(1e-6, None))
-        if self.factor != 1.0 and self.schedule in ("log_sigma", "linear_sigma", "karras"):
+        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None), factor=(1e-6, None), offset=(1e-6, 1.0))
+        if self.offset != 2e-4 and self.schedule != "cosine":
+            raise UserError(f"process.offset has no effect on schedule={self.schedule}; it is for cosine.")
+        if self.factor != 1.0 and self.schedule not in ("cosine", "sqrt", "linear_beta"):
             raise UserError(f"process.factor has no effect on schedule={self.schedule}: its low and high say it all.")
 
     def build(self, codec: Codec) -> nn.Module:
@@ -167,104 +187,12 @@ class Gaussian(ProcessPart):
         low, high = self.low * norm / self.factor, self.high * norm / self.factor
         made: dict[str, NoiseSchedule] = {
             "log_sigma": s.LogSigma(low, high),
+            "learned": s.LearnedSigma(low, high),
             "linear_sigma": s.Karras(low, high, rho=1.0),
             "karras": s.Karras(low, high),
-            "cosine": s.CosineNoise(low, high),
+            "cosine": s.CosineNoise(low, high, self.offset),
             "sqrt": s.SqrtNoise(low, high),
             "linear_beta": s.LinearBeta(low, high),
         }
         schedule = made[self.schedule]
         return GaussianProcess(schedule if self.factor == 1.0 else s.Rescaled(schedule, self.factor))
-
-
-@dataclass(frozen=True)
-class Uniform(DensityPart):
-    """All t alike, or all from `low` to `high`, and training sees no other (its figures are then of these alone)."""
-
-    low: float = 0.0
-    high: float = 1.0
-
-    def __post_init__(self) -> None:
-        bounded(self, low=(0.0, 0.99), high=(self.low + 0.01, 1.0))
-
-    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..processes.densities import UniformDensity
-
-        return UniformDensity(self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Gumbel(DensityPart):
-    """The slope of a Gumbel curve in ln sigma, refitted to the training losses.
-
-    It starts where a token without context loses half of its information: at `half` norms of a clean state.
-    """
-
-    half: float = 0.43
-    scale: float = 0.46
-    uniform: float = 0.1
-
-    def __post_init__(self) -> None:
-        bounded(self, half=(1e-6, None), scale=(1e-3, None), uniform=(0.0, 0.99))
-
-    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        import math
-
-        from ..codecs.table import TableCodec
-        from ..processes.densities import GumbelDensity
-        from ..processes.gaussian import GaussianProcess
-        from ..processes.schedules import LogSigma
-
-        codec = fitting(self, codec, TableCodec)
-        process = fitting(self, process, GaussianProcess)
-        schedule = fitting(self, process.schedule, LogSigma)  # the curve's shape is one in ln sigma
-        span = math.log(schedule.high / schedule.low)
-        mu = math.log(self.half * codec.norm / schedule.low) / span
-        return GumbelDensity(mu, self.scale / span, math.log(codec.vocab), self.uniform)
-
-
-@dataclass(frozen=True)
-class Cauchy(DensityPart):
-    """The slope of an arctan curve, refitted to the training losses (mini CDCD).
-
-    It starts at a half-way point `half` and a half-width `scale`, in norms of a clean state.
-    """
-
-    half: float = 0.43
-    scale: float = 0.2
-    uniform: float = 0.1
-
-    def __post_init__(self) -> None:
-        bounded(self, half=(1e-6, None), scale=(1e-6, None), uniform=(0.0, 0.99))
-
-    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        import math
-
-        import torch
-
-        from ..codecs.table import TableCodec
-        from ..processes.densities import CauchyDensity
-        from ..processes.gaussian import GaussianProcess
-
-        codec = fitting(self, codec, TableCodec)
-        schedule = fitting(self, process, GaussianProcess).schedule
-        # In numbers, as a configuration may be built on the meta device.
-        sigma = torch.tensor((self.half, self.half + self.scale), device="cpu") * codec.norm
-        half, beyond = schedule.time(sigma).tolist()
-        return CauchyDensity(half, beyond - half, math.log(codec.vocab), self.uniform)
-
-
-@dataclass(frozen=True)
-class PiecewiseLinear(DensityPart):
-    """CDCD's time warping."""
-
-    bins: int = 100
-    uniform: float = 0.0
-
-    def __post_init__(self) -> None:
-        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
-
-    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..processes.densities import PiecewiseDensity
-
-        return PiecewiseDensity(self.bins, self.uniform)

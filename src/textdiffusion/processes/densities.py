@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..randomness import Rng
@@ -194,68 +194,3 @@ class CauchyDensity(CurveDensity):
     def _ends(mu: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """pi / 2 - A at t = 0 and t = 1: small where A would be rounded to pi / 2."""
         return torch.atan2(scale, -mu), torch.atan2(scale, 1.0 - mu)
-
-
-class PiecewiseDensity(nn.Module):
-    """CDCD's time warping: a monotone piecewise-linear fit of cross-entropy against t (section 3.4 and appendix A).
-
-    Edges T (cumulative softmax of `widths`) cut [0, 1] into bins; heights exp(`heights`) regress the loss, and their
-    softmax is the share of draws a bin gets. A moving average of both is used for the draws.
-    """
-
-    def __init__(self, bins: int = 100, uniform: float = 0.0, rate: float = 0.01) -> None:
-        super().__init__()
-        start = torch.full((2, bins), -math.log(bins))
-        self.logits = nn.Parameter(start)
-        self.register_buffer("settled", start.clone())
-        self.uniform, self.rate = uniform, rate
-
-    def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The t below which a share u of the draws falls."""
-        width, share = self._shares()
-        edges, levels = width.cumsum(0), share.cumsum(0)
-        i = torch.searchsorted(levels, u.contiguous(), right=True).clamp(max=len(width) - 1)
-        return (edges[i] - width[i] + width[i] * (u - (levels[i] - share[i])) / share[i]).clamp(0.0, 1.0)
-
-    def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Times of equal loss drop, for sampling."""
-        return self.quantile(u)
-
-    def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Log density of t, in nats."""
-        width, share = self._shares()
-        i = self._bin(t, width)
-        return torch.log(share[i] / width[i])
-
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-        """Importance-weighted squares of the fit against cross-entropy in nats per token."""
-        weight = torch.exp(-self.log_prob(t))
-        return (weight * (self._curve(t, self.logits) - nats.detach()) ** 2).mean()
-
-    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The curve that the draws follow, in nats per token."""
-        return self._curve(t, self.settled)
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up."""
-        self.settled.lerp_(self.logits, self.rate)
-
-    def _curve(self, t: Tensor, logits: Float[Tensor, "2 n"]) -> Tensor:
-        width, height = self._widths(logits[0]), logits[1].exp()
-        i = self._bin(t, width)
-        start = width.cumsum(0)[i] - width[i]
-        return height.cumsum(0)[i] - height[i] + height[i] * (t - start) / width[i]
-
-    def _shares(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        width = self._widths(self.settled[0])
-        return width, (1.0 - self.uniform) * self.settled[1].softmax(0) + self.uniform * width
-
-    @staticmethod
-    def _widths(logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        width = logits.softmax(0) + 1e-4
-        return width / width.sum()
-
-    @staticmethod
-    def _bin(t: Float[Tensor, "*b"], width: Float[Tensor, " n"]) -> Int[Tensor, "*b"]:
-        return torch.searchsorted(width.detach().cumsum(0), t.contiguous(), right=True).clamp(max=len(width) - 1)

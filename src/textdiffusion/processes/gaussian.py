@@ -41,10 +41,11 @@ class GaussianProcess(nn.Module):
         return torch.log(self.sigma(t)) / 4.0
 
     def log_slope(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """d ln sigma / dt, which turns a density of t into one of ln sigma."""
+        """d ln sigma / dt, which turns a density of t into one of ln sigma; with its gradient to a learned schedule."""
+        learning = torch.is_grad_enabled() and any(True for _ in self.parameters())
         with torch.enable_grad():
             at = t.detach().clone().requires_grad_()
-            return torch.autograd.grad(torch.log(self.sigma(at)).sum(), at)[0]
+            return torch.autograd.grad(torch.log(self.sigma(at)).sum(), at, create_graph=learning)[0]
 
     def prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 Times = Float[Tensor, "*b"]
 
@@ -104,13 +104,7 @@ class Geometric:
 
 @runtime_checkable
 class NoiseSchedule(Protocol):
-    """Noise level sigma(t) of the variance-exploding frame x = x0 + sigma eps, from `low` to `high`."""
-
-    @property
-    def low(self) -> float: ...
-
-    @property
-    def high(self) -> float: ...
+    """Noise level sigma(t) of the variance-exploding frame x = x0 + sigma eps."""
 
     def sigma(self, t: Times) -> Times: ...
 
@@ -131,6 +125,22 @@ class LogSigma:
     def time(self, sigma: Times) -> Times:
         """The t of a noise level."""
         return torch.log(sigma / self.low) / math.log(self.high / self.low)
+
+
+class LearnedSigma(nn.Module):
+    """ln sigma linear in t between ends that are learned (Plaid, section 4.2)."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.ends = nn.Parameter(torch.tensor((math.log(low), math.log(high))))
+
+    def sigma(self, t: Times) -> Times:
+        """Noise level at t."""
+        return torch.exp(self.ends[0] + t * (self.ends[1] - self.ends[0]))
+
+    def time(self, sigma: Times) -> Times:
+        """The t of a noise level."""
+        return (torch.log(sigma) - self.ends[0]) / (self.ends[1] - self.ends[0])
 
 
 @dataclass(frozen=True)
@@ -216,16 +226,6 @@ class Rescaled:
 
     schedule: NoiseSchedule
     factor: float
-
-    @property
-    def low(self) -> float:
-        """The lowest noise level."""
-        return self.factor * self.schedule.low
-
-    @property
-    def high(self) -> float:
-        """The highest noise level."""
-        return self.factor * self.schedule.high
 
     def sigma(self, t: Times) -> Times:
         """Noise level at t."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
+from .projection import Mode, projected
 from .step import Request, Step, guided, steered
 
 
@@ -21,7 +22,8 @@ class OneStep:
     `eta` = 0 is DDIM, the Euler step of the probability-flow ODE; 1 is ancestral (DDPM). `renoise` noises each
     prediction afresh, as simple-diffusion-lm, SSD-LM and TESS do. It corrects more, but its law is not the data's, not
     even in the limit of many steps and an ideal denoiser: it favours what is likely. The self-conditioning estimate is
-    carried from step to step. Tokens are read from the prediction, never from the state.
+    carried from step to step. Tokens are read from the prediction, never from the state. With `projection` the state
+    moves towards a single token at each position, the likeliest or one drawn from the nucleus of `top_p`.
 
     The state is moved to a noise level `ahead` steps below the one that the next step takes it for (asymmetric time
     intervals: Analog Bits, algorithm 2, td). It keeps its size in the variance-preserving frame, where it is renamed.
@@ -29,8 +31,16 @@ class OneStep:
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, eta: float = 0.0, renoise: bool = False, ahead: float = 0.0) -> None:
+    def __init__(
+        self,
+        eta: float = 0.0,
+        renoise: bool = False,
+        ahead: float = 0.0,
+        projection: Mode = "none",
+        top_p: float = 1.0,
+    ) -> None:
         self.eta, self.renoise, self.ahead = eta, renoise, ahead
+        self.projection, self.top_p = projection, top_p
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; the last prediction is made at the lowest noise level."""
@@ -51,7 +61,8 @@ class OneStep:
             probs, ids = prediction.probs.max(-1)
             if i + 1 < request.steps:
                 s, draws = reached[i + 1].expand(len(x)), rng.fork(i)
-                xs = process.reverse(x, prediction, t, s, rng=draws, eta=self.eta, renoise=self.renoise)
+                target = projected(prediction, self.projection, self.top_p, rng=draws)
+                xs = process.reverse(x, target, t, s, rng=draws, eta=self.eta, renoise=self.renoise)
                 xs = steered(xs, s, request, draws)
                 if self.ahead:
                     xs = xs * self._size(model, times[i + 1]) / self._size(model, reached[i + 1])

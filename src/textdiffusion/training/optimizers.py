@@ -17,22 +17,25 @@ PARTS_OF_QKV = 3
 class Optimizers:
     """The optimizers of a run as one: AdamW for everything, or for all but the blocks' matrices, which are Muon's.
 
-    The noise density has a learning rate of its own and is clipped by itself: its loss is in other units, and its
-    gradients must not scale those of the network. Weight decay touches matrices only, no embeddings, gains or biases.
+    The noise density, with the ends of a learned schedule, has a learning rate of its own and is clipped by itself: its
+    loss is in other units, and its gradients must not scale those of the network. Embeddings may have a rate too.
+    Weight decay touches matrices only, no embeddings, gains or biases.
     """
 
     def __init__(self, model: Model, training: Training) -> None:
         self.training = training
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
-        density = [p for p in model.density.parameters() if p.requires_grad]
+        noise = (*model.density.parameters(), *model.process.parameters())
+        density = [p for p in noise if p.requires_grad]
         self.network = [p for p in model.parameters() if p.requires_grad and p not in set(density)]
         self.density = density
         matrices = _block_matrices(model) if training.optimizer == "muon" else {}
         rest = [p for p in self.network if p not in matrices]
-        plain = _undecayed(model)
+        plain, codec = _undecayed(model), set(model.codec.parameters())
         groups = [
             {"params": [p for p in rest if p not in plain], "lr": training.lr, "weight_decay": training.weight_decay},
-            {"params": [p for p in rest if p in plain], "lr": training.lr, "weight_decay": 0.0},
+            {"params": [p for p in rest if p in plain - codec], "lr": training.lr, "weight_decay": 0.0},
+            {"params": [p for p in rest if p in codec], "lr": training.codec_lr or training.lr, "weight_decay": 0.0},
             {"params": density, "lr": training.density_lr, "weight_decay": 0.0},
         ]
         fused = next(iter(self.names)).device.type in ("cpu", "cuda", "mps")

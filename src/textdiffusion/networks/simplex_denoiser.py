@@ -1,0 +1,78 @@
+"""The denoiser of states that are one number per token: its network reads soft tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..codecs.table import SimplexCodec
+from ..prediction import Prediction
+from ..processes.gaussian import GaussianProcess
+from .attention import attention_mask, positions
+from .readouts import Readout
+from .trunk import Trunk
+
+Reading = Literal["shrunken", "bayes"]
+
+
+class SimplexDenoiser(nn.Module):
+    """The network sees softmax(logits) @ embedding at every position (SSD-LM, section 3.2), or the given token itself.
+
+    The logits are the noisy state, `shrunken` to the variance-preserving frame of the paper, or `bayes`: its evidence,
+    with a learned prior, whose softmax is what the state says by itself. The two differ in temperature alone: at low
+    noise Bayes' reading is sharper, at high noise it is flat where the paper's is a softmax of noise.
+    Self-conditioning averages this law and that of the earlier estimate (TESS, section 3.2).
+    """
+
+    time_free = False
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        process: GaussianProcess,
+        codec: SimplexCodec,
+        *,
+        readout: Readout,
+        reading: Reading = "shrunken",
+        self_conditioning: bool = True,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.process, self.codec, self.readout = trunk, process, codec, readout
+        self.reading, self.self_conditioning = reading, self_conditioning
+        self.log_prior = nn.Parameter(torch.zeros(codec.vocab)) if reading == "bayes" else None
+        self.tokens = nn.Parameter(0.5 * torch.randn(codec.vocab, trunk.width))
+        self.given = nn.Parameter(torch.zeros(trunk.width))
+
+    def forward(
+        self,
+        xt: Float[Tensor, "b l v"],
+        t: Float[Tensor, "b *l"],
+        *,
+        batch: Batch,
+        self_cond: Float[Tensor, "b l v"] | None = None,
+    ) -> Prediction:
+        """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None or 0: none yet)."""
+        sigma = self.process.sigma(t)
+        sigma = sigma[..., None] if sigma.ndim == 2 else sigma[:, None, None]
+        seen = self.read(xt, sigma)
+        if self_cond is not None:
+            # A mean of corners is their probabilities; before the first estimate there are none.
+            law = self_cond / self.codec.height
+            seen = torch.where(law.sum(-1, keepdim=True) > 0.5, 0.5 * (seen + law), seen)
+        features = seen @ self.tokens
+        if batch.given is not None:
+            clean = nn.functional.embedding(batch.ids, self.tokens) + self.given
+            features = torch.where(batch.given[..., None], clean, features)
+        hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
+        return self.readout(hidden, xt, sigma)
+
+    def read(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:
+        """The soft tokens of a noisy state."""
+        if self.log_prior is not None:
+            return (self.codec.evidence(xt, sigma) + self.log_prior).softmax(-1)
+        # Noise of the paper's state is K times that of a standard one, K half the height of a corner.
+        return (xt / torch.sqrt(1.0 + (2.0 * sigma / self.codec.height) ** 2)).softmax(-1)

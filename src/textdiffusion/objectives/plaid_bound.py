@@ -1,0 +1,44 @@
+"""The likelihood bound of Gaussian processes as what training minimises: the objective of Plaid."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ..batch import Batch
+from ..model import Model
+from ..processes.gaussian import GaussianProcess
+from ..randomness import Rng
+from . import Loss, per_token
+from .gaussian_bound import missed_nats, prior_nats
+from .noised import alternate_coin, drawn_times, noised
+
+
+class PlaidBound(nn.Module):
+    """The bound of `GaussianLikelihood` with a learned decoder, in nats per token (Plaid, section 3).
+
+    One row in `every` is decoded, from the lowest noise; the others are denoised at a noise level each; both are
+    weighted by their share. The bound trains the network, the embeddings and the ends of the schedule; the noise
+    density sees the integrand. All of it is float32.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+
+    def __init__(self, every: int = 8) -> None:
+        super().__init__()
+        self.every = every
+
+    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+        """One unbiased draw per row."""
+        decoding = alternate_coin(rng.fork("decoding"), self.every)
+        t = torch.where(decoding, 0.0, drawn_times(model, batch, rng=rng))
+        drawn = noised(model, batch, rng=rng, t=t)
+        missed = missed_nats(model.process, drawn.x0, drawn.prediction.mean, t, batch)
+        decoded = drawn.prediction.nll(batch.ids, batch.noised & decoding[:, None]).sum(-1)
+        weighted = missed * torch.exp(-model.density.log_prob(t)) * self.every / (self.every - 1)
+        nats = prior_nats(model.process, drawn.x0, batch) + torch.where(decoding, decoded * self.every, weighted)
+        total = per_token(nats, batch).mean()
+        fit = model.density.fit_loss(t, torch.where(decoding, 0.0, per_token(missed, batch)))
+        return Loss(total + fit, {"bound": total.detach(), "density_fit": fit.detach()})

@@ -1,0 +1,122 @@
+"""Noise densities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base import DensityPart, bounded, fitting
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..codecs import Codec
+
+
+@dataclass(frozen=True)
+class Uniform(DensityPart):
+    """All t alike, or all from `low` to `high`, and training sees no other (its figures are then of these alone)."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        bounded(self, low=(0.0, 0.99), high=(self.low + 0.01, 1.0))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.densities import UniformDensity
+
+        return UniformDensity(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Gumbel(DensityPart):
+    """The slope of a Gumbel curve in ln sigma, refitted to the training losses.
+
+    It starts where a token without context loses half of its information: at `half` norms of a clean state.
+    """
+
+    half: float = 0.43
+    scale: float = 0.46
+    uniform: float = 0.1
+
+    def __post_init__(self) -> None:
+        bounded(self, half=(1e-6, None), scale=(1e-3, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        import math
+
+        from ..codecs.table import TableCodec
+        from ..processes.densities import GumbelDensity
+        from ..processes.gaussian import GaussianProcess
+        from ..processes.schedules import LogSigma
+
+        codec = fitting(self, codec, TableCodec)
+        process = fitting(self, process, GaussianProcess)
+        schedule = fitting(self, process.schedule, LogSigma)  # the curve's shape is one in ln sigma
+        span = math.log(schedule.high / schedule.low)
+        mu = math.log(self.half * codec.norm / schedule.low) / span
+        return GumbelDensity(mu, self.scale / span, math.log(codec.vocab), self.uniform)
+
+
+@dataclass(frozen=True)
+class Cauchy(DensityPart):
+    """The slope of an arctan curve, refitted to the training losses (mini CDCD).
+
+    It starts at a half-way point `half` and a half-width `scale`, in norms of a clean state.
+    """
+
+    half: float = 0.43
+    scale: float = 0.2
+    uniform: float = 0.1
+
+    def __post_init__(self) -> None:
+        bounded(self, half=(1e-6, None), scale=(1e-6, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        import math
+
+        import torch
+
+        from ..codecs.table import TableCodec
+        from ..processes.densities import CauchyDensity
+        from ..processes.gaussian import GaussianProcess
+
+        codec = fitting(self, codec, TableCodec)
+        schedule = fitting(self, process, GaussianProcess).schedule
+        # In numbers, as a configuration may be built on the meta device.
+        sigma = torch.tensor((self.half, self.half + self.scale), device="cpu") * codec.norm
+        half, beyond = schedule.time(sigma).tolist()
+        return CauchyDensity(half, beyond - half, math.log(codec.vocab), self.uniform)
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear(DensityPart):
+    """CDCD's time warping."""
+
+    bins: int = 100
+    uniform: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.piecewise import PiecewiseDensity
+
+        return PiecewiseDensity(self.bins, self.uniform)
+
+
+@dataclass(frozen=True)
+class Steady(DensityPart):
+    """The draws under which the training bound varies least, learned in `bins` of t; for the objective PlaidBound."""
+
+    bins: int = 100
+    uniform: float = 0.1
+
+    def __post_init__(self) -> None:
+        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.piecewise import SteadyDensity
+
+        return SteadyDensity(self.bins, self.uniform)

@@ -1,0 +1,96 @@
+"""SSD-LM (Han, Kumar and Tsvetkov 2022) and TESS (Karimi Mahabadi et al. 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config import Config, Training
+from ..parts import (
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    OneStep,
+    ScoreInterpolation,
+    Simplex,
+    Softmax,
+    SoftTokens,
+    Trunk,
+    Uniform,
+)
+from ..text.config import TextConfig
+from . import variant_of
+
+
+def ssd_lm(variant: str = "default") -> Config:
+    """Diffusion on the simplex: a token is a corner of it, noised; the network reads soft tokens and is sure of none.
+
+        textdiffusion train ssd_lm --data my.txt --out runs/mine
+
+    Its state is a number per token of the vocabulary, so it is for small ones. The default reads the state by Bayes'
+    rule, feeds its own estimate back, and steps as `cdcd` does.
+
+    `tess` has the choices of TESS: the paper's softmax of the shrunken state, its average with the network's earlier
+    estimate, a cosine schedule, and steps that noise the prediction afresh.
+
+    `as_published` is SSD-LM (section 4): RoBERTa-large's size and tokens (vocab.json and merges.txt in a folder
+    `roberta`), a sampled token in place of each prediction, 1,000 steps. The paper writes blocks of 25 tokens one after
+    the other; here all positions that are not given are written at once. A vocabulary of 50,265 makes the table of
+    corners alone 10 GB.
+    """
+    default = Config(
+        recipe="ssd_lm",
+        variant="default",
+        text=TextConfig(mask="mixed"),
+        codec=Simplex(),
+        process=Gaussian(schedule="log_sigma"),
+        density=Gumbel(),
+        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        denoiser=SoftTokens(reading="bayes"),
+        objective=ScoreInterpolation(),
+        likelihood=GaussianLikelihood(),
+        sampler=OneStep(steps=64),
+        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+    )
+    # K = 5 times the cosine schedule's sigma; 0.05 to 20 norms of 2 K, as in the default.
+    cosine = Gaussian(schedule="cosine", factor=5.0, offset=1e-4)
+    tess = replace(
+        default,
+        variant="tess",
+        process=cosine,
+        density=Uniform(),
+        denoiser=SoftTokens(readout=Softmax(prior=False), reading="shrunken"),
+        sampler=OneStep(steps=128, renoise=True),
+    )
+    published = replace(
+        tess,
+        variant="as_published",
+        text=TextConfig(
+            data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="roberta", length=200, mask="prefix"
+        ),
+        process=replace(cosine, low=1e-4),
+        trunk=Trunk(
+            width=1024,
+            depth=24,
+            modulation="film",
+            conditioning=32,
+            activation="gelu",
+            qk_norm=False,
+            bias=True,
+            norm_weight=True,
+            norm_bias=True,
+            dropout=0.1,
+        ),
+        denoiser=SoftTokens(readout=Softmax(prior=False), reading="shrunken", self_conditioning=False),
+        sampler=OneStep(steps=1000, renoise=True, projection="sample", top_p=0.95),
+        training=Training(
+            steps=100_000,
+            batch_size=6144,
+            lr=1e-4,
+            warmup=2000,
+            decay="linear",
+            optimizer="adamw",
+            beta2=0.999,
+            ema=0.0,
+        ),
+    )
+    return variant_of("ssd_lm", variant, {"default": default, "tess": tess, "as_published": published})

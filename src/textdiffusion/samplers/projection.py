@@ -1,0 +1,32 @@
+"""Projection of predictions to single tokens, between a continuous sampler's prediction and its step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..prediction import Prediction, certain
+from ..randomness import Rng
+
+Mode = Literal["none", "greedy", "sample"]
+
+
+def nucleus(probs: Float[Tensor, "*b v"], share: float) -> Float[Tensor, "*b v"]:
+    """The smallest set of most likely tokens whose probabilities reach `share`, renormalised (top-p)."""
+    ordered, index = probs.sort(-1, descending=True)
+    kept = ordered.cumsum(-1) - ordered < share  # what stands before a token decides whether it is still needed
+    ordered = torch.where(kept, ordered, 0.0)
+    return torch.zeros_like(probs).scatter(-1, index, ordered / ordered.sum(-1, keepdim=True))
+
+
+def projected(prediction: Prediction, mode: Mode, top_p: float, *, rng: Rng) -> Prediction:
+    """The prediction made certain of one token: the likeliest, or one drawn from its nucleus (SSD-LM, section 3.3)."""
+    if mode == "none":
+        return prediction
+    logits = prediction.logits
+    greedy = mode == "greedy"
+    ids = logits.argmax(-1) if greedy else rng.fork("projection").categorical(nucleus(logits.softmax(-1), top_p))
+    return Prediction(certain(ids, logits), prediction.table)

@@ -1,0 +1,34 @@
+"""Predictions made certain of one token."""
+
+import pytest
+import torch
+
+from textdiffusion.prediction import Prediction
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.projection import nucleus, projected
+
+LAW = torch.tensor([0.5, 0.25, 0.15, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(1.0, LAW), (0.9, LAW[:3] / 0.9), (0.6, LAW[:2] / 0.75), (0.5, LAW[:1] / 0.5), (1e-6, LAW[:1] / 0.5)],
+)
+def test_a_nucleus_is_the_smallest_set_that_reaches_its_share(share, expected):
+    order = torch.tensor([2, 0, 3, 1])
+    kept = nucleus(LAW[order], share)
+    found = torch.zeros(4).scatter(0, order, kept)
+    torch.testing.assert_close(found, torch.nn.functional.pad(expected, (0, 4 - len(expected))))
+
+
+def test_projections_are_corners_drawn_from_the_law():
+    rows, table = 20_000, torch.randn(4, 3)
+    prediction = Prediction(torch.log(LAW).expand(rows, 1, 4).clone(), table)
+    assert projected(prediction, "none", 1.0, rng=Rng.of(0, rows)) is prediction
+    greedy = projected(prediction, "greedy", 1.0, rng=Rng.of(0, rows))
+    torch.testing.assert_close(greedy.mean, table[0].expand(rows, 1, 3))
+    drawn = projected(prediction, "sample", 1.0, rng=Rng.of(0, rows)).probs
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(drawn.mean((0, 1)), LAW, atol=0.015, rtol=0)
+    few = projected(prediction, "sample", 0.6, rng=Rng.of(0, rows)).probs.mean((0, 1))
+    torch.testing.assert_close(few, torch.tensor([2 / 3, 1 / 3, 0.0, 0.0]), atol=0.015, rtol=0)
