@@ -20,11 +20,12 @@ from textdiffusion.training.precision import choose_dtype
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
 ENDED = ("text.layout=lines", "text.model_padding=true")
+LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream", "text.model_padding=false")
 
 
 @pytest.fixture(params=RECIPES)
 def model(request: pytest.FixtureRequest, tiny_run: MakeRun) -> TextDiffusion:
-    return TextDiffusion.from_pretrained(tiny_run(request.param), device="cpu")
+    return TextDiffusion.from_pretrained(tiny_run(request.param, *LETTERS), device="cpu")
 
 
 def test_the_names_are_there_without_torch():
@@ -64,7 +65,7 @@ def test_gradients_are_off_inside_and_as_they_were_outside(model: TextDiffusion)
         assert not step.state.requires_grad
 
 
-@pytest.mark.parametrize("settings_", [(), ENDED], ids=["stream", "lines"])
+@pytest.mark.parametrize("settings_", [LETTERS, (*LETTERS[:2], *ENDED)], ids=["stream", "lines"])
 @pytest.mark.parametrize("recipe", RECIPES)
 @settings(max_examples=6)
 @given(data=st.data())

@@ -75,6 +75,17 @@ def test_ssd_lm_as_published_is_of_the_papers_size():
     assert _parameters(config, vocab) - vocab**2 + 49_265 * 2 * 1024 == pytest.approx(0.4e9, rel=0.06)
 
 
+def test_diffusion_lm_as_published_has_the_papers_size():
+    """80 million, BERT-base without its words (section 5.2)."""
+    config = recipes.get("diffusion_lm")("as_published")
+    assert _parameters(config, 821) == pytest.approx(80e6, rel=0.08)
+
+
+def test_minimal_text_diffusion_as_published_has_the_repositorys_parameters():
+    """86.9 million at 165 words, counted in the repository's model."""
+    assert _parameters(recipes.get("minimal_text_diffusion")("as_published"), 165) == pytest.approx(86.9e6, rel=0.01)
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_explains_itself(name):
     text = recipes.get(name).__doc__

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from math import pi, prod
+from math import erf, pi, prod, sqrt
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -71,6 +71,10 @@ class Rng:
         radius, angle = torch.sqrt(-2.0 * torch.log(u[..., 0])), (2.0 * pi) * u[..., 1]
         pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
         return pairs.flatten(1)[:, :count].view(-1, *shape)
+
+    def truncated(self, limit: float, *shape: int) -> Float[Tensor, "b *shape"]:
+        """Standard normals within `limit` of 0, by the inverse of their distribution function: none is rejected."""
+        return sqrt(2.0) * torch.erfinv((2.0 * self.uniform(*shape) - 1.0) * erf(limit / sqrt(2.0)))
 
     def categorical(self, weights: Float[Tensor, "b *shape v"]) -> Int[Tensor, "b *shape"]:
         """One index per position, with probability proportional to `weights`."""

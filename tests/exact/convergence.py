@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from textdiffusion.model import Model
+from textdiffusion.processes.beta_grid import BetaGrid
 from textdiffusion.processes.densities import GumbelDensity
 from textdiffusion.processes.schedules import (
     CosineMask,
@@ -69,6 +70,9 @@ def cases() -> Iterator[Case]:
         "cosine": CosineNoise(low, high),
         "sqrt": SqrtNoise(low, high),
         "linear beta": LinearBeta(low, high),
+        "sqrt, a grid of 2,000": BetaGrid("sqrt"),
+        "cosine, a grid of 2,000": BetaGrid("cosine"),
+        "piecewise linear, a grid of 200": BetaGrid("pw_lin", 200),
     }
     for name, noise in schedules.items():
         for eta in (0.0, 1.0):

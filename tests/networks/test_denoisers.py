@@ -347,3 +347,16 @@ def test_only_absolute_positions_tell_masks_apart(absolute):
     masks = torch.full((1, L), V)
     logits = denoiser(masks, torch.ones(1), batch=Batch(torch.zeros(1, L, dtype=torch.long))).logits[0]
     assert torch.allclose(logits[0], logits[-1], atol=1e-5) == (not absolute)
+
+
+def test_a_regression_that_starts_from_the_states_own_evidence():
+    """Untrained it is Bayes' rule over the table, as untrained logits on the same evidence are; little noise leaves
+    it nothing to add."""
+    codec = TableCodec(torch.randn(V, 6, generator=torch.Generator().manual_seed(0)))
+    regressed, logits = RegressionReadout(64, codec, preconditioning="evidence"), SoftmaxReadout(64, codec)
+    sigma = torch.tensor([0.05, 1.0])[:, None, None]
+    hidden, x = torch.randn(2, L, 64), codec.encode(_ids(2)) + sigma * torch.randn(2, L, 6)
+    torch.testing.assert_close(regressed(hidden, x, sigma).mean, logits(hidden, x, sigma).mean)
+    torch.nn.init.normal_(regressed.output.weight)
+    moved = (regressed(hidden, x, sigma).mean - logits(hidden, x, sigma).mean).detach().abs().amax((1, 2))
+    assert float(moved[0]) < 1e-3 < 1.0 < float(moved[1])

@@ -1,16 +1,21 @@
 """What the objectives draw, feed and count. That their values are right is shown in tests/exact."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
+from textdiffusion.errors import UserError
 from textdiffusion.model import Model
 from textdiffusion.objectives.anchored_squares import AnchoredSquares
+from textdiffusion.objectives.diffusion_lm import DiffusionLM
 from textdiffusion.objectives.noised import alternate_coin, noised
 from textdiffusion.objectives.score_interpolation import ScoreInterpolation
 from textdiffusion.overrides import changed
+from textdiffusion.processes.densities import UniformDensity
 from textdiffusion.randomness import Rng
 
 VOCAB, LENGTH = 9, 10
@@ -238,3 +243,77 @@ def test_squared_error_is_of_the_mean_at_noised_positions():
     torch.testing.assert_close(loss.total, loss.parts["squared_error"] + loss.parts["density_fit"])
     loss.total.backward()
     assert float(model.density.curve.grad.abs().sum()) > 0
+
+
+def _diffusion_lm(t, rows=64, **weights):
+    """The objective at one noise level: its loss, and what the network saw and said."""
+    model = _model("diffusion_lm")
+    model.objective = DiffusionLM(**weights)
+    model.density = At(t)
+    model.denoiser = Spy(model.denoiser)
+    batch = _batch(rows)
+    loss = model.objective(model, batch, rng=Rng.of(0, rows))
+    xt, at, _, _ = model.denoiser.calls[0]
+    mean = model.denoiser.denoiser(xt, at, batch=batch).mean
+    return model, batch, loss, xt, at, mean
+
+
+class At(UniformDensity):
+    """Every draw is the same t, with a density of 2 there."""
+
+    def __init__(self, t):
+        super().__init__()
+        self.t = t
+
+    def quantile(self, u):
+        return torch.full_like(u, self.t)
+
+    def log_prob(self, t):
+        return torch.full_like(t, math.log(2.0))
+
+
+def test_diffusion_lm_regresses_the_embedding_at_the_first_noise_level():
+    model, batch, loss, xt, at, mean = _diffusion_lm(1e-4)
+    assert bool((at == 0).all())
+    x0 = model.codec.encode(batch.ids)
+    torch.testing.assert_close(loss.parts["squared_error"], (mean - x0).square().mean().detach())
+    # Tokens are read from the very state the network sees.
+    logits = model.denoiser.denoiser.readout.rounding(xt.flatten(0, 1))
+    torch.testing.assert_close(
+        loss.parts["rounding"], torch.nn.functional.cross_entropy(logits, batch.ids.flatten()).detach()
+    )
+
+
+@pytest.mark.parametrize("t", [0.3, 0.999])
+def test_diffusion_lm_regresses_the_noisy_start_elsewhere(t):
+    """start lies between the embedding and x_t: its squared error is that of x0 plus the noise of t = 0 about x0."""
+    model, batch, loss, _, at, mean = _diffusion_lm(t, rows=512)
+    assert float((at * 1999).round()[0]) == pytest.approx(float(at[0]) * 1999, abs=1e-3)  # on the grid
+    x0 = model.codec.encode(batch.ids)
+    sigma = float(model.process.sigma(torch.zeros(())))
+    expected = float((mean - x0).detach().square().mean()) + sigma**2
+    assert float(loss.parts["squared_error"]) == pytest.approx(expected, rel=0.03)
+    last = float(model.process.sigma(torch.ones(())))
+    prior = (float(x0.detach().square().mean()) + sigma**2) / (1 + last**2)
+    assert float(loss.parts["prior"]) == pytest.approx(prior, rel=0.02)
+
+
+def test_diffusion_lm_weighs_its_terms_and_its_draws():
+    parts = _diffusion_lm(0.3)[2].parts
+    for weights in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 2.0, 3.0)):
+        loss = _diffusion_lm(0.3, error=weights[0], rounding=weights[1], prior=weights[2])[2]
+        expected = sum(w * parts[name] for w, name in zip(weights, ("squared_error", "rounding", "prior"), strict=True))
+        torch.testing.assert_close(loss.total, expected / 2)
+
+
+def test_diffusion_lm_moves_embeddings_by_every_term():
+    for weights in ({"rounding": 0.0, "prior": 0.0}, {"error": 0.0, "prior": 0.0}, {"error": 0.0, "rounding": 0.0}):
+        model, _, loss, *_ = _diffusion_lm(0.3, **weights)
+        loss.total.backward()
+        assert float(model.codec.weight.grad.abs().sum()) > 0
+
+
+def test_diffusion_lm_wants_a_regressed_state():
+    model = Model(changed(recipes.get("diffusion_lm")(), ["denoiser.readout.kind=Softmax"]), VOCAB)
+    with pytest.raises(UserError, match=r"set denoiser\.readout\.kind=Regression"):
+        model.objective(model, _batch(2), rng=Rng.of(0, 2))

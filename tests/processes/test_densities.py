@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from textdiffusion.processes.beta_grid import BetaGrid
 from textdiffusion.processes.densities import CauchyDensity, GumbelDensity, UniformDensity, stratified
-from textdiffusion.processes.piecewise import PiecewiseDensity, SteadyDensity
+from textdiffusion.processes.gaussian import GaussianProcess
+from textdiffusion.processes.piecewise import LossAwareDensity, PiecewiseDensity, SteadyDensity
 from textdiffusion.randomness import Rng
 
 
@@ -17,6 +19,13 @@ def _gumbel(uniform=0.1, mu=0.36, scale=0.077):
 def _piecewise(uniform=0.0, seed=0):
     density = PiecewiseDensity(12, uniform)
     density.settled.copy_(torch.randn(2, 12, generator=torch.Generator().manual_seed(seed)))
+    return density
+
+
+def _loss_aware():
+    """As after training where the loss grows from 0.2 to 1.7."""
+    density = LossAwareDensity(10, uniform=0.01)
+    density.settled[1] = torch.log(0.2 + 1.5 * torch.arange(10) / 9)
     return density
 
 
@@ -33,6 +42,7 @@ DENSITIES = {
     "piecewise, partly uniform": _piecewise(0.3),
     "piecewise, fresh": PiecewiseDensity(),
     "steady": SteadyDensity(uniform=0.2),
+    "loss-aware": _loss_aware(),
 }
 every_density = pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
 
@@ -271,3 +281,27 @@ def test_a_stratified_row_is_uniform_over_steps():
     gap = (u - (torch.arange(500) + 0.5) / 500).abs().max()
     assert float(gap) * math.sqrt(500) < 2.0
     assert stratified(Rng.of(0, 4), 4).dtype == torch.float32
+
+
+def test_loss_aware_draws_follow_the_root_mean_square_of_the_loss():
+    density = _fit(LossAwareDensity(10, uniform=0.01, rate=0.05), lambda t: (1 + t.mul(10).floor()) / 5, 500, noise=0.0)
+    _, share = density._shares(density.settled)
+    torch.testing.assert_close(share, 0.99 * torch.arange(1, 11) / 55 + 0.001, rtol=0.1, atol=0)
+    u = torch.rand(5)
+    assert torch.equal(density.grid(u), u)
+
+
+def test_loss_aware_weights_leave_the_objective_unbiased_and_less_noisy():
+    """A loss averaged with importance weights on the grid of 2,000 levels is the plain average; its spread shrinks."""
+    process = GaussianProcess(BetaGrid("sqrt"), grid=2000)
+    loss = lambda t: (0.2 + 1.5 * t) ** 2  # noqa: E731
+    truth = float(loss(torch.arange(2000).double() / 1999).mean())
+    spreads = {}
+    aware = _loss_aware()
+    aware.settled[1] = torch.log(loss((torch.arange(10) + 0.5) / 10))
+    for name, density in (("uniform", UniformDensity()), ("aware", aware)):
+        t = process.seen(density.quantile(Rng.of(1, 100_000).uniform()))
+        weighted = loss(t) * torch.exp(-density.log_prob(t))
+        spreads[name] = float(weighted.std())
+        assert float(weighted.double().mean()) == pytest.approx(truth, abs=5 * spreads[name] / 100_000**0.5)
+    assert spreads["aware"] < 0.3 * spreads["uniform"]

@@ -1,12 +1,14 @@
 """Schedules and their inverses, for every t."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textdiffusion.processes.beta_grid import BetaGrid, Betas
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import (
     CosineMask,
@@ -24,6 +26,7 @@ MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask(), Geometric()
 NOISE = [LogSigma, Karras, lambda low, high: Karras(low, high, rho=1.0), CosineNoise, SqrtNoise, LinearBeta]
 NOISE += [lambda low, high: Rescaled(SqrtNoise(low / 4.0, high / 4.0), 4.0)]
 NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta", "rescaled"]
+GRIDS = {name: BetaGrid(name) for name in get_args(Betas)}
 EDGES = torch.tensor([0.0, 2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 0.9999, 1 - 1e-5, 1 - 2.0**-23, 1 - 2.0**-24, 1.0])
 
 
@@ -115,3 +118,63 @@ def test_log_slope_is_the_derivative():
     with torch.no_grad():
         slope = process.log_slope(torch.tensor([0.2, 0.7]))
     torch.testing.assert_close(slope, torch.full((2,), math.log(100.0)))
+
+
+def _alpha_bar(name, n):
+    """The grid's alpha-bar by the definition of each schedule, step by step in Python's own floats."""
+
+    def curve(t):
+        if name == "sqrt":
+            return 1 - (t + 1e-4) ** 0.5
+        offset = 0.1 if name == "trunc_cos" else 0.008
+        return math.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    left, found = 1.0, []
+    for i in range(n):
+        if name == "linear":
+            beta = (1000 / n) * (1e-4 + i / (n - 1) * (0.02 - 1e-4))
+        elif name == "trunc_lin":
+            beta = 0.01 + (1000 / n) * (1e-4 + i / (n - 1) * (0.02 - 1e-4))
+        elif name == "pw_lin":
+            start = 1000 / n * 1e-4
+            beta = start + 0.01 * (1 - i / 9) if i < 10 else start + (i - 10) / (n - 11) * (1000 / n * 0.02 - start)
+        elif name == "trunc_cos":
+            beta = 1 - curve(0) if i == 0 else 1 - curve(i / n) / curve((i - 1) / n)
+        else:
+            beta = 1 - curve((i + 1) / n) / curve(i / n)
+        left *= 1 - min(beta, 0.999)
+        found.append(left)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("steps", [200, 2000])
+@pytest.mark.parametrize("name", get_args(Betas))
+def test_the_grid_has_the_alpha_bar_of_its_betas(name, steps):
+    grid = BetaGrid(name, steps)
+    t = torch.arange(steps) / (steps - 1)
+    torch.testing.assert_close(1 / (1 + grid.sigma(t).double() ** 2), _alpha_bar(name, steps), rtol=2e-3, atol=1e-6)
+    assert bool((grid.sigma(t).diff() > 0).all())
+    torch.testing.assert_close(BetaGrid(name, steps, scale=5.0).sigma(t), 5 * grid.sigma(t))
+
+
+@pytest.mark.parametrize("name", get_args(Betas))
+@given(t=st.floats(0, 1))
+def test_the_grid_is_invertible_and_smooth_between_its_points(name, t):
+    grid = GRIDS[name]
+    at = torch.tensor([t], dtype=torch.float64)
+    torch.testing.assert_close(grid.time(grid.sigma(at)), at, atol=1e-6, rtol=0)
+    slope = GaussianProcess(grid).log_slope(torch.cat((EDGES, at.float())))
+    assert bool((slope > 0).all())
+    assert bool(torch.isfinite(slope).all())
+
+
+def test_training_sees_the_points_of_the_grid_alike():
+    grid = BetaGrid("sqrt", 40)
+    process = GaussianProcess(grid, grid=40)
+    seen, counts = process.seen((torch.arange(4000) + 0.5) / 4000).unique(return_counts=True)
+    torch.testing.assert_close(seen, torch.arange(40) / 39)
+    assert bool((counts == 100).all())
+    assert process.seen(torch.ones(1)).tolist() == [1.0]
+    torch.testing.assert_close(process.sigma(seen), grid.log_sigma.exp())
+    t = torch.rand(9)
+    assert GaussianProcess(LogSigma(0.1, 10.0)).seen(t) is t

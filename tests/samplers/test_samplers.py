@@ -16,6 +16,7 @@ from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Without
 from textdiffusion.model import Model
+from textdiffusion.parts import OneStep as OneStepPart
 from textdiffusion.parts import Part, SamplerPart
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.gaussian import GaussianProcess
@@ -248,3 +249,70 @@ def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
     ):
         Model(config, VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
+
+
+def test_truncated_noise_stays_within_its_limit_and_is_otherwise_normal():
+    z = Rng.of(0, 400).truncated(0.9, 50, 5)
+    assert float(z.abs().max()) < 0.9
+    assert float(z.mean()) == pytest.approx(0.0, abs=0.01)
+    inside = torch.special.ndtr(torch.tensor(0.5)) - 0.5
+    whole = torch.special.ndtr(torch.tensor(0.9)) - 0.5
+    assert float((z.abs() < 0.5).float().mean()) == pytest.approx(float(inside / whole), abs=0.01)
+    torch.testing.assert_close(Rng.of(0, 400).truncated(9.0, 3).std(), torch.ones(()), rtol=0.1, atol=0)
+    part = Rng.of(0, torch.tensor([7])).truncated(0.9, 50, 5)
+    assert torch.equal(part[0], z[7])  # stateless: no rejection whose length others would feel
+
+
+def _states(sampler, steps=6):
+    with torch.no_grad():
+        request = Request.blank(ROWS, LENGTH, steps)
+        return list(sampler(MODELS["diffusion_lm"], request, rng=Rng.of(0, ROWS)))
+
+
+def test_truncation_is_of_the_noise_of_steps():
+    plain, cut = _states(OneStep(1.0)), _states(OneStep(1.0, truncate=0.9))
+    assert torch.equal(plain[0].state, cut[0].state)
+    process, denoiser = MODELS["diffusion_lm"].process, MODELS["diffusion_lm"].denoiser
+    t, s = torch.ones(ROWS), torch.full((ROWS,), 0.8)
+    with torch.no_grad():
+        prediction = denoiser(cut[0].state, t, batch=Batch(torch.zeros(ROWS, LENGTH, dtype=torch.long)))
+        law = process.step(cut[0].state, prediction, t, s, eta=1.0)
+    noise = (cut[1].state - law.mean) / law.std
+    assert float(noise.abs().max()) < 0.91
+    assert float(((plain[1].state - law.mean) / law.std).abs().max()) > 1.5
+
+
+def test_clamped_states_are_tokens_with_noise():
+    table = MODELS["diffusion_lm"].codec.table().detach()
+    # Without noise of its own a step from enormous noise leaves the rounded prediction, and a little of that noise.
+    state = _states(OneStep(0.0, clamp=1.0))[-1].state
+    assert float(torch.cdist(state.view(1, -1, 16), table[None]).amin(-1).max()) < 1.0
+    plain, late = _states(OneStep(1.0)), _states(OneStep(1.0, clamp=0.3))
+    same = [torch.equal(a.state, b.state) for a, b in zip(plain, late, strict=True)]
+    assert same == [True] * 5 + [False] * 2  # what follows t = 1, 0.8, 0.6 and 0.4, and what follows 0.2
+
+
+@pytest.mark.parametrize("steps", [1, 7, 40])
+def test_every_step_is_taken_and_tokens_come_from_the_last_prediction(steps):
+    """No early stop, as one of the originals had at nine tenths, and no decoding of the noisy state."""
+    model, seen = MODELS["diffusion_lm"], []
+    original = model.denoiser.forward
+
+    def spied(xt, t, *, batch, self_cond=None):
+        seen.append((t, prediction := original(xt, t, batch=batch, self_cond=self_cond)))
+        return prediction
+
+    model.denoiser.forward = spied
+    try:
+        made = _states(OneStep(1.0), steps)
+    finally:
+        del model.denoiser.forward
+    assert len(seen) == steps == made[-1].total
+    t, prediction = seen[-1]
+    assert float(t[0]) == (0.0 if steps > 1 else 1.0)
+    assert torch.equal(made[-1].ids, prediction.logits.argmax(-1))
+
+
+def test_truncation_without_noise_is_refused():
+    with pytest.raises(UserError, match="no effect without noise"):
+        OneStepPart(truncate=0.9)

@@ -20,12 +20,21 @@ class TableCodec(nn.Module):
     centred row, which is a layer norm (`layer`), followed or not by a learned gain and shift of each coordinate
     (`affine`: Difformer, section 3.3). There is no eps that a small initial table could fall below. Without
     normalisation a learned table trained by cross-entropy grows until the task is trivial.
+
+    Noise is measured in units of `norm`, and must not be when that moves: a table that learns without normalisation is
+    told its `unit` once and for all, and the bound counts how far it has grown or shrunk beside it.
     """
 
-    def __init__(self, weight: Float[Tensor, "v d"], learned: bool = False, normalise: Normalisation = "none") -> None:
+    def __init__(
+        self,
+        weight: Float[Tensor, "v d"],
+        learned: bool = False,
+        normalise: Normalisation = "none",
+        unit: float | None = None,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=learned)
-        self.normalise = normalise
+        self.normalise, self.unit = normalise, unit
         self.vocab, self.dim = weight.shape
         affine = normalise == "affine"
         self.gain = nn.Parameter(torch.ones(self.dim), requires_grad=learned) if affine else None
@@ -33,7 +42,9 @@ class TableCodec(nn.Module):
 
     @property
     def norm(self) -> float:
-        """Root mean square norm of a clean state, the unit of noise; of an affine table, where it starts."""
+        """Root mean square norm of a clean state, the unit of noise; where it may move, where it starts."""
+        if self.unit is not None:
+            return self.unit
         if self.normalise != "none":
             return math.sqrt(self.dim)
         return float(self.weight.detach().square().sum(-1).mean().sqrt())

@@ -104,15 +104,17 @@ class RoundingHead(nn.Module):
         return logits if self.bias is None else logits + self.bias
 
 
-Preconditioning = Literal["none", "karras", "tanh"]
+Preconditioning = Literal["none", "karras", "tanh", "evidence"]
 
 
 class RegressionReadout(nn.Module):
     """The clean state itself, by a learned map F; tokens are read from it by rounding (Diffusion-LM, section 4.2).
 
     With `preconditioning` it is c_skip x + c_out F: those of EDM (table 1), or mini CDCD's first, 1 - tanh and tanh of
-    the noise. Noise is in units of the root mean square s of clean states, and F of order 1. `interpolated` predictions
-    have the mean of the tokens that were read, beside the state that is fitted. Rounding has a learned `bias` where
+    the noise. Noise is in units of the root mean square s of clean states, and F of order 1. `evidence` starts from
+    what the noisy state says by itself: F is added to the mean of Bayes' rule over the table, in units of the standard
+    deviation that this leaves, so that little noise leaves it nothing to learn. `interpolated` predictions have the
+    mean of the tokens that were read, beside the state that is fitted. Rounding has a learned `bias` where
     cross-entropy is part of the loss.
     """
 
@@ -137,19 +139,26 @@ class RegressionReadout(nn.Module):
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
     ) -> Prediction:
         """The regressed state and the law of the tokens near it."""
-        skip, out = self.coefficients(sigma / self.scale)
-        state = skip * x + out * self.scale * self.output(hidden).float()
-        return RegressedPrediction(state, self.rounding, self.codec.table(), self.interpolated)
+        table, learned = self.codec.table(), self.output(hidden).float()
+        if self.preconditioning == "evidence":
+            own = self.codec.evidence(x, sigma).softmax(-1)
+            centre = own @ table
+            left = own @ table.square().sum(-1, keepdim=True) - centre.square().sum(-1, keepdim=True)
+            state = centre + torch.sqrt(left.detach().clamp(min=0.0) / self.codec.dim) * learned
+        else:
+            skip, out = self.coefficients(sigma / self.scale)
+            state = skip * x + out * self.scale * learned
+        return RegressedPrediction(state, self.rounding, table, self.interpolated)
 
     def coefficients(self, noise: Float[Tensor, "*b"]) -> tuple[Tensor | float, Tensor | float]:
         """c_skip and c_out / s at a noise level sigma / s."""
         match self.preconditioning:
-            case "none":
-                return 0.0, 1.0
             case "karras":
                 return 1.0 / (1.0 + noise**2), noise / torch.sqrt(1.0 + noise**2)
             case "tanh":
                 return 1.0 - torch.tanh(noise), torch.tanh(noise)
+            case _:
+                return 0.0, 1.0
 
 
 class BitHead:

@@ -17,10 +17,11 @@ from ..randomness import Rng
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean states, the noise level of each row that has one, and the model's prediction from the noised states."""
+    """Clean states, the noise level of each row that has one, noised states, and the model's prediction from them."""
 
     x0: Float[Tensor, "b l d"]
     t: Float[Tensor, " b"]
+    xt: Float[Tensor, "b l d"]
     prediction: Prediction
 
 
@@ -34,24 +35,25 @@ def noised(
 ) -> Noised:
     """Every row at `t`, by default a draw from the model's density; given positions stay clean.
 
-    The rows of `uneven` (None: no row) have a draw for each position instead. Where the denoiser takes
-    self-conditioning, half of the rows see its own first estimate.
+    The rows of `uneven` (None: no row) have a draw for each position instead. Where the process is trained on a grid of
+    times, draws are moved to it. Where the denoiser takes self-conditioning, half of the rows see its own first
+    estimate.
     """
     t = at = drawn_times(model, batch, rng=rng) if t is None else t
     if uneven is not None:
         by_position = model.density.quantile(rng.fork("t by position").uniform(batch.ids.shape[1]))
-        at = torch.where(uneven[:, None], by_position, t[:, None])
+        at = torch.where(uneven[:, None], model.process.seen(by_position), t[:, None])
     x0 = model.codec.encode(batch.ids)
     xt = torch.where(batch.noised[..., None], model.process.corrupt(x0, at, rng=rng.fork("noise")), x0)
     estimate = None
     if model.denoiser.self_conditioning:
         estimate = self_condition(model, xt.detach(), at, batch, alternate_coin(rng.fork("self-conditioning")))
-    return Noised(x0, t, model.denoiser(xt, at, batch=batch, self_cond=estimate))
+    return Noised(x0, t, xt, model.denoiser(xt, at, batch=batch, self_cond=estimate))
 
 
 def drawn_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
     """One t per row from the model's density, stratified over the global batch."""
-    return model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+    return model.process.seen(model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids))))
 
 
 def predicted(model: Model, xt: Tensor, t: Float[Tensor, " b"], batch: Batch) -> Prediction:

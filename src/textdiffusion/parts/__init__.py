@@ -15,11 +15,12 @@ from .base import (
     SamplerPart,
     TrunkPart,
 )
-from .densities import Cauchy, Gumbel, PiecewiseLinear, Steady, Uniform
+from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
 from .losses import (
     AnchoredSquares,
     ChainBound,
     ChainLikelihood,
+    DiffusionLM,
     Duality,
     GaussianLikelihood,
     MaskedBound,
@@ -51,6 +52,7 @@ from .states import (
     Absorbing,
     AbsorbingBlocks,
     Bits,
+    DiscreteGaussian,
     Embeddings,
     Gaussian,
     LeftToRightOrder,
@@ -74,6 +76,8 @@ __all__ = [
     "CodecPart",
     "DenoiserPart",
     "DensityPart",
+    "DiffusionLM",
+    "DiscreteGaussian",
     "Duality",
     "Embeddings",
     "Euler",
@@ -83,6 +87,7 @@ __all__ = [
     "LeftToRight",
     "LeftToRightOrder",
     "Logistic",
+    "LossAware",
     "LossPart",
     "MaskedBound",
     "MaskedLikelihood",

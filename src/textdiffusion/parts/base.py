@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..codecs import Codec
     from ..networks.trunk import Trunk
     from ..samplers.step import Sampler
+    from ..text.tokenizers import Tokenizer
 
 T = TypeVar("T")
 
@@ -38,6 +39,10 @@ class CodecPart(Part):
 
     def build(self, vocab: int) -> nn.Module:
         raise NotImplementedError
+
+    def begin(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
+        """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
+        return None
 
 
 class ProcessPart(Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from .base import DensityPart, bounded, fitting
 
 if TYPE_CHECKING:
@@ -120,3 +121,23 @@ class Steady(DensityPart):
         from ..processes.piecewise import SteadyDensity
 
         return SteadyDensity(self.bins, self.uniform)
+
+
+@dataclass(frozen=True)
+class LossAware(DensityPart):
+    """Draws in proportion to the loss, in `bins` of t; for objectives that weight them by importance (DiffusionLM)."""
+
+    bins: int = 100
+    uniform: float = 1e-3
+
+    def __post_init__(self) -> None:
+        bounded(self, bins=(1, None), uniform=(1e-6, 0.99))
+
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.gaussian import GaussianProcess
+        from ..processes.piecewise import LossAwareDensity
+
+        grid = fitting(self, process, GaussianProcess).grid
+        if grid % self.bins:  # a noise level is in one bin
+            raise UserError(f"density.bins is {self.bins}; it must divide the {grid} noise levels of the process.")
+        return LossAwareDensity(self.bins, self.uniform)

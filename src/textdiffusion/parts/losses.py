@@ -156,6 +156,26 @@ class AnchoredSquares(LossPart):
 
 
 @dataclass(frozen=True)
+class DiffusionLM(LossPart):
+    """Squared error of the clean state, cross-entropy of rounding it, and a penalty on what is left of it in noise.
+
+    Each has its weight; averages are over coordinates and tokens.
+    """
+
+    error: float = 1.0
+    rounding: float = 1.0
+    prior: float = 1.0
+
+    def __post_init__(self) -> None:
+        bounded(self, error=(0.0, None), rounding=(0.0, None), prior=(0.0, None))
+
+    def build(self) -> nn.Module:
+        from ..objectives.diffusion_lm import DiffusionLM as Built
+
+        return Built(self.error, self.rounding, self.prior)
+
+
+@dataclass(frozen=True)
 class GaussianLikelihood(LossPart):
     """The bound of Gaussian processes, for evaluation; tokens are read at the lowest noise by Bayes' rule or, with
     `learned_decoder`, by the network."""

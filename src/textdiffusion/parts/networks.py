@@ -228,7 +228,7 @@ class Regression(ReadoutPart):
     is what rounding learns where cross-entropy is part of the loss.
     """
 
-    preconditioning: Literal["none", "karras", "tanh"] = "none"
+    preconditioning: Literal["none", "karras", "tanh", "evidence"] = "none"
     interpolated: bool = False
     bias: bool = True
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..codecs import Codec
     from ..processes.schedules import MaskSchedule, NoiseSchedule
+    from ..text.tokenizers import Tokenizer
 
 
 Survival = Literal["linear", "log_linear", "cosine", "geometric"]
@@ -30,25 +31,44 @@ class Tokens(CodecPart):
 
 @dataclass(frozen=True)
 class Embeddings(CodecPart):
-    """States are learned vectors of root mean square 1.
+    """States are learned vectors of root mean square 1, unless `norm` is `none`.
 
-    `l2` normalises their length, `layer` is a layer norm, `affine` one with a learned gain and shift.
+    `l2` normalises their length, `layer` is a layer norm, `affine` one with a learned gain and shift. With `none` they
+    begin at `init_std`, which is then the unit of noise, and move freely. They do not move unless `learned`.
+
+    `pretrained` vectors replace the random ones when training begins: a .txt file with a token and its numbers on each
+    line, a .safetensors file with one table in the order of the tokenizer, or the folder of a pretrained encoder.
     """
 
     dim: int = 64
     init_std: float = 1e-3
-    norm: Literal["l2", "layer", "affine"] = "l2"
+    norm: Literal["l2", "layer", "affine", "none"] = "l2"
+    pretrained: str = ""
+    learned: bool = True
 
     def __post_init__(self) -> None:
         # A centred row of one coordinate is zero, one of two has only a sign.
-        bounded(self, dim=(1 if self.norm == "l2" else 3, None), init_std=(1e-9, None))
+        bounded(self, dim=(1 if self.norm in ("l2", "none") else 3, None), init_std=(1e-9, None))
 
     def build(self, vocab: int) -> nn.Module:
+        import math
+
         import torch
 
         from ..codecs.table import TableCodec
 
-        return TableCodec(torch.randn(vocab, self.dim) * self.init_std, learned=True, normalise=self.norm)
+        unit = None if self.norm != "none" else math.sqrt(self.dim) * self.init_std
+        start = torch.randn(vocab, self.dim) * self.init_std
+        return TableCodec(start, learned=self.learned, normalise=self.norm, unit=unit)
+
+    def begin(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
+        from pathlib import Path
+
+        from ..codecs.pretrained import begin_with
+        from ..codecs.table import TableCodec
+
+        table = fitting(self, codec, TableCodec)
+        return begin_with(table, Path(self.pretrained), tokenizer) if self.pretrained else None
 
 
 @dataclass(frozen=True)
@@ -196,3 +216,23 @@ class Gaussian(ProcessPart):
         }
         schedule = made[self.schedule]
         return GaussianProcess(schedule if self.factor == 1.0 else s.Rescaled(schedule, self.factor))
+
+
+@dataclass(frozen=True)
+class DiscreteGaussian(ProcessPart):
+    """The discrete grid of DDPM: as many noise levels as `steps`, made of the steps' betas, in units of a clean state's
+    coordinates. Training sees these alone; sampling may take fewer steps."""
+
+    betas: Literal["linear", "cosine", "sqrt", "trunc_cos", "trunc_lin", "pw_lin"] = "sqrt"
+    steps: int = 2000
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(20, None))
+
+    def build(self, codec: Codec) -> nn.Module:
+        from ..codecs.table import TableCodec
+        from ..processes.beta_grid import BetaGrid
+        from ..processes.gaussian import GaussianProcess
+
+        codec = fitting(self, codec, TableCodec)
+        return GaussianProcess(BetaGrid(self.betas, self.steps, codec.scale), grid=self.steps)

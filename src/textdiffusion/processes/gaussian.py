@@ -28,9 +28,14 @@ class GaussianProcess(nn.Module):
 
     two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
-    def __init__(self, schedule: NoiseSchedule) -> None:
+    def __init__(self, schedule: NoiseSchedule, grid: int = 0) -> None:
+        """`grid`: training sees so many times, evenly from 0 to 1 (0: all times)."""
         super().__init__()
-        self.schedule = schedule
+        self.schedule, self.grid = schedule, grid
+
+    def seen(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The time that training sees for a draw t of its density: t itself, or the point of the grid it falls to."""
+        return (t * self.grid).floor().clamp(max=self.grid - 1) / (self.grid - 1) if self.grid else t
 
     def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The noise level at t."""
@@ -99,10 +104,16 @@ class GaussianProcess(nn.Module):
         rng: Rng,
         eta: float = 1.0,
         renoise: bool = False,
+        limit: float = 0.0,
     ) -> Float[Tensor, "b l d"]:
-        """A draw of x_s: by default from the posterior; `eta` and `renoise` are other laws of the same marginals."""
+        """A draw of x_s: by default from the posterior; `eta` and `renoise` are other laws of the same marginals.
+
+        Above 0, `limit` cuts the noise of every coordinate to so many standard deviations.
+        """
         law = self.step(xt, prediction, t, s, eta=eta, renoise=renoise)
-        return law.mean + law.std * rng.normal(*xt.shape[1:]) if eta or renoise else law.mean
+        if not (eta or renoise):
+            return law.mean
+        return law.mean + law.std * (rng.truncated(limit, *xt.shape[1:]) if limit else rng.normal(*xt.shape[1:]))
 
     def _sigma_over(self, t: Tensor, x: Tensor) -> Tensor:
         sigma = self.sigma(t)

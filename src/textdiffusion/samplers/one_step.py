@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..guides.rounding import Rounding
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
@@ -27,6 +28,9 @@ class OneStep:
 
     The state is moved to a noise level `ahead` steps below the one that the next step takes it for (asymmetric time
     intervals: Analog Bits, algorithm 2, td). It keeps its size in the variance-preserving frame, where it is renamed.
+
+    `clamp` rounds the denoised state from that t on (0: never); `truncate` cuts the noise of a step to so many standard
+    deviations (0: not at all).
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
@@ -38,14 +42,20 @@ class OneStep:
         ahead: float = 0.0,
         projection: Mode = "none",
         top_p: float = 1.0,
+        *,
+        clamp: float = 0.0,
+        truncate: float = 0.0,
     ) -> None:
         self.eta, self.renoise, self.ahead = eta, renoise, ahead
         self.projection, self.top_p = projection, top_p
+        self.clamp, self.truncate = clamp, truncate
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; the last prediction is made at the lowest noise level."""
         batch, process = request.batch, model.process
         denoiser = guided(model, request)
+        if self.clamp:
+            denoiser = Rounding(self.clamp).wrap(denoiser)
         x0 = model.codec.encode(batch.ids)
         free = batch.noised[..., None]
         x = torch.where(free, process.prior(x0, rng=rng.fork("prior")), x0)
@@ -62,7 +72,9 @@ class OneStep:
             if i + 1 < request.steps:
                 s, draws = reached[i + 1].expand(len(x)), rng.fork(i)
                 target = projected(prediction, self.projection, self.top_p, rng=draws)
-                xs = process.reverse(x, target, t, s, rng=draws, eta=self.eta, renoise=self.renoise)
+                xs = process.reverse(
+                    x, target, t, s, rng=draws, eta=self.eta, renoise=self.renoise, limit=self.truncate
+                )
                 xs = steered(xs, s, request, draws)
                 if self.ahead:
                     xs = xs * self._size(model, times[i + 1]) / self._size(model, reached[i + 1])

@@ -107,4 +107,6 @@ def _trainer(
         say(f"Continuing from step {found[1].step}.")
     elif init is not None:
         trainer.initialise(Path(init) / "model.safetensors")
+    else:
+        trainer.begin()
     return trainer

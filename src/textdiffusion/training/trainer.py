@@ -91,6 +91,13 @@ class Trainer:
         load_weights(self.model, weights)
         load_weights(self.average.model, weights)
 
+    def begin(self) -> None:
+        """Begins from random weights, and from pretrained ones where the parts' settings name any."""
+        note = self.config.codec.begin(self.model.codec, self.corpus.tokenizer)
+        if note:
+            self.say(note)
+        self.average.model.load_state_dict(self.model.state_dict())
+
     @property
     def progress(self) -> float:
         """The share of the run that lies behind: of its steps, or of a time limit if that is more."""

@@ -1,0 +1,37 @@
+"""Minimal text diffusion (A. Madaan's teaching version of Diffusion-LM, 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config import Config
+from ..parts import Embeddings, OneStep
+from ..text.config import TextConfig
+from . import variant_of
+from .diffusion_lm import diffusion_lm
+
+
+def minimal_text_diffusion(variant: str = "default") -> Config:
+    """Diffusion-LM over whole words, one line at a time, for corpora of a few thousand sentences.
+
+        textdiffusion train minimal_text_diffusion --data sentences.txt --out runs/mine
+
+    `as_published` is the repository's model of its 165-word corpus: BERT-base's size, 128-dimensional embeddings,
+    noise of sampling cut to 0.9 standard deviations. Unlike there, padding is modelled as such, sampling runs to its
+    last step, and text is read from the prediction.
+    """
+    small, large = diffusion_lm(), diffusion_lm("as_published")
+    default = replace(
+        small,
+        recipe="minimal_text_diffusion",
+        text=TextConfig(tokenizer="words", unk=True, layout="lines", length=32, model_padding=True),
+    )
+    published = replace(
+        large,
+        recipe="minimal_text_diffusion",
+        text=TextConfig(normaliser="lower", tokenizer="words", unk=True, layout="lines", length=50, model_padding=True),
+        codec=Embeddings(dim=128, init_std=1.0, norm="none"),
+        sampler=OneStep(steps=20, eta=1.0, truncate=0.9),
+        training=replace(large.training, steps=25_001),
+    )
+    return variant_of("minimal_text_diffusion", variant, {"default": default, "as_published": published})
