@@ -29,6 +29,7 @@ MODULES = {
     "ruff": "ruff",
     "sentencepiece": "sentencepiece",
     "tensorboard": "tensorboard",
+    "transformers": "transformers",
 }
 
 IMPORT_ALL = """

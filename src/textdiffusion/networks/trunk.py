@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-Modulation = Literal["none", "adaln", "film"]
+Modulation = Literal["none", "adaln", "film", "added"]
 
 
 @runtime_checkable

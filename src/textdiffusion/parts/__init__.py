@@ -35,6 +35,7 @@ from .losses import (
 )
 from .networks import (
     BlockTokens,
+    Encoder,
     Logistic,
     MaskedTokens,
     NextTokens,
@@ -80,6 +81,7 @@ __all__ = [
     "DiscreteGaussian",
     "Duality",
     "Embeddings",
+    "Encoder",
     "Euler",
     "Gaussian",
     "GaussianLikelihood",

@@ -74,6 +74,10 @@ class TrunkPart(Part):
     def build(self) -> Trunk:
         raise NotImplementedError
 
+    def begin(self, trunk: Trunk) -> str | None:
+        """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
+        return None
+
 
 class ReadoutPart(Part):
     """What a continuous family's network predicts."""

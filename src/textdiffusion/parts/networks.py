@@ -89,6 +89,49 @@ class UNet(TrunkPart):
 
 
 @dataclass(frozen=True)
+class Encoder(TrunkPart):
+    """The encoder of BERT, as `transformers` has it; by default of BERT-base's size.
+
+    Training begins with the weights in the folder `pretrained`, if any, and leaves them as they are if `frozen`.
+    """
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    expansion: int = 4
+    positions: int = 512
+    conditioning: int = 128
+    time_frequency: float = 1000.0
+    dropout: float = 0.1
+    pretrained: str = ""
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), heads=(1, None), expansion=(1, None), positions=(1, None))
+        bounded(self, conditioning=(1, None), dropout=(0.0, 0.99), time_frequency=(1e-6, None))
+        if self.width < 1 or self.width % self.heads:
+            raise UserError(f"trunk.width is {self.width}; it must be a multiple of trunk.heads, {self.heads}.")
+        if self.frozen and not self.pretrained:
+            raise UserError("trunk.frozen keeps pretrained weights as they are; set trunk.pretrained to their folder.")
+
+    def build(self) -> BuiltTrunk:
+        from dataclasses import asdict
+
+        from ..networks.encoder import Encoder as Built
+
+        settings = asdict(self)
+        del settings["pretrained"]
+        return Built(**settings)
+
+    def begin(self, trunk: BuiltTrunk) -> str | None:
+        from pathlib import Path
+
+        from ..networks.encoder import Encoder as Built
+
+        return fitting(self, trunk, Built).begin_with(Path(self.pretrained)) if self.pretrained else None
+
+
+@dataclass(frozen=True)
 class MaskedTokens(DenoiserPart):
     """Token ids in, logits over real tokens out.
 

@@ -93,10 +93,11 @@ class Trainer:
 
     def begin(self) -> None:
         """Begins from random weights, and from pretrained ones where the parts' settings name any."""
-        note = self.config.codec.begin(self.model.codec, self.corpus.tokenizer)
-        if note:
-            self.say(note)
-        self.average.model.load_state_dict(self.model.state_dict())
+        config, model = self.config, self.model
+        for note in (config.codec.begin(model.codec, self.corpus.tokenizer), config.trunk.begin(model.denoiser.trunk)):
+            if note:
+                self.say(note)
+        self.average.model.load_state_dict(model.state_dict())
 
     @property
     def progress(self) -> float:
