@@ -14,7 +14,7 @@ from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
 from textdiffusion.objectives.plaid_bound import PlaidBound
 from textdiffusion.objectives.score_entropy import ScoreEntropyLikelihood
 from textdiffusion.prediction import Prediction
-from textdiffusion.processes.densities import GumbelDensity
+from textdiffusion.processes.densities import GumbelDensity, UniformDensity
 from textdiffusion.processes.piecewise import PiecewiseDensity, SteadyDensity
 from textdiffusion.processes.schedules import (
     CosineMask,
@@ -317,10 +317,12 @@ def test_gaussian_likelihood_does_not_depend_on_the_schedule(made):
     assert spread < 0.025
 
 
-@pytest.mark.parametrize("density", ["Gumbel", "piecewise"])
+@pytest.mark.parametrize("density", ["Gumbel", "piecewise", "a part of [0, 1]"])
 def test_gaussian_likelihood_does_not_depend_on_the_density(density):
     if density == "Gumbel":
         warp = GumbelDensity(0.33, 0.083, 1.1)
+    elif density == "a part of [0, 1]":
+        warp = UniformDensity(0.3, 0.8)
     else:
         warp = PiecewiseDensity(20)
         warp.settled.copy_(torch.randn(2, 20, generator=torch.Generator().manual_seed(1)))

@@ -27,7 +27,7 @@ LAW = torch.tensor([0.6 - RARE, 0.4, RARE])
 class Independent(nn.Module):
     """Every token follows the same law, whatever stands around it."""
 
-    time_free = True
+    time_free, self_conditioning = True, False
 
     def __init__(self, law):
         super().__init__()

@@ -27,7 +27,7 @@ def _states(codec, rows=4000):
 def test_the_ideal_output_gives_the_ideal_denoiser(codec, kind):
     """D = c_skip x + c_out F, whatever D is: here Bayes' rule for one token (EDM, eq. 7)."""
     _, _, x, sigma, scale = _states(codec)
-    probs = torch.stack([codec.evidence(a, s) for a, s in zip(x, sigma[:, 0, 0], strict=True)]).softmax(-1)
+    probs = codec.evidence(x, sigma).softmax(-1)
     ideal = probs @ codec.table()
     readout = RegressionReadout(codec.dim, codec, preconditioning=kind)
     torch.nn.init.eye_(readout.output.weight)

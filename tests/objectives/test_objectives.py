@@ -81,6 +81,16 @@ def test_one_row_alone_can_be_learned_from(name):
 
 
 @pytest.mark.parametrize("name", recipes.names())
+def test_every_parameter_has_a_gradient_whatever_was_drawn(name):
+    """Ranks wait for the gradients of all parameters, so none may depend on there being given or chosen rows."""
+    for rows, masks in ((1, {}), (4, {"given": torch.ones(4, LENGTH, dtype=torch.bool)})):
+        model = _model(name)
+        model.objective(model, _batch(rows, **masks), rng=Rng.of(0, rows)).total.backward()
+        missing = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert not missing
+
+
+@pytest.mark.parametrize("name", recipes.names())
 def test_a_row_without_anything_to_predict_costs_nothing(name):
     model = _model(name)
     given = torch.zeros(4, LENGTH, dtype=torch.bool)

@@ -64,9 +64,9 @@ class SimplexDenoiser(nn.Module):
             law = self_cond / self.codec.height
             seen = torch.where(law.sum(-1, keepdim=True) > 0.5, 0.5 * (seen + law), seen)
         features = seen @ self.tokens
-        if batch.given is not None:
-            clean = nn.functional.embedding(batch.ids, self.tokens) + self.given
-            features = torch.where(batch.given[..., None], clean, features)
+        given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
+        clean = nn.functional.embedding(batch.ids, self.tokens) + self.given
+        features = torch.where(given[..., None], clean, features)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         return self.readout(hidden, xt, sigma)
 

@@ -37,6 +37,6 @@ class AnchoredSquares(nn.Module):
         target = drawn.x0 if self.moving else drawn.x0.detach()
         error = squared_error(drawn.prediction.fitted, target, batch).mean()
         row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
-        fit, nats = model.density.fit_loss(drawn.t, row), row.mean()
+        fit, nats = model.density.fit_loss(drawn.t, row).mean(), row.mean()
         parts = {"squared_error": error.detach(), "cross_entropy": nats.detach(), "density_fit": fit.detach()}
         return Loss(self.squares * error + self.anchor * nats + fit, parts)

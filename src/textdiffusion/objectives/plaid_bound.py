@@ -33,12 +33,13 @@ class PlaidBound(nn.Module):
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """One unbiased draw per row."""
         decoding = alternate_coin(rng.fork("decoding"), self.every)
-        t = torch.where(decoding, 0.0, drawn_times(model, batch, rng=rng))
+        at = drawn_times(model, batch, rng=rng)
+        t = torch.where(decoding, 0.0, at)
         drawn = noised(model, batch, rng=rng, t=t)
         missed = missed_nats(model.process, drawn.x0, drawn.prediction.mean, t, batch)
         decoded = drawn.prediction.nll(batch.ids, batch.noised & decoding[:, None]).sum(-1)
-        weighted = missed * torch.exp(-model.density.log_prob(t)) * self.every / (self.every - 1)
+        weighted = missed * torch.exp(-model.density.log_prob(at)) * self.every / (self.every - 1)
         nats = prior_nats(model.process, drawn.x0, batch) + torch.where(decoding, decoded * self.every, weighted)
         total = per_token(nats, batch).mean()
-        fit = model.density.fit_loss(t, torch.where(decoding, 0.0, per_token(missed, batch)))
+        fit = torch.where(decoding, 0.0, model.density.fit_loss(at, per_token(missed, batch))).mean()
         return Loss(total + fit, {"bound": total.detach(), "density_fit": fit.detach()})

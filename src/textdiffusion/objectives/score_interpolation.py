@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from ..batch import Batch
@@ -33,8 +34,6 @@ class ScoreInterpolation(nn.Module):
         uneven = rng.fork("uneven").uniform() < self.uneven
         drawn = noised(model, batch, rng=rng, uneven=uneven if self.uneven else None)
         row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
-        even, fit = (~uneven).nonzero()[:, 0], row.new_zeros(())
-        if len(even):
-            fit = model.density.fit_loss(drawn.t[even], row[even]) * (len(even) / len(row))
+        fit = torch.where(uneven, 0.0, model.density.fit_loss(drawn.t, row)).mean()
         total = row.mean()
         return Loss(total + fit, {"cross_entropy": total.detach(), "density_fit": fit.detach()})

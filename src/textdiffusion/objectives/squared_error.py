@@ -36,6 +36,6 @@ class SquaredError(nn.Module):
         drawn = noised(model, batch, rng=rng)
         row = squared_error(drawn.prediction.fitted, drawn.x0, batch)
         whole = squared_error(torch.zeros_like(drawn.x0), drawn.x0, batch).clamp(min=1e-12)
-        fit = model.density.fit_loss(drawn.t, row / whole * math.log(model.codec.vocab))
+        fit = model.density.fit_loss(drawn.t, row / whole * math.log(model.codec.vocab)).mean()
         total = row.mean()
         return Loss(total + fit, {"squared_error": total.detach(), "density_fit": fit.detach()})

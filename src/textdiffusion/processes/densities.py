@@ -27,7 +27,7 @@ class Density(Protocol):
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]: ...
+    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]: ...
 
     def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None: ...
 
@@ -44,7 +44,7 @@ def stratified(rng: Rng, total: int) -> Float[Tensor, " b"]:
 
 
 class UniformDensity(nn.Module):
-    """t uniform in [low, high]. A bound needs the whole of [0, 1]."""
+    """t uniform in [low, high]. A bound that draws from it alone needs the whole of [0, 1]."""
 
     def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
@@ -60,11 +60,12 @@ class UniformDensity(nn.Module):
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Log density of t, in nats."""
-        return torch.full_like(t, -math.log(self.high - self.low))
+        inside = (t - 0.5 * (self.low + self.high)).abs() <= 0.5 * (self.high - self.low) + 1e-6  # draws are rounded
+        return torch.where(inside, -math.log(self.high - self.low), -torch.inf)
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Nothing is learned."""
-        return nats.new_zeros(())
+        return torch.zeros_like(nats)
 
     def fitted(self, t: Float[Tensor, "*b"]) -> None:
         """No curve of cross-entropy is."""
@@ -101,13 +102,13 @@ class CurveDensity(nn.Module):
         slope = self._slope(t, *self._place(self.settled))
         return torch.log((1.0 - self.uniform) * slope + self.uniform)
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Importance-weighted squares of the curve against cross-entropy in nats per token (CDCD, section 3.4).
 
         The weight 1 / p(t) matters: the draws come from the very density that is being learned.
         """
         weight = torch.exp(-self.log_prob(t))
-        return (weight * (self._curve(t, self.curve) - nats.detach()) ** 2).mean()
+        return weight * (self._curve(t, self.curve) - nats.detach()) ** 2
 
     def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The curve that the draws follow, in nats per token."""

@@ -38,10 +38,10 @@ class PiecewiseDensity(nn.Module):
         """Log density of t, in nats."""
         return self._log_prob(t, self.settled)
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Importance-weighted squares of the fit against cross-entropy in nats per token."""
         weight = torch.exp(-self.log_prob(t))
-        return (weight * (self._curve(t, self.logits) - nats.detach()) ** 2).mean()
+        return weight * (self._curve(t, self.logits) - nats.detach()) ** 2
 
     def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None:
         """The curve that the draws follow, in nats per token."""
@@ -85,10 +85,10 @@ class SteadyDensity(PiecewiseDensity):
     It is least where p is proportional to the root mean square of the integrand L.
     """
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, ""]:
+    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """E[(L / p)^2] under the density being fitted, by draws from the settled one; L, in `nats`, is not weighted."""
         shares = torch.stack((self.logits[0].detach(), self.logits[1]))  # edges would need what happens on them
-        return (nats.detach() ** 2 * torch.exp(-self.log_prob(t) - self._log_prob(t, shares))).mean()
+        return nats.detach() ** 2 * torch.exp(-self.log_prob(t) - self._log_prob(t, shares))
 
     def fitted(self, t: Float[Tensor, "*b"]) -> None:
         """No curve of cross-entropy is."""
