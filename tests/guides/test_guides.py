@@ -7,11 +7,9 @@ from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec, bits
 from textdiffusion.errors import UserError
 from textdiffusion.guides.infill import GivenTokens
-from textdiffusion.guides.rounding import Rounding
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Without
-from textdiffusion.networks.readouts import RoundingHead
-from textdiffusion.prediction import Prediction, RegressedPrediction
+from textdiffusion.prediction import Prediction
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import LogSigma
 from textdiffusion.randomness import Rng
@@ -78,24 +76,3 @@ def test_given_tokens_are_certain_and_carry_their_own_noise():
     assert torch.equal(after[:, 1], PROCESS.corrupt(CODEC.encode(ids), s, rng=rng)[:, 1])
     # Certainty survives other guides.
     torch.testing.assert_close(_said(guide, Temperature(5.0)).mean[:, 1], CODEC.encode(ids)[:, 1])
-
-
-@pytest.mark.parametrize("logits", [True, False], ids=["softmax", "regression"])
-def test_rounding_moves_the_state_to_the_nearest_token_from_a_time_on(logits):
-    table = torch.randn(V, 3, generator=torch.Generator().manual_seed(4))
-    mean = torch.randn(B, L, 3, generator=torch.Generator().manual_seed(5))
-    rounding = RoundingHead(TableCodec(table))
-    said = Prediction(LOGITS, table) if logits else RegressedPrediction(mean, rounding, table)
-
-    class Said(Fixed):
-        def __call__(self, xt, t, *, batch, self_cond=None):
-            return said
-
-    t = torch.tensor([0.9, 0.5, 0.3, 0.0])
-    rounded = Rounding(0.5).wrap(Said())(mean, t, batch=Batch(torch.zeros(B, L, dtype=torch.long)))
-    nearest = table[torch.cdist(said.mean, table).argmin(-1)]
-    torch.testing.assert_close(rounded.mean[1:], nearest[1:])
-    torch.testing.assert_close(rounded.mean[0], said.mean[0])
-    assert torch.equal(rounded.logits, said.logits)  # what is said of tokens, and their confidence, stays
-    by_position = Rounding(0.5).wrap(Said())(mean, t[:, None].expand(B, L), batch=Batch(torch.zeros(B, L).long()))
-    assert torch.equal(by_position.mean, rounded.mean)

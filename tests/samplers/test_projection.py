@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from textdiffusion.prediction import Prediction
+from textdiffusion.codecs.table import TableCodec
+from textdiffusion.networks.readouts import RoundingHead
+from textdiffusion.prediction import Prediction, RegressedPrediction
 from textdiffusion.randomness import Rng
-from textdiffusion.samplers.projection import nucleus, projected
+from textdiffusion.samplers.projection import Clamped, nucleus, projected
 
 LAW = torch.tensor([0.5, 0.25, 0.15, 0.1])
 
@@ -32,3 +34,13 @@ def test_projections_are_corners_drawn_from_the_law():
     torch.testing.assert_close(drawn.mean((0, 1)), LAW, atol=0.015, rtol=0)
     few = projected(prediction, "sample", 0.6, rng=Rng.of(0, rows)).probs.mean((0, 1))
     torch.testing.assert_close(few, torch.tensor([2 / 3, 1 / 3, 0.0, 0.0]), atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("regressed", [False, True])
+def test_clamping_moves_the_mean_to_the_nearest_token_and_leaves_what_is_read(regressed):
+    draw = torch.Generator().manual_seed(4)
+    table, logits, mean = (torch.randn(*shape, generator=draw) for shape in ((4, 3), (2, 5, 4), (2, 5, 3)))
+    said = RegressedPrediction(mean, RoundingHead(TableCodec(table)), table) if regressed else Prediction(logits, table)
+    clamped = Clamped(said)
+    torch.testing.assert_close(clamped.mean, table[torch.cdist(said.mean, table).argmin(-1)])
+    assert torch.equal(clamped.logits, said.logits)

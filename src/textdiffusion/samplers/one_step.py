@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..guides.rounding import Rounding
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from .projection import Mode, projected
+from .projection import Clamped, Mode, projected
 from .step import Request, Step, guided, steered
 
 
@@ -29,7 +28,8 @@ class OneStep:
     The state is moved to a noise level `ahead` steps below the one that the next step takes it for (asymmetric time
     intervals: Analog Bits, algorithm 2, td). It keeps its size in the variance-preserving frame, where it is renamed.
 
-    `clamp` rounds the denoised state from that t on (0: never); `truncate` cuts the noise of a step to so many standard
+    `clamp` moves the denoised state to the nearest token's from that t on (0: never): late in sampling it commits the
+    model to words, from the start on (1) it costs diversity. `truncate` cuts the noise of a step to so many standard
     deviations (0: not at all).
     """
 
@@ -54,8 +54,6 @@ class OneStep:
         """Steps from noise to text; the last prediction is made at the lowest noise level."""
         batch, process = request.batch, model.process
         denoiser = guided(model, request)
-        if self.clamp:
-            denoiser = Rounding(self.clamp).wrap(denoiser)
         x0 = model.codec.encode(batch.ids)
         free = batch.noised[..., None]
         x = torch.where(free, process.prior(x0, rng=rng.fork("prior")), x0)
@@ -68,6 +66,8 @@ class OneStep:
         for i in range(request.steps):
             t = times[i].expand(len(x))
             prediction = denoiser(x, t, batch=batch, self_cond=estimate)
+            if self.clamp and bool(times[i] <= self.clamp):
+                prediction = Clamped(prediction)
             probs, ids = prediction.probs.max(-1)
             if i + 1 < request.steps:
                 s, draws = reached[i + 1].expand(len(x)), rng.fork(i)

@@ -1,7 +1,8 @@
-"""Projection of predictions to single tokens, between a continuous sampler's prediction and its step."""
+"""Predictions moved to single tokens, between a continuous sampler's prediction and its step."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,6 +13,20 @@ from ..prediction import Prediction, certain
 from ..randomness import Rng
 
 Mode = Literal["none", "greedy", "sample"]
+
+
+class Clamped(Prediction):
+    """A prediction whose mean is moved to the nearest row of the table; its tokens stay (Diffusion-LM, section 4.2)."""
+
+    def __init__(self, prediction: Prediction) -> None:
+        super().__init__(prediction.logits, prediction.table)
+        self.before = prediction
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        table, mean = self.table, self.before.mean
+        assert table is not None, "a state of token ids has no mean"
+        return table[(mean @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)]
 
 
 def nucleus(probs: Float[Tensor, "*b v"], share: float) -> Float[Tensor, "*b v"]:
