@@ -99,6 +99,7 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "objective.kind=NextToken", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
         ("mdlm", "process.kind=Gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
+        ("udlm", "denoiser.context_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
         ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
         ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..codecs import Codec
+    from ..networks.embedding import Contexts, Tables
     from ..networks.transformer import Transformer
     from ..networks.trunk import Trunk as BuiltTrunk
 
@@ -132,85 +133,83 @@ class Encoder(TrunkPart):
 
 
 @dataclass(frozen=True)
-class MaskedTokens(DenoiserPart):
-    """Token ids in, logits over real tokens out.
+class TokensPart(DenoiserPart):
+    """A network of token ids. Groups of up to `context_size` neighbouring tokens are looked up in tables of at most
+    `context_rows` rows of `context_dim` (0: none)."""
 
-    `time` tells the network the noise level, which it can count itself. Groups of up to `context_size` neighbouring
-    tokens are looked up in tables of `context_rows` rows of `context_dim` (0: none).
-    """
-
-    time: bool = False
     context_dim: int = 0
     context_size: int = 3
     context_rows: int = 1 << 14
 
+    def __post_init__(self) -> None:
+        bounded(self, context_dim=(0, None), context_size=(2, 4), context_rows=(1, None))
+
+    def tables(self, contexts: Contexts) -> Tables | None:
+        """Which of the groups `contexts` are looked up."""
+        from ..networks.embedding import Tables
+
+        return Tables(contexts, self.context_dim, self.context_size, self.context_rows) if self.context_dim else None
+
+
+@dataclass(frozen=True)
+class MaskedTokens(TokensPart):
+    """Token ids in, logits over real tokens out; `time` tells the network the noise level, which it can see itself."""
+
+    time: bool = False
+
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import TokenDenoiser
-        from ..networks.embedding import AROUND, Tables
+        from ..networks.embedding import AROUND
         from ..processes.absorbing import AbsorbingProcess
 
         process = fitting(self, process, AbsorbingProcess)
         if self.time and trunk.modulation == "none":
             raise UserError("denoiser.time has no effect on a trunk without modulation; set trunk.modulation=adaln.")
-        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
-        return TokenDenoiser(trunk, process, time=self.time, tables=tables if self.context_dim else None)
+        return TokenDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
-class BlockTokens(DenoiserPart):
-    """Every block from itself and those before it; tables as for MaskedTokens, in which later blocks are hidden."""
-
-    context_dim: int = 0
-    context_size: int = 3
-    context_rows: int = 1 << 14
+class BlockTokens(TokensPart):
+    """Every block from itself and those before it; its tables do not see later blocks."""
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.block_denoiser import BlockDenoiser
-        from ..networks.embedding import AROUND, Tables
+        from ..networks.embedding import AROUND
         from ..networks.transformer import Transformer
         from ..processes.blocks import BlockProcess
 
         trunk = fitting(self, trunk, Transformer)
         process = fitting(self, process, BlockProcess)
-        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
-        return BlockDenoiser(trunk, process, tables=tables if self.context_dim else None)
+        return BlockDenoiser(trunk, process, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
-class NoisyTokens(DenoiserPart):
-    """Token ids, any of which may be noise, and the noise level in, logits out; tables as for MaskedTokens."""
-
-    context_dim: int = 0
-    context_size: int = 3
-    context_rows: int = 1 << 14
+class NoisyTokens(TokensPart):
+    """Token ids, any of which may be noise, and the noise level in, logits out."""
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import TokenDenoiser
-        from ..networks.embedding import AROUND, Tables
+        from ..networks.embedding import AROUND
         from ..processes.uniform import UniformProcess
 
         process = fitting(self, process, UniformProcess)
         if trunk.modulation == "none":
             raise UserError("NoisyTokens tells the trunk the noise level; set trunk.modulation=adaln.")
-        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows)
-        return TokenDenoiser(trunk, process, time=True, tables=tables if self.context_dim else None)
+        return TokenDenoiser(trunk, process, time=True, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
-class TokenRatios(DenoiserPart):
-    """Token ids in, ratios of probabilities out (SEDD); `time` and tables as for MaskedTokens.
+class TokenRatios(TokensPart):
+    """Token ids in, ratios of probabilities out (SEDD); `time` as for MaskedTokens.
 
     `scale_by_sigma` divides the ratios of masks by how they grow as noise falls, which the network need not learn then.
     """
 
     scale_by_sigma: bool = True
     time: bool = True
-    context_dim: int = 0
-    context_size: int = 3
-    context_rows: int = 1 << 14
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..networks.embedding import AROUND, Tables
+        from ..networks.embedding import AROUND
         from ..networks.scores import RatioDenoiser
         from ..processes.absorbing import AbsorbingProcess
         from ..processes.uniform import UniformProcess
@@ -222,21 +221,16 @@ class TokenRatios(DenoiserPart):
             raise UserError(
                 f"denoiser.time is {self.time}, but trunk.modulation is {trunk.modulation}: one needs the other."
             )
-        tables = Tables(AROUND, self.context_dim, self.context_size, self.context_rows) if self.context_dim else None
-        return RatioDenoiser(trunk, process, time=self.time, tables=tables, scaled=self.scale_by_sigma)
+        return RatioDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND), scaled=self.scale_by_sigma)
 
 
 @dataclass(frozen=True)
-class NextTokens(DenoiserPart):
-    """Every token from those before it; tables as for MaskedTokens, of groups of tokens before."""
-
-    context_dim: int = 0
-    context_size: int = 3
-    context_rows: int = 1 << 14
+class NextTokens(TokensPart):
+    """Every token from those before it, and its tables from groups of these."""
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import NextTokenDenoiser
-        from ..networks.embedding import BEFORE, Tables
+        from ..networks.embedding import BEFORE
         from ..networks.transformer import Transformer
         from ..processes.left_to_right import LeftToRightProcess
 
@@ -246,8 +240,7 @@ class NextTokens(DenoiserPart):
             raise UserError(
                 f"trunk.modulation is {trunk.modulation}, but NextTokens has no time input; set it to none."
             )
-        tables = Tables(BEFORE, self.context_dim, self.context_size, self.context_rows)
-        return NextTokenDenoiser(trunk, process, tables=tables if self.context_dim else None)
+        return NextTokenDenoiser(trunk, process, tables=self.tables(BEFORE))
 
 
 @dataclass(frozen=True)
