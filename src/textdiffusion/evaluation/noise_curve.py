@@ -24,7 +24,8 @@ from .likelihood import Windows
 class NoiseCurve:
     """Cross-entropy in nats per noised token at `noise`: sigma of a Gaussian process, else the share of noised tokens.
 
-    `fitted` is the curve that the run's noise density learned in training, at the same noise (None: it has none).
+    `fitted` is the curve that the run's noise density learned in training, at the same noise (None: it has none); it is
+    of another loss where the objective has no cross-entropy.
     """
 
     sigma: bool

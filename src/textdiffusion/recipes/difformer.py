@@ -22,7 +22,11 @@ from . import variant_of
 def difformer(variant: str = "default") -> Config:
     """Regressed embeddings, kept apart by an anchor: the cross-entropy of the tokens read from the regressed state.
 
-    textdiffusion train difformer --data my.txt --out runs/mine
+        textdiffusion train difformer --data my.txt --out runs/mine
+
+    `as_published` has the size of the paper's translation models, 12 blocks of 512 (theirs: 6 that read and 6 that
+    write), with the source as a given prefix, noise rescaled by 4 and moving targets. Label smoothing, the prediction
+    of lengths and the ranking of candidates are not here; the learning rate falls linearly (theirs: as 1 / sqrt(step)).
     """
     default = Config(
         recipe="difformer",

@@ -25,7 +25,11 @@ from . import variant_of
 def simple_diffusion_lm(variant: str = "default") -> Config:
     """Layer-normed embeddings, squared error and cross-entropy of one prediction, every step noised afresh.
 
-    textdiffusion train simple_diffusion_lm --data my.txt --out runs/mine
+        textdiffusion train simple_diffusion_lm --data my.txt --out runs/mine
+
+    `as_published` is the script's model: 8 blocks of 512, 64-dimensional embeddings, lines of up to 64 SentencePiece
+    tokens cut anew each time. Its second head, to states, is not here, and the learning rate falls to zero (theirs: to
+    a tenth). `successor` is what its author came to: see docs/families.md.
     """
     default = Config(
         recipe="simple_diffusion_lm",
