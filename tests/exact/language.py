@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import TableCodec, bits, one_hot, simplex
+from textdiffusion.codecs.table import SimplexCodec, TableCodec, bits
 from textdiffusion.codecs.tokens import TokenCodec
 from textdiffusion.model import Model
 from textdiffusion.prediction import Prediction
@@ -165,8 +165,7 @@ def tables(vocab: int) -> dict[str, TableCodec]:
     """The continuous codecs, by name."""
     return {
         "bits": TableCodec(bits(vocab)),
-        "one-hot": TableCodec(one_hot(vocab)),
-        "simplex": TableCodec(simplex(vocab)),
+        "simplex": SimplexCodec(vocab),
         "embeddings": TableCodec(
             torch.randn(vocab, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise="l2"
         ),

@@ -224,7 +224,7 @@ def test_gaussian_steps_keep_the_marginals(eta, renoise):
 
 def test_gaussian_ideal_mean_is_bayes_rule_on_one_token():
     language = Language.random(3, 1, seed=5)
-    model = ideal_gaussian(language, tables(3)["one-hot"])
+    model = ideal_gaussian(language, tables(3)["simplex"])
     x, t = torch.tensor([[[0.4, -0.2, 0.9]]]), torch.tensor([0.5])
     table, sigma = model.codec.table(), model.process.sigma(t)
     weights = language.law * torch.exp(-0.5 * ((x[0] - table) / sigma).square().sum(-1))

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from textdiffusion.codecs.table import TableCodec, simplex
+from textdiffusion.codecs.table import SimplexCodec, TableCodec
 from textdiffusion.networks.readouts import RegressionReadout
 
 CODECS = {
     "embeddings": TableCodec(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), normalise="l2"),
-    "simplex": TableCodec(simplex(5)),
+    "simplex": SimplexCodec(5),
 }
 every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import SimplexCodec, TableCodec, simplex
+from textdiffusion.codecs.table import SimplexCodec, TableCodec
 from textdiffusion.networks.readouts import SoftmaxReadout
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.transformer import Transformer
@@ -14,6 +14,7 @@ from textdiffusion.randomness import Rng
 
 V, L, K = 7, 6, 5.0
 CODEC = SimplexCodec(V, K)
+PUBLISHED = K * (2.0 * torch.eye(V) - 1.0)
 IDS = torch.randint(V, (4, L), generator=torch.Generator().manual_seed(0))
 
 
@@ -40,7 +41,7 @@ def test_a_shrunken_state_is_the_papers_up_to_what_no_softmax_sees():
     """w_t = sqrt(a) w_0 + sqrt(1 - a) K eps with w_0 of +K and -K, and softmax(w_t) (SSD-LM, eq. 5 and 8)."""
     eps = torch.randn(4, L, V)
     for share in (0.99, 0.5, 0.02):
-        published = share**0.5 * simplex(V, K)[IDS] + (1 - share) ** 0.5 * K * eps
+        published = share**0.5 * PUBLISHED[IDS] + (1 - share) ** 0.5 * K * eps
         sigma = torch.tensor(K * ((1 - share) / share) ** 0.5)
         ours = _denoiser("shrunken").read(CODEC.encode(IDS) + sigma * eps, sigma.expand(4, 1, 1))
         torch.testing.assert_close(ours, published.softmax(-1))
@@ -58,7 +59,7 @@ def test_bayes_reading_is_the_posterior_of_a_token_without_context():
 
 
 def test_the_dropped_constant_changes_no_evidence():
-    published = TableCodec(simplex(V, K))
+    published = TableCodec(PUBLISHED)
     x, sigma = torch.randn(4, L, V) * 9 + CODEC.encode(IDS), torch.tensor(3.0)
     ours = CODEC.evidence(x, sigma).softmax(-1)
     torch.testing.assert_close(ours, published.evidence(x - K, sigma).softmax(-1))

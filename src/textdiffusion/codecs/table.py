@@ -109,16 +109,6 @@ def bits(vocab: int, scale: float = 1.0, code: Code = "base") -> Float[Tensor, "
     return (2.0 * digits - 1.0) * scale
 
 
-def one_hot(vocab: int) -> Float[Tensor, "v v"]:
-    """Corners of the simplex."""
-    return torch.eye(vocab)
-
-
-def simplex(vocab: int, scale: float = 5.0) -> Float[Tensor, "v v"]:
-    """+scale at the token, -scale elsewhere: almost-one-hot logits (SSD-LM, section 3.1)."""
-    return scale * (2.0 * torch.eye(vocab) - 1.0)
-
-
 class SimplexCodec(TableCodec):
     """Almost-one-hot logits, K at the token and -K elsewhere (SSD-LM, section 3.1), less the constant -K.
 
@@ -127,7 +117,7 @@ class SimplexCodec(TableCodec):
     """
 
     def __init__(self, vocab: int, scale: float = 5.0) -> None:
-        super().__init__(2.0 * scale * one_hot(vocab))
+        super().__init__(2.0 * scale * torch.eye(vocab))
         self.height = 2.0 * scale
 
     @property
