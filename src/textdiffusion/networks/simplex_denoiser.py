@@ -56,8 +56,7 @@ class SimplexDenoiser(nn.Module):
         self_cond: Float[Tensor, "b l v"] | None = None,
     ) -> Prediction:
         """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None or 0: none yet)."""
-        sigma = self.process.sigma(t)
-        sigma = sigma[..., None] if sigma.ndim == 2 else sigma[:, None, None]
+        sigma = self.process.sigma_over(t, xt)
         seen = self.read(xt, sigma)
         if self_cond is not None:
             # A mean of corners is their probabilities; before the first estimate there are none.

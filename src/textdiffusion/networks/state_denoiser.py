@@ -68,18 +68,14 @@ class StateDenoiser(nn.Module):
         self_cond: Float[Tensor, "b l d"] | None = None,
     ) -> Prediction:
         """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None: none yet)."""
-        sigma = self.process.sigma(t)
-        sigma = sigma[..., None] if sigma.ndim == 2 else sigma[:, None, None]
+        sigma = self.process.sigma_over(t, xt)
         given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
         bit = given[..., None].to(xt.dtype)
         scaled = xt / torch.sqrt(sigma**2 + self.scale**2) * (1.0 - bit)
         estimate = torch.zeros_like(xt) if self_cond is None else self_cond
-        features = torch.cat((scaled, self._given(batch, bit), bit, estimate * (1.0 - bit) / self.scale), dim=-1)
-        features = self.input(features)
+        clean = self.codec.encode(batch.ids) * bit / self.scale
+        features = self.input(torch.cat((scaled, clean, bit, estimate * (1.0 - bit) / self.scale), dim=-1))
         if self.decoded is not None:
             features = features + self.decoded(self.codec.evidence(xt, sigma)) * (1.0 - bit)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         return self.readout(hidden, xt, sigma)
-
-    def _given(self, batch: Batch, bit: Float[Tensor, "b l 1"]) -> Float[Tensor, "b l d"]:
-        return self.codec.encode(batch.ids) * bit / self.scale

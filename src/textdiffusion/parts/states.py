@@ -181,7 +181,8 @@ class Gaussian(ProcessPart):
 
     `factor` multiplies the sigma of cosine, sqrt and linear_beta, which the range then cuts (Difformer, section 3.4).
     `offset` is the c of cosine: how much noise t = 0 has.
-    `learned` is linear in ln sigma, as `log_sigma` is, from a low to a high end that are learned.
+    `learned` is linear in ln sigma, as `log_sigma` is, from a low to a high end that are learned. It is for PlaidBound:
+    any other objective would do away with noise.
     """
 
     schedule: Literal["log_sigma", "learned", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"

@@ -58,13 +58,13 @@ class GaussianProcess(nn.Module):
 
     def corrupt(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """A draw of x_t given x_0."""
-        return x0 + self._sigma_over(t, x0) * rng.normal(*x0.shape[1:])
+        return x0 + self.sigma_over(t, x0) * rng.normal(*x0.shape[1:])
 
     def log_likelihood(
         self, xt: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]
     ) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0) in nats per position (a density)."""
-        sigma = self._sigma_over(t, x0)
+        sigma = self.sigma_over(t, x0)
         squares = ((xt - x0) / sigma).square().sum(-1)
         return -0.5 * squares - x0.shape[-1] * (torch.log(sigma[..., 0]) + 0.5 * math.log(2.0 * math.pi))
 
@@ -89,7 +89,7 @@ class GaussianProcess(nn.Module):
         z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, Euler in this frame; eta = 1 is ancestral.
         `renoise` has z = sigma_s instead: all noise is new, and x_t matters through the prediction alone.
         """
-        now, then = self._sigma_over(t, xt), self._sigma_over(s, xt)
+        now, then = self.sigma_over(t, xt), self.sigma_over(s, xt)
         noise = then if renoise else eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
         x0 = prediction.mean
         return Gaussian(x0 + torch.sqrt((then**2 - noise**2).clamp(min=0.0)) / now * (xt - x0), noise)
@@ -115,6 +115,7 @@ class GaussianProcess(nn.Module):
             return law.mean
         return law.mean + law.std * (rng.truncated(limit, *xt.shape[1:]) if limit else rng.normal(*xt.shape[1:]))
 
-    def _sigma_over(self, t: Tensor, x: Tensor) -> Tensor:
+    def sigma_over(self, t: Float[Tensor, "b *l"], x: Float[Tensor, "b l d"]) -> Float[Tensor, "b #l 1"]:
+        """The noise level at t, of rows or of positions, to multiply states by."""
         sigma = self.sigma(t)
         return sigma[..., None] if sigma.ndim == x.ndim - 1 else sigma[:, None, None]
