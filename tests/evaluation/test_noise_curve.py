@@ -44,9 +44,9 @@ def _unigram():
 
 def test_a_continuous_curve_rises_from_nothing_to_the_entropy_of_a_token():
     warp = GumbelDensity(0.33, 0.083, 1.1)
-    curve = noise_curve(ideal_gaussian(LANGUAGE, tables(3)["bits"], density=warp), Drawn(), levels=24)
+    curve = noise_curve(ideal_gaussian(LANGUAGE, tables(3)["bits"], density=warp), Drawn(), levels=25)
     assert curve.sigma
-    assert len(curve.noise) == 24
+    assert len(curve.noise) == 25
     assert bool((np.diff(curve.noise) >= 0).all())
     assert curve.nats[0] < 0.01
     assert curve.nats[-1] == pytest.approx(_unigram(), abs=0.06)

@@ -55,8 +55,9 @@ def noise_curve(
     batch = replace(windows.windows(range(len(windows))), rows=torch.arange(len(windows))).to(device)
     assert batch.rows is not None
     clean, free = model.codec.encode(batch.ids), batch.noised
-    half = (torch.arange(levels // 2, device=device) + 0.5) / (levels // 2)
-    times = torch.cat((half, model.density.grid(half))).sort().values
+    counts = levels // 2, levels - levels // 2
+    even, own = ((torch.arange(count, device=device) + 0.5) / count for count in counts)
+    times = torch.cat((even, model.density.grid(own))).sort().values
     sums = []
     for number, time in enumerate(times):
         t = time.expand(len(clean))

@@ -35,7 +35,6 @@ from .losses import (
 )
 from .networks import (
     BlockTokens,
-    Encoder,
     Logistic,
     MaskedTokens,
     NextTokens,
@@ -45,8 +44,6 @@ from .networks import (
     Softmax,
     SoftTokens,
     TokenRatios,
-    Trunk,
-    UNet,
 )
 from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep
 from .states import (
@@ -61,6 +58,7 @@ from .states import (
     Tokens,
     UniformNoise,
 )
+from .trunks import Encoder, Trunk, UNet
 
 __all__ = [
     "Absorbing",

@@ -1,0 +1,128 @@
+"""Trunks: the networks between a denoiser's input and its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ..errors import UserError
+from .base import TrunkPart, bounded, fitting
+
+if TYPE_CHECKING:
+    from ..networks.transformer import Transformer
+    from ..networks.trunk import Trunk as BuiltTrunk
+
+
+@dataclass(frozen=True)
+class Trunk(TrunkPart):
+    """The transformer. Heads are 64 wide.
+
+    `bias` is of the feed-forward's linear maps, `norm_weight` and `norm_bias` of the layer norms. `time_frequency` is
+    the fastest of the sinusoids that read the noise level, in radians per unit of it.
+    """
+
+    expansion: int = 4
+    conditioning: int = 128
+    modulation: Literal["none", "adaln", "film"] = "none"
+    activation: Literal["relu2", "gelu"] = "relu2"
+    qk_norm: bool = True
+    bias: bool = False
+    norm_weight: bool = False
+    norm_bias: bool = False
+    time_frequency: float = 1000.0
+    dropout: float = 0.0
+    absolute: bool = True
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), expansion=(1, None), conditioning=(1, None), dropout=(0.0, 0.99))
+        bounded(self, time_frequency=(1e-6, None))
+        if self.norm_bias and not self.norm_weight:
+            raise UserError("trunk.norm_bias has no effect without trunk.norm_weight; set both.")
+        if self.width < 2 or self.width % (64 if self.width > 64 else 2):
+            raise UserError(f"trunk.width is {self.width}; it must be a multiple of 64, or even and below 64.")
+
+    def build(self) -> Transformer:
+        from dataclasses import asdict
+
+        from ..networks.transformer import Transformer
+
+        return Transformer(**asdict(self))
+
+
+@dataclass(frozen=True)
+class UNet(TrunkPart):
+    """The one-dimensional U-Net. Level i has `multipliers[i]` times `width` features and 2^i times fewer positions.
+
+    `depth` blocks lead down and as many up. Width 64 has 1.1 million parameters, 128 has 4.1, 256 at depth 6 has 25;
+    multipliers 1,2,4 at width 256 and depth 9 have 92.
+    """
+
+    packs: ClassVar[bool] = False
+
+    width: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    conditioning: int = 32
+    modulation: Literal["none", "film"] = "film"
+    time_frequency: float = 1000.0
+
+    def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), conditioning=(1, None), time_frequency=(1e-6, None))
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UserError(f"trunk.multipliers is {list(self.multipliers)}; it is one number of at least 1 a level.")
+        deepest = self.width * self.multipliers[-1]
+        if self.width < 2 or deepest % (64 if deepest > 64 else 2):
+            raise UserError(
+                f"trunk.width is {self.width}; {self.multipliers[-1]} (the last multiplier) times that must be a "
+                "multiple of 64, or even and below 64."
+            )
+
+    def build(self) -> BuiltTrunk:
+        from dataclasses import asdict
+
+        from ..networks.unet import UNet as Built
+
+        return Built(**asdict(self))
+
+
+@dataclass(frozen=True)
+class Encoder(TrunkPart):
+    """The encoder of BERT, as `transformers` has it; by default of BERT-base's size.
+
+    Training begins with the weights in the folder `pretrained`, if any, and leaves them as they are if `frozen`.
+    """
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    expansion: int = 4
+    positions: int = 512
+    conditioning: int = 128
+    time_frequency: float = 1000.0
+    dropout: float = 0.1
+    pretrained: str = ""
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        bounded(self, depth=(1, None), heads=(1, None), expansion=(1, None), positions=(1, None))
+        bounded(self, conditioning=(1, None), dropout=(0.0, 0.99), time_frequency=(1e-6, None))
+        if self.width < 1 or self.width % self.heads:
+            raise UserError(f"trunk.width is {self.width}; it must be a multiple of trunk.heads, {self.heads}.")
+        if self.frozen and not self.pretrained:
+            raise UserError("trunk.frozen keeps pretrained weights as they are; set trunk.pretrained to their folder.")
+
+    def build(self) -> BuiltTrunk:
+        from dataclasses import asdict
+
+        from ..networks.encoder import Encoder as Built
+
+        settings = asdict(self)
+        del settings["pretrained"]
+        return Built(**settings)
+
+    def begin(self, trunk: BuiltTrunk) -> str | None:
+        from pathlib import Path
+
+        from ..networks.encoder import Encoder as Built
+
+        return fitting(self, trunk, Built).begin_with(Path(self.pretrained)) if self.pretrained else None
