@@ -34,7 +34,7 @@ def test_absorbing_posterior_of_a_known_token_is_bayes_rule(schedule):
         for state in (token, vocab):
             expected = then * step[:, state] / now[state]
             xt = torch.full((1, 1), state)
-            law = process.posterior(xt, point(x0[:1], vocab), t, s).dense(xt)
+            law = process.posterior(xt, point(x0[:1], vocab), t, s).dense(xt, process.states)
             torch.testing.assert_close(law[0, 0], expected)
 
 
@@ -48,9 +48,9 @@ def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_tru
         joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
         expected = torch.zeros(3, 4)
         for x0, p in zip(language.ids, joint, strict=True):
-            law = process.posterior(xt, point(x0[None], 3), t, s).dense(xt)[0]
+            law = process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.states)[0]
             expected += p * law
-        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt)[0], expected)
+        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.states)[0], expected)
 
 
 def test_absorbing_reverse_draws_its_posterior():
@@ -59,7 +59,7 @@ def test_absorbing_reverse_draws_its_posterior():
     logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
     t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
     xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
-    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1])[0]
+    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.states)[0]
     seen = nn.functional.one_hot(xs, 5).float().mean(0)
     assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
 
@@ -76,7 +76,9 @@ def test_uniform_posterior_of_a_known_token_is_bayes_rule(schedule):
         now = process.log_likelihood(states, x0, t.expand(vocab)).exp()[:, 0]
         then = process.log_likelihood(states, x0, s.expand(vocab)).exp()[:, 0]
         torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
-        law = process.posterior(states, point(x0, vocab), t.expand(vocab), s.expand(vocab)).dense(states)[:, 0]
+        law = process.posterior(states, point(x0, vocab), t.expand(vocab), s.expand(vocab)).dense(
+            states, process.states
+        )[:, 0]
         torch.testing.assert_close(law, then * step.T / now[:, None])
 
 
@@ -91,8 +93,8 @@ def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_
         joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
         expected = torch.zeros(3, 3)
         for x0, p in zip(language.ids, joint, strict=True):
-            expected += p * process.posterior(xt, point(x0[None], 3), t, s).dense(xt)[0]
-        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt)[0], expected)
+            expected += p * process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.states)[0]
+        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.states)[0], expected)
         for i in range(3):
             unseen = Batch(xt, real=torch.arange(3)[None] != i)
             blind = model.denoiser(xt, t, batch=unseen).probs[0, i]
@@ -111,8 +113,8 @@ def test_divergences_are_those_of_the_laws(made, schedule):
     said, where = Prediction(logits), (xt == x0) | (xt == process.states - 1) | (process.states == vocab)
     for late, early in ((0.999, 0.4), (0.9, 0.3), (0.5, 0.499), (0.01, 0.004), (0.3, 0.0), (0.003, 0.0)):
         t, s = (torch.full((len(xt),), at, dtype=torch.float64) for at in (late, early))
-        true = process.posterior(xt, Prediction(point(x0, vocab).logits.double()), t, s).dense(xt)
-        model = process.posterior(xt, Prediction(logits.double()), t, s).dense(xt)
+        true = process.posterior(xt, Prediction(point(x0, vocab).logits.double()), t, s).dense(xt, process.states)
+        model = process.posterior(xt, Prediction(logits.double()), t, s).dense(xt, process.states)
         nats = torch.where(true > 0, true * (true.log() - model.log()), 0.0).sum(-1)
         found = process.divergence(xt, x0, said, t.float(), s.float(), where)
         torch.testing.assert_close(found, torch.where(where, nats, 0.0).float(), rtol=2e-4, atol=1e-6)
@@ -149,10 +151,10 @@ def test_uniform_reverse_draws_its_posterior():
     logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
     t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
     xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
-    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1])[0]
+    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.states)[0]
     seen = nn.functional.one_hot(xs, 4).float().mean(0)
     assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
-    clean = process.posterior(xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1]).dense(xt[:1])
+    clean = process.posterior(xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1]).dense(xt[:1], process.states)
     torch.testing.assert_close(clean[0], logits.softmax(-1))  # at s = 0 it is the prediction itself
 
 

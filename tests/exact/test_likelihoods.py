@@ -170,7 +170,7 @@ def _integrated(model, layout):
     reached = (xt == x0)[:, ~free].all(-1)
     xt, x0 = xt[reached], x0[reached]
     batch = Batch(x0, real=(~padding).expand(x0.shape), given=given.expand(x0.shape))
-    total = model.process.prior_nats().double() * int(free.sum())
+    total = torch.full((len(TEXTS),), model.process.graph.prior_nats(lambda: x0) * int(free.sum())).double()
     for node, share in zip(*np.polynomial.legendre.leggauss(60), strict=True):
         u = 0.5 + 0.5 * node
         t = torch.full((len(xt),), u**2)  # nats per unit of time grow like log 1 / t
@@ -239,13 +239,28 @@ def _enumerated(model, steps):
     sure, total = point(both[1], 3), torch.zeros(len(TEXTS), dtype=torch.float64)
     for i in range(steps):
         t, s = (torch.full((len(states),), (i + k) / steps) for k in (1, 0))
-        said = process.posterior(states, model.denoiser(states, t, batch=Batch(states)), t, s).dense(states)
+        said = process.posterior(states, model.denoiser(states, t, batch=Batch(states)), t, s).dense(
+            states, process.states
+        )
         t, s = (at[:1].expand(len(both[0])) for at in (t, s))
-        true = process.posterior(both[0], sure, t, s).dense(both[0]).double()
+        true = process.posterior(both[0], sure, t, s).dense(both[0], process.states).double()
         odds = process.log_likelihood(*both, t).double().sum(-1).exp()
         nats = torch.where(true > 0, true * (true.log() - said.repeat(len(TEXTS), 1, 1).log()), 0.0).sum((1, 2))
         total += torch.where(odds > 0, odds * nats, 0.0).view(len(TEXTS), -1).sum(1)
     return total
+
+
+@pytest.mark.parametrize("likelihood", [ChainLikelihood(), ScoreEntropyLikelihood()], ids=lambda x: type(x).__name__)
+def test_masks_that_leave_tokens_at_their_end_pay_for_them(likelihood):
+    """Sampling starts from masks alone, and what survives is then read token by token: its correlations are lost."""
+    model, expected = ideal_masked(LANGUAGE, LogLinear(0.4)), 0.0
+    for seen in torch.cartesian_prod(*[torch.tensor([False, True])] * 3):
+        alone = sum(LANGUAGE.nll(None, _mask(i)) for i in seen.nonzero()[:, 0].tolist())
+        lost = (alone - LANGUAGE.nll(None, seen))[POSSIBLE]
+        expected += 0.4 ** int(seen.sum()) * 0.6 ** int((~seen).sum()) * float(LAW @ lost)
+    excess, spread = _excess(likelihood, model)
+    assert excess == pytest.approx(expected, abs=4 * spread)
+    assert expected > 8 * spread
 
 
 @pytest.mark.parametrize("wrong", [False, True], ids=["ideal", "wrong"])

@@ -63,8 +63,18 @@ class ChainLikelihood(nn.Module):
         u = stratified(rng.fork("t"), batch.total or len(batch.ids))
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
         nats, _, _ = chain_nats(model, batch, t, self.steps, rng)
-        prior = model.process.prior_nats().to(nats.device)
-        return nats / (0.75 + 0.125 * torch.rsqrt(t)) + torch.where(batch.noised, prior, 0.0).sum(-1)
+        return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_nats(model, batch, rng)
+
+
+def prior_nats(model: Model, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+    """What the chain's end costs, nats per row: sampling starts from noise alone, and a share alpha(1) survives it."""
+
+    def first() -> Tensor:
+        x1 = torch.where(batch.noised, model.process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
+        t = torch.ones(len(x1), device=x1.device)
+        return model.denoiser(x1, t, batch=batch).nll(batch.ids, batch.noised)
+
+    return (model.process.graph.prior_nats(first) * batch.noised).sum(-1)
 
 
 def chain_nats(

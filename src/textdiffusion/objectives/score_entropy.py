@@ -15,6 +15,7 @@ from ..processes.densities import stratified
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
 from . import Loss, per_token
+from .chain_bound import prior_nats
 
 
 def _entropy(model: Model, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
@@ -62,9 +63,4 @@ class ScoreEntropyLikelihood(nn.Module):
         """One unbiased draw per row; t is stratified over the rows."""
         u = stratified(rng.fork("t"), batch.total or len(batch.ids)).clamp(min=2.0**-12)
         nats = _entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
-
-        def first() -> Tensor:
-            x1 = torch.where(batch.noised, model.process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
-            return model.denoiser(x1, torch.ones_like(u), batch=batch).nll(batch.ids, batch.noised)
-
-        return nats + (model.process.graph.prior_nats(first) * batch.noised).sum(-1)
+        return nats + prior_nats(model, batch, rng)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,28 +12,8 @@ from ..batch import Batch
 from ..prediction import Prediction
 from ..randomness import Rng
 from .densities import stratified
-from .graphs import AbsorbingGraph
+from .graphs import AbsorbingGraph, Jumps
 from .schedules import MaskSchedule
-
-
-@dataclass(frozen=True)
-class UnmaskingLaw:
-    """p(x_s | x_t, prediction), factorised over positions.
-
-    A masked position is revealed with probability `reveal`, and then its token follows `probs`; the two are kept apart
-    because drawing a rare token in one low-precision race against "stay masked" loses it (specs: discrete 5.3).
-    """
-
-    masked: Bool[Tensor, "b l"]
-    reveal: Float[Tensor, "b l"]
-    probs: Float[Tensor, "b l v"]
-
-    def dense(self, xt: Int[Tensor, "b l"]) -> Float[Tensor, "b l states"]:
-        """The law as probabilities over the v tokens and the mask (the last entry)."""
-        vocab = self.probs.shape[-1]
-        drawn = torch.cat((self.reveal[..., None] * self.probs, 1.0 - self.reveal[..., None]), dim=-1)
-        kept = nn.functional.one_hot(xt, vocab + 1).to(drawn.dtype)
-        return torch.where(self.masked[..., None], drawn, kept)
 
 
 class AbsorbingProcess(nn.Module):
@@ -89,13 +68,9 @@ class AbsorbingProcess(nn.Module):
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> UnmaskingLaw:
+    ) -> Jumps:
         """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with (alpha_s - alpha_t) / (1 - alpha_t)."""
-        return UnmaskingLaw(xt == self.mask, self._reveal(xt, t, s), prediction.probs)
-
-    def prior_nats(self) -> Float[Tensor, ""]:
-        """KL(q(x_1 | x_0) || prior) per position: infinite where the schedule leaves some tokens at t = 1."""
-        return torch.where(self.schedule.alpha(torch.ones(())) > 0.0, torch.inf, 0.0)
+        return Jumps(torch.where(self.changing(xt), self._reveal(xt, t, s), 0.0), prediction.logits)
 
     def divergence(
         self,
@@ -129,11 +104,8 @@ class AbsorbingProcess(nn.Module):
         *,
         rng: Rng,
     ) -> Int[Tensor, "b l"]:
-        """A draw of x_s from the posterior: the decision to reveal first, then the token among real tokens only."""
-        drawn = rng.fork("reveal").uniform(xt.shape[1]) < self._reveal(xt, t, s)
-        revealed = (xt == self.mask) & drawn
-        probs = prediction.logits[revealed].softmax(-1)  # the whole law is much larger than what is revealed
-        return xt.masked_scatter(revealed, rng.fork("token").categorical_at(revealed, probs))
+        """A draw of x_s from the posterior."""
+        return self.posterior(xt, prediction, t, s).draw(xt, rng=rng)
 
     def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
         share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)

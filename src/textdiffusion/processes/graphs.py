@@ -31,7 +31,7 @@ class Jumps:
     """A step of the reverse process: with probability `chance` a position jumps to a token, else it stays as it is.
 
     The two decisions are drawn apart, since one low-precision race between them would lose rare tokens (specs:
-    discrete 5.3). `logits` of the token jumped to are log weights.
+    discrete 5.3). `logits` of the token jumped to, which may be the old one, are log weights.
     """
 
     chance: Float[Tensor, "b l"]
@@ -42,6 +42,12 @@ class Jumps:
         moved: Bool[Tensor, "b l"] = rng.fork("reveal").uniform(xt.shape[1]) < self.chance
         token = rng.fork("token").categorical_at(moved, self.logits[moved].softmax(-1))
         return xt.masked_scatter(moved, token)
+
+    def dense(self, xt: Int[Tensor, "b l"], states: int) -> Float[Tensor, "b l states"]:
+        """The law of the state after the step, of which the first `v` are tokens."""
+        kept = F.one_hot(xt, states).to(self.logits.dtype)
+        moved = F.pad(self.logits.softmax(-1), (0, states - self.logits.shape[-1]))
+        return torch.where(self.chance[..., None] > 0.0, torch.lerp(kept, moved, self.chance[..., None]), kept)
 
 
 @runtime_checkable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,27 +10,10 @@ from torch import Tensor, nn
 
 from ..prediction import Prediction
 from ..randomness import Rng
-from .graphs import UniformGraph
+from .graphs import Jumps, UniformGraph
 from .schedules import MaskSchedule
 
 _LEAST = 2.0**-24  # of the share drawn afresh, where something is divided by it
-
-
-@dataclass(frozen=True)
-class RedrawingLaw:
-    """p(x_s | x_t, prediction), factorised over positions: a state is drawn afresh with probability `redraw`.
-
-    It then follows `probs`, which may well be the old state. The two are kept apart because a rare token drawn in one
-    low-precision race against "stay" is lost (specs: discrete 5.3).
-    """
-
-    redraw: Float[Tensor, "b l"]
-    probs: Float[Tensor, "b l v"]
-
-    def dense(self, xt: Int[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-        """The law as probabilities over tokens."""
-        kept = nn.functional.one_hot(xt, self.probs.shape[-1]).to(self.probs.dtype)
-        return torch.lerp(kept, self.probs, self.redraw[..., None])
 
 
 class UniformProcess(nn.Module):
@@ -83,7 +65,7 @@ class UniformProcess(nn.Module):
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> RedrawingLaw:
+    ) -> Jumps:
         """p(x_s | x_t) for s < t (UDLM, eq. 14, split in two), q(x_s | x_t, x_0) averaged over p(x_0 | x_t).
 
         With pi the law given the others, redraw with (1 - alpha_t / alpha_s) / (K alpha_t pi(x_t) + 1 - alpha_t) from
@@ -94,7 +76,7 @@ class UniformProcess(nn.Module):
         pi = self.others(xt, prediction, t).probs
         shown = pi.gather(-1, xt[..., None])[..., 0]
         redraw = (share_t - share_s) / alpha_s / (self.vocab * alpha_t * shown + share_t)
-        return RedrawingLaw(redraw, alpha_s[..., None] * pi + share_s[..., None] / self.vocab)
+        return Jumps(redraw, torch.log(alpha_s[..., None] * pi + share_s[..., None] / self.vocab))
 
     def reverse(
         self,
@@ -105,17 +87,8 @@ class UniformProcess(nn.Module):
         *,
         rng: Rng,
     ) -> Int[Tensor, "b l"]:
-        """A draw of x_s from the posterior: whether to draw afresh first, then the token."""
-        law = self.posterior(xt, prediction, t, s)
-        redrawn = rng.fork("redraw").uniform(xt.shape[1]) < law.redraw
-        return xt.masked_scatter(redrawn, rng.fork("token").categorical_at(redrawn, law.probs[redrawn]))
-
-    def prior_nats(self) -> Float[Tensor, ""]:
-        """KL(q(x_1 | x_0) || prior) per position."""
-        alpha = self.schedule.alpha(torch.ones(()))
-        rest = (1.0 - alpha) / self.vocab
-        same = alpha + rest
-        return torch.xlogy(same, same * self.vocab) + (self.vocab - 1) * torch.xlogy(rest, rest * self.vocab)
+        """A draw of x_s from the posterior."""
+        return self.posterior(xt, prediction, t, s).draw(xt, rng=rng)
 
     def divergence(
         self,
