@@ -60,11 +60,11 @@ class Duality(nn.Module):
 
 def signal(alpha: Float[Tensor, " b"], vocab: int) -> Float[Tensor, " b"]:
     """The a at which argmax(a x_0 + eps) is x_0, beyond chance, with probability alpha (Duo, eq. 10)."""
-    grid, alphas = (table.to(alpha.device) for table in _signals(vocab))
-    above = torch.searchsorted(alphas, alpha.double().contiguous()).clamp(1, len(grid) - 1)
+    (grid, alphas), wanted = _signals(vocab), alpha.cpu().double()  # some devices have no float64
+    above = torch.searchsorted(alphas, wanted).clamp(1, len(grid) - 1)
     low, high = alphas[above - 1], alphas[above]
-    share = ((alpha - low) / (high - low).clamp(min=1e-300)).clamp(0.0, 1.0)
-    return torch.lerp(grid[above - 1], grid[above], share).float()
+    share = ((wanted - low) / (high - low).clamp(min=1e-300)).clamp(0.0, 1.0)
+    return torch.lerp(grid[above - 1], grid[above], share).float().to(alpha.device)
 
 
 @lru_cache(maxsize=4)
