@@ -56,7 +56,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         if (recipe, *settings) not in made:
             small = ("trunk.width=64", "trunk.depth=1", "trunk.expansion=2", "text.length=32", f"text.data={corpus}")
             config = recipes.get(recipe)()
-            small += ("sampler.steps=6",) if getattr(config.sampler, "steps", 0) else ()
+            small += ("sampler.steps=6",) if config.sampler.steps else ()
             config = changed(config, [*small, *settings])
             tokenizer = prepare(config.text, home / "cache").tokenizer
             torch.manual_seed(0)

@@ -262,7 +262,7 @@ class TextDiffusion:
             )
         length = batch.ids.shape[1]
         # Settings of samplers that go from left to right may say 0: one step a token.
-        steps = steps if steps is not None else getattr(part, "steps", 0) or length
+        steps = steps if steps is not None else part.steps or length
         if steps < 1:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
         guides: tuple[Guide, ...] = ()

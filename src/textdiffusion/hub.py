@@ -66,7 +66,7 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
 
     training, text, sampler = config.training, config.text, config.sampler
     what = (get(config.recipe).__doc__ or "").strip().splitlines()[0]
-    steps = getattr(sampler, "steps", 0) or "one per token"
+    steps = sampler.steps or "one per token"
     lines = [
         "---",
         "library_name: textdiffusion",

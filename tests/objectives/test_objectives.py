@@ -23,7 +23,7 @@ VOCAB, LENGTH = 9, 10
 
 def _model(name):
     torch.manual_seed(0)
-    model = Model(recipes.get(name)(), VOCAB)
+    model = Model(changed(recipes.get(name)(), ["trunk.width=64", "trunk.depth=2"]), VOCAB)
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):

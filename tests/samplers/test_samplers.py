@@ -16,8 +16,9 @@ from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Without
 from textdiffusion.model import Model
+from textdiffusion.overrides import changed
 from textdiffusion.parts import OneStep as OneStepPart
-from textdiffusion.parts import Part, SamplerPart
+from textdiffusion.parts import SamplerPart
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import LogSigma
@@ -32,7 +33,7 @@ VOCAB, LENGTH, ROWS = 9, 6, 3
 
 def _model(name):
     torch.manual_seed(0)
-    model = Model(recipes.get(name)(), VOCAB)
+    model = Model(changed(recipes.get(name)(), ["trunk.width=64", "trunk.depth=1"]), VOCAB)
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):
@@ -41,9 +42,7 @@ def _model(name):
 
 
 MODELS = {name: _model(name) for name in recipes.names()}
-SAMPLERS = {
-    kind.__name__: kind for kind in Part.kinds.values() if issubclass(kind, SamplerPart) and kind is not SamplerPart
-}
+SAMPLERS = SamplerPart.choices()
 GIVEN = torch.tensor([[True, False, False, True, False, False]]).expand(ROWS, LENGTH)
 TEXT = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) % VOCAB
 

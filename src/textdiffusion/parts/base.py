@@ -100,8 +100,16 @@ class LossPart(Part):
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
 class SamplerPart(Part):
-    """The sampler a model is meant for."""
+    """The sampler a model is meant for, and its `steps` (0, where that may be: as many as tokens)."""
+
+    fewest: ClassVar[int] = 1
+
+    steps: int = 64
+
+    def __post_init__(self) -> None:
+        bounded(self, steps=(self.fewest, None))
 
     def build(self) -> Sampler:
         raise NotImplementedError

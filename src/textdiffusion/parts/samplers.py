@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError
 from .base import SamplerPart, bounded
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 class Ancestral(SamplerPart):
     """Ancestral sampling of processes over token ids."""
 
-    steps: int = 64
-
-    def __post_init__(self) -> None:
-        bounded(self, steps=(1, None))
-
     def build(self) -> Sampler:
         from ..samplers.ancestral import Ancestral as Built
 
@@ -31,11 +26,6 @@ class Ancestral(SamplerPart):
 class Euler(SamplerPart):
     """Euler steps along ratios of probabilities."""
 
-    steps: int = 64
-
-    def __post_init__(self) -> None:
-        bounded(self, steps=(1, None))
-
     def build(self) -> Sampler:
         from ..samplers.jumps import Euler as Built
 
@@ -45,11 +35,6 @@ class Euler(SamplerPart):
 @dataclass(frozen=True)
 class Analytic(SamplerPart):
     """Steps along ratios of probabilities, exact for each position (Tweedie tau-leaping)."""
-
-    steps: int = 64
-
-    def __post_init__(self) -> None:
-        bounded(self, steps=(1, None))
 
     def build(self) -> Sampler:
         from ..samplers.jumps import Analytic as Built
@@ -67,7 +52,6 @@ class OneStep(SamplerPart):
     noise of a step to so many standard deviations (0: not at all).
     """
 
-    steps: int = 64
     eta: float = 0.0
     renoise: bool = False
     ahead: float = 0.0
@@ -77,8 +61,8 @@ class OneStep(SamplerPart):
     truncate: float = 0.0
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(1, None), eta=(0.0, 1.0), ahead=(0.0, None), top_p=(1e-6, 1.0))
-        bounded(self, clamp=(0.0, 1.0), truncate=(0.0, None))
+        super().__post_init__()
+        bounded(self, eta=(0.0, 1.0), ahead=(0.0, None), top_p=(1e-6, 1.0), clamp=(0.0, 1.0), truncate=(0.0, None))
         if self.top_p != 1.0 and self.projection != "sample":
             raise UserError(f"sampler.top_p={self.top_p:g} has no effect without sampler.projection=sample.")
         if self.renoise and self.eta:
@@ -97,6 +81,7 @@ class OneStep(SamplerPart):
 class LeftToRight(SamplerPart):
     """One token a step (0 steps: as many as tokens)."""
 
+    fewest: ClassVar[int] = 0
     steps: int = 0
 
     def build(self) -> Sampler:
@@ -109,10 +94,8 @@ class LeftToRight(SamplerPart):
 class BlockAncestral(SamplerPart):
     """Ancestral sampling block after block; the steps are those of the whole text (0 steps: as many as tokens)."""
 
+    fewest: ClassVar[int] = 0
     steps: int = 0
-
-    def __post_init__(self) -> None:
-        bounded(self, steps=(0, None))
 
     def build(self) -> Sampler:
         from ..samplers.block_ancestral import BlockAncestral as Built

@@ -292,7 +292,7 @@ class Trainer:
         if self.world.rank:
             return []
         model, count, length = self.average.model, self.training.samples, self.config.text.length
-        steps = getattr(self.config.sampler, "steps", 0) or length
+        steps = self.config.sampler.steps or length
         request = Request.blank(count, length, steps, device=str(self.device))
         rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
         ids = None
