@@ -100,8 +100,15 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "process.kind=Gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
         ("udlm", "denoiser.context_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
+        (
+            "mdlm",
+            "process.level=sigma process.schedule=log_linear",
+            "process.level=sigma has no effect without denoiser.time",
+        ),
         ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
         ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
+        ("autoregressive", "sampler.steps=-1", "LeftToRight.steps is -1; it must be at least 0"),
+        ("sedd", "sampler.steps=0", "Analytic.steps is 0; it must be at least 1"),
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
         ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),
@@ -132,7 +139,7 @@ def test_every_recipe_explains_itself(name):
 )
 def test_parts_that_do_not_fit_are_refused_in_a_sentence(recipe, setting, message):
     with pytest.raises(UserError, match=message):
-        Model(changed(recipes.get(recipe)(), [setting]), 11)
+        Model(changed(recipes.get(recipe)(), setting.split()), 11)
 
 
 @pytest.mark.parametrize("name", recipes.names())

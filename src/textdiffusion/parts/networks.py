@@ -49,6 +49,8 @@ class MaskedTokens(TokensPart):
         process = fitting(self, process, AbsorbingProcess)
         if self.time and trunk.modulation == "none":
             raise UserError("denoiser.time has no effect on a trunk without modulation; set trunk.modulation=adaln.")
+        if process.tells_sigma and not self.time:
+            raise UserError("process.level=sigma has no effect without denoiser.time; set that to true.")
         return TokenDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND))
 
 
