@@ -6,8 +6,33 @@ import importlib
 import pkgutil
 from typing import Protocol, runtime_checkable
 
-from ..config import Config
+from ..config import Config, Training
 from ..errors import UserError
+from ..parts import Trunk
+
+# The small diffusion transformer of SEDD and the papers after it, and how they train it.
+PUBLISHED_TRUNK = Trunk(
+    width=768,
+    depth=12,
+    modulation="adaln",
+    conditioning=128,
+    activation="gelu",
+    qk_norm=False,
+    absolute=False,
+    bias=True,
+    norm_weight=True,
+    dropout=0.1,
+)
+PUBLISHED_TRAINING = Training(
+    steps=1_000_000,
+    batch_size=512,
+    lr=3e-4,
+    warmup=2500,
+    decay="constant",
+    optimizer="adamw",
+    beta2=0.999,
+    ema=0.9999,
+)
 
 
 @runtime_checkable

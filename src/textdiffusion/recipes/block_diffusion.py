@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import Config, Training
 from ..parts import (
     AbsorbingBlocks,
@@ -14,7 +16,7 @@ from ..parts import (
     Uniform,
 )
 from ..text.config import TextConfig
-from . import variant_of
+from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 
 def block_diffusion(variant: str = "default") -> Config:
@@ -46,38 +48,15 @@ def block_diffusion(variant: str = "default") -> Config:
         sampler=BlockAncestral(),
         training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
     )
-    published = Config(
-        recipe="block_diffusion",
+    published = replace(
+        default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        codec=Tokens(),
         process=AbsorbingBlocks(schedule="log_linear", block=4),
         density=Uniform(low=0.45, high=0.95),
-        trunk=Trunk(
-            width=768,
-            depth=12,
-            modulation="adaln",
-            conditioning=128,
-            activation="gelu",
-            qk_norm=False,
-            absolute=False,
-            bias=True,
-            norm_weight=True,
-            dropout=0.1,
-        ),
+        trunk=PUBLISHED_TRUNK,
         denoiser=BlockTokens(),
         objective=MaskedBound(max_weight=0.0),
-        likelihood=MaskedLikelihood(),
-        sampler=BlockAncestral(),
-        training=Training(
-            steps=150_000,
-            batch_size=512,
-            lr=3e-4,
-            warmup=2500,
-            decay="constant",
-            optimizer="adamw",
-            beta2=0.999,
-            ema=0.9999,
-        ),
+        training=replace(PUBLISHED_TRAINING, steps=150_000),
     )
     return variant_of("block_diffusion", variant, {"default": default, "as_published": published})

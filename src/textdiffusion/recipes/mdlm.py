@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import Config, Training
 from ..parts import Absorbing, Ancestral, MaskedBound, MaskedLikelihood, MaskedTokens, Tokens, Trunk, Uniform
 from ..text.config import TextConfig
-from . import variant_of
+from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 
 def mdlm(variant: str = "default") -> Config:
@@ -33,39 +35,16 @@ def mdlm(variant: str = "default") -> Config:
         sampler=Ancestral(steps=128),
         training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
     )
-    published = Config(
-        recipe="mdlm",
+    published = replace(
+        default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        codec=Tokens(),
         process=Absorbing(schedule="log_linear"),
-        density=Uniform(),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
-        trunk=Trunk(
-            width=768,
-            depth=12,
-            modulation="adaln",
-            conditioning=128,
-            activation="gelu",
-            qk_norm=False,
-            absolute=False,
-            bias=True,
-            norm_weight=True,
-            dropout=0.1,
-        ),
+        trunk=PUBLISHED_TRUNK,
         denoiser=MaskedTokens(time=False),
         objective=MaskedBound(max_weight=0.0),
-        likelihood=MaskedLikelihood(),
         sampler=Ancestral(steps=1000),
-        training=Training(
-            steps=1_000_000,
-            batch_size=512,
-            lr=3e-4,
-            warmup=2500,
-            decay="constant",
-            optimizer="adamw",
-            beta2=0.999,
-            ema=0.9999,
-        ),
+        training=PUBLISHED_TRAINING,
     )
     return variant_of("mdlm", variant, {"default": default, "as_published": published})

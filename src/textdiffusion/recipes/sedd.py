@@ -19,7 +19,7 @@ from ..parts import (
     UniformNoise,
 )
 from ..text.config import TextConfig
-from . import variant_of
+from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 
 def sedd(variant: str = "default") -> Config:
@@ -55,39 +55,16 @@ def sedd(variant: str = "default") -> Config:
         denoiser=TokenRatios(scale_by_sigma=False, context_dim=32),
         likelihood=ScoreEntropyLikelihood(),
     )
-    published = Config(
-        recipe="sedd",
+    published = replace(
+        default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        codec=Tokens(),
         process=Absorbing(schedule="log_linear", level="sigma"),
-        density=Uniform(),
-        trunk=Trunk(
-            width=768,
-            depth=12,
-            modulation="adaln",
-            conditioning=128,
-            activation="gelu",
-            qk_norm=False,
-            absolute=False,
-            bias=True,
-            norm_weight=True,
-            dropout=0.1,
-            time_frequency=1.0,
-        ),
+        trunk=replace(PUBLISHED_TRUNK, time_frequency=1.0),
         denoiser=TokenRatios(),
         objective=ScoreEntropy(max_weight=1000.0),
         likelihood=ScoreEntropyLikelihood(),
         sampler=Euler(steps=128),
-        training=Training(
-            steps=1_300_000,
-            batch_size=512,
-            lr=3e-4,
-            warmup=2500,
-            decay="constant",
-            optimizer="adamw",
-            beta2=0.999,
-            ema=0.9999,
-        ),
+        training=replace(PUBLISHED_TRAINING, steps=1_300_000),
     )
     return variant_of("sedd", variant, {"default": default, "uniform": uniform, "as_published": published})

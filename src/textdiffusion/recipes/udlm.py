@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..config import Config, Training
 from ..parts import Ancestral, ChainBound, ChainLikelihood, Duality, NoisyTokens, Tokens, Trunk, Uniform, UniformNoise
 from ..text.config import TextConfig
-from . import variant_of
+from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 
 def udlm(variant: str = "default") -> Config:
@@ -35,39 +35,14 @@ def udlm(variant: str = "default") -> Config:
         sampler=Ancestral(steps=128),
         training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
     )
-    published = Config(
-        recipe="udlm",
+    published = replace(
+        default,
         variant="as_published",
         text=TextConfig(data="hf:lm1b", field="text", tokenizer="file", tokenizer_path="bert", length=128),
-        codec=Tokens(),
-        process=UniformNoise(schedule="log_linear"),
-        density=Uniform(),
-        trunk=Trunk(
-            width=768,
-            depth=12,
-            modulation="adaln",
-            conditioning=128,
-            activation="gelu",
-            qk_norm=False,
-            absolute=False,
-            bias=True,
-            norm_weight=True,
-            dropout=0.1,
-        ),
+        trunk=PUBLISHED_TRUNK,
         denoiser=NoisyTokens(),
-        objective=ChainBound(),
-        likelihood=ChainLikelihood(),
         sampler=Ancestral(steps=1000),
-        training=Training(
-            steps=1_000_000,
-            batch_size=512,
-            lr=3e-4,
-            warmup=2500,
-            decay="constant",
-            optimizer="adamw",
-            beta2=0.999,
-            ema=0.9999,
-        ),
+        training=PUBLISHED_TRAINING,
     )
     duo = replace(default, variant="duo", objective=Duality())
     return variant_of("udlm", variant, {"default": default, "duo": duo, "as_published": published})
