@@ -126,7 +126,7 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"steps": 0}, "at least 1"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": float("nan")}, "above 0"),
-        ({"sampler": "one_step"}, "cannot drive this run's AbsorbingProcess; it can use ancestral"),
+        ({"sampler": "one_step"}, "cannot drive this run's AbsorbingProcess; it can use analytic, ancestral, euler"),
         ({"sampler": "ancestrl"}, "did you mean ancestral"),
         ({"sampler": "ancestral:eta=1"}, "no 'eta'"),
     ],
