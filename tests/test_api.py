@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def test_the_names_are_there_without_torch():
 
 def test_the_first_texts_do_not_depend_on_how_many(model: TextDiffusion):
     assert model.generate(num=2, seed=3) == model.generate(num=5, seed=3)[:2]
-    assert model.generate(num=2, seed=3) != model.generate(num=2, seed=4)
+    ends = [deque(model.stream(num=2, seed=seed), maxlen=1).pop().state for seed in (3, 4)]
+    assert not torch.equal(*ends)  # the texts of a hardly trained model can be alike
 
 
 def test_texts_have_the_length_asked_for(model: TextDiffusion):

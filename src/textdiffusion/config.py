@@ -31,7 +31,7 @@ class Training:
     """The same in CPU-seconds of all threads and ranks; compilation and validation do not count."""
     lr: float = 3e-3
     warmup: int = 100
-    """Steps until the full learning rate; at most a fifth of `steps`."""
+    """Steps until the full learning rate; at most a twentieth of `steps`."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
     """From the warm-up to the end of the run, to zero. The end is the last step or the end of a time limit, whichever
     comes first; with a time limit the learning rate follows the clock, and two runs are no longer bit for bit alike."""

@@ -136,7 +136,7 @@ def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
     training = Training(steps=steps, warmup=warmup, decay=decay)
     rates = [rate(training, step, step / steps) for step in range(steps)]
     assert all(0 < r <= 1 for r in rates)
-    warm = min(warmup, steps // 5)
+    warm = min(warmup, steps // 20)
     assert rates[: warm + 1] == sorted(rates[: warm + 1])
     assert rates[warm:] == sorted(rates[warm:], reverse=True)
     assert rates[warm] == pytest.approx(1.0)
@@ -146,12 +146,12 @@ def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
-def test_a_slow_run_under_a_time_limit_warms_up_within_a_fifth_of_it(decay):
+def test_a_slow_run_under_a_time_limit_warms_up_within_a_twentieth_of_it(decay):
     slow = Training(steps=10**9, warmup=100, decay=decay)
     counted = Training(steps=50, warmup=100, decay=decay)
     rates = [rate(slow, step, step / 50) for step in range(50)]
     assert rates[1:] == [rate(counted, step, step / 50) for step in range(1, 50)]
-    assert 0 < rates[0] < rates[9] == 1.0
+    assert 0 < rates[0] < rates[1] == 1.0
     fast = [rate(slow, step, step / 2000) for step in range(2000)]
     assert fast[49] == pytest.approx(0.5)
     assert fast[100] == 1.0

@@ -98,11 +98,11 @@ class Optimizers:
 def rate(training: Training, step: int, progress: float) -> float:
     """The share of the full learning rate at `step` (from 0), when `progress` of the run (0 to 1) lies behind.
 
-    Under a time limit the steps of the whole run are foreseen from the pace so far: the warm-up ends within a fifth of
-    the run however slow it is, and the decay begins where the warm-up ends.
+    Under a time limit the steps of the whole run are foreseen from the pace so far: the warm-up ends within a twentieth
+    of the run however slow it is, and the decay begins where the warm-up ends.
     """
     steps = round(step / progress) if step else training.steps  # the very number where steps are the limit
-    warmup = min(training.warmup, steps // 5)
+    warmup = min(training.warmup, steps // 20)
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
     share = warmup / steps
     left = min(1.0, max(0.0, 1.0 - progress) / (1.0 - share))
