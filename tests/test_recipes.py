@@ -105,6 +105,11 @@ def test_every_recipe_explains_itself(name):
             "process.level=sigma process.schedule=log_linear",
             "process.level=sigma has no effect without denoiser.time",
         ),
+        (
+            "sedd",
+            "process.level=sigma denoiser.time=false trunk.modulation=none",
+            "process.level=sigma has no effect without denoiser.time",
+        ),
         ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
         ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
         ("autoregressive", "sampler.steps=-1", "LeftToRight.steps is -1; it must be at least 0"),

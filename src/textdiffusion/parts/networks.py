@@ -107,6 +107,8 @@ class TokenRatios(TokensPart):
             raise UserError(
                 f"denoiser.time is {self.time}, but trunk.modulation is {trunk.modulation}: one needs the other."
             )
+        if isinstance(process, AbsorbingProcess) and process.tells_sigma and not self.time:
+            raise UserError("process.level=sigma has no effect without denoiser.time; set that to true.")
         return RatioDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND), scaled=self.scale_by_sigma)
 
 
