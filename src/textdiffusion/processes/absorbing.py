@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..batch import Batch
 from ..prediction import Prediction
@@ -14,15 +12,14 @@ from ..randomness import Rng
 from .densities import stratified
 from .graphs import AbsorbingGraph, Jumps
 from .schedules import MaskSchedule
+from .tokens import TokenProcess
 
 
-class AbsorbingProcess(nn.Module):
+class AbsorbingProcess(TokenProcess):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM, SEDD, MDLM).
 
     `sigma`: networks are told the total noise, not the masked share.
     """
-
-    two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
     def __init__(self, vocab: int, schedule: MaskSchedule, *, sigma: bool = False) -> None:
         super().__init__()
@@ -95,22 +92,6 @@ class AbsorbingProcess(nn.Module):
         """The limit of divergence / (t - s) as s tends to t."""
         return self._over(self.schedule.rate(t), xt) * prediction.nll(x0, where & self.changing(xt))
 
-    def reverse(
-        self,
-        xt: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        """A draw of x_s from the posterior."""
-        return self.posterior(xt, prediction, t, s).draw(xt, rng=rng)
-
     def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
         share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)
         return ((share_t - share_s) / share_t).expand(xt.shape)
-
-    @staticmethod
-    def _over(value: Tensor, x: Tensor) -> Tensor:
-        return value if value.ndim == x.ndim else value[:, None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -12,14 +10,13 @@ from ..prediction import Prediction
 from ..randomness import Rng
 from .graphs import Jumps, UniformGraph
 from .schedules import MaskSchedule
+from .tokens import TokenProcess
 
 _LEAST = 2.0**-24  # of the share drawn afresh, where something is divided by it
 
 
-class UniformProcess(nn.Module):
+class UniformProcess(TokenProcess):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is any of the `vocab` tokens (D3PM, UDLM)."""
-
-    two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
     def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
         super().__init__()
@@ -78,18 +75,6 @@ class UniformProcess(nn.Module):
         redraw = (share_t - share_s) / alpha_s / (self.vocab * alpha_t * shown + share_t)
         return Jumps(redraw, torch.log(alpha_s[..., None] * pi + share_s[..., None] / self.vocab))
 
-    def reverse(
-        self,
-        xt: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        """A draw of x_s from the posterior."""
-        return self.posterior(xt, prediction, t, s).draw(xt, rng=rng)
-
     def divergence(
         self,
         xt: Int[Tensor, "b l"],
@@ -139,10 +124,6 @@ class UniformProcess(nn.Module):
     def _rest(self, t: Tensor, x: Tensor) -> Float[Tensor, "b *l"]:
         """1 - alpha, but never 0."""
         return self._over(self.schedule.share(t).clamp(min=_LEAST), x)
-
-    @staticmethod
-    def _over(value: Tensor, x: Tensor) -> Tensor:
-        return value if value.ndim == x.ndim else value[:, None]
 
 
 def _contrast(
