@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ..processes.densities import stratified
 
 if TYPE_CHECKING:
     from ..batch import Batch
@@ -32,3 +35,14 @@ class Objective(Protocol):
 def per_token(nats: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, " b"]:
     """Nats per row to nats per token that could be noised."""
     return nats / batch.noised.sum(-1).clamp(min=1)
+
+
+def drawn_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    """One t per row from the model's density, stratified over the global batch."""
+    return model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+
+
+def corrupted(model: Model, x0: Tensor, t: Float[Tensor, "b *l"], batch: Batch, *, rng: Rng) -> Tensor:
+    """A draw of x_t at the positions that may be noised; the others stay clean."""
+    noised = batch.noised if x0.ndim == 2 else batch.noised[..., None]
+    return torch.where(noised, model.process.corrupt(x0, t, rng=rng), x0)

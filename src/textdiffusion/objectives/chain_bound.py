@@ -15,7 +15,7 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import stratified
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, corrupted, drawn_times, per_token
 
 
 class ChainBound(nn.Module):
@@ -33,7 +33,7 @@ class ChainBound(nn.Module):
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
-        t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+        t = drawn_times(model, batch, rng=rng)
         nats, prediction, xt = chain_nats(model, batch, t, self.steps, rng)
         bound = per_token(nats * torch.exp(-model.density.log_prob(t)), batch).mean()
         parts = {"bound": bound.detach()}
@@ -86,7 +86,7 @@ def chain_nats(
     """
     late = (t * steps).ceil().clamp(min=1.0)
     t = late / steps if steps else t
-    xt = torch.where(batch.noised, model.process.corrupt(batch.ids, t, rng=rng.fork("noise")), batch.ids)
+    xt = corrupted(model, batch.ids, t, batch, rng=rng.fork("noise"))
     prediction = model.denoiser(xt, t, batch=batch)
     if steps:
         nats = model.process.divergence(xt, batch.ids, prediction, t, (late - 1.0) / steps, batch.noised) * steps

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..model import Model
-from ..processes.densities import stratified
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, drawn_times, per_token
 from .chain_bound import ChainBound
 
 
@@ -45,7 +44,7 @@ class Duality(nn.Module):
         if done >= self.steps:
             return self.bound(model, batch, rng=rng)
         process, length = model.process, batch.ids.shape[1]
-        t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+        t = drawn_times(model, batch, rng=rng)
         a = signal(process.schedule.alpha(t), process.vocab)[:, None, None]
         clean = F.one_hot(batch.ids, process.vocab).float()
         w = (a * clean + rng.fork("noise").normal(length, process.vocab)) * torch.rsqrt(1.0 + a**2)

@@ -14,6 +14,7 @@ from ..prediction import Prediction
 from ..processes.densities import stratified
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
+from . import corrupted
 from .noised import predicted
 
 
@@ -55,17 +56,17 @@ class GaussianLikelihood(nn.Module):
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; the noise level is stratified over the rows."""
-        process, noised = model.process, batch.noised[..., None]
+        process = model.process
         x0 = model.codec.encode(batch.ids)
         zero = torch.zeros(len(x0), device=x0.device)
-        near = torch.where(noised, process.corrupt(x0, zero, rng=rng.fork("decoder")), x0)
+        near = corrupted(model, x0, zero, batch, rng=rng.fork("decoder"))
         if self.learned_decoder:
             decoder = predicted(model, near, zero, batch)
         else:
             decoder = Prediction(model.codec.evidence(near, process.sigma(zero[0])))
         decoded = decoder.nll(batch.ids, batch.noised).sum(-1)
         t, log_density = self._draw(model, stratified(rng.fork("t"), batch.total or len(x0)))
-        xt = torch.where(noised, process.corrupt(x0, t, rng=rng.fork("noise")), x0)
+        xt = corrupted(model, x0, t, batch, rng=rng.fork("noise"))
         missed = missed_nats(process, x0, predicted(model, xt, t, batch).mean, t, batch)
         return prior_nats(process, x0, batch) + decoded + missed * torch.exp(-log_density)
 

@@ -13,7 +13,7 @@ from ..model import Model
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.blocks import BlockProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, corrupted, per_token
 
 
 class MaskedBound(nn.Module):
@@ -34,7 +34,7 @@ class MaskedBound(nn.Module):
         """One draw of t per row or block, stratified over the global batch."""
         t = model.density.quantile(model.process.levels(batch, rng=rng.fork("t")))
         clean = model.codec.encode(batch.ids)
-        xt = torch.where(batch.noised, model.process.corrupt(clean, t, rng=rng.fork("noise")), clean)
+        xt = corrupted(model, clean, t, batch, rng=rng.fork("noise"))
         masked = (xt == model.process.mask) & batch.noised
         nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.ids, masked)
         weight = model.process.schedule.rate(t) * torch.exp(-model.density.log_prob(t))

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..batch import Batch
 from ..model import Model
 from ..prediction import Prediction
-from ..processes.densities import stratified
 from ..randomness import Rng
+from . import corrupted, drawn_times
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ def noised(
     times, draws are moved to it. Where the denoiser takes self-conditioning, half of the rows see its own first
     estimate.
     """
-    t = at = drawn_times(model, batch, rng=rng) if t is None else t
+    t = at = seen_times(model, batch, rng=rng) if t is None else t
     if uneven is not None:
         by_position = model.density.quantile(rng.fork("t by position").uniform(batch.ids.shape[1]))
         at = torch.where(uneven[:, None], model.process.seen(by_position), t[:, None])
     x0 = model.codec.encode(batch.ids)
-    xt = torch.where(batch.noised[..., None], model.process.corrupt(x0, at, rng=rng.fork("noise")), x0)
+    xt = corrupted(model, x0, at, batch, rng=rng.fork("noise"))
     estimate = None
     if model.denoiser.self_conditioning:
         estimate = self_condition(model, xt.detach(), at, batch, alternate_coin(rng.fork("self-conditioning")))
     return Noised(x0, t, xt, model.denoiser(xt, at, batch=batch, self_cond=estimate))
 
 
-def drawn_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-    """One t per row from the model's density, stratified over the global batch."""
-    return model.process.seen(model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids))))
+def seen_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    """One t per row from the model's density, moved to the grid of the process where it has one."""
+    return model.process.seen(drawn_times(model, batch, rng=rng))
 
 
 def predicted(model: Model, xt: Tensor, t: Float[Tensor, " b"], batch: Batch) -> Prediction:

@@ -13,7 +13,7 @@ from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
 from . import Loss, per_token
 from .gaussian_bound import missed_nats, prior_nats
-from .noised import alternate_coin, drawn_times, noised
+from .noised import alternate_coin, noised, seen_times
 
 
 class PlaidBound(nn.Module):
@@ -33,7 +33,7 @@ class PlaidBound(nn.Module):
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """One unbiased draw per row."""
         decoding = alternate_coin(rng.fork("decoding"), self.every)
-        at = drawn_times(model, batch, rng=rng)
+        at = seen_times(model, batch, rng=rng)
         t = torch.where(decoding, 0.0, at)
         drawn = noised(model, batch, rng=rng, t=t)
         missed = missed_nats(model.process, drawn.x0, drawn.prediction.mean, t, batch)

@@ -14,13 +14,13 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import stratified
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, corrupted, drawn_times, per_token
 from .chain_bound import prior_nats
 
 
 def _entropy(model: Model, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
     """The score entropy of one draw of x_t, nats per unit of t, summed over each row."""
-    xt = torch.where(batch.noised, model.process.corrupt(batch.ids, t, rng=rng), batch.ids)
+    xt = corrupted(model, batch.ids, t, batch, rng=rng)
     each = t[:, None].expand(xt.shape)
     where = batch.noised & model.process.changing(xt)
     return model.denoiser(xt, t, batch=batch).score_entropy(model.process.graph, batch.ids, where, xt, each).sum(-1)
@@ -41,7 +41,7 @@ class ScoreEntropy(nn.Module):
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
-        t = model.density.quantile(stratified(rng.fork("t"), batch.total or len(batch.ids)))
+        t = drawn_times(model, batch, rng=rng)
         importance = torch.exp(-model.density.log_prob(t))
         bound = per_token(_entropy(model, batch, t, rng.fork("noise")) * importance, batch)
         weight = model.process.schedule.rate(t) * importance
