@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..codecs import Codec
     from ..networks.embedding import Contexts, Tables
     from ..networks.trunk import Trunk as BuiltTrunk
+    from ..processes.absorbing import AbsorbingProcess
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class TokensPart(DenoiserPart):
         return Tables(contexts, self.context_dim, self.context_size, self.context_rows) if self.context_dim else None
 
 
+def _told(process: AbsorbingProcess, time: bool) -> AbsorbingProcess:
+    """The process, unless what it would tell a network is never asked for."""
+    if process.tells_sigma and not time:
+        raise UserError("process.level=sigma has no effect without denoiser.time; set that to true.")
+    return process
+
+
 @dataclass(frozen=True)
 class MaskedTokens(TokensPart):
     """Token ids in, logits over real tokens out; `time` tells the network the noise level, which it can see itself."""
@@ -46,11 +54,9 @@ class MaskedTokens(TokensPart):
         from ..networks.embedding import AROUND
         from ..processes.absorbing import AbsorbingProcess
 
-        process = fitting(self, process, AbsorbingProcess)
+        process = _told(fitting(self, process, AbsorbingProcess), self.time)
         if self.time and trunk.modulation == "none":
             raise UserError("denoiser.time has no effect on a trunk without modulation; set trunk.modulation=adaln.")
-        if process.tells_sigma and not self.time:
-            raise UserError("process.level=sigma has no effect without denoiser.time; set that to true.")
         return TokenDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND))
 
 
@@ -100,15 +106,14 @@ class TokenRatios(TokensPart):
         from ..processes.absorbing import AbsorbingProcess
         from ..processes.uniform import UniformProcess
 
-        if self.scale_by_sigma and isinstance(process, UniformProcess):
+        if not isinstance(process, UniformProcess):
+            process = _told(fitting(self, process, AbsorbingProcess), self.time)
+        elif self.scale_by_sigma:
             raise UserError("denoiser.scale_by_sigma is for the ratios of masks; set it to false for uniform noise.")
-        process = process if isinstance(process, UniformProcess) else fitting(self, process, AbsorbingProcess)
         if self.time != (trunk.modulation != "none"):
             raise UserError(
                 f"denoiser.time is {self.time}, but trunk.modulation is {trunk.modulation}: one needs the other."
             )
-        if isinstance(process, AbsorbingProcess) and process.tells_sigma and not self.time:
-            raise UserError("process.level=sigma has no effect without denoiser.time; set that to true.")
         return RatioDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND), scaled=self.scale_by_sigma)
 
 
