@@ -14,7 +14,7 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import Density
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, steered
+from .step import Request, Step, guided, shown_confidence, steered
 
 
 class Ancestral:
@@ -55,7 +55,6 @@ def steps_back(
         xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
         stale = (xs != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
         shown = changing & (xs < process.vocab)
-        chosen = logits[shown].softmax(-1).gather(-1, xs[shown][:, None])[:, 0]
-        confidence = torch.where(xs == x, confidence, 0.0).masked_scatter(shown, chosen)
+        confidence = shown_confidence(torch.where(xs == x, confidence, 0.0), shown, xs, logits)
         x = xs
         yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, calls)

@@ -14,7 +14,7 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.graphs import Graph, Jumps
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, steered
+from .step import Request, Step, guided, shown_confidence, steered
 
 
 class Euler:
@@ -44,8 +44,7 @@ class Euler:
             xs = jumps.draw(x, rng=draws)
             xs = torch.where(batch.noised, steered(xs, s[:, 0], request, draws), batch.ids)
             shown = changing & (xs < process.vocab)
-            chosen = prediction.logits[shown].softmax(-1).gather(-1, xs[shown][:, None])[:, 0]
-            confidence = torch.where(xs == x, confidence, 0.0).masked_scatter(shown, chosen)
+            confidence = shown_confidence(torch.where(xs == x, confidence, 0.0), shown, xs, prediction.logits)
             x = xs
             yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, i + 1.0)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..batch import Batch
@@ -91,3 +91,11 @@ def steered(xs: Tensor, s: Float[Tensor, " b"], request: Request, rng: Rng) -> T
     for number, guide in enumerate(request.guides):
         xs = guide.after(xs, s, batch=request.batch, rng=rng.fork("guide").fork(number))
     return xs
+
+
+def shown_confidence(
+    before: Float[Tensor, "b l"], shown: Bool[Tensor, "b l"], xs: Int[Tensor, "b l"], logits: Float[Tensor, "b l v"]
+) -> Float[Tensor, "b l"]:
+    """`before`, with the probability of the token of `xs` at the positions that were just `shown`."""
+    chosen = logits[shown].softmax(-1).gather(-1, xs[shown][:, None])[:, 0]
+    return before.masked_scatter(shown, chosen)
