@@ -124,6 +124,11 @@ def test_every_recipe_explains_itself(name):
         ("cdcd", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
+        (
+            "analog_bits",
+            "denoiser.readout.kind=Regression",
+            "denoiser.readout.bias has no effect on SquaredError; set it to false",
+        ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("udlm", "trunk.modulation=none", "NoisyTokens tells the trunk the noise level"),
         ("udlm", "process.kind=Absorbing", "NoisyTokens works with UniformProcess, not with AbsorbingProcess"),

@@ -102,6 +102,9 @@ class Config:
         if self.text.packing and not self.trunk.packs:
             name = type(self.trunk).__name__
             raise UserError(f"text.packing needs trunk.kind=Trunk: {name} would mix the examples of a packed row.")
+        for f in dataclasses.fields(self):
+            if isinstance(part := getattr(self, f.name), Part):
+                part.check(self)
 
 
 def to_dict(value: Any) -> Any:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..codecs import Codec
+    from ..config import Config
     from ..networks.trunk import Trunk
     from ..samplers.step import Sampler
     from ..text.tokenizers import Tokenizer
@@ -25,6 +26,9 @@ class Part:
 
     def __init_subclass__(cls) -> None:
         Part.kinds[cls.__name__] = cls
+
+    def check(self, config: Config) -> None:
+        """Raises UserError where this part does not fit the others of its configuration."""
 
     @classmethod
     def choices(cls) -> dict[str, type]:

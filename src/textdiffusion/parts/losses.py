@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from .base import LossPart, bounded
+from .networks import NoisyStates, Regression, SoftTokens
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ..config import Config
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,11 @@ class ScoreInterpolation(LossPart):
 @dataclass(frozen=True)
 class SquaredError(LossPart):
     """Squared error of the clean state at noised positions."""
+
+    def check(self, config: Config) -> None:
+        readout = config.denoiser.readout if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
+        if isinstance(readout, Regression) and readout.bias:  # it would be a parameter without a gradient
+            raise UserError("denoiser.readout.bias has no effect on SquaredError; set it to false.")
 
     def build(self) -> nn.Module:
         from ..objectives.squared_error import SquaredError as Built
