@@ -125,6 +125,12 @@ def test_every_recipe_explains_itself(name):
         ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         (
+            "cdcd",
+            "objective.kind=SquaredError",
+            "SquaredError would make all learned embeddings one; set codec.learned=false or objective.kind=AnchoredSquares",
+        ),
+        ("diffusion_lm", "objective.rounding=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
+        (
             "analog_bits",
             "denoiser.readout.kind=Regression",
             "denoiser.readout.bias has no effect on SquaredError; set it to false",

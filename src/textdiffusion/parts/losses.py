@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from .base import LossPart, bounded
 from .networks import NoisyStates, Regression, SoftTokens
+from .states import Embeddings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,6 +137,11 @@ class SquaredError(LossPart):
         readout = config.denoiser.readout if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
         if isinstance(readout, Regression) and readout.bias:  # it would be a parameter without a gradient
             raise UserError("denoiser.readout.bias has no effect on SquaredError; set it to false.")
+        if isinstance(config.codec, Embeddings) and config.codec.learned:
+            raise UserError(
+                "SquaredError would make all learned embeddings one; set codec.learned=false or "
+                "objective.kind=AnchoredSquares."
+            )
 
     def build(self) -> nn.Module:
         from ..objectives.squared_error import SquaredError as Built
@@ -176,7 +182,7 @@ class DiffusionLM(LossPart):
     prior: float = 1.0
 
     def __post_init__(self) -> None:
-        bounded(self, error=(0.0, None), rounding=(0.0, None), prior=(0.0, None))
+        bounded(self, error=(0.0, None), rounding=(1e-6, None), prior=(0.0, None))  # as for `anchor`
 
     def build(self) -> nn.Module:
         from ..objectives.diffusion_lm import DiffusionLM as Built
