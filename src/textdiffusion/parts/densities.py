@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..codecs import Codec
+    from ..config import Config
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ class PiecewiseLinear(DensityPart):
         bounded(self, bins=(1, None), uniform=(0.0, 0.99))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..processes.gaussian import GaussianProcess
         from ..processes.piecewise import PiecewiseDensity
 
+        fitting(self, process, GaussianProcess)  # objectives of other processes fit no density
         return PiecewiseDensity(self.bins, self.uniform)
 
 
@@ -116,6 +119,13 @@ class Steady(DensityPart):
 
     def __post_init__(self) -> None:
         bounded(self, bins=(1, None), uniform=(0.0, 0.99))
+
+    def check(self, config: Config) -> None:
+        from .losses import PlaidBound
+
+        if not isinstance(config.objective, PlaidBound):
+            name = type(config.objective).__name__
+            raise UserError(f"Steady works with objective.kind=PlaidBound, not with {name}; Uniform works with all.")
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..processes.piecewise import SteadyDensity

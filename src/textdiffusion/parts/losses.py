@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .base import LossPart, bounded
+from .densities import Steady, Uniform
 from .networks import NoisyStates, Regression, SoftTokens
 from .states import Embeddings
 
@@ -211,6 +212,11 @@ class PlaidBound(LossPart):
 
     def __post_init__(self) -> None:
         bounded(self, every=(2, None))
+
+    def check(self, config: Config) -> None:
+        if not isinstance(config.density, (Steady, Uniform)):  # others fit cross-entropy, which the integrand is not
+            name = type(config.density).__name__
+            raise UserError(f"PlaidBound works with density.kind=Steady or Uniform, not with {name}.")
 
     def build(self) -> nn.Module:
         from ..objectives.plaid_bound import PlaidBound as Built

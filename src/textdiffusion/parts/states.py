@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..codecs import Codec
+    from ..config import Config
     from ..processes.schedules import MaskSchedule, NoiseSchedule
     from ..text.tokenizers import Tokenizer
 
@@ -181,8 +182,7 @@ class Gaussian(ProcessPart):
 
     `factor` multiplies the sigma of cosine, sqrt and linear_beta, which the range then cuts (Difformer, section 3.4).
     `offset` is the c of cosine: how much noise t = 0 has.
-    `learned` is linear in ln sigma, as `log_sigma` is, from a low to a high end that are learned. It is for PlaidBound:
-    any other objective would do away with noise.
+    `learned` is linear in ln sigma, as `log_sigma` is, from a low to a high end that are learned (for PlaidBound).
     """
 
     schedule: Literal["log_sigma", "learned", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
@@ -197,6 +197,15 @@ class Gaussian(ProcessPart):
             raise UserError(f"process.offset has no effect on schedule={self.schedule}; it is for cosine.")
         if self.factor != 1.0 and self.schedule not in ("cosine", "sqrt", "linear_beta"):
             raise UserError(f"process.factor has no effect on schedule={self.schedule}: its low and high say it all.")
+
+    def check(self, config: Config) -> None:
+        from .losses import PlaidBound
+
+        if self.schedule == "learned" and not isinstance(config.objective, PlaidBound):
+            raise UserError(
+                f"process.schedule=learned needs objective.kind=PlaidBound: {type(config.objective).__name__} would do "
+                "away with noise. log_sigma has ends that stay."
+            )
 
     def build(self, codec: Codec) -> nn.Module:
         from ..codecs.table import TableCodec
