@@ -240,6 +240,15 @@ def test_parts_of_the_loss_are_detached():
         assert not any(part.requires_grad for part in loss.parts.values())
 
 
+@pytest.mark.parametrize("name", ["cdcd", "plaid", "analog_bits", "difformer", "diffusion_lm"])
+def test_a_fit_of_the_density_that_is_no_number_leaves_the_loss_as_it_is(name):
+    model, batch = _model(name), _batch(8)
+    model.density.fit_loss = lambda t, nats: torch.zeros_like(nats)
+    without = model.objective(model, batch, rng=Rng.of(0, 8)).total
+    model.density.fit_loss = lambda t, nats: torch.full_like(nats, math.inf)
+    assert torch.equal(model.objective(model, batch, rng=Rng.of(0, 8)).total, without)
+
+
 def test_squared_error_is_of_the_mean_at_noised_positions():
     model = Model(changed(recipes.get("cdcd")(), ["objective.kind=SquaredError", "codec.learned=false"]), VOCAB)
     model.denoiser = Spy(model.denoiser)

@@ -72,6 +72,22 @@ def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
     assert float(gradient[0, 0]) == pytest.approx(0.5)
 
 
+def test_a_gradient_of_the_density_that_is_no_number_is_left_out(tmp_path):
+    """In AdamW's averages it would stay, and the density never move again."""
+    model = model_of("cdcd", tmp_path)
+    optimizers = Optimizers(model, model.config.training)
+    for bad in (math.inf, math.nan):
+        model.density.curve.grad = torch.tensor([bad, 1.0, 1.0])
+        model.codec.weight.grad = torch.ones_like(model.codec.weight)
+        before = model.codec.weight.detach().clone()
+        optimizers.step(1.0)
+        assert not torch.equal(model.codec.weight, before)
+    before = model.density.curve.detach().clone()
+    model.density.curve.grad = torch.ones(3)
+    optimizers.step(1.0)
+    assert bool((model.density.curve < before).all())
+
+
 def test_orthogonalised_keeps_the_directions_and_evens_the_lengths():
     matrices = torch.randn(3, 20, 32, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..processes.densities import stratified
@@ -35,6 +35,14 @@ class Objective(Protocol):
 def per_token(nats: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, " b"]:
     """Nats per row to nats per token that could be noised."""
     return nats / batch.noised.sum(-1).clamp(min=1)
+
+
+def density_fit(
+    model: Model, t: Float[Tensor, " b"], nats: Float[Tensor, " b"], where: Bool[Tensor, " b"] | bool = True
+) -> Float[Tensor, ""]:
+    """The mean of what the density is to learn from the rows `where`; 0 for rows whose fit is no number."""
+    each = model.density.fit_loss(t, nats)
+    return torch.where(each.isfinite() & where, each, 0.0).mean()
 
 
 def drawn_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:

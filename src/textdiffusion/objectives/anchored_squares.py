@@ -10,7 +10,7 @@ from ..batch import Batch
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, density_fit, per_token
 from .noised import noised
 from .squared_error import squared_error
 
@@ -37,6 +37,6 @@ class AnchoredSquares(nn.Module):
         target = drawn.x0 if self.moving else drawn.x0.detach()
         error = squared_error(drawn.prediction.fitted, target, batch).mean()
         row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
-        fit, nats = model.density.fit_loss(drawn.t, row).mean(), row.mean()
+        fit, nats = density_fit(model, drawn.t, row), row.mean()
         parts = {"squared_error": error.detach(), "cross_entropy": nats.detach(), "density_fit": fit.detach()}
         return Loss(self.squares * error + self.anchor * nats + fit, parts)

@@ -13,7 +13,7 @@ from ..model import Model
 from ..prediction import RegressedPrediction
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, density_fit, per_token
 from .noised import noised
 from .squared_error import squared_error
 
@@ -48,7 +48,7 @@ class DiffusionLM(nn.Module):
         alpha_bar = 1.0 / (1.0 + model.process.sigma(zero + 1.0) ** 2)
         prior = alpha_bar * squared_error(torch.zeros_like(start), start, batch)
         row = self.error * error + self.rounding * rounding + self.prior * prior
-        fit = model.density.fit_loss(drawn.t, row).mean()
+        fit = density_fit(model, drawn.t, row)
         total = (row * torch.exp(-model.density.log_prob(drawn.t))).mean()
         parts = {"squared_error": error, "rounding": rounding, "prior": prior}
         return Loss(total + fit, {n: v.mean().detach() for n, v in parts.items()} | {"density_fit": fit.detach()})

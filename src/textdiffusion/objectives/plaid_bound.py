@@ -11,7 +11,7 @@ from ..batch import Batch
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, density_fit, per_token
 from .gaussian_bound import missed_nats, prior_nats
 from .noised import alternate_coin, noised, seen_times
 
@@ -41,5 +41,5 @@ class PlaidBound(nn.Module):
         weighted = missed * torch.exp(-model.density.log_prob(at)) * self.every / (self.every - 1)
         nats = prior_nats(model.process, drawn.x0, batch) + torch.where(decoding, decoded * self.every, weighted)
         total = per_token(nats, batch).mean()
-        fit = torch.where(decoding, 0.0, model.density.fit_loss(at, per_token(missed, batch))).mean()
+        fit = density_fit(model, at, per_token(missed, batch), ~decoding)
         return Loss(total + fit, {"bound": total.detach(), "density_fit": fit.detach()})

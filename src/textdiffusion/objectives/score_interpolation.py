@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from ..batch import Batch
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, density_fit, per_token
 from .noised import noised
 
 
@@ -34,6 +33,6 @@ class ScoreInterpolation(nn.Module):
         uneven = rng.fork("uneven").uniform() < self.uneven
         drawn = noised(model, batch, rng=rng, uneven=uneven if self.uneven else None)
         row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
-        fit = torch.where(uneven, 0.0, model.density.fit_loss(drawn.t, row)).mean()
+        fit = density_fit(model, drawn.t, row, ~uneven)
         total = row.mean()
         return Loss(total + fit, {"cross_entropy": total.detach(), "density_fit": fit.detach()})

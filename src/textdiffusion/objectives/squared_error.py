@@ -13,7 +13,7 @@ from ..batch import Batch
 from ..model import Model
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
-from . import Loss, per_token
+from . import Loss, density_fit, per_token
 from .noised import noised
 
 
@@ -36,6 +36,6 @@ class SquaredError(nn.Module):
         drawn = noised(model, batch, rng=rng)
         row = squared_error(drawn.prediction.fitted, drawn.x0, batch)
         whole = squared_error(torch.zeros_like(drawn.x0), drawn.x0, batch).clamp(min=1e-12)
-        fit = model.density.fit_loss(drawn.t, row / whole * math.log(model.codec.vocab)).mean()
+        fit = density_fit(model, drawn.t, row / whole * math.log(model.codec.vocab))
         total = row.mean()
         return Loss(total + fit, {"squared_error": total.detach(), "density_fit": fit.detach()})

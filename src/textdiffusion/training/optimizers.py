@@ -53,7 +53,9 @@ class Optimizers:
         """Clips and updates at `factor` times the full learning rates; the network's gradient norm before clipping."""
         norm = self._clip(self.network)
         if self.density:
-            self._clip(self.density)
+            usable = self._clip(self.density).isfinite()
+            for p in self.density:  # a fit that fails is left out: the averages of AdamW would never be rid of it
+                p.grad = None if p.grad is None else torch.where(usable, p.grad, 0.0)
         for optimizer in self.all:
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
