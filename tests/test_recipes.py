@@ -127,7 +127,7 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "objective.kind=SquaredError",
-            "SquaredError would make all learned embeddings one; set codec.learned=false or objective.kind=AnchoredSquares",
+            "all learned embeddings one; set codec.learned=false or objective.kind=AnchoredSquares",
         ),
         ("diffusion_lm", "objective.rounding=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
         (
@@ -147,7 +147,11 @@ def test_every_recipe_explains_itself(name):
             "PlaidBound works with density.kind=Steady or Uniform, not with Gumbel",
         ),
         ("cdcd", "density.kind=Steady", "Steady works with objective.kind=PlaidBound, not with ScoreInterpolation"),
-        ("mdlm", "density.kind=PiecewiseLinear", "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess"),
+        (
+            "mdlm",
+            "density.kind=PiecewiseLinear",
+            "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess",
+        ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("udlm", "trunk.modulation=none", "NoisyTokens tells the trunk the noise level"),
         ("udlm", "process.kind=Absorbing", "NoisyTokens works with UniformProcess, not with AbsorbingProcess"),
