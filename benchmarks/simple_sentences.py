@@ -17,7 +17,7 @@ from typing import Any
 from training import arguments, trained
 
 from textdiffusion.api import TextDiffusion
-from textdiffusion.evaluation.metrics import ProduceSentences
+from textdiffusion.evaluation.checkers import ProduceSentences
 
 LONGEST = 42  # characters of a line, its end included
 

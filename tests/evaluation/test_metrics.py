@@ -1,71 +1,111 @@
-"""Sample metrics against figures worked out by hand, and the known facts about the produce corpus."""
+"""Sample metrics against figures worked out by hand and slow definitions."""
 
-from pathlib import Path
+import math
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from textdiffusion.evaluation.metrics import ProduceSentences, distinct, unigram_entropy
+from textdiffusion.evaluation.grams import Grams
+from textdiffusion.evaluation.metrics import (
+    compression,
+    distinct,
+    entropy_within,
+    lexicon,
+    repetition,
+    self_bleu,
+    unigram_entropy,
+    valid_words,
+)
 
-LINES = ["The red apple is ripe.", "The green sweet potato is deep-fried."]
-
-
-def test_legal_is_any_combination_of_known_words_in_the_exact_frame():
-    language = ProduceSentences.from_lines(LINES)
-    assert len(language) == 8
-    assert language.is_legal("The red apple is ripe.")
-    assert language.is_legal("The red sweet potato is ripe.")
-    for text in [
-        "",
-        "the red apple is ripe.",
-        "The red apple is ripe",
-        "The red apple is ripe.\n",
-        " The red apple is ripe.",
-        "The red  apple is ripe.",
-        "The red apple is is ripe.",
-        "The red potato is ripe.",
-        "The apple red is ripe.",
-        "The blue apple is ripe.",
-        "The red apple is ripe. The red apple is ripe.",
-    ]:
-        assert not language.is_legal(text), text
+SAMPLES = st.lists(st.lists(st.integers(0, 3), max_size=9), min_size=2, max_size=5)
 
 
-def test_fractions_of_samples():
-    language = ProduceSentences.from_lines(LINES)
-    samples = [LINES[0], "The green apple is ripe.", "The red potato is ripe.", "The green apple is deep-fried."]
-    assert language.legal(samples) == 0.75
-    assert language.novel_and_legal(samples) == 0.5
-    with pytest.raises(ValueError, match="no samples"):
-        language.legal([])
+def grams_of(sample, n):
+    return [tuple(sample[i : i + n]) for i in range(len(sample) - n + 1)]
 
 
-def test_a_line_outside_the_frame_is_named():
-    with pytest.raises(ValueError, match="hello"):
-        ProduceSentences.from_lines([*LINES, "hello"])
+@given(SAMPLES, st.integers(1, 4))
+def test_hashes_are_equal_where_n_grams_are_and_cross_no_border(samples, n):
+    hashes, owner = Grams.of(samples).hashes(n)
+    listed = [gram for sample in samples for gram in grams_of(sample, n)]
+    assert owner.tolist() == [i for i, sample in enumerate(samples) for _ in grams_of(sample, n)]
+    assert len(set(zip(listed, hashes.tolist(), strict=True))) == len(set(listed)) == len(set(hashes.tolist()))
 
 
-def test_the_produce_corpus(data: Path):
-    train = (data / "corpora/mtd_simple_train.txt").read_text(encoding="utf-8").splitlines()
-    test = (data / "corpora/mtd_simple_test.txt").read_text(encoding="utf-8").splitlines()
-    language = ProduceSentences.from_lines(train)
-    assert (len(language.colours), len(language.produce), len(language.states)) == (10, 93, 54)
-    assert len(language) == 50_220
-    assert language.legal(test) == 1
-    assert language.novel_and_legal(test) == pytest.approx(1 - 0.356)
+def test_hashes_of_characters_do_not_depend_on_where_they_stand():
+    first, _ = Grams.characters(["to be or not to be", "é\U0001f600 to be", "\ud800"]).hashes(5)
+    assert first[0] == first[13] == first[-1]
+    assert Grams.characters(["to be"]).hashes(5)[0][0] == first[0]
 
 
 def test_distinct():
-    assert distinct(["abab", "ab"], 1) == 2 / 6
-    assert distinct(["abab", "ab"], 2) == 2 / 4
-    assert distinct([[1, 2, 3], [1, 2, 4]], 3) == 1
+    assert distinct(Grams.of(["abab", "ab"]), 1) == 2 / 6
+    assert distinct(Grams.of(["abab", "ab"]), 2) == 2 / 4
+    assert distinct(Grams.of([[1, 2, 3], [1, 2, 4]]), 3) == 1
     with pytest.raises(ValueError, match="distinct-3"):
-        distinct(["ab"], 3)
+        distinct(Grams.of(["ab"]), 3)
 
 
-def test_unigram_entropy():
+def test_entropies():
     assert unigram_entropy(np.array([5, 5, 5])) == 0
     assert unigram_entropy(np.arange(8)) == pytest.approx(3)
     assert unigram_entropy(np.array([0, 0, 1, 2])) == pytest.approx(1.5)
-    with pytest.raises(ValueError, match="no ids"):
-        unigram_entropy(np.array([], dtype=np.int64))
+    assert entropy_within(Grams.of(["aaaa", "abcd", "", "aabc"])) == pytest.approx((0 + 2 + 1.5) / 3)
+    assert entropy_within(Grams.of(["aaaa", "bbbb"])) == 0
+    for undefined in (lambda: unigram_entropy(np.array([], dtype=np.int64)), lambda: entropy_within(Grams.of([""]))):
+        with pytest.raises(ValueError, match="entropy"):
+            undefined()
+
+
+def test_repetition_counts_each_sample_for_itself():
+    assert repetition(Grams.of(["abcd", "abcd"])) == 0
+    assert repetition(Grams.of(["aaaaaaa", "abcd"])) == pytest.approx(3 / 5)
+    with pytest.raises(ValueError, match="repetition"):
+        repetition(Grams.of(["abc"]))
+
+
+def slow_self_bleu(samples, longest):
+    """Papineni et al. 2002 with every other sample as a reference."""
+    logs, candidate, reference = 0.0, sum(map(len, samples)), 0
+    for n in range(1, longest + 1):
+        matched = total = 0
+        for i, sample in enumerate(samples):
+            others = [Counter(grams_of(other, n)) for j, other in enumerate(samples) if j != i]
+            for gram, count in Counter(grams_of(sample, n)).items():
+                matched += min(count, max(other[gram] for other in others))
+                total += count
+        if not matched:
+            return 0.0
+        logs += math.log(matched / total)
+    for i, sample in enumerate(samples):
+        lengths = [len(other) for j, other in enumerate(samples) if j != i]
+        reference += min(lengths, key=lambda length: (abs(length - len(sample)), length))
+    return math.exp(logs / longest + min(0, 1 - reference / candidate))
+
+
+@given(SAMPLES, st.integers(1, 3))
+def test_self_bleu_equals_its_definition(samples, longest):
+    if all(len(sample) < longest for sample in samples):
+        with pytest.raises(ValueError, match="self-BLEU"):
+            self_bleu(Grams.of(samples), longest)
+    else:
+        assert self_bleu(Grams.of(samples), longest) == pytest.approx(slow_self_bleu(samples, longest))
+
+
+def test_self_bleu_of_the_same_and_of_unlike_samples():
+    assert self_bleu(Grams.of(["abcdefgh"] * 3)) == 1
+    assert self_bleu(Grams.of(["abcd", "efgh"])) == 0
+    with pytest.raises(ValueError, match="two samples"):
+        self_bleu(Grams.of(["abcd"]))
+
+
+def test_compression_and_valid_words():
+    assert compression(["the king " * 30] * 20) < 0.02 < 0.5 < compression(["qwdkjhzx"])
+    known = lexicon("The king's men. THE END 3")
+    assert known == {"the", "king", "s", "men", "end"}
+    assert valid_words(["The KING xyz", "king"], known) == 3 / 4
+    with pytest.raises(ValueError, match="words"):
+        valid_words(["123 ..."], known)
