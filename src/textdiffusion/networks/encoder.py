@@ -106,4 +106,4 @@ def transformers() -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError:
-        raise UserError("A pretrained encoder needs transformers: pip install 'textdiffusion[pretrained]'.") from None
+        raise UserError("A pretrained network needs transformers: pip install 'textdiffusion[pretrained]'.") from None
