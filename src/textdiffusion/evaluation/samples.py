@@ -1,0 +1,172 @@
+"""One table about samples: every metric beside real text and beside cheap imitations of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..errors import UserError
+from .features import Encoder
+from .judges import TextJudge, words
+from .likelihood import Fact
+from .measures import Metric, Real, Row
+from .metrics import Undefined
+from .perplexity import Judge
+
+REAL = "held-out text"
+SHUFFLED, IMITATED, COPIED = NAIVE = "shuffled words", "n-gram samples", "copied training text"
+
+MOST = 2000  # texts that samples are compared with
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of every row of texts. `best` is what to wish for: high, low, or the held-out text's value (`real`).
+
+    A value is None where the metric is undefined. `beaten` has the naive rows that the metric ranks above each row of
+    samples, and above real text: where there are some, it does not show by itself that samples are good.
+    """
+
+    name: str
+    unit: str
+    best: Literal["high", "low", "real"]
+    meaning: str
+    values: dict[str, float | None]
+    beaten: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The table, and what two tables must have in common to be compared. `dataclasses.asdict` of it is JSON."""
+
+    lines: tuple[Line, ...]
+    protocol: dict[str, Fact]
+
+    def __str__(self) -> str:
+        """Markdown; `!` marks values that a naive row beats, and the sentences below say which."""
+        table = [["metric", "unit", "best", *self.lines[0].values]]
+        for line in self.lines:
+            shown = ["-" if value is None else f"{value:.4g}" for value in line.values.values()]
+            marks = ["!" if line.beaten.get(row) else "" for row in line.values]
+            table.append([line.name, line.unit, line.best, *map(str.__add__, shown, marks)])
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        table.insert(1, ["-" * width for width in widths])
+        rows = ["| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in table]
+        facts = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
+        return "\n".join([*rows, "", f"Protocol: {facts}.", *self.warnings()])
+
+    def warnings(self) -> list[str]:
+        """A sentence for each naive row that some metrics rank above a row of samples."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for line in self.lines:
+            for row, naive in line.beaten.items():
+                for name in naive:
+                    found.setdefault((name, row), []).append(line.name)
+        said = []
+        for (name, row), names in found.items():
+            others = [line.name for line in self.lines if line.name not in names]
+            where = ", ".join(names) if len(names) <= len(others) or not others else f"all but {', '.join(others)}"
+            said.append(f"! {where}: {name} would beat {row}.")
+        return said
+
+
+def sample_report(
+    samples: Mapping[str, Sequence[str]],
+    train: str | Sequence[str],
+    heldout: str | Sequence[str],
+    *,
+    encoder: Encoder | None = None,
+    judge: Judge | None = None,
+    seed: int = 0,
+) -> Report:
+    """Measures the samples of one or more models, by name, beside the reference rows.
+
+    `train` and `heldout` are running text, which is cut into windows as long as the samples, or lists of examples such
+    as lines. Samples are compared with the first half of the held-out text; texts of its second half are the row
+    `held-out text`. Many metrics depend on the number and length of texts, so all rows have as many as the smallest has
+    (and, of running text, are cut to the mean length of the shortest samples). `encoder` turns texts into features
+    (None: `HashedNgrams`); `judge` adds generative perplexity and its entropy.
+
+    Raises UserError for fewer than two samples that are not empty, and for too little held-out or training text.
+    """
+    running = isinstance(train, str)
+    if running != isinstance(heldout, str):
+        raise UserError("Training and held-out text must both be running text, or both be lists of examples.")
+    if taken := {REAL, *NAIVE} & set(samples):
+        raise UserError(f"{taken.pop()!r} is a row of every table: give these samples another name.")
+    rows = {name: [text for text in texts if text] for name, texts in samples.items()}
+    if not rows or any(len(texts) < 2 for texts in rows.values()):
+        raise UserError("Every row needs at least two samples that are not empty.")
+    length = min(sum(map(len, texts)) // len(texts) for texts in rows.values()) if running else None
+    trained, real = _texts(train, length), _texts(heldout, length)
+    fitted, trained = trained[::2], trained[1::2]  # the encoder's texts appear in no row
+    known, unseen = real[: len(real) // 2], real[len(real) // 2 :]
+    count = min(len(trained), len(unseen), *map(len, rows.values()))
+    if count < 2 or len(known) < 2:
+        have = f"{len(real)} held-out and {len(fitted) + len(trained)} training texts"
+        raise UserError(f"{have} as long as the samples are too few: give at least four of each.")
+    text = Real(
+        [train] if isinstance(train, str) else train,
+        _spread(fitted, MOST // 2),
+        _spread(known, MOST),
+        (lambda text: text.split("\n")[1:-1]) if running else (lambda text: text.removesuffix("\n").split("\n")),
+    )
+    rng = np.random.default_rng(seed)
+    copied = [trained[i] for i in rng.choice(len(trained), count, replace=False)]
+    texts = {name: [sample[:length] for sample in found[:count]] for name, found in rows.items()} | {
+        REAL: _spread(unseen, count),
+        SHUFFLED: ["".join(rng.permutation(words(sample))) for sample in copied],
+        IMITATED: _imitated(text.judge, copied, running, seed),
+        COPIED: copied,
+    }
+    prepared = {name: Row(found) for name, found in texts.items()}
+    lines = tuple(_line(metric, prepared, list(rows)) for metric in text.metrics(encoder, judge))
+    protocol: dict[str, Fact] = {"texts": count, "compared with": len(text.unseen), "seed": seed}
+    protocol |= {"training characters": sum(map(len, text.train))} | ({"length": length} if length else {})
+    empty = {f"empty samples of {name}, left out": len(samples[name]) - len(texts) for name, texts in rows.items()}
+    return Report(lines, protocol | {name: number for name, number in empty.items() if number})
+
+
+def _line(metric: Metric, rows: Mapping[str, Row], samples: Sequence[str]) -> Line:
+    values: dict[str, float | None] = {}
+    for name, row in rows.items():
+        try:
+            values[name] = float(metric.value(row))
+        except Undefined:
+            values[name] = None
+    target = values[REAL]
+
+    def loss(name: str) -> float | None:
+        value = values[name]
+        if value is None or (metric.best == "real" and target is None):
+            return None
+        return {"low": value, "high": -value, "real": abs(value - (target or 0.0))}[metric.best]
+
+    beaten = {}
+    for name in (*samples, REAL):
+        own = loss(name)
+        beaten[name] = tuple(n for n in NAIVE if own is not None and (naive := loss(n)) is not None and naive < own)
+    return Line(metric.name, metric.unit, metric.best, metric.meaning, values, beaten)
+
+
+def _texts(text: str | Sequence[str], length: int | None) -> list[str]:
+    if isinstance(text, str):
+        assert length is not None
+        return [text[i : i + length] for i in range(0, len(text) - length + 1, length)]
+    return [example for example in text if example]
+
+
+def _spread(texts: Sequence[str], most: int) -> list[str]:
+    """At most so many, evenly spread."""
+    return [texts[i] for i in np.linspace(0, len(texts) - 1, min(most, len(texts))).round().astype(int)]
+
+
+def _imitated(judge: TextJudge, like: Sequence[str], running: bool, seed: int) -> list[str]:
+    """Samples of the n-gram: of running text all that was drawn, of examples the first that is whole."""
+    longest = max(map(len, like))
+    if running:
+        return ["".join(parts) for parts in judge.sample(len(like), longest, seed)]
+    return [(parts[1:-1] or parts)[0] for parts in judge.sample(len(like), 3 * longest, seed)]
