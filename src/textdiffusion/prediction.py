@@ -28,8 +28,11 @@ def certain(ids: Int[Tensor, "b l"], like: Float[Tensor, "b l v"]) -> Float[Tens
 class Prediction:
     """p(x0 | x_t) held as logits over the vocabulary, float32.
 
-    `table` holds the clean states of the vocabulary where states are vectors; then `mean` is defined.
+    `table` holds the clean states of the vocabulary where states are vectors; then `mean` is defined. It is that of the
+    law unless `interpolated` is false.
     """
+
+    interpolated: bool = True
 
     def __init__(self, logits: Float[Tensor, "b l v"], table: Float[Tensor, "v d"] | None = None) -> None:
         self._logits: Tensor | None = logits
@@ -56,6 +59,10 @@ class Prediction:
     def fitted(self) -> Float[Tensor, "b l d"]:
         """What squared error fits to the clean state."""
         return self.mean
+
+    def guided(self, logits: Float[Tensor, "b l v"], known: Bool[Tensor, "b l"] | bool = False) -> Prediction:
+        """The same under the law that a guide makes of this one, which is certain of the positions `known`."""
+        return Prediction(logits, self.table) if self.interpolated else Guided(self, logits, known)
 
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
@@ -86,6 +93,25 @@ class Prediction:
         """Score entropy of `ids` in nats per unit of t at the positions `where`, 0 elsewhere."""
         nats = graph.score_entropy(self.log_ratios(graph, xt, t), ids, xt, t)
         return torch.where(where, nats, 0.0)
+
+
+class Guided(Prediction):
+    """A prediction with a mean of its own whose law a guide has changed.
+
+    The mean moves by as much as that of the law does, so it stays where the law stays; what is `known` is exact.
+    """
+
+    interpolated = False
+
+    def __init__(self, native: Prediction, logits: Float[Tensor, "b l v"], known: Bool[Tensor, "b l"] | bool) -> None:
+        super().__init__(logits, native.table)
+        self.native, self.known = native, torch.as_tensor(known, device=logits.device)
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        assert self.table is not None, "a state of token ids has no mean"
+        moved = self.native.mean + (self.probs - self.native.probs) @ self.table
+        return torch.where(self.known[..., None], self.probs @ self.table, moved)
 
 
 @runtime_checkable
@@ -178,6 +204,8 @@ class BitPrediction(HiddenPrediction):
 
     `table` holds the code words of the tokens, whose bits are -scale or +scale.
     """
+
+    interpolated = False
 
     def __init__(self, odds: Float[Tensor, "b l d"], head: Head, table: Float[Tensor, "v d"], scale: float) -> None:
         super().__init__(odds, head, table)

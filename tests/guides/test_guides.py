@@ -3,16 +3,20 @@
 import pytest
 import torch
 
+from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec, bits
 from textdiffusion.errors import UserError
 from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Without
+from textdiffusion.model import Model
+from textdiffusion.overrides import changed
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.processes.schedules import LogSigma
 from textdiffusion.randomness import Rng
+from textdiffusion.samplers.step import Request
 
 B, L, V = 4, 3, 5
 LOGITS = torch.randn(B, L, V, generator=torch.Generator().manual_seed(0))
@@ -76,3 +80,57 @@ def test_given_tokens_are_certain_and_carry_their_own_noise():
     assert torch.equal(after[:, 1], PROCESS.corrupt(CODEC.encode(ids), s, rng=rng)[:, 1])
     # Certainty survives other guides.
     torch.testing.assert_close(_said(guide, Temperature(5.0)).mean[:, 1], CODEC.encode(ids)[:, 1])
+
+
+NATIVE = {
+    "regression": ("diffusion_lm",),
+    "preconditioned": ("mini_cdcd", "denoiser.readout.interpolated=false"),
+    "bits": ("analog_bits", "denoiser.readout.kind=Logistic"),
+    "softmax": ("cdcd",),
+}
+
+
+def _model(kind):
+    torch.manual_seed(0)
+    recipe, *settings = NATIVE[kind]
+    model = Model(changed(recipes.get(recipe)(), ["trunk.width=64", "trunk.depth=1", *settings]), V)
+    for p in model.denoiser.parameters():
+        p.data += 0.1 * torch.randn(p.shape)
+    return model.eval().requires_grad_(False)
+
+
+def _nothing_given(model):
+    nothing = torch.zeros(B, L, dtype=torch.bool)
+    return GivenTokens(torch.zeros(B, L, dtype=torch.long), nothing, model.codec, model.process)
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_guides_that_change_nothing_leave_every_step_as_it_is(kind):
+    """A regressed state is not the mean of the tokens that are read from it."""
+    model = _model(kind)
+
+    def states(*guides):
+        steps = model.sampler(model, Request.blank(B, L, 4, guides), rng=Rng.of(0, B))
+        return torch.stack([step.state for step in steps])
+
+    plain = states()
+    for guide in (Temperature(1.0), _nothing_given(model), Without([])):
+        assert torch.equal(states(guide), plain)
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
+    model = _model(kind)
+    x, t, batch = torch.randn(B, L, model.codec.dim), torch.full((B,), 0.5), Batch(torch.zeros(B, L, dtype=torch.long))
+    table, plain = model.codec.table(), model.denoiser(x, t, batch=batch)
+    own = plain.mean - plain.probs @ table
+    assert (float(own.abs().max()) > 1e-3) == (kind != "softmax")
+    for guide in (Temperature(0.5), Temperature(0.999), Without([1])):
+        said = guide.wrap(model.denoiser)(x, t, batch=batch)
+        torch.testing.assert_close(said.mean, said.probs @ table + own)
+    ids, given = torch.ones(B, L, dtype=torch.long), torch.zeros(B, L, dtype=torch.bool)
+    given[:, 1] = True
+    known = GivenTokens(ids, given, model.codec, model.process).wrap(model.denoiser)
+    for wrapped in (known, Temperature(5.0).wrap(known)):
+        torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(ids)[:, 1])
+    assert torch.equal(known(x, t, batch=batch).mean[:, [0, 2]], plain.mean[:, [0, 2]])

@@ -33,7 +33,7 @@ class GivenTokens:
         def knowing(prediction: Prediction, batch: Batch) -> Prediction:
             logits = prediction.logits
             known = torch.where(self.given[..., None], certain(self.ids, logits), logits)
-            return Prediction(known, prediction.table)
+            return prediction.guided(known, self.given)
 
         return Wrapped(denoiser, knowing)
 

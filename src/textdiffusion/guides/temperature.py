@@ -10,13 +10,15 @@ from torch import Tensor
 from ..batch import Batch
 from ..errors import UserError
 from ..networks.denoisers import Denoiser
-from ..prediction import Prediction
 from ..randomness import Rng
 from . import EVERY, Wrapped
 
 
 class Temperature:
-    """Divides the logits of every prediction: below 1 sharper and less diverse text, above 1 the reverse."""
+    """Divides the logits of every prediction: below 1 sharper and less diverse text, above 1 the reverse.
+
+    A regressed state, or bits, move by as much as the mean of the tokens does.
+    """
 
     processes: ClassVar[tuple[type, ...]] = EVERY
 
@@ -27,7 +29,9 @@ class Temperature:
 
     def wrap(self, denoiser: Denoiser) -> Denoiser:
         """Predictions with logits over temperature."""
-        return Wrapped(denoiser, lambda p, batch: Prediction(p.logits / self.temperature, p.table))
+        if self.temperature == 1.0:
+            return denoiser
+        return Wrapped(denoiser, lambda prediction, batch: prediction.guided(prediction.logits / self.temperature))
 
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
         """Nothing."""

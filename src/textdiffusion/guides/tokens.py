@@ -30,7 +30,7 @@ class Without:
         def lacking(prediction: Prediction, batch: Batch) -> Prediction:
             barred = torch.zeros(prediction.logits.shape[-1], dtype=torch.bool, device=prediction.logits.device)
             barred[list(self.tokens)] = True
-            return Prediction(prediction.logits.masked_fill(barred, -torch.inf), prediction.table)
+            return prediction.guided(prediction.logits.masked_fill(barred, -torch.inf))
 
         return Wrapped(denoiser, lacking)
 
