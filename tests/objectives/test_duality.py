@@ -53,10 +53,13 @@ def test_cold_soft_tokens_are_tokens():
 def test_the_curriculum_ends_after_its_steps_in_the_bound():
     model, batch = _model(steps=2), Batch(torch.arange(36).view(4, 9) % 9)
     assert model.objective.state_dict().keys() == {"done"}
-    losses = []
+    losses, named = [], []
     for _ in range(3):
-        losses.append(float(model.objective(model, batch, rng=Rng.of(0, 4)).total.detach()))
+        loss = model.objective(model, batch, rng=Rng.of(0, 4))
+        losses.append(float(loss.total.detach()))
+        named += loss.parts
         model.settle()
+    assert named == ["curriculum", "curriculum", "bound"]
     bound = float(model.objective.bound(model, batch, rng=Rng.of(0, 4)).total.detach())
     assert losses[2] == bound
     assert bound not in losses[:2]

@@ -52,9 +52,9 @@ class Duality(nn.Module):
         soft = torch.where(batch.noised[..., None], torch.softmax(w / tau, dim=-1), clean)
         xt = torch.where(batch.noised, w.argmax(-1), batch.ids)
         prediction = model.denoiser.softened(soft, xt, t, batch=batch)
-        nats = process.divergence_rate(xt, batch.ids, prediction, t, batch.noised).sum(-1)
+        nats = process.divergence_rate(xt, batch.ids, prediction, t, batch.noised)[0].sum(-1)
         total = per_token(nats * torch.exp(-model.density.log_prob(t)), batch).mean()
-        return Loss(total, {"bound": total.detach()})
+        return Loss(total, {"curriculum": total.detach()})
 
 
 def signal(alpha: Float[Tensor, " b"], vocab: int) -> Float[Tensor, " b"]:

@@ -215,7 +215,9 @@ class Trainer:
             ):
                 loss = module(batch, rng)
                 (loss.total / training.accumulate).backward()
-            self._names = ["loss", *loss.parts]
+            if self._names != (names := ["loss", *loss.parts]):
+                self._read()  # the steps before had other parts
+                self._names = names
             losses = [loss.total.detach(), *loss.parts.values()]
             sums = [a + b for a, b in zip(sums, losses, strict=True)] if sums else losses
         return [value / training.accumulate for value in sums]
