@@ -175,7 +175,7 @@ def _integrated(model, layout):
         u = 0.5 + 0.5 * node
         t = torch.full((len(xt),), u**2)  # nats per unit of time grow like log 1 / t
         odds = (model.process.log_likelihood(xt, x0, t).double() * free).sum(-1).exp()
-        rate = model.process.divergence_rate(xt, x0, model.denoiser(xt, t, batch=batch), t, batch.noised).sum(-1)
+        rate = model.process.divergence_rate(xt, x0, model.denoiser(xt, t, batch=batch), t, batch.noised)[0].sum(-1)
         total = total + share * u * (odds * rate).view(len(TEXTS), -1).sum(1)
     return total, LANGUAGE.nll(given, ~padding)[POSSIBLE]
 

@@ -249,6 +249,17 @@ def test_a_fit_of_the_density_that_is_no_number_leaves_the_loss_as_it_is(name):
     assert torch.equal(model.objective(model, batch, rng=Rng.of(0, 8)).total, without)
 
 
+@pytest.mark.parametrize("settings", [[], ["objective.steps=0"]])
+@pytest.mark.parametrize("variant", ["default", "uniform"])
+def test_a_hybrid_loss_runs_the_output_head_once(variant, settings):
+    config = changed(recipes.get("d3pm")(variant), ["trunk.width=64", "trunk.depth=1", *settings])
+    model, calls = Model(changed(config, ["objective.cross_entropy=1"]), VOCAB), []
+    model.denoiser.head.register_forward_hook(lambda *_: calls.append(1))
+    loss = model.objective(model, _batch(4), rng=Rng.of(0, 4))
+    assert set(loss.parts) == {"bound", "cross_entropy"}
+    assert len(calls) == 1
+
+
 def test_squared_error_is_of_the_mean_at_noised_positions():
     model = Model(changed(recipes.get("cdcd")(), ["objective.kind=SquaredError", "codec.learned=false"]), VOCAB)
     model.denoiser = Spy(model.denoiser)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..batch import Batch
 from ..model import Model
-from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import stratified
 from ..processes.uniform import UniformProcess
@@ -34,13 +33,12 @@ class ChainBound(nn.Module):
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
         t = drawn_times(model, batch, rng=rng)
-        nats, prediction, xt = chain_nats(model, batch, t, self.steps, rng)
+        nats, surprise = chain_nats(model, batch, t, self.steps, rng)
         bound = per_token(nats * torch.exp(-model.density.log_prob(t)), batch).mean()
         parts = {"bound": bound.detach()}
         if not self.cross_entropy:
             return Loss(bound, parts)
-        open_ = model.process.changing(xt) & batch.noised
-        extra = per_token(prediction.nll(batch.ids, open_).sum(-1), batch).mean()
+        extra = per_token(surprise, batch).mean()
         return Loss(bound + self.cross_entropy * extra, parts | {"cross_entropy": extra.detach()})
 
 
@@ -62,7 +60,7 @@ class ChainLikelihood(nn.Module):
         """One unbiased draw per row; t is stratified over the rows."""
         u = stratified(rng.fork("t"), batch.total or len(batch.ids))
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
-        nats, _, _ = chain_nats(model, batch, t, self.steps, rng)
+        nats, _ = chain_nats(model, batch, t, self.steps, rng)
         return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_nats(model, batch, rng)
 
 
@@ -79,8 +77,8 @@ def prior_nats(model: Model, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
 
 def chain_nats(
     model: Model, batch: Batch, t: Float[Tensor, " b"], steps: int, rng: Rng
-) -> tuple[Float[Tensor, " b"], Prediction, Int[Tensor, "b l"]]:
-    """The nats per unit of time near t of every row, with the prediction and the noisy state behind them.
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Nats per unit of time near t, of every row, and -log p(x_0 | x_t) of its positions that may still change.
 
     With `steps`, t is moved to the end of the step that it lies in.
     """
@@ -89,7 +87,8 @@ def chain_nats(
     xt = corrupted(model, batch.ids, t, batch, rng=rng.fork("noise"))
     prediction = model.denoiser(xt, t, batch=batch)
     if steps:
-        nats = model.process.divergence(xt, batch.ids, prediction, t, (late - 1.0) / steps, batch.noised) * steps
+        nats, surprise = model.process.divergence(xt, batch.ids, prediction, t, (late - 1.0) / steps, batch.noised)
+        nats = nats * steps
     else:
-        nats = model.process.divergence_rate(xt, batch.ids, prediction, t, batch.noised)
-    return nats.sum(-1), prediction, xt
+        nats, surprise = model.process.divergence_rate(xt, batch.ids, prediction, t, batch.noised)
+    return nats.sum(-1), surprise.sum(-1)

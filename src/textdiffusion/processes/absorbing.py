@@ -77,9 +77,10 @@ class AbsorbingProcess(TokenProcess):
         t: Float[Tensor, "b *l"],
         s: Float[Tensor, "b *l"],
         where: Bool[Tensor, "b l"],
-    ) -> Float[Tensor, "b l"]:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) in nats at the positions `where`, 0 elsewhere."""
-        return self._reveal(xt, t, s) * prediction.nll(x0, where & self.changing(xt))
+    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+        surprise = prediction.nll(x0, where & self.changing(xt))
+        return self._reveal(xt, t, s) * surprise, surprise
 
     def divergence_rate(
         self,
@@ -88,9 +89,10 @@ class AbsorbingProcess(TokenProcess):
         prediction: Prediction,
         t: Float[Tensor, "b *l"],
         where: Bool[Tensor, "b l"],
-    ) -> Float[Tensor, "b l"]:
-        """The limit of divergence / (t - s) as s tends to t."""
-        return self._over(self.schedule.rate(t), xt) * prediction.nll(x0, where & self.changing(xt))
+    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
+        """The limit of divergence / (t - s) as s tends to t; -log p(x_0 | x_t)."""
+        surprise = prediction.nll(x0, where & self.changing(xt))
+        return self._over(self.schedule.rate(t), xt) * surprise, surprise
 
     def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
         share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)

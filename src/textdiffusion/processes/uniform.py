@@ -83,15 +83,15 @@ class UniformProcess(TokenProcess):
         t: Float[Tensor, "b *l"],
         s: Float[Tensor, "b *l"],
         where: Bool[Tensor, "b l"],
-    ) -> Float[Tensor, "b l"]:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) in nats at the positions `where`, 0 elsewhere."""
+    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
         contrast, true, gap, surprise = self._compared(xt, x0, prediction, t, s, where)
         late, rest = self._rest(t, xt), self._rest(s, xt)
         true_late = torch.where(xt == x0, late + self.vocab * (1.0 - late), late)
         jump = 1.0 - self._over(self.schedule.alpha(t) / self.schedule.alpha(s), xt)
         stayed = torch.log1p(jump * gap / (1.0 + jump * (1.0 / true - 1.0)))
         nats = jump / self.vocab * true / true_late * contrast + stayed
-        return torch.where(where, torch.where(rest > _LEAST, nats, surprise), 0.0)
+        return torch.where(where, torch.where(rest > _LEAST, nats, surprise), 0.0), surprise
 
     def divergence_rate(
         self,
@@ -100,11 +100,11 @@ class UniformProcess(TokenProcess):
         prediction: Prediction,
         t: Float[Tensor, "b *l"],
         where: Bool[Tensor, "b l"],
-    ) -> Float[Tensor, "b l"]:
-        """The limit of divergence / (t - s) as s tends to t (UDLM, eq. 18, grouped as in Duo)."""
-        contrast, _, gap, _ = self._compared(xt, x0, prediction, t, t, where)
+    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
+        """The limit of divergence / (t - s) as s tends to t (UDLM, eq. 18, grouped as in Duo); -log p(x_0 | x_t)."""
+        contrast, _, gap, surprise = self._compared(xt, x0, prediction, t, t, where)
         rate = self._over(self.schedule.rate(t) * self.schedule.share(t) / self.schedule.alpha(t), xt)
-        return torch.where(where, rate * (contrast / self.vocab + gap), 0.0)
+        return torch.where(where, rate * (contrast / self.vocab + gap), 0.0), surprise
 
     def _compared(
         self, xt: Tensor, x0: Tensor, prediction: Prediction, t: Tensor, s: Tensor, where: Tensor
