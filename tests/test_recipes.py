@@ -164,6 +164,7 @@ def test_every_recipe_explains_itself(name):
             "sampler.kind=Ancestral",
             "Ancestral cannot act on BlockProcess: it needs AbsorbingProcess",
         ),
+        ("block_diffusion", "sampler.steps=3 text.length=50", "sampler.steps is 3; a window's 4 blocks take at least"),
         ("block_diffusion", "process.block=0", "AbsorbingBlocks.block is 0; it must be at least 1"),
         ("block_diffusion", "density.low=1", r"Uniform.low is 1; it must be in \[0, 0.99\]"),
         ("mdlm", "trunk.width=200", "trunk.width is 200"),

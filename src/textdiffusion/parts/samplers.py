@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError
 from .base import SamplerPart, bounded
+from .states import AbsorbingBlocks
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..samplers.step import Sampler
 
 
@@ -96,6 +98,11 @@ class BlockAncestral(SamplerPart):
 
     fewest: ClassVar[int] = 0
     steps: int = 0
+
+    def check(self, config: Config) -> None:
+        blocks = -(-config.text.length // config.process.block) if isinstance(config.process, AbsorbingBlocks) else 0
+        if 0 < self.steps < blocks:
+            raise UserError(f"sampler.steps is {self.steps}; a window's {blocks} blocks take at least one each.")
 
     def build(self) -> Sampler:
         from ..samplers.block_ancestral import BlockAncestral as Built
