@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -154,6 +155,11 @@ def test_plot_draws_a_run(textdiffusion, tiny_run: MakeRun, tmp_path: Path, reci
     assert [point["noise"] for point in points] == sorted(point["noise"] for point in points)
     assert all((point["fitted"] is None) == (recipe == "mdlm") for point in points)
     assert "--levels must be at least 2" in textdiffusion("plot", tiny_run(recipe), "--levels", 1).err
+
+
+def test_plot_says_before_any_work_that_matplotlib_is_missing(textdiffusion, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert "pip install 'textdiffusion[plot]'" in textdiffusion("plot", "no/such/run").err
 
 
 def test_recipes_and_their_variants(textdiffusion):

@@ -14,7 +14,7 @@ from textdiffusion.processes.densities import GumbelDensity
 from textdiffusion.processes.left_to_right import LeftToRightProcess
 from textdiffusion.processes.schedules import LogLinear
 from textdiffusion.randomness import Rng
-from textdiffusion.views.curve import write_curve
+from textdiffusion.views.curve import blank, write_curve
 
 LANGUAGE = Language.random(vocab=3, length=3)
 
@@ -76,11 +76,11 @@ def test_an_order_has_no_levels():
 def test_the_picture_and_what_is_missing_for_it(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
     curve = noise_curve(_masked(), Drawn(), levels=4)
-    write_curve(curve, "title", tmp_path / "a.png")
+    write_curve(blank(), curve, "title", tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     for name in ("b.what", "no/such/folder.png"):
         with pytest.raises(UserError, match="cannot be written"):
-            write_curve(curve, "title", tmp_path / name)
+            write_curve(blank(), curve, "title", tmp_path / name)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'textdiffusion\[plot\]'"):
-        write_curve(curve, "title", tmp_path / "c.png")
+        blank()

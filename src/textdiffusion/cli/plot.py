@@ -39,8 +39,9 @@ class Command:
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import noise_curve
         from ..text.preparation import default_cache
-        from ..views.curve import write_curve
+        from ..views.curve import blank, write_curve
 
+        figure = blank()  # or what is missing is said before the work
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
         text = held_out(model, default_cache(), self.data, self.windows)
         with status("Measuring ...") as say:
@@ -51,7 +52,7 @@ class Command:
                 seed=self.seed,
                 progress=lambda share: say(f"Measuring: {share:.0%}"),
             )
-        write_curve(curve, f"{model.config.recipe} on {text.name}", Path(self.out))
+        write_curve(figure, curve, f"{model.config.recipe} on {text.name}", Path(self.out))
         if self.json:
             fitted = [None] * len(curve.noise) if curve.fitted is None else curve.fitted.tolist()
             points = zip(curve.noise.tolist(), curve.nats.tolist(), fitted, strict=True)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..evaluation.noise_curve import NoiseCurve
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def write_curve(curve: NoiseCurve, title: str, path: Path) -> None:
-    """Cross-entropy against noise as points, and the curve that training fitted as a line, in a file of any format that
-    matplotlib knows by its ending.
 
-    Raises UserError without matplotlib, for other endings, or if the file cannot be written.
-    """
+def blank() -> Figure:
+    """A picture with nothing in it yet. Raises UserError without matplotlib."""
     try:
         from matplotlib.figure import Figure  # pyplot would look for a screen, and keep state
     except ImportError:
         raise UserError("A plot needs matplotlib: pip install 'textdiffusion[plot]'.") from None
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+    return Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
+
+
+def write_curve(figure: Figure, curve: NoiseCurve, title: str, path: Path) -> None:
+    """Cross-entropy against noise as points, and the curve that training fitted as a line, in a file of any format that
+    matplotlib knows by its ending.
+
+    Raises UserError for other endings, or if the file cannot be written.
+    """
     axes = figure.subplots()
     if curve.fitted is not None:
         axes.plot(curve.noise, curve.fitted, color="tab:orange", label="fitted in training")
