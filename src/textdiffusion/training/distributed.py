@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -57,13 +57,15 @@ class World:
 
 
 class Ranks(World):
-    """The processes that torchrun started."""
+    """The processes that torchrun started: one group for all their runs, one after the other."""
 
     def __init__(self) -> None:
         import torch.distributed as dist
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend)
+        if not dist.is_initialized():  # a second group would wait for ever at the first one's addresses
+            dist.init_process_group(backend)
+            atexit.register(dist.destroy_process_group)
         self.dist = dist
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local_rank = int(os.environ["LOCAL_RANK"])
@@ -86,14 +88,6 @@ class Ranks(World):
         self.sum(torch.zeros(1))
 
 
-@contextmanager
-def world() -> Iterator[World]:
+def world() -> World:
     """The world this process belongs to: that of torchrun's environment variables, else itself alone."""
-    if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield World()
-        return
-    ranks = Ranks()
-    try:
-        yield ranks
-    finally:
-        ranks.dist.destroy_process_group()
+    return Ranks() if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ else World()

@@ -44,10 +44,10 @@ def train(
     text that cannot be used, a missing device, and a loss that is no number (the last good checkpoint is kept).
     """
     folder = RunFolder(Path(out), config.training.keep)
+    ranks = world()
+    first = ranks.rank == 0
+    console = (console or Console()) if first else Console(quiet=True)
     with ExitStack() as stack:
-        ranks = stack.enter_context(world())
-        first = ranks.rank == 0
-        console = (console or Console()) if first else Console(quiet=True)
         if first:
             folder.check(config)
             stack.enter_context(folder.locked())
