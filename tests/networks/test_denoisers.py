@@ -13,7 +13,7 @@ from textdiffusion.networks.denoisers import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
 from textdiffusion.networks.readouts import BitReadout, RegressionReadout, SoftmaxReadout
 from textdiffusion.networks.state_denoiser import StateDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.transformer import Neighbours, Transformer
 from textdiffusion.parts import Logistic, Regression, Softmax, UNet
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
@@ -39,7 +39,7 @@ TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 
 
 def _trunk(**options):
-    options.setdefault("conditioning", 16)
+    options = {"conditioning": 16, "reach": 2, **options}
     return Transformer(64, 2, **options)
 
 
@@ -343,7 +343,7 @@ def test_batches_are_selected_and_cut_whole():
 @pytest.mark.parametrize("absolute", [False, True])
 def test_only_absolute_positions_tell_masks_apart(absolute):
     """A row of nothing but masks looks the same from everywhere to relative positions."""
-    denoiser = _stirred(_denoiser("masked", absolute=absolute))
+    denoiser = _stirred(_denoiser("masked", absolute=absolute, reach=0))
     masks = torch.full((1, L), V)
     logits = denoiser(masks, torch.ones(1), batch=Batch(torch.zeros(1, L, dtype=torch.long))).logits[0]
     assert torch.allclose(logits[0], logits[-1], atol=1e-5) == (not absolute)
@@ -360,3 +360,16 @@ def test_a_regression_that_starts_from_the_states_own_evidence():
     torch.nn.init.normal_(regressed.output.weight)
     moved = (regressed(hidden, x, sigma).mean - logits(hidden, x, sigma).mean).detach().abs().amax((1, 2))
     assert float(moved[0]) < 1e-3 < 1.0 < float(moved[1])
+
+
+@pytest.mark.parametrize("reach", [1, 3, 9])
+def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_alike(reach):
+    near = _stirred(Neighbours(4, reach))
+    x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(2))
+    expected = x.clone()
+    for i in range(5):
+        for j in range(5):
+            if abs(j - i) <= reach:
+                expected[:, i] += near.weight[:, 0, 0, j - i + reach] * x[:, j]
+    torch.testing.assert_close(near(x, None), expected)
+    torch.testing.assert_close(near(x, torch.ones(1, 1, 5, 5, dtype=torch.bool)), expected)

@@ -71,6 +71,8 @@ class BlockTokens(TokensPart):
         from ..processes.blocks import BlockProcess
 
         trunk = fitting(self, trunk, Transformer)
+        if trunk.reach:
+            raise UserError(f"trunk.reach is {trunk.reach}, but blocks do not see features of others; set it to 0.")
         process = fitting(self, process, BlockProcess)
         return BlockDenoiser(trunk, process, tables=self.tables(AROUND))
 

@@ -18,7 +18,8 @@ class Trunk(TrunkPart):
     """The transformer. Heads are 64 wide.
 
     `bias` is of the feed-forward's linear maps, `norm_weight` and `norm_bias` of the layer norms. `time_frequency` is
-    the fastest of the sinusoids that read the noise level, in radians per unit of it.
+    the fastest of the sinusoids that read the noise level, in radians per unit of it. Both branches of a block first
+    mix in the features of neighbours up to `reach` places away (0: none).
     """
 
     expansion: int = 4
@@ -32,11 +33,12 @@ class Trunk(TrunkPart):
     time_frequency: float = 1000.0
     dropout: float = 0.0
     absolute: bool = True
+    reach: int = 0
     recompute: bool = False
 
     def __post_init__(self) -> None:
         bounded(self, depth=(1, None), expansion=(1, None), conditioning=(1, None), dropout=(0.0, 0.99))
-        bounded(self, time_frequency=(1e-6, None))
+        bounded(self, time_frequency=(1e-6, None), reach=(0, None))
         if self.norm_bias and not self.norm_weight:
             raise UserError("trunk.norm_bias has no effect without trunk.norm_weight; set both.")
         if self.width < 2 or self.width % (64 if self.width > 64 else 2):
