@@ -43,12 +43,12 @@ def analog_bits(variant: str = "default") -> Config:
         codec=Bits(code="random"),
         process=Gaussian(schedule="log_sigma"),
         density=Gumbel(half=0.36, scale=0.5),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyStates(readout=Softmax(), decoded=True),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon"),
     )
     published = Config(
         recipe="analog_bits",

@@ -46,7 +46,7 @@ def block_diffusion(variant: str = "default") -> Config:
         objective=MaskedBound(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=BlockAncestral(),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon", lr=1e-2),
     )
     published = replace(
         default,

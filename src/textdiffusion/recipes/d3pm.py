@@ -39,18 +39,18 @@ def d3pm(variant: str = "default") -> Config:
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
         density=Uniform(),
-        trunk=Trunk(width=128, depth=4),
+        trunk=Trunk(width=128, depth=4, reach=4),
         denoiser=MaskedTokens(context_dim=32),
         objective=ChainBound(steps=STEPS, cross_entropy=1.0),
         likelihood=ChainLikelihood(steps=STEPS),
         sampler=Ancestral(steps=128),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon", lr=1e-2),
     )
     uniform = replace(
         default,
         variant="uniform",
         process=UniformNoise(schedule="cosine"),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyTokens(context_dim=32),
         objective=ChainBound(steps=STEPS),
     )

@@ -34,12 +34,12 @@ def diffusion_lm(variant: str = "default") -> Config:
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
         process=DiscreteGaussian(betas="sqrt", steps=2000),
         density=Uniform(),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyStates(readout=Regression(preconditioning="evidence"), decoded=True, self_conditioning=False),
         objective=DiffusionLM(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64, eta=1.0),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon"),
     )
     published = Config(
         recipe="diffusion_lm",

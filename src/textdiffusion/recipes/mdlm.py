@@ -28,12 +28,12 @@ def mdlm(variant: str = "default") -> Config:
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
         density=Uniform(),
-        trunk=Trunk(width=128, depth=4),
+        trunk=Trunk(width=128, depth=4, reach=4),
         denoiser=MaskedTokens(context_dim=32),
         objective=MaskedBound(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=Ancestral(steps=128),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon", lr=1e-2),
     )
     published = replace(
         default,

@@ -39,12 +39,12 @@ def mini_cdcd(variant: str = "default") -> Config:
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="log_sigma"),
         density=Cauchy(),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyStates(readout=readout, decoded=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon"),
     )
     published = Config(
         recipe="mini_cdcd",

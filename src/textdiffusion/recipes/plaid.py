@@ -28,12 +28,12 @@ def plaid(variant: str = "default") -> Config:
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="learned", low=0.1, high=20.0),
         density=Steady(),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyStates(readout=readout, decoded=True),
         objective=PlaidBound(),
         likelihood=GaussianLikelihood(learned_decoder=True),
         sampler=OneStep(steps=64, eta=1.0),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon"),
     )
     published = Config(
         recipe="plaid",

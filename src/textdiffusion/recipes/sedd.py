@@ -41,12 +41,12 @@ def sedd(variant: str = "default") -> Config:
         codec=Tokens(),
         process=Absorbing(schedule="log_linear"),
         density=Uniform(),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=TokenRatios(context_dim=32),
         objective=ScoreEntropy(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=Analytic(steps=128),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon", lr=1e-2),
     )
     uniform = replace(
         default,

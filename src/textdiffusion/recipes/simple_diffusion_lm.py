@@ -38,12 +38,12 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
         codec=Embeddings(dim=16, norm="layer"),
         process=Gaussian(schedule="log_sigma"),
         density=Gumbel(),
-        trunk=Trunk(width=128, depth=4, modulation="film", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="film", conditioning=32),
         denoiser=NoisyStates(decoded=True),
         objective=AnchoredSquares(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64, renoise=True),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon"),
     )
     published = Config(
         recipe="simple_diffusion_lm",

@@ -44,12 +44,12 @@ def ssd_lm(variant: str = "default") -> Config:
         codec=Simplex(),
         process=Gaussian(schedule="log_sigma"),
         density=Gumbel(),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=SoftTokens(reading="bayes"),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=64),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon"),
     )
     # K = 5 times the cosine schedule's sigma; 0.05 to 20 norms of 2 K, as in the default.
     cosine = Gaussian(schedule="cosine", factor=5.0, offset=1e-4)

@@ -28,12 +28,12 @@ def udlm(variant: str = "default") -> Config:
         codec=Tokens(),
         process=UniformNoise(schedule="log_linear"),
         density=Uniform(),
-        trunk=Trunk(width=128, depth=4, modulation="adaln", conditioning=32),
+        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyTokens(context_dim=32),
         objective=ChainBound(),
         likelihood=ChainLikelihood(),
         sampler=Ancestral(steps=128),
-        training=Training(optimizer="muon", lr=6e-3, muon_lr=0.03),
+        training=Training(optimizer="muon", lr=1e-2),
     )
     published = replace(
         default,
