@@ -39,7 +39,8 @@ TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 
 
 def _trunk(**options):
-    options = {"conditioning": 16, "reach": 2, **options}
+    options.setdefault("conditioning", 16)
+    options.setdefault("reach", 2)
     return Transformer(64, 2, **options)
 
 
