@@ -217,6 +217,17 @@ def _() -> TextConfig:
     return TextConfig(data="grammar:many")
 
 
+@case("a level that a task does not have")
+def _() -> TextConfig:
+    return TextConfig(data="sudoku:evil")
+
+
+@case("questions asked of text that has none")
+def _() -> TextConfig:
+    Path("poem.txt").write_text(TEXT)
+    return TextConfig(data="poem.txt", layout="lines", mask="question")
+
+
 @case("a shard cut off")
 def _() -> TextConfig:
     config = written("poem.txt", TEXT)

@@ -27,7 +27,7 @@ class Command:
     recipe: Annotated[str, Positional, arg(metavar="RECIPE")]
     """A name from `textdiffusion recipes`."""
     data: str
-    """A text file, folder or glob (also .gz, .jsonl, .parquet), hf:NAME, shakespeare or grammar."""
+    """A text file, folder or glob (also .gz, .jsonl, .parquet), hf:NAME, shakespeare, grammar or a task (sudoku)."""
     out: str
     """The run's folder."""
     variant: str = "default"
@@ -94,8 +94,10 @@ class Command:
 
     def _text(self, text: TextConfig) -> TextConfig:
         from ..text.sources import TABLE_SUFFIXES
+        from ..text.tasks import exercise
 
-        options: dict[str, Any] = {"data": self.data}
+        task = exercise(self.data)
+        options: dict[str, Any] = {"data": self.data} | (task.settings() if task else {})
         table = self.data.startswith("hf:") or any(suffix in self.data for suffix in TABLE_SUFFIXES)
         if self.data != text.data and not table:
             options["field"] = ""  # of the recipe's own data

@@ -76,6 +76,8 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
         "stride": text.length,
         "weights": model.weights,
     }
+    if text.mask == "question":
+        about["given"] = text.mask
     number = min(count or len(dataset), len(dataset))
     numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
     if model.tokenizer.unk_id is not None:

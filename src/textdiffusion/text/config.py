@@ -12,7 +12,7 @@ TokenizerKind = Literal["characters", "bytes", "words", "bpe", "wordpiece", "sen
 Layout = Literal["stream", "lines", "documents"]
 Split = Literal["cut", "documents", "files"]
 TooLong = Literal["truncate", "drop", "error"]
-Mask = Literal["none", "prefix", "random", "span", "shuffled_span", "cdcd", "spans", "mixed"]
+Mask = Literal["none", "prefix", "random", "span", "shuffled_span", "cdcd", "spans", "mixed", "question"]
 
 LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # kinds whose vocabulary size is chosen
 
@@ -26,7 +26,8 @@ class TextConfig:
     """
 
     data: str = "shakespeare"
-    """A file, folder or glob (text, .jsonl, .parquet, .gz), hf:NAME, shakespeare, grammar or grammar:SIZE:SEED."""
+    """A file, folder or glob (text, .jsonl, .parquet, .gz), hf:NAME, shakespeare, grammar:SIZE:SEED or a task such as
+    sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
     valid: str = ""
     """Validation text from a source of its own, instead of a part of the data."""
     test: str = ""
@@ -66,7 +67,7 @@ class TextConfig:
     """What happens to examples longer than a window."""
 
     mask: Mask = "none"
-    """Which positions training gives as conditioning."""
+    """Which positions training gives as conditioning; `question` is for tasks: all but what is to be filled in."""
 
     def __post_init__(self) -> None:
         choices = {"tokenizer": TokenizerKind, "layout": Layout, "split": Split, "too_long": TooLong, "mask": Mask}
@@ -93,6 +94,9 @@ class TextConfig:
                     raise UserError(f"{name} needs layout=lines or layout=documents: a stream has no padding.")
             if self.too_long != "truncate":
                 raise UserError(f"too_long={self.too_long} needs layout=lines or layout=documents.")
+        lines_of_characters = (self.layout, self.tokenizer, self.packing) == ("lines", "characters", False)
+        if self.mask == "question" and not lines_of_characters:
+            raise UserError("mask=question needs layout=lines and tokenizer=characters, without packing.")
         if self.packing and self.subword_sampling:
             raise UserError("packing and subword_sampling exclude each other: a drawn segmentation has any length.")
         if self.packing and self.model_padding:

@@ -11,6 +11,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.text.config import TextConfig
 from textdiffusion.text.normalisers import Running, normalise
 from textdiffusion.text.sources import Files, Piece, Source, find
+from textdiffusion.text.tasks import exercise
 
 
 def open_source(data: str, config: TextConfig, cache: Path) -> Source:
@@ -28,6 +29,8 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
         from textdiffusion.text import grammar
 
         return _built_in(data, config, grammar.source(detail))
+    if task := exercise(data):
+        return _built_in(data, config, task.source())
     return Files(data, find(data), field=config.field, encoding=config.encoding, limit=config.limit)
 
 

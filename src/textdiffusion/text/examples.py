@@ -14,12 +14,14 @@ from textdiffusion.text.layouts import Redraw, Rows
 from textdiffusion.text.orders import hashed, permuted
 from textdiffusion.text.packing import first_fit
 from textdiffusion.text.shards import Shard
+from textdiffusion.text.tasks import TASKS, exercise
 from textdiffusion.text.tokenizers import Tokenizer
 
 
 class Examples:
     """Rows of one example each, or of several (`packing`), in corpus order for evaluation.
 
+    With mask=question a task's rows come with what is given, and characters count where something is to be filled in.
     Padding is not `real`, unless `model_padding`. Packed rows have `segments` 0, 1, ...; their padding is one more.
     """
 
@@ -37,6 +39,10 @@ class Examples:
         assert tokenizer.pad_id is not None
         self.shard, self.length, self.seed, self.name, self.redraw = shard, config.length, seed, name, redraw
         self.pad, self.modelled, self.packed = tokenizer.pad_id, config.model_padding, config.packing
+        self._tokenizer = tokenizer
+        self._task = exercise(config.data) if config.mask == "question" else None
+        if config.mask == "question" and self._task is None:
+            raise UserError(f"mask=question is for tasks ({', '.join(TASKS)}); {config.data} is none.")
         self._starts = shard.starts[:-1]
         lengths = np.diff(shard.starts)
         long = np.flatnonzero(lengths > self.length)
@@ -83,8 +89,13 @@ class Examples:
         return self._batch(numbers, ids, real, segments, chars)
 
     def positions(self, rows: Rows) -> np.ndarray:
-        members, _ = self._members_of(np.asarray(rows, dtype=np.int64))
-        return _ranges(self._starts[members], self._lengths[members])
+        places = np.asarray(rows, dtype=np.int64)
+        members, _ = self._members_of(places)
+        found = _ranges(self._starts[members], self._lengths[members])
+        if self._task is None:
+            return found
+        ids, real, _, _ = self._laid_out(places)
+        return found[~self._given(ids)[real]]
 
     def _members_of(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The examples in the rows at `places`, one row after the other, and how many each row has."""
@@ -99,13 +110,26 @@ class Examples:
         segments: np.ndarray,
         chars: np.ndarray | None,
     ) -> Batch:
+        given = None if self._task is None else self._given(ids)
+        if given is not None and chars is not None:
+            chars = (~given).sum(1)
         return Batch(
             ids=torch.from_numpy(ids),
             real=None if self.modelled or real.all() else torch.from_numpy(real),
+            given=None if given is None else torch.from_numpy(given),
             segments=torch.from_numpy(segments) if self.packed else None,
             rows=torch.from_numpy(numbers),
             chars=None if chars is None else torch.from_numpy(chars),
         )
+
+    def _given(self, ids: np.ndarray) -> np.ndarray:
+        """Where a task says what is there; so are ends and padding."""
+        assert self._task is not None
+        given = np.ones(ids.shape, dtype=bool)
+        for row, known in zip(given, ids, strict=True):
+            shown = self._task.given(self._tokenizer.decode(known))
+            row[: len(shown)] = shown
+        return given
 
     def _laid_out(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Ids, real and segments [b, l] and characters [b] of the rows at `places`."""

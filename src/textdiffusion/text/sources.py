@@ -155,7 +155,8 @@ def find(name: str) -> list[Path]:
             return paths
         raise UserError(f"No file matches {name}.")
     raise UserError(
-        f"There is no file or folder {name}; built in are shakespeare and grammar, hub data sets are hf:NAME."
+        f"There is no file or folder {name}; built in are shakespeare, grammar and tasks such as sudoku, "
+        "hub data sets are hf:NAME."
     )
 
 

@@ -205,7 +205,7 @@ class Trainer:
             batch = batch.to(self.device)
             assert batch.rows is not None
             rng = Rng.of(training.seed, batch.rows).fork("train").fork(step)
-            if self.config.text.mask != "none":
+            if batch.given is None and self.config.text.mask != "none":
                 real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.real is None else batch.real
                 batch = replace(batch, given=given_mask(self.config.text.mask, real, rng.fork("given")))
             last = part == training.accumulate - 1

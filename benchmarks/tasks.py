@@ -1,0 +1,69 @@
+"""How many questions of a task a recipe answers right after a budget of CPU-seconds.
+
+    python benchmarks/tasks.py mdlm --data sudoku:easy:200000 --cpu-seconds 3600 --out FOLDER
+        [--also sudoku:medium:500 sudoku:hard:500] [--num 500] [--steps N] [--temperature T] [--set PATH=VALUE ...]
+
+Measures on the test part, none of whose questions was trained on, and on other levels or seeds (`--also`), with the
+averaged and the raw weights. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from training import arguments, trained
+
+from textdiffusion.api import TextDiffusion
+from textdiffusion.errors import UserError
+from textdiffusion.evaluation.tasks import solved
+from textdiffusion.text.preparation import default_cache
+from textdiffusion.text.tasks import exercise
+
+
+def main() -> None:
+    """One run, one line."""
+    parser = arguments(__doc__, 3600)
+    parser.add_argument("--also", nargs="*", default=[], metavar="TASK:LEVEL:SIZE:SEED")
+    parser.add_argument("--num", type=int, default=500, help="questions of the test part")
+    parser.add_argument("--steps", type=int, help="of the sampler (the recipe's own)")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    given = parser.parse_args()
+    task = exercise(given.data)
+    if task is None:
+        raise UserError(f"{given.data} is no task.")
+    text = {"data": given.data, **task.settings(), "valid_fraction": 0.0, "test_fraction": 0.05}
+    row: dict[str, Any] = trained(
+        given.recipe,
+        text,
+        cpu_seconds=given.cpu_seconds,
+        out=given.out,
+        settings=given.set,
+        threads=given.threads,
+        seed=given.seed,
+    )
+    for weights in ("ema", "raw"):
+        model = TextDiffusion.from_pretrained(given.out, weights=weights)
+        for data in ("", *given.also):
+            start = time.process_time()
+            found = solved(
+                model,
+                default_cache(),
+                data,
+                0 if data else given.num,
+                steps=given.steps,
+                temperature=given.temperature,
+            )
+            row[f"{weights} {data or given.data}"] = {
+                "solved": found.share,
+                "error": round(found.error, 4),
+                "questions": len(found.rows),
+                "cpu_seconds": round(time.process_time() - start, 1),
+                "example": found.rows[0],
+            }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
