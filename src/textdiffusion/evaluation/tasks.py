@@ -43,8 +43,8 @@ def solved(
     """Asks a run `count` questions (0: all) of a task by infilling: of `data`, or of its own test part.
 
     All that the questions show is given, in the answers too (the givens of sudoku), to every family alike. No question
-    of a run's test part was in its training part. Of several right answers any one counts. Raises UserError where `data`
-    is no task.
+    of a run's test part was in its training part. Of several right answers any one counts. Raises UserError where
+    `data` is no task.
     """
     text = held_out(model, cache, data, count)
     task = exercise(data or model.config.text.data)

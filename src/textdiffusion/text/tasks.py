@@ -77,9 +77,8 @@ class Exercise:
         number = [*self.task.levels].index(self.level)
         while len(seen) < self.size:
             before = len(seen)
-            for question, answer in self.task.rows(
-                self.level, BLOCK, np.random.default_rng([self.seed, number, block])
-            ):
+            rng = np.random.default_rng([self.seed, number, block])
+            for question, answer in self.task.rows(self.level, BLOCK, rng):
                 if question not in seen and len(seen) < self.size:
                     seen.add(question)
                     yield f"{question}={answer}"
