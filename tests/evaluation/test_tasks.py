@@ -57,7 +57,9 @@ def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path)
     model = TextDiffusion.from_pretrained(run("mdlm", "addition:easy:3000"))
     test = held_out(model, tmp_path).windows(range(1000)).ids.numpy()
     knowing = Knowing(model.model, model.tokenizer, folder=model.folder)
-    knowing.answers.update(model.tokenizer.decode(ids).split("=") for ids in test)
+    for ids in test:
+        question, _, answer = model.tokenizer.decode(ids).partition("=")
+        knowing.answers[question] = answer
     found = solved(knowing, tmp_path)
     assert (found.share, len(found.rows)) == (0.75, 1000)
     assert found.error == pytest.approx((0.75 * 0.25 / 1000) ** 0.5)

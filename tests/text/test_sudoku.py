@@ -29,7 +29,7 @@ def plain_count(cells: list[str]) -> int:
     for cell in range(81):
         if cells[cell] == ".":
             seen = {cells[other] for unit in UNITS if cell in unit for other in unit}
-            left = [digit for digit in "123456789" if digit not in seen]
+            left = [str(digit) for digit in range(1, 10) if str(digit) not in seen]
             if best is None or len(left) < len(best[1]):
                 best = cell, left
     if best is None:

@@ -1,5 +1,8 @@
 """Tasks: right answers pass, wrong ones fail, and a row says what is given."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -115,9 +118,9 @@ def test_names_and_defaults():
     assert exercise("copies") is None
     assert (of("sort").level, of("sort").size, of("sort").seed) == ("easy", 50_000, 0)
     assert (of("sort:hard:7:9").level, of("sort:hard:7:9").size, of("sort:hard:7:9").seed) == ("hard", 7, 9)
-    assert open_source("sort:hard:7:9", TextConfig(), None).identity() == of("sort:hard:7:9").source().identity()
+    assert open_source("sort:hard:7:9", TextConfig(), Path()).identity() == of("sort:hard:7:9").source().identity()
     with pytest.raises(UserError, match="no effect on the built-in data"):
-        open_source("sort", TextConfig(limit=3), None)
+        open_source("sort", TextConfig(limit=3), Path())
 
 
 def test_a_prepared_task_gives_what_the_question_shows(tmp_path):
@@ -157,5 +160,6 @@ def test_a_prepared_task_gives_what_the_question_shows(tmp_path):
     ],
 )
 def test_the_mask_of_questions_needs_a_task(change: dict, message: str, tmp_path):
+    options: dict[str, Any] = {"data": "copy:easy:3000", **of("copy").settings(), **change}
     with pytest.raises(UserError, match=message):
-        prepare(TextConfig(**{"data": "copy:easy:3000"} | of("copy").settings() | change), tmp_path)
+        prepare(TextConfig(**options), tmp_path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
 class Copy:
     """The answer is the question: 8, 16 or 32 of ten letters."""
 
-    levels: ClassVar[dict[str, int]] = {"easy": 8, "medium": 16, "hard": 32}
+    levels: ClassVar[Mapping[str, Any]] = {"easy": 8, "medium": 16, "hard": 32}
 
     def width(self, level: str) -> int:
         """Question and answer."""
@@ -52,7 +53,7 @@ class Brackets:
     left blank with probability 1/2, at least one.
     """
 
-    levels: ClassVar[dict[str, int]] = {"easy": 8, "medium": 16, "hard": 32}
+    levels: ClassVar[Mapping[str, Any]] = {"easy": 8, "medium": 16, "hard": 32}
 
     def width(self, level: str) -> int:
         """Question and answer."""
@@ -98,7 +99,7 @@ class Brackets:
 class Addition:
     """The sum of two numbers of 3, 6 or 12 digits, with leading zeros throughout: 123+045=0168."""
 
-    levels: ClassVar[dict[str, int]] = {"easy": 3, "medium": 6, "hard": 12}
+    levels: ClassVar[Mapping[str, Any]] = {"easy": 3, "medium": 6, "hard": 12}
 
     def width(self, level: str) -> int:
         """Question and answer."""

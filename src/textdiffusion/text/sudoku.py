@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -42,7 +43,7 @@ class Sudoku:
     givens, one solution, and singles do not find it.
     """
 
-    levels: ClassVar[dict[str, _Level]] = {
+    levels: ClassVar[Mapping[str, Any]] = {
         "easy": _Level((46, 50)),
         "medium": _Level((30, 34), hidden=True, images=8),
         "hard": _Level((24, 28), hidden=True, search=True, images=32),
@@ -50,7 +51,7 @@ class Sudoku:
 
     def rows(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
         """`count` questions with their answers: images, under the symmetries of the game, of puzzles dug at random."""
-        kind = self.levels[level]
+        kind: _Level = self.levels[level]
         found = np.stack([_complete(rng) for _ in range(_FOUND)])
         puzzles, grids, needed = [found[:0]], [found[:0]], -(-count // kind.images)
         while sum(map(len, puzzles)) < needed:

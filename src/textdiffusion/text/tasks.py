@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -23,10 +23,8 @@ SIZE, BLOCK = 50_000, 1000  # rows where none are asked for, and rows of a docum
 class Task(Protocol):
     """Questions with their answers in some levels of difficulty; all rows of a level have the same width."""
 
-    @property
-    def levels(self) -> Collection[str]:
-        """Their names, the default first."""
-        ...
+    levels: ClassVar[Mapping[str, Any]]
+    """By name, the default first."""
 
     def width(self, level: str) -> int:
         """Characters of a question and its answer together."""
