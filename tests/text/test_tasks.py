@@ -12,6 +12,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.text.config import TextConfig
 from textdiffusion.text.corpora import open_source
 from textdiffusion.text.examples import Examples
+from textdiffusion.text.exercises import Copy
 from textdiffusion.text.preparation import prepare
 from textdiffusion.text.tasks import TASKS, Exercise, exercise
 
@@ -104,8 +105,12 @@ def test_rows_are_a_function_of_the_seed_and_all_different(data: str):
 
 
 def test_a_task_that_runs_out_of_questions_says_so():
-    with pytest.raises(UserError, match="too few different questions for 300000"):
-        list(of("brackets:easy:300000").rows())
+    class Short(Copy):
+        levels = {"easy": 2}  # noqa: RUF012
+
+    assert len(set(Exercise("copy", Short(), "easy", 90, 0).rows())) == 90
+    with pytest.raises(UserError, match="copy:easy has too few different questions for 101"):
+        list(Exercise("copy", Short(), "easy", 101, 0).rows())
 
 
 @pytest.mark.parametrize("data", ["copy:", "copy:no", "copy:easy:0", "copy:easy:x", "copy:easy:1:2:3", "copy:5"])
