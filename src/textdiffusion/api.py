@@ -15,6 +15,7 @@ from .batch import Batch
 from .config import Config, dumps, loads
 from .errors import UserError
 from .evaluation.likelihood import Likelihood, bits_per_character
+from .evaluation.protocol import COUNTED, Fact, sha256
 from .evaluation.windows import Texts
 from .guides import Guide
 from .guides.infill import GivenTokens
@@ -135,21 +136,51 @@ class TextDiffusion:
         return self._steps(rows.to(self.device), *self._settled(rows, steps, temperature, sampler), seed)
 
     def score(
-        self, texts: Sequence[str], *, seed: int = 0, target_error: float = 0.01, draws: int | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        prefix: str | Sequence[str] = "",
+        given: str = "",
+        seed: int = 0,
+        target_error: float = 0.01,
+        draws: int | None = None,
     ) -> list[Likelihood]:
         """Bits per character of each text: an upper bound with standard errors, or the exact value where there is one.
 
-        Draws are made until the Monte-Carlo error is below `target_error`, or `draws` (>= 2) passes. A text longer than
-        a window is cut. Raises UserError for an empty text and for characters the tokenizer lacks.
+        `prefix`, one for all texts or one for each, is what stands before them; `given` is a template that they fill.
+        Then only what is not given is measured, given the rest; `infill_note` says how well this run is prepared for
+        that. All texts are measured under the same draws, so they can be ranked by `bits`, or by `total`, with less
+        noise than their errors say. Draws are made until the Monte-Carlo error is below `target_error`, or `draws`
+        (>= 2) passes. Without a prefix a text longer than a window is cut. Raises UserError for an empty text, for
+        characters the tokenizer lacks, and for a text that a prefix leaves no room for or that does not fill the
+        template.
         """
         if isinstance(texts, str):
             raise UserError('score takes a list of texts: score(["some text"]).')
-        windows = [Texts([text], self.tokenizer, self.config.text) for text in texts]
-        about = {"weights": self.weights, "window": self.config.text.length}
-        return [
-            bits_per_character(self.model, w, seed=seed, target_error=target_error, draws=draws, about=about)
-            for w in windows
-        ]
+        before = [prefix] * len(texts) if isinstance(prefix, str) else list(prefix)
+        if len(before) != len(texts):
+            raise UserError(
+                f"There are {len(before)} prefixes for {len(texts)} texts; give one for all or one for each."
+            )
+        text, scores = self.config.text, []
+        for own, earlier in zip(texts, before, strict=True):
+            known = given or earlier
+            about: dict[str, Fact] = {
+                "sha256": sha256(own),
+                "counted": "what is not given" if known else COUNTED[text.layout],
+                "given": sha256(known) if known else "nothing",
+                "normaliser": text.normaliser,
+                "tokenizer": self.tokenizer.kind,
+                "layout": text.layout,
+                "window": text.length,
+                "stride": text.length,
+                "weights": self.weights,
+            }
+            windows = Texts([own], self.tokenizer, text, prefix=earlier, given=given)
+            scores.append(
+                bits_per_character(self.model, windows, seed=seed, target_error=target_error, draws=draws, about=about)
+            )
+        return scores
 
     def blank(self, num: int = 1, length: int | None = None) -> Batch:
         """Rows without anything given."""

@@ -181,7 +181,15 @@ def test_progress_and_protocol(toy):
         progress=lambda number, share, error: calls.append((number, share)),
     )
     assert calls == [(n, s) for n in (1, 2, 3) for s in (0.5, 1.0)]
-    expected = {"windows": 200, "draws": 3, "seed": 0, "likelihood": "Toy", "dtype": "float32", "text": "x"}
+    expected = {
+        "windows": 200,
+        "characters": 2000,
+        "draws": 3,
+        "seed": 0,
+        "likelihood": "Toy",
+        "dtype": "float32",
+        "text": "x",
+    }
     assert found.protocol == expected
 
 

@@ -14,8 +14,8 @@ from ..text.config import TextConfig
 from ..text.layouts import Dataset, Rows
 from ..text.preparation import Corpus, prepare
 from ..text.sources import TABLE_SUFFIXES
-from ..text.tokenizers import fingerprint
-from .likelihood import Fact
+from ..text.tokenizers import Tokenizer, fingerprint
+from .protocol import COUNTED, Fact, sha256
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,30 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
         name, seen = f"the {part} part of {text.data}", False
     about: dict[str, Fact] = {
         "text": name,
-        "sha256": dataset.shard.header.sha256,
         "normaliser": text.normaliser,
         "tokenizer": model.tokenizer.kind,
         "layout": text.layout,
         "window": text.length,
         "stride": text.length,
+        "counted": COUNTED[text.layout],
         "weights": model.weights,
     }
     if text.mask == "question":
         about["given"] = text.mask
     number = min(count or len(dataset), len(dataset))
     numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
+    tokens = np.asarray(dataset.shard.tokens)[dataset.positions(numbers)]
+    about["sha256"] = _hash(tokens, model.tokenizer)
     if model.tokenizer.unk_id is not None:
         # Runs that read much text as one token look better than they are.
-        tokens = dataset.shard.tokens[dataset.positions(numbers)]
         about["unknown"] = float((tokens == model.tokenizer.unk_id).mean())
     return HeldOut(dataset, numbers, name, about, seen)
+
+
+def _hash(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
+    """Of what tokens say, text by text: the same text has other ids in another vocabulary."""
+    ends = np.flatnonzero(tokens == tokenizer.end_id) + 1 if tokenizer.end_id is not None else []
+    return sha256("\n".join(tokenizer.decode(part) for part in np.split(tokens, ends)))
 
 
 def training_corpus(model: TextDiffusion, cache: Path) -> Corpus:

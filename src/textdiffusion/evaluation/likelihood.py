@@ -5,20 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from ..batch import Batch
 from ..model import Model
 from ..randomness import Rng
+from .protocol import Fact, digest
 
 LEAST_ROWS = 128  # rows over which a pass spreads its noise levels; few windows are repeated to have so many
+PILOT_ROWS = 256  # rows of the pass that decides where draws count most
 FEWEST, MOST = 4, 256  # passes
 
-Fact = str | int | float | bool
+
+@runtime_checkable
+class Value(Protocol):
+    """Something of every row that depends on draws."""
+
+    def __call__(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b *k"]: ...
+
+
+@runtime_checkable
+class Aimable(Protocol):
+    """A likelihood that draws better after a pass that does not count."""
+
+    def pilot(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
+        """What each row of that pass has to say."""
+        ...
+
+    def aimed(self, pilot: Float[Tensor, "n k"]) -> Any:
+        """The same likelihood with less variance."""
+        ...
 
 
 @runtime_checkable
@@ -51,6 +72,16 @@ class Likelihood:
     """Draws per window."""
     protocol: dict[str, Fact] = field(default_factory=dict)
 
+    @property
+    def total(self) -> float:
+        """Bits of all that was measured."""
+        return self.bits * self.characters
+
+    @property
+    def digest(self) -> str:
+        """What figures of one table have in common: a short hash of the protocol (see `evaluation.protocol`)."""
+        return digest(self.protocol)
+
     def __str__(self) -> str:
         sign, error = ("=", "") if self.exact else ("<=", f" +- {self.monte_carlo_error:.4f} (draws)")
         spread = "" if self.window_error is None else f" +- {self.window_error:.3f} (windows)"
@@ -75,19 +106,23 @@ def bits_per_character(
     one offset and are not independent, but passes are: the error is their standard deviation / sqrt(passes), from at
     least 4 passes. That estimate is itself uncertain by 1 / sqrt(2 (passes - 1)) of it, and stopping at the first small
     one would favour lucky ones, so the target is compared with the estimate plus twice its uncertainty. `draws` fixes
-    the number of passes (>= 2) instead. A likelihood that says it is `exact` takes one pass. The result does not depend
-    on `batch_size` but for rounding. `about` joins the protocol; `progress` is called with (pass, share of it done,
-    error so far).
+    the number of passes (>= 2) instead. A likelihood that can be aimed is, by 256 rows of a pilot pass that does not
+    count. One that says it is `exact` takes one pass. The result does not depend on `batch_size` but for rounding.
+    `about` joins the protocol; `progress` is called with (pass, share of it done, error so far).
     """
     count = len(windows)
     if count < 1 or (draws is not None and draws < 2):
         raise ValueError("a likelihood needs at least one window and two draws")
-    exact = bool(model.likelihood.exact)
+    likelihood, exact = model.likelihood, bool(model.likelihood.exact)
     copies = 1 if exact else -(-LEAST_ROWS // count)
+    # Neighbouring rows get neighbouring noise levels, so this order spreads the copies of a window evenly.
+    rows, chars = np.tile(np.arange(count), copies), _characters(windows, batch_size)
     passes: list[np.ndarray] = []
-    chars = np.zeros(0)
     error = math.inf
-    with torch.no_grad(), _evaluating(model):
+    with torch.no_grad(), evaluating(model):
+        if isinstance(likelihood, Aimable):
+            pilot = spread(count, PILOT_ROWS)
+            likelihood = likelihood.aimed(drawn(likelihood.pilot, model, windows, pilot, seed, "pilot", 0, batch_size))
         while len(passes) < (1 if exact else draws or MOST):
             number = len(passes)
 
@@ -95,9 +130,9 @@ def bits_per_character(
                 if progress:
                     progress(number + 1, share, error)
 
-            nats, chars = _one_pass(model, windows, seed, number, copies, batch_size, report)
-            passes.append(nats)
-            totals = np.array([rows.sum() for rows in passes]) / copies / chars.sum() / math.log(2.0)
+            nats = drawn(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
+            passes.append(nats.numpy())
+            totals = np.array([each.sum() for each in passes]) / copies / chars.sum() / math.log(2.0)
             if len(passes) >= 2:
                 error = float(totals.std(ddof=1) / math.sqrt(len(passes)))
                 if draws is None and _settled(len(passes), error, target_error):
@@ -106,6 +141,7 @@ def bits_per_character(
     made = len(passes) * copies
     protocol: dict[str, Fact] = {
         "windows": count,
+        "characters": int(chars.sum()),
         "draws": made,
         "seed": seed,
         "likelihood": type(model.likelihood).__name__,
@@ -128,34 +164,41 @@ def _settled(passes: int, error: float, target: float) -> bool:
     return passes >= FEWEST and error * (1.0 + 2.0 / math.sqrt(2.0 * (passes - 1))) <= target
 
 
-def _one_pass(
+def spread(count: int, rows: int) -> Int[np.ndarray, " rows"]:
+    """So many of `count` windows, evenly; all of them, over and over, where there are fewer."""
+    return np.arange(rows) * count // rows if count > rows else np.arange(rows) % count
+
+
+def drawn(
+    value: Value,
     model: Model,
     windows: Windows,
+    chosen: Int[np.ndarray, " n"],
     seed: int,
+    stream: str,
     number: int,
-    copies: int,
     batch_size: int,
-    report: Callable[[float], None],
-) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " windows"]]:
-    """One draw in nats for each row, and the characters of each window. Row j * windows + w is the j-th copy of w.
+    report: Callable[[float], None] | None = None,
+) -> Float[Tensor, "n *k"]:
+    """`value(model, batch, rng=rng)` of the `chosen` windows, on the CPU in float64; noise is even over all of them."""
+    device, parts = next(model.parameters()).device, []
+    for start in range(0, len(chosen), batch_size):
+        rows = torch.arange(start, min(start + batch_size, len(chosen)))
+        batch = replace(windows.windows(chosen[start : start + batch_size]), rows=rows, total=len(chosen)).to(device)
+        rng = Rng.of(seed, rows.to(device)).fork(stream).fork(number)
+        parts.append(value(model, batch, rng=rng).cpu().double())  # mps has no float64
+        if report:
+            report(float(rows[-1] + 1) / len(chosen))
+    return torch.cat(parts)
 
-    Rows next to each other get neighbouring noise levels, so this order spreads the copies of a window evenly.
-    """
-    count = len(windows)
-    total = count * copies
-    device = next(model.parameters()).device
-    nats, chars = np.zeros(total), np.zeros(count)
-    for start in range(0, total, batch_size):
-        rows = np.arange(start, min(start + batch_size, total))
-        batch = windows.windows(rows % count)
-        assert batch.chars is not None, "windows must say how many characters they stand for"
-        chars[rows % count] = batch.chars.numpy()
-        batch = replace(batch, rows=torch.from_numpy(rows), total=total).to(device)
-        assert batch.rows is not None
-        rng = Rng.of(seed, batch.rows).fork("likelihood").fork(number)
-        nats[rows] = model.likelihood(model, batch, rng=rng).cpu().double().numpy()  # mps has no float64
-        report(float(rows[-1] + 1) / total)
-    return nats, chars
+
+def _characters(windows: Windows, batch_size: int) -> Float[np.ndarray, " windows"]:
+    parts = []
+    for start in range(0, len(windows), batch_size):
+        chars = windows.windows(range(start, min(start + batch_size, len(windows)))).chars
+        assert chars is not None, "windows must say how many characters they stand for"
+        parts.append(chars.double().numpy())
+    return np.concatenate(parts)
 
 
 def _window_error(nats: Float[np.ndarray, " w"], chars: Float[np.ndarray, " w"]) -> float | None:
@@ -167,7 +210,7 @@ def _window_error(nats: Float[np.ndarray, " w"], chars: Float[np.ndarray, " w"])
     return float(math.sqrt(count / (count - 1) * np.square(residual).sum()) / chars.sum() / math.log(2.0))
 
 
-class _evaluating:
+class evaluating:
     """Dropout off inside, and the mode the model had before restored after."""
 
     def __init__(self, model: Model) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 from ..errors import UserError
 from .features import Encoder
 from .judges import TextJudge, words
-from .likelihood import Fact
 from .measures import Metric, Real, Row
 from .metrics import Undefined
 from .perplexity import Judge
+from .protocol import Fact
 
 REAL = "held-out text"
 SHUFFLED, IMITATED, COPIED = NAIVE = "shuffled words", "n-gram samples", "copied training text"

@@ -18,8 +18,8 @@ from . import Loss, per_token
 class NextTokenLikelihood(nn.Module):
     """-log p(x) in nats per row, exact: the sum over positions of -log p(x_i | x_{<i}).
 
-    Given tokens are conditioned on from their place on. So it is exact for a given prefix, and an upper bound for other
-    given positions, whose tokens the positions before them do not see.
+    Given tokens are conditioned on from their place on: the positions before them do not see them. So this is exact for
+    the law that infilling draws from, which for a given prefix is that of the model.
     """
 
     exact = True
