@@ -1,0 +1,47 @@
+"""Runs of tiny models, and what they left behind."""
+
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from textdiffusion.text.preparation import prepare
+from textdiffusion.training.distributed import World
+from textdiffusion.training.folder import RunFolder
+from textdiffusion.training.loop import train
+from textdiffusion.training.trainer import Trainer
+from textdiffusion.training.weights import load_tensors
+
+QUIET = Console(quiet=True)
+
+
+CHILD = Path(__file__).with_name("tiny.py")
+
+
+def run(config, out, folder, **options):
+    return train(config, out, cache=folder / "cache", console=QUIET, device="cpu", **options)
+
+
+def trainer_of(config, out, folder) -> Trainer:
+    run_folder = RunFolder(out, config.training.keep)
+    corpus = prepare(config.text, folder / "cache", seed=config.training.seed)
+    out.mkdir(exist_ok=True)
+    run_folder.begin(config, corpus.tokenizer, 0)
+    return Trainer(config, corpus, run_folder, torch.device("cpu"), World(), lambda text: None)
+
+
+def metrics(out: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def losses(out: Path) -> list[tuple]:
+    return [(m["step"], m["loss"], m["grad_norm"], m["rate"], *m["parts"].values()) for m in metrics(out, "logged")]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        a, b = load_tensors(one / name), load_tensors(other / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), name
