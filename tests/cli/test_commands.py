@@ -92,6 +92,10 @@ def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
         assert part in plain.out
     assert told["protocol"]["text"].startswith("the test part of")
     assert told["protocol"]["weights"] == "ema"
+    assert f"protocol {told['digest']}" in plain.out
+    cooled = json.loads(textdiffusion("evaluate", run, "--calibrate", 2, "--draws", 2, "--json").out)
+    assert cooled["protocol"]["calibration"] == 2
+    assert cooled["digest"] != told["digest"]
     other = tmp_path / "other.txt"
     other.write_text("The old fig is red.\n" * 10)
     assert textdiffusion("evaluate", run, "--data", other, "--draws", 2).out.startswith("mdlm, averaged weights, on")
