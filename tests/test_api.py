@@ -164,7 +164,8 @@ def test_features_are_computed_in_the_dtype_asked_for(model: TextDiffusion):
         assert other.generate(length=8)
     assert found["float32"] == exact
     assert found["bfloat16"].protocol["dtype"] == "bfloat16"
-    assert 0 < abs(found["bfloat16"].bits - exact.bits) < 0.1
+    # Eight bits of mantissa: an untrained regression pays hundreds of bits, and they are rounded like any other number.
+    assert 0 < abs(found["bfloat16"].bits - exact.bits) < max(0.1, 0.01 * exact.bits)
     assert found["auto"] in (exact, found["bfloat16"])  # as the processor is
     with pytest.raises(UserError, match="dtype is 'half'; it can be auto, float32, bfloat16"):
         choose_dtype("half", model.device)
