@@ -13,7 +13,7 @@ from textdiffusion.networks.denoisers import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
 from textdiffusion.networks.readouts import BitReadout, RegressionReadout, SoftmaxReadout
 from textdiffusion.networks.state_denoiser import StateDenoiser
-from textdiffusion.networks.transformer import Neighbours, Transformer
+from textdiffusion.networks.transformer import Neighbours, Transformer, visible
 from textdiffusion.parts import Logistic, Regression, Softmax, UNet
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
@@ -373,4 +373,4 @@ def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_ali
             if abs(j - i) <= reach:
                 expected[:, i] += near.weight[:, 0, 0, j - i + reach] * x[:, j]
     torch.testing.assert_close(near(x, None), expected)
-    torch.testing.assert_close(near(x, torch.ones(1, 1, 5, 5, dtype=torch.bool)), expected)
+    torch.testing.assert_close(near(x, visible(torch.ones(1, 1, 5, 5, dtype=torch.bool), reach)), expected)

@@ -95,23 +95,29 @@ class Neighbours(nn.Module):
         self.reach = reach
         self.weight = nn.Parameter(torch.zeros(width, 1, 1, 2 * reach + 1))
 
-    def forward(self, x: Float[Tensor, "b l w"], mask: Bool[Tensor, "#b 1 l l"] | None) -> Float[Tensor, "b l w"]:
+    def forward(self, x: Float[Tensor, "b l w"], seen: Bool[Tensor, "k #b l 1"] | None) -> Float[Tensor, "b l w"]:
+        """`seen` is what `visible` says of the attention's mask (None: all is)."""
         weight = self.weight.to(x.dtype)
-        if mask is None and not torch.compiler.is_compiling():
+        if seen is None and not torch.compiler.is_compiling():
             # On a CPU twice as fast in two dimensions, one of them 1, as in one. Compiled, the sum below is faster yet.
             near = F.conv2d(x.mT[:, :, None], weight, padding=(0, self.reach), groups=len(weight))
             return x + near[:, :, 0].mT
         length, total = x.shape[1], x
         padded = F.pad(x, (0, 0, self.reach, self.reach))
         for tap, scale in enumerate(weight[:, 0, 0].unbind(-1)):
-            offset = tap - self.reach
-            if abs(offset) < length:
-                shifted = padded[:, tap : tap + length]
-                if mask is not None:
-                    seen = F.pad(mask[:, 0].diagonal(offset, 1, 2), (max(0, -offset), max(0, offset)))
-                    shifted = shifted * seen[..., None]
-                total = total + scale * shifted
+            shifted = padded[:, tap : tap + length]
+            total = total + scale * (shifted if seen is None else shifted * seen[tap])
         return total
+
+
+def visible(mask: Bool[Tensor, "#b 1 l l"], reach: int) -> Bool[Tensor, "k #b l 1"]:
+    """Whether a position may look at its neighbour, for each of the 2 `reach` + 1 places from left to right."""
+    length, seen = mask.shape[-1], []
+    for place in range(-reach, reach + 1):
+        offset = max(-length, min(place, length))
+        diagonal = mask[:, 0].diagonal(offset, 1, 2)
+        seen.append(F.pad(diagonal, (max(0, -offset), max(0, offset))))
+    return torch.stack(seen)[..., None]
 
 
 class Block(nn.Module):
@@ -156,16 +162,17 @@ class Block(nn.Module):
         turn: Float[Tensor, "2 #b 1 l half"],
         mask: Bool[Tensor, "#b 1 l n"] | None,
         past: Memory | None = None,
+        seen: Bool[Tensor, "k #b l 1"] | None = None,
     ) -> Float[Tensor, "b l w"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
-        h = self._mixed(0, self.norm1(x) * scale1 + shift1, mask)
+        h = self._mixed(0, self.norm1(x) * scale1 + shift1, seen)
         x = x + gate1 * self._drop(self._attend(h, turn, mask, past))
-        h = self.up(self._mixed(1, self.norm2(x) * scale2 + shift2, mask))
+        h = self.up(self._mixed(1, self.norm2(x) * scale2 + shift2, seen))
         h = F.relu(h).square() if self.activation == "relu2" else F.gelu(h, approximate="tanh")
         return x + gate2 * self._drop(self.down(h))
 
-    def _mixed(self, branch: int, h: Tensor, mask: Tensor | None) -> Tensor:
-        return h if self.near is None else self.near[branch](h, mask)
+    def _mixed(self, branch: int, h: Tensor, seen: Tensor | None) -> Tensor:
+        return h if self.near is None else self.near[branch](h, seen)
 
     def _modulation(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor | float, ...]:
         """Shift, scale and gate of the two branches; FiLM has no gate. Neutral at the start, but for the zero gates."""
@@ -269,11 +276,12 @@ class Transformer(nn.Module):
         if self.time is not None and level is not None:
             condition = self.time(level if level.ndim == 2 else level[:, None])
         turn = rotary(at, self.width // heads(self.width))
+        seen = visible(mask, self.reach) if self.reach and mask is not None else None
         for number, block in enumerate(self.blocks):
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(block, x, condition, turn, mask, use_reentrant=False)
+                x = checkpoint(block, x, condition, turn, mask, None, seen, use_reentrant=False)
             else:
-                x = block(x, condition, turn, mask, None if past is None else past[number])
+                x = block(x, condition, turn, mask, None if past is None else past[number], seen)
         x = self.norm(x)
         if self.modulate is not None and condition is not None:
             shift, scale = self.modulate(condition.to(x.dtype)).chunk(2, dim=-1)
