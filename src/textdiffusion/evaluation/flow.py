@@ -14,7 +14,7 @@ from ..batch import Batch
 from ..errors import UserError
 from ..model import Model
 from ..objectives import corrupted
-from ..objectives.gaussian_bound import decoded_nats
+from ..objectives.gaussian_bound import decoded_nats, ends
 from ..objectives.noised import predicted
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
@@ -41,7 +41,7 @@ class FlowLikelihood(nn.Module):
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One draw per row of x_sigma_min and of the signs."""
         process, x0, free = model.process, model.codec.encode(batch.ids), batch.noised[..., None]
-        low, high = process.sigma(torch.arange(2.0, device=x0.device))
+        low, high = ends(model, x0)
         sigmas = low * (high / low) ** torch.linspace(0.0, 1.0, self.steps + 1, device=x0.device)
         near = corrupted(model, x0, torch.zeros(len(x0), device=x0.device), batch, rng=rng.fork("decoder"))
         nats = decoded_nats(model, near, batch, self.learned_decoder)

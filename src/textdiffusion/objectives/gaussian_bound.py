@@ -111,7 +111,7 @@ class GaussianLikelihood(nn.Module):
 
     def _even(self, model: Model, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The t at the shares u of the range of ln sigma, and the slopes of the share there."""
-        low, high = _ends(model, u)
+        low, high = ends(model, u)
         t = model.process.schedule.time(low * (high / low) ** u)
         return t, model.process.log_slope(t) / torch.log(high / low)
 
@@ -123,13 +123,13 @@ class GaussianLikelihood(nn.Module):
             i = torch.searchsorted(above, u).clamp(max=PARTS - 1)
             t, slope = self._even(model, ((i + 1 - (above[i] - u) / shares[i]) / PARTS).clamp(0.0, 1.0))
             return t, torch.log(shares[i] * PARTS * slope)
-        share, (low, high) = self.uniform, _ends(model, u)
+        share, (low, high) = self.uniform, ends(model, u)
         warped = model.density.quantile(((u - share) / (1.0 - share)).clamp(1e-6, 1.0 - 1e-6))
         t = torch.where(u < share, self._even(model, u / share)[0], warped)
         slope = model.process.log_slope(t) / torch.log(high / low)
         return t, torch.log((1.0 - share) * torch.exp(model.density.log_prob(t)) + share * slope)
 
 
-def _ends(model: Model, like: Tensor) -> Float[Tensor, "2"]:
+def ends(model: Model, like: Tensor) -> Float[Tensor, "2"]:
     """The lowest and the highest sigma."""
     return model.process.sigma(torch.arange(2.0, device=like.device))
