@@ -1,5 +1,6 @@
 """The public face: what comes out of a run, and what a user is told."""
 
+import re
 import subprocess
 import sys
 import types
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import textdiffusion
-from textdiffusion import TextDiffusion, recipes
+from textdiffusion import TextDiffusion, parts, recipes
 from textdiffusion.errors import UserError
 from textdiffusion.parts import OneStep
 from textdiffusion.training.precision import choose_dtype
@@ -109,6 +110,31 @@ def test_temperature_sharpens(tiny_run: MakeRun):
     cold = {model.generate(length=12, temperature=1e-4, seed=seed)[0] for seed in range(3)}
     assert len(cold) == 1
     assert len({model.generate(length=12, seed=seed)[0] for seed in range(3)}) == 3
+
+
+def test_guides_by_name_or_as_objects(tiny_run: MakeRun):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
+    plain = model.generate(num=4)
+    by_name = model.generate(num=4, guides=["without:text=e", "without:text=a"])
+    assert "e" in "".join(plain)
+    assert not {"e", "a"} & set("".join(by_name))
+    assert by_name == model.generate(num=4, guides=[parts.Without("e"), parts.Without("a")])
+    filled = model.infill("The [MASK:20].", num=2, guides=["without:text=e"])
+    assert all(text.startswith("The ") and "e" not in text[3:] for text in filled)
+
+
+@pytest.mark.parametrize(
+    ("guide", "said"),
+    [
+        ("withot:text=e", "no guide 'withot'; did you mean without"),
+        ("without", "needs text; write it as without:text=..."),
+        ("without:txt=e", "no 'txt'"),
+    ],
+)
+def test_guides_that_are_none_are_refused(guide: str, said: str, tiny_run: MakeRun):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
+    with pytest.raises(UserError, match=re.escape(said)):
+        model.generate(guides=[guide])
 
 
 def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):

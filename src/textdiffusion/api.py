@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,14 +17,11 @@ from .evaluation.likelihood import Likelihood, bits_per_character
 from .evaluation.protocol import COUNTED, Fact, sha256
 from .evaluation.windows import Texts
 from .guides import Guide
-from .guides.infill import GivenTokens
-from .guides.temperature import Temperature
-from .guides.tokens import Without
 from .hub import find_run, model_card, upload
 from .model import Model
-from .parts import SamplerPart
-from .randomness import Rng
-from .samplers.step import Request, Step, require
+from .parts import GuidePart, SamplerPart
+from .samplers.step import Step
+from .sampling import Sampling, replaces_given
 from .text import tokenizers
 from .text.tokenizers import Tokenizer
 from .training.checkpoint import RAW, Checkpoints
@@ -92,14 +88,16 @@ class TextDiffusion:
         seed: int = 0,
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
+        guides: Sequence[str | GuidePart | Guide] = (),
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
         `steps` and `sampler` are the run's own unless given; a sampler is a name, `one_step:eta=1` with settings, or
-        its settings as an object. Texts are numbered: the first 4 of 8 are those of `num=4` with the same seed. Raises
-        UserError for values that are not allowed and samplers that cannot drive the run's process.
+        its settings as an object. So is each of `guides`, as in `without:text=pear`. Texts are numbered: the first 4 of
+        8 are those of `num=4` with the same seed. Raises UserError for values that are not allowed, and for samplers
+        and guides that the run's process does not allow.
         """
-        return self._texts(self.blank(num, length), steps, seed, temperature, sampler)
+        return self._texts(self.blank(num, length), Sampling(steps, seed, temperature, sampler, guides))
 
     def infill(
         self,
@@ -109,13 +107,14 @@ class TextDiffusion:
         seed: int = 0,
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
+        guides: Sequence[str | GuidePart | Guide] = (),
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
         A gap is so many tokens; the text around it is preserved exactly; `\\[MASK` is literal text. `infill_note` says
         how well this run is prepared for it. Raises UserError as `generate` does, and for templates that are none.
         """
-        return self._texts(self.filled(template, num), steps, seed, temperature, sampler)
+        return self._texts(self.filled(template, num), Sampling(steps, seed, temperature, sampler, guides))
 
     def stream(
         self,
@@ -125,6 +124,7 @@ class TextDiffusion:
         seed: int = 0,
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
+        guides: Sequence[str | GuidePart | Guide] = (),
         *,
         batch: Batch | None = None,
     ) -> Iterator[Step]:
@@ -133,7 +133,8 @@ class TextDiffusion:
         `batch` instead of `num` and `length` says what is given, as `filled` makes it from a template.
         """
         rows = self.blank(num, length) if batch is None else batch
-        return self._steps(rows.to(self.device), *self._settled(rows, steps, temperature, sampler), seed)
+        asked = Sampling(steps, seed, temperature, sampler, guides)
+        return asked.settled(self, rows).sampled(rows.to(self.device))
 
     def score(
         self,
@@ -223,7 +224,7 @@ class TextDiffusion:
                 "This model writes from left to right: what it writes in a gap ignores the text after the gap (if it "
                 "writes in blocks, the text after the block)."
             )
-        if self._replaces_given():
+        if replaces_given(self.model):
             return (
                 "This model was trained without conditioning masks: given tokens are put in place at every step, which "
                 "fits less well than training with text.mask=mixed."
@@ -233,7 +234,7 @@ class TextDiffusion:
     def samplers(self) -> dict[str, SamplerPart]:
         """The samplers that can drive this run, by name, the run's own with its settings."""
         own = self.config.sampler
-        kinds = overrides.sampler_kinds()
+        kinds = overrides.kinds_of(SamplerPart)
         parts = {name: own if type(own) is kind else kind() for name, kind in kinds.items()}
         return {n: part for n, part in parts.items() if isinstance(self.model.process, part.build().processes)}
 
@@ -264,68 +265,13 @@ class TextDiffusion:
         parameters = sum(p.numel() for p in self.model.parameters())
         return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder)
 
-    def _texts(
-        self,
-        batch: Batch,
-        steps: int | None,
-        seed: int,
-        temperature: float,
-        sampler: str | SamplerPart | None,
-    ) -> list[str]:
-        settled = self._settled(batch, steps, temperature, sampler)
+    def _texts(self, batch: Batch, asked: Sampling) -> list[str]:
+        settled = asked.settled(self, batch)
         texts: list[str] = []
         for part in self.parts(batch):
-            *_, last = self._steps(part.to(self.device), *settled, seed)
+            *_, last = settled.sampled(part.to(self.device))
             texts += self.texts(last, part)
         return texts
-
-    def _settled(
-        self, batch: Batch, steps: int | None, temperature: float, sampler: str | SamplerPart | None
-    ) -> tuple[SamplerPart, int, tuple[Guide, ...]]:
-        """The sampler, its steps and the guides of every batch; whatever a user can get wrong is refused here."""
-        own = self.config.sampler
-        part = overrides.sampler(sampler, own) if isinstance(sampler, str) else sampler or own
-        built = part.build()
-        if not isinstance(self.model.process, built.processes):
-            raise UserError(
-                f"{type(part).__name__} cannot drive this run's {type(self.model.process).__name__}; "
-                f"it can use {', '.join(self.samplers())}."
-            )
-        length = batch.ids.shape[1]
-        # Settings of samplers that go from left to right may say 0: one step a token.
-        steps = steps if steps is not None else part.steps or length
-        if steps < 1:
-            raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
-        guides: tuple[Guide, ...] = ()
-        if batch.given is not None:
-            ids = (self.tokenizer.end_id, self.tokenizer.pad_id, self.tokenizer.unk_id)
-            special = [i for i in ids if i is not None]
-            guides += (Without(special),) if special else ()
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise UserError(f"temperature {temperature} is not allowed: it must be above 0.")
-        guides += (Temperature(temperature),) if temperature != 1.0 else ()
-        return part, steps, guides
-
-    def _replaces_given(self) -> bool:
-        return isinstance(self.model.process, GivenTokens.processes) and self.config.text.mask == "none"
-
-    def _steps(
-        self, batch: Batch, part: SamplerPart, steps: int, guides: tuple[Guide, ...], seed: int
-    ) -> Iterator[Step]:
-        assert batch.rows is not None
-        rng = Rng.of(seed, batch.rows)
-        if batch.given is not None and self._replaces_given():
-            guides += (GivenTokens(batch.ids, batch.given, self.model.codec, self.model.process),)
-            batch = replace(batch, given=None)
-        sampler = part.build()
-        require(sampler, self.model.process)
-        made = iter(sampler(self.model, Request(batch, steps, guides), rng=rng))
-        while True:
-            with torch.no_grad():  # not around a `yield`, which would switch it on in the caller
-                step = next(made, None)
-            if step is None:
-                return
-            yield step
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Changes to a configuration written as text: `trunk.width=384`, sizes by name, samplers by name. No torch here."""
+"""Changes to a configuration written as text: `trunk.width=384`, sizes, samplers and guides by name. No torch here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typing
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .config import Config, from_dict, to_dict
 from .errors import UserError
-from .parts import Part, SamplerPart
+from .parts import GuidePart, Part, SamplerPart
+
+P = TypeVar("P", bound=Part)
 
 Size = Literal["tiny", "small", "base"]
 
@@ -53,25 +55,44 @@ def sampler(text: str, intended: SamplerPart) -> SamplerPart:
 
     Raises UserError at an unknown name or setting.
     """
+    return _named(text, kinds_of(SamplerPart), "sampler", intended)
+
+
+def guide(text: str) -> GuidePart:
+    """The guide that `NAME:key=value,key=value` means; a comma before something else than `key=` is part of a value.
+
+    Raises UserError at an unknown name or setting, and where a setting without a default is missing.
+    """
+    return _named(text, kinds_of(GuidePart), "guide")
+
+
+def kinds_of(part: type[P]) -> dict[str, type[P]]:
+    """All samplers, or guides, by the name a user types."""
+    kinds = sorted(part.choices().items())
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in kinds}
+
+
+def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = None) -> Any:
     name, _, settings = text.partition(":")
-    kinds = sampler_kinds()
-    if (key := name.replace("-", "_")) not in kinds:
-        raise UserError(f"There is no sampler {name!r}{_or_else(key, kinds)}")
+    if (key := name.strip().replace("-", "_")) not in kinds:
+        raise UserError(f"There is no {what} {name!r}{_or_else(key, kinds)}")
     kind = kinds[key]
-    part = intended if type(intended) is kind else kind()
-    data = to_dict(part)
-    for setting in filter(None, settings.split(",")):
+    fields = dataclasses.fields(kind)
+    if type(intended) is kind:
+        data = to_dict(intended)
+    else:
+        data = {"kind": kind.__name__} | {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    # Texts and patterns have commas of their own.
+    for setting in filter(None, re.split(r",(?=\s*\w+\s*=)", settings)):
         field, equals, value = setting.partition("=")
         if not equals:
-            raise UserError(f"{setting!r} in the sampler has no value; write it as {name}:eta=1.")
-        _set(data, kind, [field.strip()], value, f"{name}.{field}")
+            example = f"{fields[-1].name}={fields[-1].default}"
+            raise UserError(f"{setting!r} in the {what} has no value; write it as {name}:{example}.")
+        _set(data, kind, [field.strip()], value, f"{name}.{field.strip()}")
+    missing = [f.name for f in fields if f.name not in data]
+    if missing:
+        raise UserError(f"The {what} {name} needs {' and '.join(missing)}; write it as {name}:{missing[0]}=...")
     return from_dict(kind, data, name)
-
-
-def sampler_kinds() -> dict[str, type[SamplerPart]]:
-    """All samplers by the name a user types."""
-    kinds = sorted(SamplerPart.choices().items())
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in kinds}
 
 
 def fields_of(kind: type, prefix: str = "") -> list[str]:
@@ -99,7 +120,7 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
         owner = path.rpartition(".")[0]
         paths = [f"{owner}.{name}" for name in names]
         raise UserError(f"{owner} ({kind.__name__}) has no {key!r}{_or_else(f'{owner}.{key}', paths, names)}")
-    nested = _nested(hints[key], data[key])
+    nested = _nested(hints[key], data.get(key))
     if nested and not rest:
         inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(nested)[:3])
         raise UserError(f"{path} is a group of settings; set one of them, such as {inside}, or {path}.kind.")

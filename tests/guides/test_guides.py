@@ -21,6 +21,7 @@ from textdiffusion.samplers.step import Request
 B, L, V = 4, 3, 5
 LOGITS = torch.randn(B, L, V, generator=torch.Generator().manual_seed(0))
 CODEC = TableCodec(bits(V))
+REQUEST = Request.blank(B, L, 4)
 PROCESS = GaussianProcess(LogSigma(0.1, 10.0))
 
 
@@ -37,7 +38,7 @@ class Fixed:
 def _said(*guides):
     denoiser = Fixed()
     for guide in guides:
-        denoiser = guide.wrap(denoiser)
+        denoiser = guide.wrap(denoiser, REQUEST)
     assert denoiser.time_free
     return denoiser(torch.zeros(B, L, 3), torch.ones(B), batch=Batch(torch.zeros(B, L, dtype=torch.long)))
 
@@ -126,11 +127,11 @@ def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
     own = plain.mean - plain.probs @ table
     assert (float(own.abs().max()) > 1e-3) == (kind != "softmax")
     for guide in (Temperature(0.5), Temperature(0.999), Without([1])):
-        said = guide.wrap(model.denoiser)(x, t, batch=batch)
+        said = guide.wrap(model.denoiser, REQUEST)(x, t, batch=batch)
         torch.testing.assert_close(said.mean, said.probs @ table + own)
     ids, given = torch.ones(B, L, dtype=torch.long), torch.zeros(B, L, dtype=torch.bool)
     given[:, 1] = True
-    known = GivenTokens(ids, given, model.codec, model.process).wrap(model.denoiser)
-    for wrapped in (known, Temperature(5.0).wrap(known)):
+    known = GivenTokens(ids, given, model.codec, model.process).wrap(model.denoiser, REQUEST)
+    for wrapped in (known, Temperature(5.0).wrap(known, REQUEST)):
         torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(ids)[:, 1])
     assert torch.equal(known(x, t, batch=batch).mean[:, [0, 2]], plain.mean[:, [0, 2]])

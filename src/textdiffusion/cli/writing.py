@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import UseAppendAction, arg
 
 from ..errors import UserError
 from .output import console, note, print_json, print_texts, status
@@ -28,6 +30,8 @@ class Writing:
     """Denoising steps (0: what the run is meant for)."""
     sampler: str = ""
     """A name from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (empty: the run's own)."""
+    guide: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME:KEY=VALUE")] = ()
+    """Something that steers what is written, as in without:text=pear. Repeat it for several."""
     temperature: float = 1.0
     """Below 1: safer and less diverse text; above 1 the reverse."""
     seed: int = 0
@@ -69,6 +73,7 @@ class Writing:
                 seed=self.seed,
                 temperature=self.temperature,
                 sampler=self.sampler or None,
+                guides=self.guide,
                 batch=part,
             )
             last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
@@ -81,6 +86,7 @@ class Writing:
             **about,
             "steps": total,
             "sampler": self.sampler or _name_of(model),
+            **({"guides": list(self.guide)} if self.guide else {}),
             "temperature": self.temperature,
             "seed": self.seed,
         }

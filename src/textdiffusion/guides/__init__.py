@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,16 +12,22 @@ from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
 from ..randomness import Rng
 
+if TYPE_CHECKING:
+    from ..samplers.step import Request
+
 EVERY: tuple[type, ...] = (object,)  # processes of a guide that only changes predictions
 
 
 @runtime_checkable
 class Guide(Protocol):
-    """`wrap` changes predictions, `after` the state a sampler has stepped to. `processes` are those it can act on."""
+    """`wrap` changes predictions, `after` the state a sampler has stepped to. `processes` are those it can act on.
+
+    `request` is what is being sampled as a whole: a denoiser may be asked about some of its rows, or of its positions.
+    """
 
     processes: ClassVar[tuple[type, ...]]
 
-    def wrap(self, denoiser: Denoiser) -> Denoiser: ...
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser: ...
 
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
 

@@ -14,6 +14,7 @@ from ..networks.denoisers import Denoiser
 from ..prediction import Prediction, certain
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
+from ..samplers.step import Request
 from . import Wrapped
 
 
@@ -27,7 +28,7 @@ class GivenTokens:
     ) -> None:
         self.ids, self.given, self.codec, self.process = ids, given, codec, process
 
-    def wrap(self, denoiser: Denoiser) -> Denoiser:
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions that are certain of the given tokens."""
 
         def knowing(prediction: Prediction, batch: Batch) -> Prediction:

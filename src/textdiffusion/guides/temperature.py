@@ -11,6 +11,7 @@ from ..batch import Batch
 from ..errors import UserError
 from ..networks.denoisers import Denoiser
 from ..randomness import Rng
+from ..samplers.step import Request
 from . import EVERY, Wrapped
 
 
@@ -27,7 +28,7 @@ class Temperature:
             raise UserError(f"temperature {temperature} is not allowed: it must be above 0.")
         self.temperature = temperature
 
-    def wrap(self, denoiser: Denoiser) -> Denoiser:
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions with logits over temperature."""
         if self.temperature == 1.0:
             return denoiser

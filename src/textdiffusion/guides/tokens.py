@@ -13,6 +13,7 @@ from ..batch import Batch
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
 from ..randomness import Rng
+from ..samplers.step import Request
 from . import EVERY, Wrapped
 
 
@@ -24,7 +25,7 @@ class Without:
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = tuple(tokens)
 
-    def wrap(self, denoiser: Denoiser) -> Denoiser:
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions in which these tokens have probability 0."""
 
         def lacking(prediction: Prediction, batch: Batch) -> Prediction:

@@ -8,6 +8,7 @@ from .base import (
     CodecPart,
     DenoiserPart,
     DensityPart,
+    GuidePart,
     LossPart,
     Part,
     ProcessPart,
@@ -16,6 +17,7 @@ from .base import (
     TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
+from .guides import Without
 from .losses import (
     AnchoredSquares,
     ChainBound,
@@ -83,6 +85,7 @@ __all__ = [
     "Euler",
     "Gaussian",
     "GaussianLikelihood",
+    "GuidePart",
     "Gumbel",
     "LeftToRight",
     "LeftToRightOrder",
@@ -120,4 +123,5 @@ __all__ = [
     "UNet",
     "Uniform",
     "UniformNoise",
+    "Without",
 ]

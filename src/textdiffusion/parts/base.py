@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from ..codecs import Codec
     from ..config import Config
+    from ..guides import Guide
+    from ..model import Model
     from ..networks.trunk import Trunk
     from ..samplers.step import Sampler
     from ..text.tokenizers import Tokenizer
@@ -116,6 +118,13 @@ class SamplerPart(Part):
         bounded(self, steps=(self.fewest, None))
 
     def build(self) -> Sampler:
+        raise NotImplementedError
+
+
+class GuidePart(Part):
+    """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
+
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         raise NotImplementedError
 
 

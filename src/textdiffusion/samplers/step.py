@@ -82,7 +82,7 @@ def guided(model: Model, request: Request, denoiser: Denoiser | None = None) -> 
     denoiser = model.denoiser if denoiser is None else denoiser
     for guide in request.guides:
         require(guide, model.process)
-        denoiser = guide.wrap(denoiser)
+        denoiser = guide.wrap(denoiser, request)
     return denoiser
 
 
