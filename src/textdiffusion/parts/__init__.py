@@ -47,7 +47,7 @@ from .networks import (
     SoftTokens,
     TokenRatios,
 )
-from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep
+from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep, Ordered
 from .states import (
     Absorbing,
     AbsorbingBlocks,
@@ -101,6 +101,7 @@ __all__ = [
     "NoisyStates",
     "NoisyTokens",
     "OneStep",
+    "Ordered",
     "Part",
     "PiecewiseLinear",
     "PlaidBound",

@@ -45,6 +45,35 @@ class Analytic(SamplerPart):
 
 
 @dataclass(frozen=True)
+class Ordered(SamplerPart):
+    """Reveals masks in an order, as many a step as its steps ask for or more (0 steps: as many as tokens).
+
+    `order`: at random, from left to right, or first where the likeliest token is likeliest (`confidence`), the second
+    is farthest behind (`margin`) or the entropy is least. A step also reveals all masks whose likeliest token has more
+    than `threshold` (1: none), and those whose entropies, but for the largest, sum to at most `bound` nats (0: none).
+    `block`: the masks of so many places come before those of the next (0: of all). From the masked share `greedy` on
+    tokens are the likeliest and not drawn (0: never, 1: always).
+    """
+
+    fewest: ClassVar[int] = 0
+    steps: int = 0
+    order: Literal["random", "confidence", "margin", "entropy", "left"] = "random"
+    threshold: float = 1.0
+    bound: float = 0.0
+    block: int = 0
+    greedy: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bounded(self, threshold=(0.0, 1.0), bound=(0.0, None), block=(0, None), greedy=(0.0, 1.0))
+
+    def build(self) -> Sampler:
+        from ..samplers.ordered import Ordered as Built
+
+        return Built(self.order, threshold=self.threshold, bound=self.bound, block=self.block, greedy=self.greedy)
+
+
+@dataclass(frozen=True)
 class OneStep(SamplerPart):
     """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh.
 

@@ -1,0 +1,117 @@
+"""Masked models by rules of order: which masks are revealed next, and how many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..model import Model
+from ..processes.absorbing import AbsorbingProcess
+from ..randomness import Rng
+from .step import Request, Step, guided, steered
+
+Order = Literal["random", "confidence", "margin", "entropy", "left"]
+
+
+class Ordered:
+    """Reveals masks in an order: at random, from left to right, or first where the prediction is surest.
+
+    The prediction chooses the places and the tokens are drawn from it afterwards. So with one place a step every order
+    draws from the law of the model, which is the data's where the denoiser is ideal; a choice by the tokens drawn would
+    favour the likely ones. Places revealed together are drawn as if they were independent.
+
+    The free places of each row are shared out evenly over the steps. Beyond that a step takes every place whose
+    likeliest token has more than `threshold`, and as many places in order as keep the sum of their entropies less the
+    largest of them within `bound` nats, which bounds what drawing them together costs (EB-Sampler: Ben-Hamu et al.
+    2025); then it takes at least one. Rows that have nothing to reveal in a step, or no more, cost nothing. With
+    `block` the masks of a block come before those of the next (LLaDA). Once no more than the share `greedy` of a row is
+    masked its tokens are the likeliest ones, which is no draw from the law.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+
+    def __init__(
+        self,
+        order: Order = "random",
+        *,
+        threshold: float = 1.0,
+        bound: float = 0.0,
+        block: int = 0,
+        greedy: float = 0.0,
+    ) -> None:
+        self.order: Order = order
+        self.threshold, self.bound, self.block, self.greedy = threshold, bound, block, greedy
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Steps from all masks to text. The `t` of a step is the share of the free places that are masked."""
+        batch, process, steps = request.batch, model.process, request.steps
+        denoiser = guided(model, request)
+        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
+        confidence, free, calls = batch.noised.logical_not().float(), batch.noised.sum(-1).clamp(min=1), 0.0
+        yield Step(0, steps, 1.0, x, confidence, x)
+        for i in range(steps):
+            masked, draws = process.changing(x) & batch.noised, rng.fork(i)
+            left = masked.sum(-1)
+            due = left - free * (steps - 1 - i) // steps
+            if self.threshold < 1.0 or self.bound > 0.0:
+                due = torch.minimum(due.clamp(min=1), left)
+            rows = (due > 0).nonzero()[:, 0]
+            if len(rows):
+                seen, share, drawn = masked[rows], left[rows] / free[rows], draws.select(rows)
+                t = process.schedule.time(1.0 - share)
+                probs = denoiser(x[rows], t, batch=batch.select(rows)).logits[seen].softmax(-1)
+                chosen = self._chosen(probs, seen, due[rows], rng=drawn.fork("order"))
+                probs = probs[chosen[seen]]
+                token = drawn.fork("token").categorical_at(chosen, probs)
+                sure = (share <= self.greedy)[:, None].expand_as(chosen)[chosen]
+                token = torch.where(sure, probs.argmax(-1), token)
+                revealed = torch.zeros_like(masked)
+                revealed[rows] = chosen
+                x = x.masked_scatter(revealed, token)
+                confidence = confidence.masked_scatter(revealed, probs.gather(-1, token[:, None]))
+                calls += len(rows) / len(x)
+            share = (process.changing(x) & batch.noised).sum(-1) / free
+            xs = steered(x, process.schedule.time(1.0 - share), request, draws)
+            xs = torch.where(batch.noised, xs, batch.ids)
+            x, confidence = xs, torch.where(xs == x, confidence, 0.0)
+            yield Step(i + 1, steps, float(share.mean()), x, confidence, x, calls)
+
+    def _chosen(
+        self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], due: Int[Tensor, " b"], *, rng: Rng
+    ) -> Bool[Tensor, "b l"]:
+        """Which masks to reveal, given the predictions at the `n` there are: at least `due` in each row."""
+
+        def placed(values: Float[Tensor, " n"]) -> Float[Tensor, "b l"]:
+            return values.new_zeros(masked.shape).masked_scatter(masked, values)
+
+        place = torch.arange(masked.shape[1], device=masked.device).expand(masked.shape)
+        block = torch.where(masked, place // (self.block or masked.shape[1]), masked.shape[1])
+        turns = placed(self._sureness(probs, masked, rng)).argsort(dim=-1, descending=True, stable=True)
+        turns = turns.gather(-1, block.gather(-1, turns).argsort(dim=-1, stable=True))  # block after block
+        rank = turns.argsort(-1)
+        more = torch.zeros_like(masked)
+        if self.threshold < 1.0:
+            more = placed(probs.amax(-1)) > self.threshold
+        if self.bound > 0.0:
+            entropy = placed(torch.special.entr(probs).sum(-1)).gather(-1, turns)
+            more |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.bound).gather(-1, rank)
+        return masked & ((rank < due[:, None]) | more & (block == block.amin(-1, keepdim=True)))
+
+    def _sureness(self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], rng: Rng) -> Float[Tensor, " n"]:
+        """What is revealed first has the most."""
+        match self.order:
+            case "random":
+                return rng.uniform(masked.shape[1])[masked]
+            case "left":
+                return -masked.nonzero()[:, 1].float()
+            case "confidence":
+                return probs.amax(-1)
+            case "margin":
+                best = probs.topk(2).values
+                return best[:, 0] - best[:, 1]
+            case "entropy":
+                return -torch.special.entr(probs).sum(-1)

@@ -1,0 +1,68 @@
+"""Rules of order draw from the law of the data where they should; drawn together, what they should take is taken."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from textdiffusion.batch import Batch
+from textdiffusion.processes.schedules import CosineMask
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.ordered import Ordered
+from textdiffusion.samplers.step import Request
+
+from .convergence import LANGUAGE
+from .language import ideal_masked
+
+DRAWS = 20_000
+MODEL = ideal_masked(LANGUAGE, CosineMask())
+
+
+def _run(sampler, steps=3, model=MODEL, batch=None, draws=DRAWS):
+    request = Request.blank(draws, LANGUAGE.length, steps) if batch is None else Request(batch, steps)
+    with torch.no_grad():
+        return list(sampler(model, request, rng=Rng.of(1, draws)))
+
+
+@pytest.mark.parametrize("block", [0, 2])
+@pytest.mark.parametrize("order", ["random", "confidence", "margin", "entropy", "left"])
+def test_one_place_a_step_is_exact_in_any_order(order, block):
+    """A choice of the place by the token drawn there, by its probability, would be at 40 times the floor."""
+    step = _run(Ordered(order, block=block))[-1]
+    assert LANGUAGE.distance(step.ids) < 2.0 * LANGUAGE.floor(DRAWS)
+    assert step.calls == 3.0
+
+
+@pytest.mark.parametrize("sampler", [Ordered("left", bound=1e-5), Ordered("left", threshold=0.99999)])
+def test_places_that_leave_no_choice_need_no_step_of_their_own(sampler):
+    """The last token repeats the first."""
+    law = LANGUAGE.law * (LANGUAGE.ids[:, 0] == LANGUAGE.ids[:, 2])
+    language = replace(LANGUAGE, law=law / law.sum())
+    step = _run(sampler, model=ideal_masked(language, CosineMask()))[-1]
+    assert language.distance(step.ids) < 2.0 * language.floor(DRAWS)
+    assert step.calls == 2.0
+
+
+@pytest.mark.parametrize(("bound", "together"), [(0.71, 1), (0.73, 2), (1.51, 2), (1.53, 3)])
+def test_the_entropy_bound_takes_the_sum_of_entropies_less_the_largest(bound, together):
+    """Of three masks the predictions have 0.722, 0.797 and 0.925 nats."""
+    first = _run(Ordered("entropy", bound=bound), draws=4)[1]
+    assert (first.ids < 3).sum(-1).tolist() == [together] * 4
+    assert bool((first.ids[:, 1] < 3).all())
+
+
+def test_given_places_condition_the_rest_and_cost_no_calls():
+    given = torch.tensor([False, True, False])
+    text = LANGUAGE.ids[LANGUAGE.law.argmax()].expand(DRAWS, 3)
+    step = _run(Ordered("margin"), 9, batch=Batch(text, given=given.expand(DRAWS, 3)))[-1]
+    keep = LANGUAGE.law * (LANGUAGE.ids[:, 1] == text[0, 1])
+    counts = torch.bincount(LANGUAGE.number(step.ids), minlength=len(keep)) / DRAWS
+    assert float((counts - keep / keep.sum()).abs().sum() / 2) < 2.0 * LANGUAGE.floor(DRAWS)
+    assert step.calls == 2.0
+
+
+def test_greedy_steps_take_the_likeliest_text():
+    ids = _run(Ordered("left", greedy=1.0), draws=5)[-1].ids
+    assert torch.equal(ids, ids[:1].expand(5, 3))
+    tail = _run(Ordered("left", greedy=0.4))[-1].ids  # the last of three places
+    assert len(torch.unique(LANGUAGE.number(tail))) == len(torch.unique(LANGUAGE.number(tail)[:, None] // 3))
