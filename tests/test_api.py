@@ -104,6 +104,21 @@ def test_what_infilling_can_do_is_said(tiny_run: MakeRun):
     assert note("cdcd", "text.mask=mixed") == ""
 
 
+def test_noising_again_is_for_runs_trained_without_masks(tiny_run: MakeRun):
+    cdcd = TextDiffusion.from_pretrained(tiny_run("cdcd", "text.mask=none"), device="cpu")
+    batch, again = cdcd.filled("The [MASK:3].", 2), ["repaint:jumps=2,length=2"]
+    plain, jumped = (deque(cdcd.stream(batch=batch, guides=guides), maxlen=1).pop() for guides in ([], again))
+    assert not torch.equal(plain.state, jumped.state)
+    for guides in (again, [*again, "without:text=e"]):
+        for step in cdcd.stream(batch=batch, guides=guides):
+            assert torch.equal(step.ids[batch.given], batch.ids[batch.given])
+        assert step.calls == 6 + 2 * (1 + 2 * 4)  # the first jump has but one step to go back
+    with pytest.raises(UserError, match="trained without conditioning masks"):
+        cdcd.generate(guides=again)
+    with pytest.raises(UserError, match="it needs GaussianProcess or UniformProcess"):
+        TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu").infill("The [MASK:3].", guides=again)
+
+
 def test_temperature_sharpens(tiny_run: MakeRun):
     """Near zero it leaves the most probable token, whatever the seed."""
     model = TextDiffusion.from_pretrained(tiny_run("autoregressive"), device="cpu")

@@ -64,6 +64,13 @@ class Sampling:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise UserError(f"temperature {self.temperature} is not allowed: it must be above 0.")
         guides += [Temperature(self.temperature)] if self.temperature != 1.0 else []
+        replacing = [guide for guide in guides if isinstance(guide, GivenTokens)]
+        replaced = batch.given is not None and replaces_given(model)
+        if len(replacing) > replaced:
+            raise UserError("repaint is for infilling, once, with runs that were trained without conditioning masks.")
+        if replaced:  # last, so that nothing changes what is given
+            others = [guide for guide in guides if not isinstance(guide, GivenTokens)]
+            guides = [*others, *(replacing or [GivenTokens(model)])]
         return Settled(model, part, steps, tuple(guides), self.seed)
 
 
@@ -80,18 +87,21 @@ class Settled:
     def sampled(self, batch: Batch) -> Iterator[Step]:
         """The steps from noise to text."""
         assert batch.rows is not None
-        rng, guides = Rng.of(self.seed, batch.rows), self.guides
+        rng = Rng.of(self.seed, batch.rows)
         if batch.given is not None and replaces_given(self.model):
-            guides += (GivenTokens(batch.ids, batch.given, self.model.codec, self.model.process),)
-            batch = replace(batch, given=None)
+            batch = replace(batch, given=None, known=batch.given)
         sampler = self.part.build()
         require(sampler, self.model.process)
-        made = iter(sampler(self.model, Request(batch, self.steps, guides), rng=rng))
+        made = iter(sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
         while True:
             with torch.no_grad():  # not around a `yield`, which would switch it on in the caller
                 step = next(made, None)
             if step is None:
                 return
+            if batch.known is not None:  # the states of the given tokens are noisy copies, their text is not
+                ids, sure = torch.where(batch.known, batch.ids, step.ids), step.confidence.masked_fill(batch.known, 1.0)
+                calls = sum(guide.calls for guide in self.guides if isinstance(guide, GivenTokens))
+                step = replace(step, ids=ids, confidence=sure, calls=step.calls + calls)
             yield step
 
 

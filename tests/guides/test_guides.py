@@ -35,12 +35,13 @@ class Fixed:
         return Prediction(LOGITS, CODEC.table())
 
 
-def _said(*guides):
+def _said(*guides, batch=None):
     denoiser = Fixed()
     for guide in guides:
         denoiser = guide.wrap(denoiser, REQUEST)
     assert denoiser.time_free
-    return denoiser(torch.zeros(B, L, 3), torch.ones(B), batch=Batch(torch.zeros(B, L, dtype=torch.long)))
+    batch = Batch(torch.zeros(B, L, dtype=torch.long)) if batch is None else batch
+    return denoiser(torch.zeros(B, L, 3), torch.ones(B), batch=batch)
 
 
 def test_temperature_sharpens_below_one_and_flattens_above():
@@ -69,18 +70,20 @@ def test_barred_tokens_have_probability_zero_and_the_rest_keep_their_ratios():
 
 def test_given_tokens_are_certain_and_carry_their_own_noise():
     ids = torch.randint(V, (B, L), generator=torch.Generator().manual_seed(1))
-    given = torch.zeros(B, L, dtype=torch.bool)
-    given[:, 1] = True
-    guide = GivenTokens(ids, given, CODEC, PROCESS)
-    said = _said(guide)
+    known = torch.zeros(B, L, dtype=torch.bool)
+    known[:, 1] = True
+    batch, model = Batch(ids, known=known), _model("softmax")
+    model.codec, model.process = CODEC, PROCESS
+    guide = GivenTokens(model)
+    said = _said(guide, batch=batch)
     torch.testing.assert_close(said.mean[:, 1], CODEC.encode(ids)[:, 1])
     torch.testing.assert_close(said.mean[:, [0, 2]], Prediction(LOGITS, CODEC.table()).mean[:, [0, 2]])
     s, xs, rng = torch.full((B,), 0.5), torch.randn(B, L, 3), Rng.of(0, B)
-    after = guide.after(xs, s, batch=Batch(ids), rng=rng)
+    after = guide.after(xs, s, batch=batch, rng=rng)
     assert torch.equal(after[:, [0, 2]], xs[:, [0, 2]])
-    assert torch.equal(after[:, 1], PROCESS.corrupt(CODEC.encode(ids), s, rng=rng)[:, 1])
+    assert torch.equal(after[:, 1], PROCESS.corrupt(CODEC.encode(ids), s, rng=rng.fork("given"))[:, 1])
     # Certainty survives other guides.
-    torch.testing.assert_close(_said(guide, Temperature(5.0)).mean[:, 1], CODEC.encode(ids)[:, 1])
+    torch.testing.assert_close(_said(guide, Temperature(5.0), batch=batch).mean[:, 1], CODEC.encode(ids)[:, 1])
 
 
 NATIVE = {
@@ -100,22 +103,18 @@ def _model(kind):
     return model.eval().requires_grad_(False)
 
 
-def _nothing_given(model):
-    nothing = torch.zeros(B, L, dtype=torch.bool)
-    return GivenTokens(torch.zeros(B, L, dtype=torch.long), nothing, model.codec, model.process)
-
-
 @pytest.mark.parametrize("kind", NATIVE)
 def test_guides_that_change_nothing_leave_every_step_as_it_is(kind):
     """A regressed state is not the mean of the tokens that are read from it."""
     model = _model(kind)
 
     def states(*guides):
-        steps = model.sampler(model, Request.blank(B, L, 4, guides), rng=Rng.of(0, B))
+        nothing = Batch(torch.zeros(B, L, dtype=torch.long), known=torch.zeros(B, L, dtype=torch.bool))
+        steps = model.sampler(model, Request(nothing, 4, guides), rng=Rng.of(0, B))
         return torch.stack([step.state for step in steps])
 
     plain = states()
-    for guide in (Temperature(1.0), _nothing_given(model), Without([])):
+    for guide in (Temperature(1.0), GivenTokens(model), Without([])):
         assert torch.equal(states(guide), plain)
 
 
@@ -129,9 +128,8 @@ def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
     for guide in (Temperature(0.5), Temperature(0.999), Without([1])):
         said = guide.wrap(model.denoiser, REQUEST)(x, t, batch=batch)
         torch.testing.assert_close(said.mean, said.probs @ table + own)
-    ids, given = torch.ones(B, L, dtype=torch.long), torch.zeros(B, L, dtype=torch.bool)
-    given[:, 1] = True
-    known = GivenTokens(ids, given, model.codec, model.process).wrap(model.denoiser, REQUEST)
+    batch = Batch(torch.ones(B, L, dtype=torch.long), known=torch.tensor([False, True, False]).expand(B, L))
+    known = GivenTokens(model).wrap(model.denoiser, REQUEST)
     for wrapped in (known, Temperature(5.0).wrap(known, REQUEST)):
-        torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(ids)[:, 1])
+        torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(batch.ids)[:, 1])
     assert torch.equal(known(x, t, batch=batch).mean[:, [0, 2]], plain.mean[:, [0, 2]])

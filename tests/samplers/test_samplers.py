@@ -9,7 +9,6 @@ import torch
 
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import TableCodec
 from textdiffusion.errors import UserError
 from textdiffusion.guides import Guide
 from textdiffusion.guides.infill import GivenTokens
@@ -21,7 +20,6 @@ from textdiffusion.parts import OneStep as OneStepPart
 from textdiffusion.parts import SamplerPart
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.processes.schedules import LogSigma
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.left_to_right import LeftToRight
@@ -49,12 +47,7 @@ TEXT = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) % VOCAB
 
 def _guides(model):
     """One of every guide there is."""
-    made: list[Guide] = [Temperature(0.7), Without([2, 5])]
-    if isinstance(model.process, GivenTokens.processes):
-        made.append(GivenTokens(TEXT, GIVEN, model.codec, model.process))
-    else:
-        codec, process = TableCodec(torch.eye(VOCAB)), GaussianProcess(LogSigma(0.1, 10.0))
-        made.append(GivenTokens(TEXT, GIVEN, codec, process))
+    made: list[Guide] = [Temperature(0.7), Without([2, 5]), GivenTokens(model, jumps=2, length=2)]
     return {type(guide).__name__: guide for guide in made}
 
 
@@ -87,7 +80,8 @@ def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name,
                 _run(model, sampler, guides)
             assert str(caught.value) == sentence
         return
-    steps = _run(model, sampler, guides)
+    batch = Batch(TEXT, known=GIVEN) if guide_name == "GivenTokens" else None
+    steps = _run(model, sampler, guides, batch)
     _check(steps, _steps(sampler))
     if guide_name == "Without":
         assert not bool(torch.isin(steps[-1].ids, torch.tensor([2, 5])).any())

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..batch import Batch
-from ..codecs.table import TableCodec
+from ..model import Model
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction, certain
 from ..processes.gaussian import GaussianProcess
+from ..processes.uniform import UniformProcess
 from ..randomness import Rng
 from ..samplers.step import Request
 from . import Wrapped
 
 
 class GivenTokens:
-    """Replacement: at the given positions the prediction is the given token, and the state is its own noised copy."""
+    """Replacement: at the positions `known` of a batch, predictions are the given token, and states its noised copies.
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+    So a step sees of the given text only what its noise leaves, and the rest fits it less well than it should. With
+    `jumps` each step of the sampler is followed by so many rounds in which noise of `length` steps is put on again
+    and taken off, under other noise of the given tokens (RePaint, Lugmayr et al. 2022, algorithm 1). For an ideal
+    denoiser and small steps the law tends to the law given the tokens as jumps grow. A jump costs `length` calls.
+    """
 
-    def __init__(
-        self, ids: Int[Tensor, "b l"], given: Bool[Tensor, "b l"], codec: TableCodec, process: GaussianProcess
-    ) -> None:
-        self.ids, self.given, self.codec, self.process = ids, given, codec, process
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, UniformProcess)
+
+    def __init__(self, model: Model, jumps: int = 0, length: int = 1) -> None:
+        self.codec, self.process, self.jumps, self.length = model.codec, model.process, jumps, length
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions that are certain of the given tokens."""
+        self.times: list[Tensor] = []  # the last noise levels that the sampler has stepped to
+        self.calls = 0  # function evaluations of the jumps so far
 
         def knowing(prediction: Prediction, batch: Batch) -> Prediction:
+            assert batch.known is not None
             logits = prediction.logits
-            known = torch.where(self.given[..., None], certain(self.ids, logits), logits)
-            return prediction.guided(known, self.given)
+            known = torch.where(batch.known[..., None], certain(batch.ids, logits), logits)
+            self.latest = prediction.guided(known, batch.known)
+            return self.latest
 
-        return Wrapped(denoiser, knowing)
+        self.denoiser = Wrapped(denoiser, knowing)
+        return self.denoiser
 
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """The given tokens at the noise level of s."""
-        noisy = self.process.corrupt(self.codec.encode(self.ids), s, rng=rng)
-        return torch.where(self.given[..., None], noisy, xs)
+        """The given tokens at the noise level s; then the jumps."""
+        xs = self._replaced(xs, s, batch, rng)
+        self.times = [*(self.times or [torch.ones_like(s)])[-self.length :], s]
+        for jump in range(self.jumps):
+            draws, t = rng.fork("jump").fork(jump), self.times[0]
+            xs = self._replaced(self.process.advance(xs, s, t, rng=draws.fork("noise")), t, batch, draws)
+            for hop, (high, low) in enumerate(pairwise(self.times)):
+                draw, estimate = draws.fork(hop), self.latest.mean if self.denoiser.self_conditioning else None
+                prediction = self.denoiser(xs, high, batch=batch, self_cond=estimate)
+                xs = self._replaced(self.process.reverse(xs, prediction, high, low, rng=draw), low, batch, draw)
+                self.calls += 1
+        return xs
+
+    def _replaced(self, x: Tensor, t: Float[Tensor, " b"], batch: Batch, rng: Rng) -> Tensor:
+        assert batch.known is not None
+        noisy = self.process.corrupt(self.codec.encode(batch.ids), t, rng=rng.fork("given"))
+        return torch.where(batch.known.view(*batch.known.shape, *(1,) * (x.ndim - 2)), noisy, x)

@@ -17,7 +17,7 @@ from .base import (
     TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
-from .guides import Without
+from .guides import Repaint, Without
 from .losses import (
     AnchoredSquares,
     ChainBound,
@@ -108,6 +108,7 @@ __all__ = [
     "ProcessPart",
     "ReadoutPart",
     "Regression",
+    "Repaint",
     "SamplerPart",
     "ScoreEntropy",
     "ScoreEntropyLikelihood",

@@ -60,6 +60,13 @@ class GaussianProcess(nn.Module):
         """A draw of x_t given x_0."""
         return x0 + self.sigma_over(t, x0) * rng.normal(*x0.shape[1:])
 
+    def advance(
+        self, xs: Float[Tensor, "b l d"], s: Float[Tensor, "b *l"], t: Float[Tensor, "b *l"], *, rng: Rng
+    ) -> Float[Tensor, "b l d"]:
+        """A draw of x_t given x_s, t >= s."""
+        added = self.sigma_over(t, xs) ** 2 - self.sigma_over(s, xs) ** 2
+        return xs + torch.sqrt(added.clamp(min=0.0)) * rng.normal(*xs.shape[1:])
+
     def log_likelihood(
         self, xt: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]
     ) -> Float[Tensor, "b l"]:

@@ -1,0 +1,51 @@
+"""Infilling with models that were not trained for it, against the law given the tokens."""
+
+import pytest
+import torch
+
+from textdiffusion.batch import Batch
+from textdiffusion.guides.infill import GivenTokens
+from textdiffusion.processes.schedules import LogLinear
+from textdiffusion.randomness import Rng
+from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.step import Request
+
+from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
+
+# The second token is mostly 0, and mostly 1 after a first token of 1, which is rare.
+LANGUAGE = Language(2, 2, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([0.85, 0.05, 0.02, 0.08]))
+SHARE, DRAWS, STEPS = 0.8, 1000, 10  # p(second = 1 | first = 1)
+MODELS = {
+    "uniform": (ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()),
+    "Gaussian, eta 0": (ideal_gaussian(LANGUAGE, tables(2)["embeddings"]), OneStep(0.0)),
+}
+
+
+KNOWN = torch.tensor([True, False]).expand(DRAWS, 2)
+
+
+def _share(model, sampler, batch, *guides):
+    """The share of 1 in the second place where the first is known to be 1."""
+    with torch.no_grad():
+        ids = last(sampler(model, Request(batch, STEPS, guides), rng=Rng.of(0, DRAWS))).ids
+    assert bool((ids[:, 0] == 1).all())
+    return float(ids[:, 1].float().mean())
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_replacement_is_biased_and_noising_again_moves_to_the_law_given_the_tokens(kind):
+    model, sampler = MODELS[kind]
+    batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), known=KNOWN)
+    guides = [GivenTokens(model, jumps) for jumps in (0, 2, 10)]
+    none, few, many = (_share(model, sampler, batch, guide) for guide in guides)
+    assert none < 0.45
+    assert none + 0.08 < few < many - 0.08
+    assert many < SHARE + 0.04
+    assert [guide.calls for guide in guides[:2]] == [0, (STEPS - (kind != "uniform")) * 2]
+
+
+def test_masks_need_none_of_that():
+    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), given=KNOWN)
+    assert abs(_share(model, Ancestral(), batch) - SHARE) < 0.04
