@@ -14,6 +14,7 @@ MODULES = {
     "datasets": "datasets",
     "huggingface-hub": "huggingface_hub",
     "hypothesis": "hypothesis",
+    "lm-eval": "lm_eval",
     "matplotlib": "matplotlib",
     "mkdocs": "mkdocs",
     "mkdocs-material": "material",

@@ -20,6 +20,7 @@ from .model import Model
 from .parts import GuidePart, SamplerPart
 from .randomness import Rng
 from .samplers.step import Request, Step, require
+from .text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from .api import TextDiffusion
@@ -54,8 +55,7 @@ class Sampling:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
         guides: list[Guide] = []
         if batch.given is not None:
-            ids = (run.tokenizer.end_id, run.tokenizer.pad_id, run.tokenizer.unk_id)
-            special = [i for i in ids if i is not None]
+            special = [i for i in _barred(run.tokenizer, batch) if i is not None]
             guides += [Without(special)] if special else []
         for asked in self.guides:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
@@ -103,6 +103,14 @@ class Settled:
                 calls = sum(guide.calls for guide in self.guides if isinstance(guide, GivenTokens))
                 step = replace(step, ids=ids, confidence=sure, calls=step.calls + calls)
             yield step
+
+
+def _barred(tokenizer: Tokenizer, batch: Batch) -> tuple[int | None, ...]:
+    """Tokens that no free position may become: none is unknown, and no text ends before one that is given."""
+    assert batch.given is not None
+    given = batch.given if batch.real is None else batch.given & batch.real
+    followed = (given & (batch.noised.cumsum(1) > 0)).any()
+    return (tokenizer.end_id, tokenizer.pad_id, tokenizer.unk_id) if followed else (tokenizer.unk_id,)
 
 
 def replaces_given(model: Model) -> bool:

@@ -74,13 +74,26 @@ def batch(
     ended: bool = False,
     padded_to: int = 0,
 ) -> Batch:
-    """`num` rows of each template in turn, numbered from 0 for each, so that a row's draws depend on nothing else.
+    """`num` rows of each template in turn, as `laid_out` lays them out. Raises UserError as `encode` does."""
+    rows = [encode(template, tokenizer) for template in templates]
+    return laid_out(rows, tokenizer, num=num, ended=ended, padded_to=padded_to)
+
+
+def laid_out(
+    rows: Sequence[tuple[np.ndarray, np.ndarray]],
+    tokenizer: Tokenizer,
+    *,
+    num: int = 1,
+    ended: bool = False,
+    padded_to: int = 0,
+) -> Batch:
+    """`num` copies of each row of ids (with which of them are given) in turn, numbered from 0 for each, so that a row's
+    draws depend on nothing else.
 
     `ended`: an end token is given after the text, as in runs whose examples end. `padded_to`: rows are filled up to so
     many tokens with given padding, as in runs that model it; else shorter rows are padded with positions that are not
-    `real`. Raises UserError as `encode` does.
+    `real`.
     """
-    rows = [encode(template, tokenizer) for template in templates]
     if ended:
         assert tokenizer.end_id is not None
         rows = [(np.append(ids, tokenizer.end_id), np.append(given, True)) for ids, given in rows]

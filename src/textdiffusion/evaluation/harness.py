@@ -1,0 +1,213 @@
+"""Runs as models of EleutherAI's lm-evaluation-harness, under the name `textdiffusion` (extra `eval`).
+
+python -m textdiffusion.evaluation.harness run --model textdiffusion --model_args pretrained=runs/mine --tasks ...
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..api import TextDiffusion, Weights
+from ..errors import UserError
+from ..templates import laid_out
+from ..text.normalisers import normalise
+from ..training.precision import DeviceName, DtypeName
+
+COLD = 1e-3  # the temperature that stands for greedy choices
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A context to be continued until one of `stops`, by at most `tokens` (None: as many as there is room for)."""
+
+    context: str
+    stops: tuple[str, ...] = ()
+    tokens: int | None = None
+    temperature: float = COLD
+
+
+@dataclass
+class Answers:
+    """What the harness asks of a model. Log-likelihoods are in nats, and lower bounds unless the run's are exact.
+
+    `errors` are their Monte-Carlo standard errors in the order of asking; `cut` counts the contexts of which only the
+    end was given.
+    """
+
+    model: TextDiffusion
+    seed: int = 0
+    target_error: float = 0.01
+    draws: int | None = None
+    greedy: bool = True
+    errors: list[float] = field(default_factory=list)
+    cut: int = 0
+
+    def log_likelihood(self, text: str, context: str = "") -> float:
+        """log p(text | context); a longer context than the window has room for loses its beginning.
+
+        Where the run's examples end, so does the text. An empty text has 0.
+        """
+        if not text:
+            return 0.0
+        asked: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
+        found = self.model.score([text], prefix=context, **asked)[0]
+        self.errors.append(found.monte_carlo_error * found.characters * math.log(2.0))
+        return -found.total * math.log(2.0)
+
+    def is_greedy(self, text: str, context: str = "") -> bool:
+        """Whether the run's own sampler writes just this, cold, in so many tokens after the context.
+
+        Exact for an autoregressive run. A diffusion model has no one greedy text: this is what it writes in the order
+        (or with the noise) of the seed.
+        """
+        if not self.greedy or not text:
+            return False
+        config, own = self.model.config.text, self.model.tokenizer.encode(self._normal(text))
+        before = self._before(context, config.length - len(own))
+        row = np.append(before, np.zeros_like(own)), np.arange(len(before) + len(own)) < len(before)
+        padded_to = config.length if config.model_padding else 0
+        batch = laid_out([row], self.model.tokenizer, ended=config.layout != "stream", padded_to=padded_to)
+        *_, last = self.model.stream(seed=self.seed, temperature=COLD, batch=batch)
+        return bool((last.ids[0, len(before) : len(row[0])].cpu().numpy() == own).all())
+
+    def continued(self, asked: Sequence[Asked]) -> list[str]:
+        """The continuations, each cut before the first of its stops.
+
+        A context is given at least half of the window if it is that long, and the run writes the rest of it.
+        """
+        texts = [""] * len(asked)
+        for temperature in {one.temperature for one in asked}:
+            chosen = [number for number, one in enumerate(asked) if one.temperature == temperature]
+            for number, text in zip(chosen, self._continued([asked[i] for i in chosen], temperature), strict=True):
+                texts[number] = text
+        return texts
+
+    def _continued(self, asked: Sequence[Asked], temperature: float) -> list[str]:
+        length, modelled = self.model.config.text.length, self.model.config.text.model_padding
+        rows, starts = [], []
+        for one in asked:
+            wanted = length if one.tokens is None else min(one.tokens, length)
+            before = self._before(one.context, max(length - wanted, length // 2))
+            size = length - len(before) if modelled else min(wanted, length - len(before))
+            rows.append((np.append(before, np.zeros(size, np.int64)), np.arange(len(before) + size) < len(before)))
+            starts.append(len(before))
+        whole = laid_out(rows, self.model.tokenizer, padded_to=length if modelled else 0)
+        texts: list[str] = []
+        for part in self.model.parts(whole):
+            *_, last = self.model.stream(seed=self.seed, temperature=temperature, batch=part)
+            for ids in last.ids.cpu().numpy():
+                one, start, row = asked[len(texts)], starts[len(texts)], rows[len(texts)][0]
+                stop = len(row) if one.tokens is None else min(len(row), start + one.tokens)
+                texts.append(_stopped(self.model.tokenizer.decode(ids[start:stop]), one.stops))
+        return texts
+
+    def _before(self, context: str, room: int) -> np.ndarray:
+        ids = self.model.tokenizer.encode(self._normal(context))
+        self.cut += len(ids) > room
+        return ids[len(ids) - min(len(ids), max(room, 0)) :]
+
+    def _normal(self, text: str) -> str:
+        return normalise(self.model.config.text.normaliser, text)
+
+    def about(self) -> dict[str, Any]:
+        """What the harness keeps beside its results."""
+        config, exact = self.model.config, bool(self.model.model.likelihood.exact)
+        errors = np.array(self.errors or [0.0])
+        return {
+            "recipe": config.recipe,
+            "weights": self.model.weights,
+            "loglikelihoods": "exact" if exact else "lower bounds",
+            "monte_carlo_error_nats": {"median": float(np.median(errors)), "largest": float(errors.max())},
+            "contexts_cut": self.cut,
+        }
+
+
+def _stopped(text: str, stops: Sequence[str]) -> str:
+    found = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    return text[: min(found, default=len(text))]
+
+
+@cache
+def register() -> type:
+    """The class that the harness then knows as `textdiffusion`. Raises UserError without the extra.
+
+    Its arguments (`--model_args`) are `pretrained`, a run's folder or hub id, and `weights`, `dtype`, `seed`,
+    `target_error` and `draws` as in `TextDiffusion.score`, and `greedy`: false does without whether a continuation is
+    the greedy one, which costs a sample each, and reports that none is.
+    """
+    try:
+        base = importlib.import_module("lm_eval.api.model").LM
+        registered = importlib.import_module("lm_eval.api.registry").register_model("textdiffusion")
+    except ImportError:
+        raise UserError("The lm-evaluation-harness is an extra: pip install 'textdiffusion[eval]'.") from None
+
+    @registered
+    class Harness(base):
+        """A run, asked in the harness's words."""
+
+        def __init__(
+            self,
+            pretrained: str,
+            weights: Weights = "ema",
+            dtype: DtypeName = "float32",
+            seed: int = 0,
+            target_error: float = 0.01,
+            draws: int | None = None,
+            greedy: bool = True,
+            device: DeviceName | None = None,
+            batch_size: int | str | None = None,
+            max_batch_size: int | None = None,
+        ) -> None:
+            """The harness sends its batch sizes to every model; here memory decides on them."""
+            super().__init__()
+            run = TextDiffusion.from_pretrained(pretrained, weights=weights, device=device or "auto", dtype=dtype)
+            self.answers = Answers(run, seed, target_error, draws, greedy)
+
+        def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+            answers, pairs = self.answers, [request.args for request in requests]
+            return [(answers.log_likelihood(text, before), answers.is_greedy(text, before)) for before, text in pairs]
+
+        def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+            return [self.answers.log_likelihood(*request.args) for request in requests]
+
+        def generate_until(self, requests: list[Any]) -> list[str]:
+            return self.answers.continued([_asked(*request.args) for request in requests])
+
+        def get_model_info(self) -> dict[str, Any]:
+            return self.answers.about()
+
+    return Harness
+
+
+def _asked(context: str, options: dict[str, Any]) -> Asked:
+    """A request to continue. Raises UserError for options that a run does not have."""
+    unknown = set(options) - {"until", "max_gen_toks", "do_sample", "temperature"}
+    if unknown:
+        raise UserError(f"The task asks to generate with {', '.join(sorted(unknown))}, which runs do not have.")
+    stops = options.get("until") or ()
+    sampled = options.get("do_sample", "temperature" in options)
+    temperature = options.get("temperature", 1.0) if sampled else 0.0
+    stops = (stops,) if isinstance(stops, str) else tuple(stops)
+    return Asked(context, stops, options.get("max_gen_toks"), temperature or COLD)
+
+
+def main() -> None:
+    """The harness's own command line, with runs among its models."""
+    try:
+        register()
+        importlib.import_module("lm_eval.__main__").cli_evaluate()
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
