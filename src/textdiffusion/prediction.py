@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .randomness import Rng
+
 if TYPE_CHECKING:
     from .processes.graphs import Graph
 
@@ -48,6 +50,15 @@ class Prediction:
     def probs(self) -> Float[Tensor, "b l v"]:
         """Probabilities of the clean token at every position."""
         return self.logits.softmax(-1)
+
+    @property
+    def best(self) -> Int[Tensor, "b l"]:
+        """The likeliest text."""
+        return self.logits.argmax(-1)
+
+    def drawn(self, rng: Rng) -> Prediction:
+        """The same where positions are independent; else certain of one text, drawn from the law as a whole."""
+        return self
 
     @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:

@@ -32,6 +32,10 @@ class Guide(Protocol):
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
 
 
+class Outermost:
+    """A guide that acts on what all others have said, wherever it stands among them."""
+
+
 class Wrapped:
     """A denoiser whose predictions pass through a function."""
 

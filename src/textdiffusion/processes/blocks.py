@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..batch import Batch
@@ -55,6 +55,10 @@ class BlockProcess(nn.Module):
     def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """A draw of x_t given x_0."""
         return self.inside.corrupt(x0, self._inner(t, x0.shape[1]), rng=rng)
+
+    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+        """The positions whose state a step back may change: masks."""
+        return self.inside.changing(xt)
 
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..randomness import Rng
@@ -27,6 +27,10 @@ class LeftToRightProcess(nn.Module):
     def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """x_t given x_0; there is nothing to draw."""
         return self._masked(x0, t)
+
+    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+        """The positions whose state a step back may change: masks."""
+        return xt == self.mask
 
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, " b"]

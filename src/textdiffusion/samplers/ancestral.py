@@ -48,7 +48,9 @@ def steps_back(
         changing = process.changing(x) & batch.noised
         rows = (stale & changing.any(-1)).nonzero()[:, 0]
         if len(rows):
-            logits[rows] = denoiser(x[rows], t[rows], batch=batch.select(rows)).logits
+            said = denoiser(x[rows], t[rows], batch=batch.select(rows))
+            # What was drawn as a whole and not shown is as good as a new draw: it is kept with the rest.
+            logits[rows] = said.drawn(rng.fork(i).fork("whole").select(rows)).logits
         calls += len(rows) / len(x)
         draws = rng.fork(i)
         xs = process.reverse(x, Prediction(logits), t, s, rng=draws)

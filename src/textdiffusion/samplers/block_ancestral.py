@@ -46,7 +46,8 @@ class BlockAncestral:
         for number, start in enumerate(range(0, length, size)):
             stop = min(start + size, length)
             done = steps * number // blocks
-            window = replace(request, batch=batch.between(start, stop), steps=steps * (number + 1) // blocks - done)
+            part = replace(request, whole=replace(batch, ids=x), start=start)
+            window = replace(part, batch=batch.between(start, stop), steps=steps * (number + 1) // blocks - done)
             denoiser = guided(model, window, finished)
             made = steps_back(process.inside, model.density, denoiser, window, rng=rng.fork(number))
             next(made)  # nothing is revealed yet

@@ -35,7 +35,8 @@ class Euler:
         yield Step(0, request.steps, 1.0, x, confidence, x)
         for i in range(request.steps):
             t, s = times[i].expand(x.shape), times[i + 1].expand(x.shape)
-            draws, prediction = rng.fork(i), denoiser(x, t[:, 0], batch=batch)
+            draws = rng.fork(i)
+            prediction = denoiser(x, t[:, 0], batch=batch).drawn(draws.fork("whole"))
             changing = process.changing(x) & batch.noised
             if i + 1 < request.steps:
                 jumps = self.step(process.graph, prediction.log_ratios(process.graph, x, t), x, t, s)

@@ -68,7 +68,8 @@ class OneStep:
             prediction = denoiser(x, t, batch=batch, self_cond=estimate)
             if self.clamp and bool(times[i] <= self.clamp):
                 prediction = Clamped(prediction)
-            probs, ids = prediction.probs.max(-1)
+            ids = prediction.best
+            probs = prediction.probs.gather(-1, ids[..., None])[..., 0]
             if i + 1 < request.steps:
                 s, draws = reached[i + 1].expand(len(x)), rng.fork(i)
                 target = projected(prediction, self.projection, self.top_p, rng=draws)

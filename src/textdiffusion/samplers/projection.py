@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..prediction import Prediction, certain
@@ -21,6 +21,10 @@ class Clamped(Prediction):
     def __init__(self, prediction: Prediction) -> None:
         super().__init__(prediction.logits, prediction.table)
         self.before = prediction
+
+    @property
+    def best(self) -> Int[Tensor, "b l"]:
+        return self.before.best
 
     @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..errors import UserError
+from ..guides import Outermost
 from ..randomness import Rng
 
 if TYPE_CHECKING:
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate: the rows of `batch` (given positions are kept exactly), in `steps` steps, under `guides`."""
+    """What to generate: the rows of `batch` (given positions are kept exactly), in `steps` steps, under `guides`.
+
+    Where the batch is a part of longer texts, `whole` are these as they stand, and the part begins at `start` in them.
+    """
 
     batch: Batch
     steps: int
     guides: tuple[Guide, ...] = ()
+    whole: Batch | None = None
+    start: int = 0
 
     @classmethod
     def blank(cls, num: int, length: int, steps: int, guides: tuple[Guide, ...] = (), device: str = "cpu") -> Request:
@@ -78,9 +84,9 @@ def require(part: Acts, process: object) -> None:
 
 
 def guided(model: Model, request: Request, denoiser: Denoiser | None = None) -> Denoiser:
-    """`denoiser`, or the model's own, under the guides of a request, the first guide innermost."""
+    """`denoiser`, or the model's own, under the guides of a request, the first innermost but for `Outermost` ones."""
     denoiser = model.denoiser if denoiser is None else denoiser
-    for guide in request.guides:
+    for guide in sorted(request.guides, key=lambda guide: isinstance(guide, Outermost)):
         require(guide, model.process)
         denoiser = guide.wrap(denoiser, request)
     return denoiser

@@ -111,6 +111,11 @@ class Pieces(Tokenizer):
         size = self._processor.get_piece_size()
         return self._added[id - size] if id >= size else self._processor.id_to_piece(id).replace("\u2581", " ")
 
+    def token_bytes(self, id: int) -> bytes:
+        if id < self._processor.get_piece_size() and self._processor.is_byte(id):
+            return bytes([int(self._processor.id_to_piece(id)[3:5], 16)])
+        return self.token_text(id).encode()
+
     def to_dict(self) -> dict[str, Any]:
         """The pieces are there to be read; the model is what counts."""
         pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]

@@ -84,6 +84,9 @@ class Subwords(Tokenizer):
             return self._bytes[id].tobytes().decode("utf-8", "backslashreplace")
         return self._engine.id_to_token(id) or ""
 
+    def token_bytes(self, id: int) -> bytes:
+        return super().token_bytes(id) if self._bytes is None else self._bytes[id].tobytes()
+
     def to_dict(self) -> dict[str, Any]:
         engine = json.loads(self._engine.to_str())
         return {"kind": self.kind, "version": 1, "end": self._end, "pad": self._pad, "tokenizer": engine}

@@ -41,6 +41,10 @@ class Tokenizer(ABC):
     def token_text(self, id: int) -> str:
         """One token as a person should see it."""
 
+    def token_bytes(self, id: int) -> bytes:
+        """What one token adds to a text, in UTF-8: a character may be cut into several tokens."""
+        return self.decode([id]).encode()
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Everything `load` needs, as JSON."""
@@ -132,6 +136,9 @@ class Bytes(Tokenizer):
         if id >= 256:
             return self.specials[id - 256]
         return chr(id) if id < 128 else f"\\x{id:02x}"
+
+    def token_bytes(self, id: int) -> bytes:
+        return bytes([id]) if id < 256 else b""
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "version": 1, "specials": list(self.specials)}

@@ -1,0 +1,169 @@
+"""Texts that match a pattern: always, or more often."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..batch import Batch
+from ..errors import UserError
+from ..networks.denoisers import Denoiser
+from ..prediction import Guided, Prediction, certain
+from ..randomness import Rng
+from ..samplers.step import Request
+from . import EVERY, Outermost
+from .automata import Automaton
+from .lattice import Lattice
+
+_LEAST = -1e4  # nats of a token that others bar: it is taken where nothing else would match
+_GUESSED = -20.0  # nats of a token at places that the prediction does not reach
+
+
+class Likelier:
+    """The odds of a match are multiplied by e^weight, exactly so under each prediction; below 0 it is avoided.
+
+    A prediction says nothing of how its positions depend on each other. So tilted, its law has the marginals
+    p(x_i) (1 + (e^weight - 1) p(match | x_i)) up to a constant, which one pass over positions and states gives.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = EVERY
+
+    def __init__(self, automaton: Automaton, process: Any, weight: float) -> None:
+        self.automaton, self.process, self.weight = automaton, process, weight
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        """Predictions under which a match is likelier."""
+        return Watched(denoiser, self.automaton, self.process, request, self.tilted)
+
+    def tilted(self, said: Prediction, lattice: Lattice, places: slice, known: Bool[Tensor, "b l"]) -> Prediction:
+        """The prediction with its marginals tilted."""
+        match = lattice.log_chance[:, None, None] + lattice.marginals - lattice.by_class  # log p(match | class)
+        match = match[:, places].nan_to_num(-torch.inf, neginf=-torch.inf).clamp(max=0.0)
+        tilt = torch.logaddexp(torch.log1p(-match.exp()), match + self.weight)[..., lattice.automaton.classes]
+        return said.guided(said.logits + torch.where(known[..., None], 0.0, tilt).float())
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Nothing."""
+        return xs
+
+
+class Matching(Outermost):
+    """Every text matches, whatever the process and the sampler.
+
+    Each prediction becomes its law given a match: its marginals where means are taken, one draw of the whole text where
+    tokens are drawn, the likeliest text that matches where tokens are read. Other guides act before, wherever they
+    stand, and several of these are one of all.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = EVERY
+
+    def __init__(self, automaton: Automaton, process: Any, name: str) -> None:
+        self.automaton, self.process, self.name = automaton, process, name
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        """Predictions given a match. Raises UserError where no text of this length and with these tokens matches."""
+        automaton, name = self.automaton, self.name
+        if isinstance(denoiser, Watched) and isinstance(denoiser.watch, _Held):
+            automaton, name = automaton.both(denoiser.automaton), f"{denoiser.watch.name} and {name}"
+            denoiser = denoiser.denoiser
+        watched = Watched(denoiser, automaton, self.process, request, _Held(name))
+        watched.check(name)
+        return watched
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Nothing."""
+        return xs
+
+
+class _Held:
+    """Makes predictions that are held to a match."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, said: Prediction, lattice: Lattice, places: slice, known: Bool[Tensor, "b l"]) -> Prediction:
+        return Held(said, lattice, places, known)
+
+
+class Held(Guided):
+    """A prediction given that the text matches."""
+
+    def __init__(self, said: Prediction, lattice: Lattice, places: slice, known: Bool[Tensor, "b l"]) -> None:
+        tilt = (lattice.marginals - lattice.by_class)[:, places].nan_to_num(-torch.inf, neginf=-torch.inf)
+        logits = lattice.logp[:, places] + tilt[..., lattice.automaton.classes]
+        super().__init__(said, logits.float(), known)
+        self.lattice, self.places = lattice, places
+
+    @property
+    def best(self) -> Int[Tensor, "b l"]:
+        return self.lattice.best()[:, self.places]
+
+    def drawn(self, rng: Rng) -> Prediction:
+        return Prediction(certain(self.lattice.drawn(rng)[:, self.places], self.logits), self.table)
+
+
+class Watched:
+    """A denoiser whose predictions are seen beside an automaton."""
+
+    def __init__(self, denoiser: Denoiser, automaton: Automaton, process: Any, request: Request, watch) -> None:
+        self.denoiser, self.automaton, self.process, self.watch = denoiser, automaton, process, watch
+        self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
+        self.request = request
+        self.automaton = automaton.to(request.batch.ids.device)
+
+    def __call__(
+        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
+    ) -> Prediction:
+        said = self.denoiser(xt, t, batch=batch, self_cond=self_cond)
+        logp = said.logits.log_softmax(-1)
+        possible = logp.isfinite()
+        known = possible.sum(-1) == 1  # to another guide
+        logp = torch.where(known[..., None] & ~possible, -torch.inf, logp.clamp(min=_LEAST))
+        if batch.given is not None:
+            known, logp = known | batch.given, _told(logp, batch.ids, batch.given)
+        if not xt.is_floating_point():
+            fixed = ~self.process.changing(xt)
+            known, logp = known | fixed, _told(logp, xt, fixed)
+        skip = torch.zeros_like(known) if batch.real is None else ~batch.real
+        whole = self.whole(batch)
+        start, stop = self.request.start, self.request.start + xt.shape[1]
+        places = slice(start, stop)
+        if xt.shape[1] < whole.ids.shape[1]:
+            # Of later places no more is known than that they may be like the last one here.
+            guess = logp[:, -1:].clamp(min=_GUESSED)
+            rest = guess.expand(-1, whole.ids.shape[1], -1)
+            rest = _told(rest, whole.ids, whole.ids < logp.shape[-1])
+            logp = torch.cat((rest[:, :start], logp, rest[:, stop:]), dim=1)
+            skip = torch.zeros_like(whole.ids, dtype=torch.bool) if whole.real is None else ~whole.real
+        return self.watch(said, Lattice(self.automaton, logp, skip), places, known)
+
+    def whole(self, batch: Batch) -> Batch:
+        """The whole texts of the rows of `batch` as they stand; undecided places hold an id beyond the vocabulary."""
+        request = self.request
+        if request.whole is not None:
+            assert batch.rows is not None, "which rows these are"
+            return request.whole.select(batch.rows)
+        free = torch.where(request.batch.noised, len(self.automaton.classes), request.batch.ids)
+        return replace(request.batch, ids=free)
+
+    def check(self, name: str) -> None:
+        """Raises UserError where nothing matches."""
+        batch = self.request.batch if self.request.whole is None else self.request.whole
+        whole = self.request.whole if self.request.whole is not None else self.whole(batch)
+        vocab = len(self.automaton.classes)
+        logp = torch.zeros(*whole.ids.shape, vocab, device=whole.ids.device)
+        logp = _told(logp, whole.ids, whole.ids < vocab)
+        skip = torch.zeros_like(whole.ids, dtype=torch.bool) if whole.real is None else ~whole.real
+        if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
+            given = " with what is given" if batch.given is not None else ""
+            raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {name}.")
+
+
+def _told(logp: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+    """Certain of `ids` at the positions `where`."""
+    sure = certain(torch.where(where, ids, 0), logp)
+    return torch.where(where[..., None], sure, logp)
