@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a recipe on a text of your own",
     "sample": "write text; watch it emerge, or save it as a page or an animation",
     "infill": "fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'",
+    "train-classifier": "train a classifier on labelled texts, to steer a run with",
     "convert": "make a run of published weights of SEDD, MDLM or RADD",
     "evaluate": "bits per character of a text under a run, beside an n-gram",
     "plot": "draw how well a run predicts at every noise level",
@@ -65,7 +66,7 @@ def _run(words: list[str]) -> None:
         close = get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {close[0]}?" if close else f"it can be {', '.join(COMMANDS)}."
         raise UserError(f"There is no command {name!r}; {hint}")
-    parse(import_module(f"{__name__}.{name}").Command, rest, f"textdiffusion {name}").execute()
+    parse(import_module(f"{__name__}.{name.replace('-', '_')}").Command, rest, f"textdiffusion {name}").execute()
 
 
 def _overview() -> str:
@@ -75,7 +76,7 @@ def _overview() -> str:
         "Text diffusion models: train, sample, control, measure and watch.",
         "",
     ]
-    lines += [f"  {name:<10} {what}" for name, what in COMMANDS.items()]
+    lines += [f"  {name:<16} {what}" for name, what in COMMANDS.items()]
     lines += ["", "textdiffusion COMMAND --help shows its options. --debug shows tracebacks, --version the version."]
     return "\n".join(lines)
 

@@ -123,8 +123,8 @@ class Watched:
         possible = logp.isfinite()
         known = possible.sum(-1) == 1  # to another guide
         logp = torch.where(known[..., None] & ~possible, -torch.inf, logp.clamp(min=_LEAST))
-        if batch.given is not None:
-            known, logp = known | batch.given, _told(logp, batch.ids, batch.given)
+        if (told := _of_text(batch)) is not None:
+            known, logp = known | told, _told(logp, batch.ids, told)
         if not xt.is_floating_point():
             fixed = ~self.process.changing(xt)
             known, logp = known | fixed, _told(logp, xt, fixed)
@@ -147,8 +147,9 @@ class Watched:
         if request.whole is not None:
             assert batch.rows is not None, "which rows these are"
             return request.whole.select(batch.rows)
-        free = torch.where(request.batch.noised, len(self.automaton.classes), request.batch.ids)
-        return replace(request.batch, ids=free)
+        told = _of_text(request.batch)
+        free = request.batch.noised if told is None else request.batch.noised & ~told
+        return replace(request.batch, ids=torch.where(free, len(self.automaton.classes), request.batch.ids))
 
     def check(self, name: str) -> None:
         """Raises UserError where nothing matches."""
@@ -159,8 +160,13 @@ class Watched:
         logp = _told(logp, whole.ids, whole.ids < vocab)
         skip = torch.zeros_like(whole.ids, dtype=torch.bool) if whole.real is None else ~whole.real
         if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
-            given = " with what is given" if batch.given is not None else ""
+            given = " with what is given" if _of_text(batch) is not None else ""
             raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {name}.")
+
+
+def _of_text(batch: Batch) -> Bool[Tensor, "b l"] | None:
+    """The positions whose tokens are given, in whatever way."""
+    return batch.given if batch.known is None else batch.known
 
 
 def _told(logp: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:

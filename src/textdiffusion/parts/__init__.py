@@ -17,7 +17,7 @@ from .base import (
     TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
-from .guides import Repaint, Without
+from .guides import Classifier, Energy, Regex, Repaint, Without, Word
 from .losses import (
     AnchoredSquares,
     ChainBound,
@@ -74,6 +74,7 @@ __all__ = [
     "Cauchy",
     "ChainBound",
     "ChainLikelihood",
+    "Classifier",
     "CodecPart",
     "DenoiserPart",
     "DensityPart",
@@ -82,6 +83,7 @@ __all__ = [
     "Duality",
     "Embeddings",
     "Encoder",
+    "Energy",
     "Euler",
     "Gaussian",
     "GaussianLikelihood",
@@ -107,6 +109,7 @@ __all__ = [
     "PlaidBound",
     "ProcessPart",
     "ReadoutPart",
+    "Regex",
     "Regression",
     "Repaint",
     "SamplerPart",
@@ -126,4 +129,5 @@ __all__ = [
     "Uniform",
     "UniformNoise",
     "Without",
+    "Word",
 ]

@@ -1,9 +1,10 @@
-"""What sampling can be steered by."""
+"""What sampling can be steered by. A `weight` of inf, where it may be, means always."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import UserError
 from .base import GuidePart, bounded
@@ -11,23 +12,135 @@ from .base import GuidePart, bounded
 if TYPE_CHECKING:
     from ..guides import Guide
     from ..model import Model
+    from ..text.patterns import Node
     from ..text.tokenizers import Tokenizer
+
+
+def _matching(node: Node, name: str, weight: float, model: Model, tokenizer: Tokenizer, place: int = 0) -> Guide:
+    """The guide towards texts that match."""
+    from ..guides.automata import Automaton
+    from ..guides.matching import Likelier, Matching
+
+    if math.isnan(weight) or weight == -math.inf:
+        raise UserError(f"A weight of {weight} is not allowed; it is nats that a match is made likelier by, or inf.")
+    automaton = Automaton.of(node, tokenizer, place)
+    return (
+        Matching(automaton, model.process, name) if weight == math.inf else Likelier(automaton, model.process, weight)
+    )
+
+
+@dataclass(frozen=True)
+class Word(GuidePart):
+    """A word, or several in a row, somewhere in the text; or `at` a place, counted in tokens from 0.
+
+    A finite `weight` makes texts that have it likelier instead: by that many nats.
+    """
+
+    text: str
+    at: int = -1
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        bounded(self, at=(-1, None))
+        if not self.text.strip():
+            raise UserError("word.text is empty; write it as word:text=pear.")
+
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+        from ..text import patterns
+
+        if self.at < 0:
+            return _matching(patterns.word(self.text), f"word {self.text!r}", self.weight, model, tokenizer)
+        spaced = patterns.either([patterns.EMPTY, patterns.literal(" ")])
+        node = patterns.cat(spaced, patterns.literal(self.text), patterns.ended(self.text))
+        return _matching(node, f"word {self.text!r} at {self.at}", self.weight, model, tokenizer, self.at)
 
 
 @dataclass(frozen=True)
 class Without(GuidePart):
-    """Never the token `text`, whether or not a space is before it."""
+    """Never a word, or several in a row; with a finite `weight` fewer texts that have it."""
 
     text: str
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise UserError("without.text is empty; write it as without:text=pear.")
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..guides.tokens import Without as Built
+        from ..text import patterns
 
-        wanted = self.text.strip() or self.text
-        ids = [i for i in range(tokenizer.vocab_size) if tokenizer.token_text(i) in (wanted, " " + wanted)]
-        if not ids:
-            raise UserError(f"{self.text!r} is no token of the run's tokenizer.")
-        return Built(ids)
+        node = patterns.inverse(patterns.word(self.text))
+        return _matching(node, f"without {self.text!r}", self.weight, model, tokenizer)
+
+
+@dataclass(frozen=True)
+class Regex(GuidePart):
+    """All of the text matches a regular expression; with a finite `weight` more texts do."""
+
+    pattern: str
+    weight: float = math.inf
+
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+        from ..text import patterns
+
+        return _matching(patterns.parse(self.pattern), f"regex {self.pattern!r}", self.weight, model, tokenizer)
+
+
+@dataclass(frozen=True)
+class Classifier(GuidePart):
+    """Towards a label of the classifier in the folder `path` (`textdiffusion train-classifier`); below 0 away from it.
+
+    `weight` is the power of the label's probability. `through` the state asks the classifier about noisy texts, through
+    the prediction about the clean text that is predicted. `exact` judges every token at every place of a noisy text
+    instead of a gradient: for states of token ids, and slow.
+    """
+
+    path: str
+    label: str
+    weight: float = 1.0
+    through: Literal["state", "prediction"] = "state"
+    exact: bool = False
+
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+        from ..classifiers import load
+        from ..guides.classifier import ByGradient, ByPrediction, ByToken
+
+        classifier, process = load(self.path, model, tokenizer), model.process
+        if self.exact and (self.through == "prediction" or isinstance(process, ByGradient.processes)):
+            raise UserError("classifier.exact is for states of token ids, through=state; leave it out here.")
+        if self.through == "prediction":
+            return ByPrediction(classifier.reader(self.label), process, self.weight)
+        judge = classifier.judge(self.label)
+        if isinstance(process, ByGradient.processes):
+            return ByGradient(judge, process, self.weight)
+        return ByToken(judge, process, self.weight, self.exact)
+
+
+@dataclass(frozen=True)
+class Energy(GuidePart):
+    """Steps on the state towards a label, that stay near where the model goes (Diffusion-LM); Gaussian processes.
+
+    `weight` is the size of a step in root mean squares of the state; `fluency` what moving away costs.
+    """
+
+    path: str
+    label: str
+    weight: float = 0.1
+    fluency: float = 0.01
+    updates: int = 3
+
+    def __post_init__(self) -> None:
+        bounded(self, fluency=(0.0, None), updates=(1, None))
+
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+        from ..classifiers import load
+        from ..codecs.table import TableCodec
+        from ..guides.classifier import Energy as Built
+
+        judge = load(self.path, model, tokenizer).judge(self.label)
+        if not isinstance(model.codec, TableCodec):
+            raise UserError("energy moves states that are vectors; this run's are token ids: use classifier instead.")
+        return Built(judge, model.process, self.weight, model.codec.scale, self.fluency, self.updates)
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,14 @@ class Ordered:
             if len(rows):
                 seen, share, drawn = masked[rows], left[rows] / free[rows], draws.select(rows)
                 t = process.schedule.time(1.0 - share)
-                probs = denoiser(x[rows], t, batch=batch.select(rows)).logits[seen].softmax(-1)
+                said = denoiser(x[rows], t, batch=batch.select(rows))
+                probs = said.logits[seen].softmax(-1)
                 chosen = self._chosen(probs, seen, due[rows], rng=drawn.fork("order"))
-                probs = probs[chosen[seen]]
-                token = drawn.fork("token").categorical_at(chosen, probs)
+                probs, whole = probs[chosen[seen]], said.drawn(drawn.fork("whole"))
+                law = probs if whole is said else whole.logits[chosen].softmax(-1)
+                token = drawn.fork("token").categorical_at(chosen, law)
                 sure = (share <= self.greedy)[:, None].expand_as(chosen)[chosen]
-                token = torch.where(sure, probs.argmax(-1), token)
+                token = torch.where(sure, law.argmax(-1), token)
                 revealed = torch.zeros_like(masked)
                 revealed[rows] = chosen
                 x = x.masked_scatter(revealed, token)

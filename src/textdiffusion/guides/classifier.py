@@ -1,0 +1,225 @@
+"""Guidance by a classifier: by its gradient where states are vectors, token by token where they are ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..batch import Batch
+from ..networks.denoisers import Denoiser
+from ..prediction import Prediction
+from ..processes.absorbing import AbsorbingProcess
+from ..processes.gaussian import GaussianProcess
+from ..processes.uniform import UniformProcess
+from ..randomness import Rng
+from ..samplers.step import Request
+
+Judge = Callable[[Tensor, Tensor, Batch], Tensor]
+"""log p(label | x_t) in nats [b] of states x_t, t [b] and a batch.
+
+States of token ids come as ids [b, l], or as weights over them [b, l, vocab + 1], of which the last is the mask's.
+"""
+
+Reader = Callable[[Tensor, Batch], Tensor]
+"""log p(label | text) in nats [b] of a clean text that may be soft, weights over tokens [b, l, v], and a batch."""
+
+_NEIGHBOURS = 1 << 14  # texts judged at once
+
+
+class Moved(Prediction):
+    """A prediction whose mean a guide has moved; its tokens are as they were."""
+
+    interpolated = False
+
+    def __init__(self, before: Prediction, by: Float[Tensor, "b l d"]) -> None:
+        super().__init__(before.logits, before.table)
+        self.before, self.by = before, by
+
+    @property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        return self.before.mean + self.by
+
+
+class _Steered:
+    """A denoiser whose predictions change with x_t and t."""
+
+    def __init__(self, denoiser: Denoiser, change) -> None:
+        self.denoiser, self.change = denoiser, change
+        self.time_free, self.self_conditioning = False, denoiser.self_conditioning
+
+    def __call__(
+        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
+    ) -> Prediction:
+        return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
+
+
+class _Judging:
+    """What guides by a judge share: `weight` is the power of the label's probability; below 0 leads away from it."""
+
+    process: Any  # duck-typed, as in a model; `processes` says which
+
+    def __init__(self, process: object, weight: float) -> None:
+        self.process, self.weight = process, weight
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        """Predictions given the label."""
+        return _Steered(denoiser, self.changed)
+
+    def changed(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+        """The prediction given the label."""
+        raise NotImplementedError
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Nothing."""
+        return xs
+
+
+class ByGradient(_Judging):
+    """Moves the mean by weight sigma^2 grad log p(label | x_t), for a judge that knows noise.
+
+    At weight 1, and with an exact judge, that is the mean of the clean state given the label, by Tweedie's formula
+    (Dhariwal & Nichol 2021, section 4, in the frame of x_0 + sigma eps).
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+
+    def __init__(self, judge: Judge, process: object, weight: float) -> None:
+        super().__init__(process, weight)
+        self.judge = judge
+
+    def changed(
+        self, said: Prediction, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch
+    ) -> Prediction:
+        gradient = slope(lambda x: self.judge(x, _of_rows(t), batch), xt)
+        return Moved(said, self.weight * self.process.sigma_over(t, xt) ** 2 * gradient)
+
+
+class ByToken(_Judging):
+    """Ratios of probabilities times [p(label | x_t with y here) / p(label | x_t)]^weight, for every y and position.
+
+    That is D-CBG (Schiff et al. 2024, section 3.2), and the guided rates of Nisonoff et al. (2024). At weight 1, with
+    an exact judge, it is Bayes' rule: the prediction becomes p(x_0 | x_t, label). `exact` judges every neighbour of
+    x_t, a text for each position and token; else their judgements are read off one gradient (first order).
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+
+    def __init__(self, judge: Judge, process: object, weight: float, exact: bool = False) -> None:
+        super().__init__(process, weight)
+        self.judge, self.exact = judge, exact
+
+    def changed(self, said: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
+        graph, each = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
+        gain = (self._neighbours if self.exact else self._taylor)(xt, _of_rows(t), batch)
+        return said.guided(graph.clean_logits(said.log_ratios(graph, xt, each) + self.weight * gain, xt, each))
+
+    def _taylor(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
+        gradient = slope(lambda x: self.judge(x, t, batch), F.one_hot(xt, self.process.vocab + 1).float())
+        return (gradient - gradient.gather(-1, xt[..., None]))[..., : self.process.vocab]
+
+    def _neighbours(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
+        vocab, length = self.process.vocab, xt.shape[1]
+        row, place = (self.process.changing(xt) & batch.noised).nonzero().T
+        gain = torch.zeros(*xt.shape, vocab, device=xt.device)
+        own = self.judge(xt, t, batch)
+        for rows, places in zip(*(x.split(max(1, _NEIGHBOURS // vocab)) for x in (row, place)), strict=True):
+            texts = xt[rows].repeat_interleave(vocab, dim=0)
+            texts[torch.arange(len(texts), device=xt.device), places.repeat_interleave(vocab)] = torch.arange(
+                vocab, device=xt.device
+            ).repeat(len(rows))
+            many = rows.repeat_interleave(vocab)
+            found = self.judge(texts, t[many], batch.select(many))
+            gain[rows, places] = found.view(-1, vocab) - own[rows, None]
+        assert gain.shape[1] == length
+        return gain
+
+
+class ByPrediction(_Judging):
+    """Logits plus weight times the gradient of log p(label | the predicted text), for a reader of clean texts.
+
+    The predicted text is soft, a mixture of tokens at every position. To first order, the gradient by the probability
+    of a token is what the label says for it (plug and play, as SSD-LM, section 3.4).
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, AbsorbingProcess, UniformProcess)
+
+    def __init__(self, reader: Reader, process: object, weight: float) -> None:
+        super().__init__(process, weight)
+        self.reader = reader
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        steered = _Steered(denoiser, self.changed)
+        steered.time_free = denoiser.time_free
+        return steered
+
+    def changed(self, said: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
+        told = batch.given if batch.known is None else batch.known
+        given = torch.zeros_like(batch.noised) if told is None else told
+        if not xt.is_floating_point():
+            given = given | ~self.process.changing(xt)
+        ids = batch.ids if xt.is_floating_point() else torch.where(given & batch.noised, xt, batch.ids)
+        known = F.one_hot(torch.where(given, ids, 0), said.logits.shape[-1]).float()
+        probs = torch.where(given[..., None], known, said.probs)
+
+        return said.guided(said.logits + self.weight * slope(lambda probs: self.reader(probs, batch), probs))
+
+
+class Energy(_Judging):
+    """`updates` steps of Adagrad on the state after every step of the sampler (Diffusion-LM, section 5.1).
+
+    They lower -log p(label | x_s) + fluency ||x - x_s||^2 / sigma_s^2, where x_s is what the sampler has stepped to:
+    the second term keeps the text what the model meant it to be. `weight` is the rate of Adagrad in root mean squares
+    of a noisy state's coordinates; below 0 it leads away from the label.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+
+    def __init__(
+        self,
+        judge: Judge,
+        process: object,
+        weight: float,
+        scale: float,
+        fluency: float = 0.01,
+        updates: int = 3,
+    ) -> None:
+        """`scale` is the root mean square of a clean state's coordinates."""
+        super().__init__(process, weight)
+        self.judge, self.scale, self.fluency, self.updates = judge, scale, fluency, updates
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        """Predictions stay."""
+        return denoiser
+
+    def after(self, xs: Float[Tensor, "b l d"], s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """The state after the updates; each step of the sampler begins with a new Adagrad."""
+        sigma = self.process.sigma_over(s, xs)
+        unit = torch.sqrt(sigma**2 + self.scale**2)
+        sign = 1.0 if self.weight >= 0 else -1.0
+
+        def benefit(x: Tensor) -> Tensor:
+            far = ((x * unit - xs) / sigma).square().sum((1, 2))
+            return sign * self.judge(x * unit, s, batch) - self.fluency * far
+
+        x, squares = xs / unit, torch.zeros_like(xs)
+        for _ in range(self.updates):
+            gradient = slope(benefit, x)
+            squares = squares + gradient.square()
+            x = x + abs(self.weight) * gradient / (squares.sqrt() + 1e-10)
+        return x * unit
+
+
+def slope(value: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """The gradient of the sum of `value`, whose rows depend on those of its argument alone."""
+    with torch.enable_grad():
+        x = at.detach().requires_grad_()
+        return torch.autograd.grad(value(x).sum(), x)[0]
+
+
+def _of_rows(t: Float[Tensor, "b *l"]) -> Float[Tensor, " b"]:
+    return t if t.ndim == 1 else t.amax(1)

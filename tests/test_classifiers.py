@@ -1,0 +1,68 @@
+"""Classifiers of a run's noisy texts: trained, kept, refused where they do not belong, and used to steer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from textdiffusion import TextDiffusion, parts
+from textdiffusion.batch import Batch
+from textdiffusion.classifiers import Settings, kinship, load, train
+from textdiffusion.errors import UserError
+from textdiffusion.text.labels import labelled
+
+MakeRun = Callable[..., Path]
+WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
+EXAMPLES = [
+    (f"The {a} {b} is {c}.", a) for a in ("red", "green") for b in ("pear", "fig") for c in ("old", "sweet")
+] * 5
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "udlm"])
+def test_labels_are_learned_at_every_noise_level_and_steer(recipe: str, tiny_run: MakeRun, tmp_path: Path):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
+    settings = Settings(width=32, depth=1, steps=40, batch_size=32, lr=1e-2)
+    made, right = train(run.model, run.tokenizer, EXAMPLES, settings)
+    assert right["0"] == 1.0
+    assert made.labels == ("green", "red")
+    made.save(tmp_path, {"run": kinship(run.model, run.tokenizer)})
+    again = load(tmp_path, run.model, run.tokenizer)
+    for name, tensor in made.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], tensor)
+    shares = []
+    for weight in (-4.0, 4.0):
+        guide = parts.Classifier(str(tmp_path), "red", weight)
+        *_, last = run.stream(num=40, steps=4, guides=[guide])
+        said = again.network(run.model.codec.encode(last.ids), torch.zeros(40), Batch(last.ids))
+        shares.append(float(said[:, 1].exp().mean()))
+    assert shares[0] < shares[1] - 0.1
+    for guide in (f"classifier:path={tmp_path},label=red,through=prediction", f"energy:path={tmp_path},label=red"):
+        if recipe == "cdcd" or "energy" not in guide:
+            assert run.generate(num=2, steps=2, guides=[guide])
+    other = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS, "process.schedule=cosine"), device="cpu")
+    with pytest.raises(UserError, match="for a run with another process"):
+        other.generate(guides=[parts.Classifier(str(tmp_path), "red")])
+    with pytest.raises(UserError, match="no label 'blue'; it can be green, red"):
+        run.generate(guides=[parts.Classifier(str(tmp_path), "blue")])
+
+
+def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):
+    run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
+    with pytest.raises(UserError, match="is no classifier"):
+        run.generate(guides=[parts.Classifier(str(tmp_path), "red")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.tsv", "one two\n", "Line 1 of .* has no tab"),
+        ("a.tsv", "one\tx\n\ttwo\n", "Line 2 of .* has an empty text or label"),
+        ("a.tsv", "one\tx\ntwo\tx\n", "has 1 labels"),
+        ("a.jsonl", '{"text": "a"}\n', "Line 1 of .* is not of the form"),
+    ],
+)
+def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str, said: str, tmp_path: Path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        labelled(tmp_path / name)
