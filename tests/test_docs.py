@@ -55,6 +55,7 @@ def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "gpt2").mkdir()
     Bytes().save(tmp_path / "gpt2/tokenizer.json")
     (tmp_path / "my.txt").write_text("The red pear is fresh.\nThe old fig is sweet.\n" * 80)
+    (tmp_path / "my.tsv").write_text("The red pear is fresh.\tred\nThe old fig is sweet.\told\n" * 10)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

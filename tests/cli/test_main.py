@@ -93,7 +93,7 @@ def test_the_overview_names_every_command(textdiffusion):
     assert done == textdiffusion("--help")
     assert all(f"  {name} " in done.out for name in COMMANDS)
     files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "output", "parsing", "writing"} == set(COMMANDS)
+    assert files - {"__init__", "output", "parsing", "writing"} == {name.replace("-", "_") for name in COMMANDS}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -101,7 +101,7 @@ def test_every_command_explains_itself(textdiffusion, name: str):
     done = textdiffusion(name, "--help")
     assert done.code == 0
     assert f"usage: textdiffusion {name}" in done.out
-    doc = import_module(f"textdiffusion.cli.{name}").Command.__doc__
+    doc = import_module(f"textdiffusion.cli.{name.replace('-', '_')}").Command.__doc__
     assert doc.splitlines()[0].split(",")[0][:40] in " ".join(done.out.split())
 
 

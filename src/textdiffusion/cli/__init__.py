@@ -22,6 +22,7 @@ COMMANDS = {
     "noise": "show on a sentence what the forward process does",
     "recipes": "list the recipes and their variants",
     "samplers": "list the samplers that a run can use",
+    "guides": "list what sampling can be steered by",
     "doctor": "look at this machine, what is installed, and a run's files",
 }
 
