@@ -20,6 +20,8 @@ from .guides import Guide
 from .hub import find_run, model_card, upload
 from .model import Model
 from .parts import GuidePart, SamplerPart
+from .samplers.grids import FILE as GRID
+from .samplers.grids import load_grid, save_grid
 from .samplers.step import Step
 from .sampling import Sampling, replaces_given
 from .text import tokenizers
@@ -68,6 +70,7 @@ class TextDiffusion:
             model = Model(config, tokenizer.vocab_size)
         load_weights(model, folder / "model.safetensors" if weights == "ema" else _raw(folder))
         model.denoiser.trunk.compute_dtype = compute_dtype
+        model.tuned = load_grid(folder / GRID)
         return cls(model.eval().requires_grad_(False).to(place), tokenizer, weights, folder)
 
     @property
@@ -239,7 +242,10 @@ class TextDiffusion:
         return {n: part for n, part in parts.items() if isinstance(self.model.process, part.build().processes)}
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes config.json, tokenizer.json, model.safetensors and a model card; no other file is touched."""
+        """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
+
+        No other file is touched.
+        """
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -250,6 +256,8 @@ class TextDiffusion:
         save_tensors(
             {name: tensor.cpu() for name, tensor in tensors_of(self.model).items()}, folder / "model.safetensors"
         )
+        if self.model.tuned is not None:
+            save_grid(self.model.tuned, folder / GRID)
         (folder / "README.md").write_text(self.card(folder.name), encoding="utf-8")
         return folder
 

@@ -12,7 +12,7 @@ from .config import Config
 from .errors import UserError
 from .published.settings import settings_in
 
-FILES = ("config.json", "tokenizer.json", "model.safetensors", "README.md")
+FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
 
 
 def find_run(source: str | Path) -> Path:

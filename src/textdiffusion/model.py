@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from .config import Config
 from .samplers.step import Sampler, require
@@ -30,6 +30,8 @@ class Model(nn.Module):
     denoiser: Any
     objective: Any
     likelihood: Any
+    tuned: Tensor | None
+    """Times at even shares of the way from clean to noise, the sampling grid tuned after training (None: not tuned)."""
 
     def __init__(self, config: Config, vocab: int) -> None:
         super().__init__()
@@ -42,6 +44,7 @@ class Model(nn.Module):
         self.objective = config.objective.build()
         self.likelihood = config.likelihood.build()
         self.sampler: Sampler = config.sampler.build()
+        self.register_buffer("tuned", None, persistent=False)
         acting: tuple[Any, ...] = (self.objective, self.likelihood, self.sampler)
         for part in acting:
             require(part, self.process)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from textdiffusion import recipes
+from textdiffusion.api import TextDiffusion
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
 from textdiffusion.errors import UserError
@@ -178,10 +180,24 @@ def test_recipes_and_their_variants(textdiffusion):
             recipes.get(entry["name"])(variant)
 
 
+def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    run = shutil.copytree(tiny_run("cdcd"), tmp_path / "run")
+    tuned = ("sample", run, "--num", 1, "--steps", 3, "--sampler", "heun:grid=tuned")
+    assert "`textdiffusion tune RUN` measures one" in textdiffusion(*tuned).err
+    done = textdiffusion("tune", run, "--levels", 6, "--windows", 2, "--json")
+    times = json.loads(done.out)["t"]
+    assert (times[0], times[-1]) == (0.0, 1.0)
+    assert times == sorted(times)
+    assert textdiffusion(*tuned).code == 0
+    saved = TextDiffusion.from_pretrained(run, device="cpu").save_pretrained(tmp_path / "saved")
+    assert (saved / "grid.json").read_text() == (run / "grid.json").read_text()
+    assert "Gaussian processes" in textdiffusion("tune", tiny_run("mdlm"), "--levels", 6).err
+
+
 def test_samplers_of_a_run(textdiffusion, tiny_run: MakeRun):
     told = json.loads(textdiffusion("samplers", tiny_run("cdcd"), "--json").out)
-    assert [(s["name"], s["intended"]) for s in told] == [("one_step", True)]
-    assert told[0]["settings"]["steps"] == 6
+    assert [(s["name"], s["intended"]) for s in told] == [("dpm_solver", False), ("heun", False), ("one_step", True)]
+    assert told[2]["settings"]["steps"] == 6
     assert "one_step *" in textdiffusion("samplers", tiny_run("cdcd")).out
 
 

@@ -22,6 +22,9 @@ from textdiffusion.processes.schedules import (
 )
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.descent import Path
+from textdiffusion.samplers.dpm_solver import DpmSolver
+from textdiffusion.samplers.heun import Heun
 from textdiffusion.samplers.jumps import Analytic, Euler
 from textdiffusion.samplers.one_step import OneStep
 from textdiffusion.samplers.step import Request, Sampler
@@ -39,6 +42,7 @@ class Case:
     sampler_name: str
     model: Model
     sampler: Sampler
+    steps: tuple[int, int] = (5, 25)  # few and many
 
     def distance(self, steps: int, draws: int, seed: int = 0) -> float:
         """Total variation of `draws` samples of `steps` steps to the law of the language."""
@@ -61,7 +65,20 @@ def cases() -> Iterator[Case]:
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec)
             yield Case(f"{name} / Gaussian / log sigma", f"one-step, eta {eta:g}", model, OneStep(eta))
+        higher = {"Heun": Heun(), "2M": DpmSolver()}
+        for kind, sampler in higher.items():
+            yield Case(f"{name} / Gaussian / log sigma", kind, ideal_gaussian(LANGUAGE, codec), sampler, (3, 13))
+        yield Case(f"{name} / Gaussian / log sigma", "SDE 2M", ideal_gaussian(LANGUAGE, codec), DpmSolver(1.0))
     codec = tables(LANGUAGE.vocab)["bits"]
+    others = {
+        "churned Euler": OneStep(path=Path(churn=4.0)),
+        "churned Heun": Heun(Path(churn=4.0)),
+        "2M, EDM grid": DpmSolver(path=Path("edm")),
+        "2M, log grid": DpmSolver(path=Path("log")),
+    }
+    for kind, sampler in others.items():
+        model = ideal_gaussian(LANGUAGE, codec, Karras(0.05 * codec.norm, 20.0 * codec.norm, 3.0))
+        yield Case("bits / Gaussian / rho 3", kind, model, sampler)
     low, high = 0.05 * codec.norm, 20.0 * codec.norm
     schedules = {
         "log sigma to 200 norms": LogSigma(low, 200.0 * codec.norm),

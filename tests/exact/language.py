@@ -158,6 +158,7 @@ def assemble(codec, process, denoiser, density=None) -> Model:
     nn.Module.__init__(model)
     model.codec, model.process, model.denoiser = codec, process, denoiser
     model.density = UniformDensity() if density is None else density
+    model.register_buffer("tuned", None, persistent=False)
     return model.eval()
 
 

@@ -25,7 +25,7 @@ BITS = tables(3)["bits"]
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.name}, {c.sampler_name}" for c in CASES])
 def test_distance_to_the_data_law_falls_with_steps(case):
-    coarse, fine = case.distance(5, DRAWS), case.distance(25, DRAWS)
+    coarse, fine = (case.distance(steps, DRAWS) for steps in case.steps)
     floor = LANGUAGE.floor(DRAWS)
     # Errors fall like 1 / steps; these two spend many of their steps where there is nothing to decide yet.
     limit = 0.2 if "linear sigma" in case.name else 0.1 if "200 norms" in case.name else 0.05

@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": "make a run of published weights of SEDD, MDLM or RADD",
     "evaluate": "bits per character of a text under a run, beside an n-gram",
     "plot": "draw how well a run predicts at every noise level",
+    "tune": "choose the noise levels of sampling from a run's own losses",
     "noise": "show on a sentence what the forward process does",
     "recipes": "list the recipes and their variants",
     "samplers": "list the samplers that a run can use",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from ..errors import UserError
 from ..model import Model
@@ -17,6 +18,7 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
+from ..samplers.grids import tuned_times
 from .likelihood import Windows
 
 
@@ -81,3 +83,26 @@ def noise_curve(
         (nats / counted)[kept].cpu().double().numpy(),
         None if fitted is None else fitted[kept].cpu().double().numpy(),
     )
+
+
+def tuned_grid(
+    model: Model,
+    windows: Windows,
+    *,
+    levels: int = 48,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> Float[Tensor, " k"]:
+    """The sampling grid on which cross-entropy on `windows` rises evenly, see `tuned_times`; `Model.tuned` holds it.
+
+    Raises UserError for a process that is not Gaussian.
+    """
+    process: Any = model.process
+    if not isinstance(process, GaussianProcess):
+        raise UserError(f"Grids are tuned for Gaussian processes; this run has an {type(process).__name__}.")
+    curve = noise_curve(model, windows, levels=levels, seed=seed, progress=progress)
+    low, high = process.sigma(torch.tensor((0.0, 1.0), device=next(model.parameters()).device)).cpu()
+    sigma = torch.from_numpy(curve.noise).float().clamp(low, high)
+    nats = torch.from_numpy(curve.nats)
+    sigma, nats = (torch.cat((a[None], v, b[None])) for a, v, b in ((low, sigma, high), (nats[0], nats, nats[-1])))
+    return tuned_times(torch.log(sigma), process.schedule.time(sigma).clamp(0.0, 1.0), nats)

@@ -17,6 +17,7 @@ from .base import (
     TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
+from .gaussian_samplers import DpmSolver, Heun, OneStep
 from .guides import Classifier, Energy, Regex, Repaint, Without, Word
 from .losses import (
     AnchoredSquares,
@@ -47,7 +48,7 @@ from .networks import (
     SoftTokens,
     TokenRatios,
 )
-from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, OneStep, Ordered
+from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, Ordered
 from .states import (
     Absorbing,
     AbsorbingBlocks,
@@ -80,6 +81,7 @@ __all__ = [
     "DensityPart",
     "DiffusionLM",
     "DiscreteGaussian",
+    "DpmSolver",
     "Duality",
     "Embeddings",
     "Encoder",
@@ -89,6 +91,7 @@ __all__ = [
     "GaussianLikelihood",
     "GuidePart",
     "Gumbel",
+    "Heun",
     "LeftToRight",
     "LeftToRightOrder",
     "Logistic",

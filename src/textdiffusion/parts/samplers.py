@@ -74,41 +74,6 @@ class Ordered(SamplerPart):
 
 
 @dataclass(frozen=True)
-class OneStep(SamplerPart):
-    """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh.
-
-    The network is told a noise level `ahead` steps above the state's: asymmetric time intervals (td of Analog Bits).
-    `projection` makes each prediction certain of one token first: the likeliest, or one drawn from the `top_p` nucleus.
-    `clamp` rounds the denoised state to the nearest token's from that t on (1: always, 0: never); `truncate` cuts the
-    noise of a step to so many standard deviations (0: not at all).
-    """
-
-    eta: float = 0.0
-    renoise: bool = False
-    ahead: float = 0.0
-    projection: Literal["none", "greedy", "sample"] = "none"
-    top_p: float = 1.0
-    clamp: float = 0.0
-    truncate: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        bounded(self, eta=(0.0, 1.0), ahead=(0.0, None), top_p=(1e-6, 1.0), clamp=(0.0, 1.0), truncate=(0.0, None))
-        if self.top_p != 1.0 and self.projection != "sample":
-            raise UserError(f"sampler.top_p={self.top_p:g} has no effect without sampler.projection=sample.")
-        if self.renoise and self.eta:
-            raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps nothing of the noise.")
-        if self.truncate and not (self.eta or self.renoise):
-            raise UserError("sampler.truncate has no effect without noise; set sampler.eta or sampler.renoise.")
-
-    def build(self) -> Sampler:
-        from ..samplers.one_step import OneStep as Built
-
-        steps = self.ahead, self.projection, self.top_p
-        return Built(self.eta, self.renoise, *steps, clamp=self.clamp, truncate=self.truncate)
-
-
-@dataclass(frozen=True)
 class LeftToRight(SamplerPart):
     """One token a step (0 steps: as many as tokens)."""
 

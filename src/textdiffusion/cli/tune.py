@@ -1,0 +1,62 @@
+"""`textdiffusion tune RUN`"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UserError
+from .output import note, print_json, status
+from .parsing import RunName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Choose the noise levels of sampling from a run's own losses, for `sample RUN --sampler one_step:grid=tuned`.
+
+    Steps then stand where cross-entropy changes: each passes as much of it as any other.
+    """
+
+    run: RunName
+    """The run's folder."""
+    data: str = ""
+    """The text to measure on (empty: the run's own)."""
+    levels: int = 48
+    """Noise levels measured."""
+    windows: int = 64
+    """Windows of text at each level."""
+    seed: int = 0
+    weights: Literal["ema", "raw"] = "ema"
+    """The averaged weights, or the optimizer's own."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    json: bool = False
+    """Print the grid as JSON too."""
+
+    def execute(self) -> None:
+        if self.levels < 4 or self.windows < 1:
+            raise UserError("--levels must be at least 4, and --windows at least 1.")
+        if not Path(self.run).is_dir():
+            raise UserError(f"{self.run} is no folder: the grid is written beside a run, so it must be one here.")
+        from ..api import TextDiffusion
+        from ..evaluation.heldout import held_out
+        from ..evaluation.noise_curve import tuned_grid
+        from ..samplers.grids import FILE, save_grid
+        from ..text.preparation import default_cache
+
+        model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
+        text = held_out(model, default_cache(), self.data or model.config.text.data, self.windows)
+        with status("Measuring ...") as say:
+            times = tuned_grid(
+                model.model,
+                text,
+                levels=self.levels,
+                seed=self.seed,
+                progress=lambda share: say(f"Measuring: {share:.0%}"),
+            )
+        save_grid(times, Path(self.run) / FILE)
+        if self.json:
+            print_json({"run": self.run, "t": times.tolist()})
+        middle = model.model.process.sigma(times[[len(times) // 4, -(len(times) // 4) - 1]]).tolist()
+        levels = f"half of the steps are at noise levels from {middle[0]:.3g} to {middle[1]:.3g}"
+        note(f"Saved {Path(self.run) / FILE}: {levels}.")
