@@ -1,7 +1,7 @@
 """Success and fluency of guidance against its weight, on sentences "The COLOUR PRODUCE is STATE.".
 
     python benchmarks/control.py RUN --data mtd_simple_train.txt --classifier FOLDER [--through state prediction energy]
-        [--weights 0 1 2 4] [--num 20] [--steps 32] [--exact] [--train-steps 600]
+        [--weights 0 1 2 4] [--num 20] [--steps 32] [--exact K] [--train-steps 600]
 
 RUN is a run of such sentences, FOLDER a classifier of their colours for it, trained and kept there if there is none.
 For each weight and each of the ten colours `num` sentences are steered towards it. Success: they have the colour.
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 1.0, 2.0, 4.0])
     parser.add_argument("--num", type=int, default=20)
     parser.add_argument("--steps", type=int, default=32)
-    parser.add_argument("--exact", action="store_true")
+    parser.add_argument("--exact", type=int, default=0)
     parser.add_argument("--train-steps", type=int, default=600)
     given = parser.parse_args()
     torch.set_num_threads(1)

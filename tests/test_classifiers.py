@@ -32,12 +32,12 @@ def test_labels_are_learned_at_every_noise_level_and_steer(recipe: str, tiny_run
         assert torch.equal(again.network.state_dict()[name], tensor)
     shares = []
     for weight in (-4.0, 4.0):
-        guide = parts.Classifier(str(tmp_path), "red", weight)
+        guide = parts.Classifier(str(tmp_path), "red", weight, "state")
         *_, last = run.stream(num=40, steps=4, guides=[guide])
         said = again.network(run.model.codec.encode(last.ids), torch.zeros(40), Batch(last.ids))
         shares.append(float(said[:, 1].exp().mean()))
     assert shares[0] < shares[1] - 0.1
-    for guide in (f"classifier:path={tmp_path},label=red,through=prediction", f"energy:path={tmp_path},label=red"):
+    for guide in (f"classifier:path={tmp_path},label=red", f"energy:path={tmp_path},label=red"):
         if recipe == "cdcd" or "energy" not in guide:
             assert run.generate(num=2, steps=2, guides=[guide])
     other = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS, "process.schedule=cosine"), device="cpu")

@@ -151,9 +151,8 @@ def train(
         picked = torch.from_numpy(used)[(rng.fork("row").uniform(1)[:, 0].cpu() * len(used)).long()]
         t = model.density.quantile(stratified(rng.fork("t"), settings.batch_size))
         t = torch.where(rng.fork("clean").uniform(1)[:, 0] < _CLEAN, 0.0, t)
-        loss = nn.functional.nll_loss(
-            _told(network, model, _batch(ids, real, picked).to(place), t, rng), targets[picked].to(place)
-        )
+        said = _told(network, model, _batch(ids, real, picked).to(place), t, rng, mixing=True)
+        loss = nn.functional.nll_loss(said, targets[picked].to(place))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -171,10 +170,21 @@ def train(
     return Classifier(network, labels), right
 
 
-def _told(network: NoisyClassifier, model: Model, batch: Batch, t: torch.Tensor, rng: Rng) -> torch.Tensor:
+def _told(
+    network: NoisyClassifier, model: Model, batch: Batch, t: torch.Tensor, rng: Rng, mixing: bool = False
+) -> torch.Tensor:
+    """Log probabilities of the labels of noisy texts.
+
+    With `mixing`, half of the rows of ids are mixed with the clean text in part. Else nothing teaches the network what
+    lies between a mask and a token, and its gradient at the mask says nothing of tokens.
+    """
     with torch.no_grad():
         xt = model.process.corrupt(model.codec.encode(batch.ids), t, rng=rng.fork("noise"))
-    return network(xt, t, batch)
+    if not mixing or xt.is_floating_point():
+        return network(xt, t, batch)
+    share = rng.fork("share").uniform(xt.shape[1]) * (rng.fork("mixed").uniform(1) < 0.5)
+    there = rng.fork("there").uniform(xt.shape[1]) < rng.fork("most").uniform(1)  # at some of the places
+    return network(xt, t, batch, (batch.ids, share * there))
 
 
 def laid_out(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> tuple[torch.Tensor, torch.Tensor]:

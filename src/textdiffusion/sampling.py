@@ -12,12 +12,13 @@ import torch
 from . import overrides
 from .batch import Batch
 from .errors import UserError
-from .guides import Guide
+from .guides import Guide, Outermost
 from .guides.infill import GivenTokens
 from .guides.temperature import Temperature
 from .guides.tokens import Without
 from .model import Model
 from .parts import GuidePart, SamplerPart
+from .processes.tokens import TokenProcess
 from .randomness import Rng
 from .samplers.step import Request, Step, require
 from .text.tokenizers import Tokenizer
@@ -68,6 +69,10 @@ class Sampling:
         replaced = batch.given is not None and replaces_given(model)
         if len(replacing) > replaced:
             raise UserError("repaint is for infilling, once, with runs that were trained without conditioning masks.")
+        if replacing and isinstance(model.process, TokenProcess) and any(isinstance(g, Outermost) for g in guides):
+            raise UserError(
+                "repaint and a word or pattern that every text has exclude each other here; give it a weight."
+            )
         if replaced:  # last, so that nothing changes what is given
             others = [guide for guide in guides if not isinstance(guide, GivenTokens)]
             guides = [*others, *(replacing or [GivenTokens(model)])]

@@ -60,8 +60,8 @@ def reader(probs, batch):
 GUIDES = {
     "gradient": ("Gaussian", lambda judge, process, w: ByGradient(judge, process, w)),
     "energy": ("Gaussian", lambda judge, process, w: Energy(judge, process, 0.03 * w, CODEC.scale)),
-    "tokens, absorbing": ("absorbing", lambda judge, process, w: ByToken(judge, process, w, exact=True)),
-    "tokens, uniform": ("uniform", lambda judge, process, w: ByToken(judge, process, w, exact=True)),
+    "tokens, absorbing": ("absorbing", lambda judge, process, w: ByToken(judge, process, w, exact=3)),
+    "tokens, uniform": ("uniform", lambda judge, process, w: ByToken(judge, process, w, exact=3)),
     "first order, absorbing": ("absorbing", lambda judge, process, w: ByToken(judge, process, w)),
     "first order, uniform": ("uniform", lambda judge, process, w: ByToken(judge, process, w)),
     "prediction, absorbing": ("absorbing", lambda judge, process, w: ByPrediction(reader, process, w)),

@@ -82,7 +82,7 @@ def test_every_text_of_every_family_and_sampler_matches(recipe: str, tiny_run: C
             assert not re.search(r"\bis\b", text)
 
 
-@pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "block_diffusion"])
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "udlm", "block_diffusion"])
 def test_templates_keep_what_is_given_and_match(recipe: str, tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS), device="cpu")
     for text in model.infill("The [MASK:6]is[MASK:9].", num=3, guides=["word:text=fig", "word:text=is old,at=10"]):

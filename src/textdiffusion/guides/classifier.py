@@ -103,39 +103,43 @@ class ByToken(_Judging):
     """Ratios of probabilities times [p(label | x_t with y here) / p(label | x_t)]^weight, for every y and position.
 
     That is D-CBG (Schiff et al. 2024, section 3.2), and the guided rates of Nisonoff et al. (2024). At weight 1, with
-    an exact judge, it is Bayes' rule: the prediction becomes p(x_0 | x_t, label). `exact` judges every neighbour of
-    x_t, a text for each position and token; else their judgements are read off one gradient (first order).
+    an exact judge, it is Bayes' rule: the prediction becomes p(x_0 | x_t, label). Texts with one of the `exact`
+    likeliest tokens at a place are judged themselves, so many for each place that may change; what the judge says of
+    other tokens is read off one gradient (first order), which a network says little by where a mask stands.
     """
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
 
-    def __init__(self, judge: Judge, process: object, weight: float, exact: bool = False) -> None:
+    def __init__(self, judge: Judge, process: object, weight: float, exact: int = 0) -> None:
         super().__init__(process, weight)
         self.judge, self.exact = judge, exact
 
     def changed(self, said: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
         graph, each = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
-        gain = (self._neighbours if self.exact else self._taylor)(xt, _of_rows(t), batch)
+        vocab, rows = self.process.vocab, _of_rows(t)
+        gain = torch.zeros(*xt.shape, vocab, device=xt.device)
+        if self.exact < vocab:
+            gain = self._taylor(xt, rows, batch)
+        if self.exact:
+            likely = said.logits.topk(min(self.exact, vocab)).indices
+            gain = gain.scatter(-1, likely, self._neighbours(xt, likely, rows, batch))
         return said.guided(graph.clean_logits(said.log_ratios(graph, xt, each) + self.weight * gain, xt, each))
 
     def _taylor(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
         gradient = slope(lambda x: self.judge(x, t, batch), F.one_hot(xt, self.process.vocab + 1).float())
         return (gradient - gradient.gather(-1, xt[..., None]))[..., : self.process.vocab]
 
-    def _neighbours(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
-        vocab, length = self.process.vocab, xt.shape[1]
-        row, place = (self.process.changing(xt) & batch.noised).nonzero().T
-        gain = torch.zeros(*xt.shape, vocab, device=xt.device)
-        own = self.judge(xt, t, batch)
-        for rows, places in zip(*(x.split(max(1, _NEIGHBOURS // vocab)) for x in (row, place)), strict=True):
-            texts = xt[rows].repeat_interleave(vocab, dim=0)
-            texts[torch.arange(len(texts), device=xt.device), places.repeat_interleave(vocab)] = torch.arange(
-                vocab, device=xt.device
-            ).repeat(len(rows))
-            many = rows.repeat_interleave(vocab)
-            found = self.judge(texts, t[many], batch.select(many))
-            gain[rows, places] = found.view(-1, vocab) - own[rows, None]
-        assert gain.shape[1] == length
+    def _neighbours(
+        self, xt: Int[Tensor, "b l"], tokens: Int[Tensor, "b l k"], t: Float[Tensor, " b"], batch: Batch
+    ) -> Float[Tensor, "b l k"]:
+        """What each of the tokens in its place adds to the judgement; 0 at places that do not change."""
+        changing, own = self.process.changing(xt) & batch.noised, self.judge(xt, t, batch)
+        gain = torch.zeros(tokens.shape, device=xt.device)
+        row, place, which = changing[..., None].expand(tokens.shape).nonzero().T
+        for r, p, k in zip(*(index.split(_NEIGHBOURS) for index in (row, place, which)), strict=True):
+            texts = xt[r]
+            texts[torch.arange(len(r), device=xt.device), p] = tokens[r, p, k]
+            gain[r, p, k] = self.judge(texts, t[r], batch.select(r)) - own[r]
         return gain
 
 

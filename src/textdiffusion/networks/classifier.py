@@ -28,13 +28,19 @@ class NoisyClassifier(nn.Module):
         self.decoded = Decoded(codec.vocab, width) if isinstance(codec, TableCodec) else None
         self.states = codec.dim if isinstance(codec, TableCodec) else codec.vocab + 1  # a mask is one more
         self.input = Linear(self.states, width, bias=False)
-        self.trunk = Transformer(width, depth, conditioning=128, modulation="film", absolute=True)
+        # Squared ReLUs have no slope where they are off, and guidance asks for slopes.
+        self.trunk = Transformer(width, depth, conditioning=128, modulation="film", activation="gelu", absolute=True)
         self.out = nn.Linear(width, labels)
 
-    def forward(self, xt: Tensor, t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b k"]:
-        """Log probabilities of the labels."""
+    def forward(
+        self, xt: Tensor, t: Float[Tensor, " b"], batch: Batch, mixed: tuple[Tensor, Tensor] | None = None
+    ) -> Float[Tensor, "b k"]:
+        """Log probabilities of the labels. `mixed`: ids [b, l], and their share [b, l] in the place of the ids x_t."""
         if self.decoded is None:
-            return self._read(self.input.weight.T[xt] if xt.ndim == 2 else self.input(xt), t, batch)
+            features = self.input.weight.T[xt] if xt.ndim == 2 else self.input(xt)
+            if mixed is not None:
+                features = torch.lerp(features, self.input.weight.T[mixed[0]], mixed[1][..., None])
+            return self._read(features, t, batch)
         process, codec = self._run
         sigma = process.sigma_over(t, xt)
         features = self.input(xt / torch.sqrt(sigma**2 + codec.scale**2))

@@ -90,16 +90,19 @@ class Regex(GuidePart):
 class Classifier(GuidePart):
     """Towards a label of the classifier in the folder `path` (`textdiffusion train-classifier`); below 0 away from it.
 
-    `weight` is the power of the label's probability. `through` the state asks the classifier about noisy texts, through
-    the prediction about the clean text that is predicted. `exact` judges every token at every place of a noisy text
-    instead of a gradient: for states of token ids, and slow.
+    `weight` is the power of the label's probability. `through` the prediction asks the classifier about the clean text
+    that is predicted, through the state about the noisy one. `exact`, for states of token ids: texts with one of so
+    many likeliest tokens at a place are judged themselves, and others by a gradient, which is faster and says less.
     """
 
     path: str
     label: str
     weight: float = 1.0
-    through: Literal["state", "prediction"] = "state"
-    exact: bool = False
+    through: Literal["prediction", "state"] = "prediction"
+    exact: int = 0
+
+    def __post_init__(self) -> None:
+        bounded(self, exact=(0, None))
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         from ..classifiers import load
@@ -107,7 +110,7 @@ class Classifier(GuidePart):
 
         classifier, process = load(self.path, model, tokenizer), model.process
         if self.exact and (self.through == "prediction" or isinstance(process, ByGradient.processes)):
-            raise UserError("classifier.exact is for states of token ids, through=state; leave it out here.")
+            raise UserError("classifier.exact is for states of token ids with through=state; leave it out here.")
         if self.through == "prediction":
             return ByPrediction(classifier.reader(self.label), process, self.weight)
         judge = classifier.judge(self.label)
