@@ -56,6 +56,10 @@ def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mon
     Bytes().save(tmp_path / "gpt2/tokenizer.json")
     (tmp_path / "my.txt").write_text("The red pear is fresh.\nThe old fig is sweet.\n" * 80)
     (tmp_path / "my.tsv").write_text("The red pear is fresh.\tred\nThe old fig is sweet.\told\n" * 10)
+    (tmp_path / "colours.tsv").write_text(
+        "colour\tsentence\n" + "red\tThe red pear is fresh.\ngreen\tThe old fig.\n" * 40
+    )
+    (tmp_path / "pairs.csv").write_text("mr,ref\n" + "name[Aromi],Go to Aromi.\nname[Zizzi],The Zizzi.\n" * 40)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -63,6 +67,9 @@ def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
 def test_python_blocks_run(page: Path, place: Path):
     for block in blocks(page, "python"):
+        for words in commands(page):
+            if words[:2] == ["textdiffusion", "train"] and f'"{words[words.index("--out") + 1]}"' in block:
+                main([*words[1:], "--set", *SMALL, *SHORT])
         small = ", ".join(f'"{setting}"' for setting in SMALL + SHORT)
         exec(compile(re.sub(r'"training\.steps=\d+"', small, block), page.name, "exec"), {})
 

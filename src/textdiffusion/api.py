@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from . import overrides, templates
 from .batch import Batch
+from .conditions import after, before, told
 from .config import Config, dumps, loads
 from .errors import UserError
 from .evaluation.likelihood import Likelihood, bits_per_character
@@ -92,15 +94,20 @@ class TextDiffusion:
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
         guides: Sequence[str | GuidePart | Guide] = (),
+        *,
+        source: str | Sequence[str] | None = None,
+        label: str | None = None,
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
         `steps` and `sampler` are the run's own unless given; a sampler is a name, `one_step:eta=1` with settings, or
         its settings as an object. So is each of `guides`, as in `without:text=pear`. Texts are numbered: the first 4 of
-        8 are those of `num=4` with the same seed. Raises UserError for values that are not allowed, and for samplers
-        and guides that the run's process does not allow.
+        8 are those of `num=4` with the same seed. A conditional run is told a `source`, or each of several in turn, or
+        a `label`. Raises UserError for values that are not allowed, for samplers and guides that the run's process does
+        not allow, and for a source or a label that the run does not take, or lacks.
         """
-        return self._texts(self.blank(num, length), Sampling(steps, seed, temperature, sampler, guides))
+        batch = self.blank(num, length, source=source, label=label)
+        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides))
 
     def infill(
         self,
@@ -111,13 +118,17 @@ class TextDiffusion:
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
         guides: Sequence[str | GuidePart | Guide] = (),
+        *,
+        source: str | None = None,
+        label: str | None = None,
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
         A gap is so many tokens; the text around it is preserved exactly; `\\[MASK` is literal text. `infill_note` says
         how well this run is prepared for it. Raises UserError as `generate` does, and for templates that are none.
         """
-        return self._texts(self.filled(template, num), Sampling(steps, seed, temperature, sampler, guides))
+        batch = self.filled(template, num, source=source, label=label)
+        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides))
 
     def stream(
         self,
@@ -133,7 +144,8 @@ class TextDiffusion:
     ) -> Iterator[Step]:
         """The steps of `generate` from noise to text, all rows at once; `texts` reads the last one.
 
-        `batch` instead of `num` and `length` says what is given, as `filled` makes it from a template.
+        `batch` instead of `num` and `length` says what is given, as `filled` makes it from a template, `blank` from a
+        source or a label.
         """
         rows = self.blank(num, length) if batch is None else batch
         asked = Sampling(steps, seed, temperature, sampler, guides)
@@ -145,6 +157,8 @@ class TextDiffusion:
         *,
         prefix: str | Sequence[str] = "",
         given: str = "",
+        source: str | None = None,
+        label: str | None = None,
         seed: int = 0,
         target_error: float = 0.01,
         draws: int | None = None,
@@ -153,11 +167,11 @@ class TextDiffusion:
 
         `prefix`, one for all texts or one for each, is what stands before them; `given` is a template that they fill.
         Then only what is not given is measured, given the rest; `infill_note` says how well this run is prepared for
-        that. All texts are measured under the same draws, so they can be ranked by `bits`, or by `total`, with less
-        noise than their errors say. Draws are made until the Monte-Carlo error is below `target_error`, or `draws`
-        (>= 2) passes. Without a prefix a text longer than a window is cut. Raises UserError for an empty text, for
-        characters the tokenizer lacks, and for a text that a prefix leaves no room for or that does not fill the
-        template.
+        that. `source` and `label` are what a conditional run is told. All texts are measured under the same draws, so
+        they can be ranked by `bits`, or by `total`, with less noise than their errors say. Draws are made until the
+        Monte-Carlo error is below `target_error`, or `draws` (>= 2) passes. Without a prefix a text longer than a
+        window is cut. Raises UserError for an empty text, for characters the tokenizer lacks, for a text that a prefix
+        leaves no room for or that does not fill the template, and for a source or a label as `generate` does.
         """
         if isinstance(texts, str):
             raise UserError('score takes a list of texts: score(["some text"]).')
@@ -168,7 +182,7 @@ class TextDiffusion:
             )
         text, scores = self.config.text, []
         for own, earlier in zip(texts, before, strict=True):
-            known = given or earlier
+            known = "\n".join(part for part in (source, label, given or earlier) if part)
             about: dict[str, Fact] = {
                 "sha256": sha256(own),
                 "counted": "what is not given" if known else COUNTED[text.layout],
@@ -180,31 +194,55 @@ class TextDiffusion:
                 "stride": text.length,
                 "weights": self.weights,
             }
-            windows = Texts([own], self.tokenizer, text, prefix=earlier, given=given)
+            windows = Texts([own], self.tokenizer, text, prefix=earlier, given=given, source=source, label=label)
             scores.append(
                 bits_per_character(self.model, windows, seed=seed, target_error=target_error, draws=draws, about=about)
             )
         return scores
 
-    def blank(self, num: int = 1, length: int | None = None) -> Batch:
-        """Rows without anything given."""
-        length = self.config.text.length if length is None else length
-        if num < 1 or length < 1:
+    def blank(
+        self,
+        num: int = 1,
+        length: int | None = None,
+        *,
+        source: str | Sequence[str] | None = None,
+        label: str | None = None,
+    ) -> Batch:
+        """Rows with nothing given but their source, if any: `num` for each of several sources in turn."""
+        text = self.config.text
+        several = [source] if source is None or isinstance(source, str) else source
+        if num < 1 or (length is not None and length < 1):
             raise UserError(f"{num} texts of {length} tokens cannot be made: both must be at least 1.")
-        return Batch(torch.zeros(num, length, dtype=torch.long), rows=torch.arange(num))
+        begun = [before(one, text, self.tokenizer) for one in several]
+        sizes = [text.length - len(ids) if length is None else length for ids in begun]
+        rows = [
+            (np.append(ids, np.zeros(size, dtype=np.int64)), np.arange(len(ids) + size) < len(ids))
+            for ids, size in zip(begun, sizes, strict=True)
+        ]
+        batch = templates.laid_out(rows, self.tokenizer, num=num)
+        return told(batch if source else replace(batch, given=None), text, label)
 
-    def filled(self, template: str | Sequence[str], num: int = 1) -> Batch:
-        """`num` rows for each template, with the text around its gaps given."""
+    def filled(
+        self,
+        template: str | Sequence[str],
+        num: int = 1,
+        *,
+        source: str | None = None,
+        label: str | None = None,
+    ) -> Batch:
+        """`num` rows for each template, with the text around its gaps given, and a source before it."""
         if num < 1:
             raise UserError(f"{num} texts cannot be made: it must be at least 1.")
         text = self.config.text
-        return templates.batch(
+        batch = templates.batch(
             [template] if isinstance(template, str) else template,
             self.tokenizer,
+            before(source, text, self.tokenizer),
             num=num,
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
         )
+        return told(batch, text, label)
 
     def parts(self, batch: Batch) -> Iterator[Batch]:
         """The rows in parts that fit into memory; streamed one after the other, they give the texts of the whole."""
@@ -217,7 +255,7 @@ class TextDiffusion:
         rows = list(step.ids.cpu().numpy())
         if batch is not None and batch.real is not None:
             rows = [ids[real] for ids, real in zip(rows, batch.real.cpu().numpy(), strict=True)]
-        return [self.tokenizer.decode(ids) for ids in rows]
+        return [self.tokenizer.decode(after(ids, self.config.text, self.tokenizer)) for ids in rows]
 
     @property
     def infill_note(self) -> str | None:

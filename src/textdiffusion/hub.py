@@ -67,6 +67,7 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
     training, text, sampler = config.training, config.text, config.sampler
     what = (get(config.recipe).__doc__ or "").strip().splitlines()[0]
     steps = sampler.steps or "one per token"
+    told = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
     lines = [
         "---",
         "library_name: textdiffusion",
@@ -95,7 +96,7 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
         "from textdiffusion import TextDiffusion",
         "",
         f'model = TextDiffusion.from_pretrained("{name}")  # this repository\'s id, or a folder',
-        "for text in model.generate(num=4, seed=0):",
+        f"for text in model.generate(num=4, seed=0{told}):",
         "    print(text)",
         "```",
         "",

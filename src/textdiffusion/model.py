@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from .config import Config
+from .networks.labels import Labels
 from .samplers.step import Sampler, require
 
 
@@ -40,7 +41,10 @@ class Model(nn.Module):
         process: Any = config.process.build(codec)
         self.codec, self.process = codec, process
         self.density = config.density.build(codec, process)
-        self.denoiser = config.denoiser.build(config.trunk.build(), codec, process)
+        trunk = config.trunk.build()
+        self.denoiser = config.denoiser.build(trunk, codec, process)
+        if config.text.labels:
+            self.denoiser.labels = Labels(len(config.text.labels), trunk.width)
         self.objective = config.objective.build()
         self.likelihood = config.likelihood.build()
         self.sampler: Sampler = config.sampler.build()

@@ -120,4 +120,5 @@ def _barred(tokenizer: Tokenizer, batch: Batch) -> tuple[int | None, ...]:
 
 def replaces_given(model: Model) -> bool:
     """The model was trained without conditioning masks, and given tokens are put in place at every step."""
-    return isinstance(model.process, GivenTokens.processes) and model.config.text.mask == "none"
+    text = model.config.text
+    return isinstance(model.process, GivenTokens.processes) and text.mask == "none" and not text.source

@@ -69,13 +69,21 @@ def encode(template: str, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]
 def batch(
     templates: Sequence[str],
     tokenizer: Tokenizer,
+    before: np.ndarray | None = None,
     *,
     num: int = 1,
     ended: bool = False,
     padded_to: int = 0,
 ) -> Batch:
-    """`num` rows of each template in turn, as `laid_out` lays them out. Raises UserError as `encode` does."""
-    rows = [encode(template, tokenizer) for template in templates]
+    """`num` rows of each template in turn, as `laid_out` lays them out, after the given tokens `before`.
+
+    Raises UserError as `encode` does.
+    """
+    first = np.zeros(0, dtype=np.int64) if before is None else before
+    rows = [
+        (np.append(first, ids), np.append(np.ones_like(first, dtype=bool), given))
+        for ids, given in (encode(template, tokenizer) for template in templates)
+    ]
     return laid_out(rows, tokenizer, num=num, ended=ended, padded_to=padded_to)
 
 

@@ -21,7 +21,9 @@ class Knowing(TextDiffusion):
 
     answers: ClassVar[dict[str, str]] = {}
 
-    def infill(self, template, num=1, steps=None, seed=0, temperature=1.0, sampler=None, guides=()) -> list[str]:
+    def infill(
+        self, template, num=1, steps=None, seed=0, temperature=1.0, sampler=None, guides=(), *, source=None, label=None
+    ) -> list[str]:
         return [
             text.partition("=")[0] + "=" + (self.answers[text.partition("=")[0]] if number % 4 else "0")
             for number, text in enumerate(template)

@@ -25,7 +25,7 @@ class Command(Writing):
 
     def execute(self) -> None:
         model = self.load()
-        batch = model.filled(self.template, self.num)
+        batch = model.filled(self.template, self.num, source=self.source or None, label=self.label or None)
         if model.infill_note:
             note(model.infill_note)
         self.write(model, batch, {"num": self.num, "template": self.template})

@@ -32,6 +32,10 @@ class Writing:
     """A name from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (empty: the run's own)."""
     guide: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME:KEY=VALUE")] = ()
     """Something that steers what is written, as in without:text=pear. Repeat it for several."""
+    source: str = ""
+    """What a run that was trained with text.source is to answer to."""
+    label: str = ""
+    """The label of the texts, for a run that was trained with text.label."""
     temperature: float = 1.0
     """Below 1: safer and less diverse text; above 1 the reverse."""
     seed: int = 0
@@ -86,6 +90,8 @@ class Writing:
             **about,
             "steps": total,
             "sampler": self.sampler or _name_of(model),
+            **({"source": self.source} if self.source else {}),
+            **({"label": self.label} if self.label else {}),
             **({"guides": list(self.guide)} if self.guide else {}),
             "temperature": self.temperature,
             "seed": self.seed,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..api import TextDiffusion, Weights
+from ..conditions import before
 from ..errors import UserError
 from ..templates import laid_out
 from ..text.normalisers import normalise
@@ -38,6 +39,7 @@ class Asked:
 class Answers:
     """What the harness asks of a model. Log-likelihoods are in nats, and lower bounds unless the run's are exact.
 
+    The contexts of a run that was trained with sources are sources.
     `errors` are their Monte-Carlo standard errors in the order of asking; `cut` counts the contexts of which only the
     end was given.
     """
@@ -58,7 +60,8 @@ class Answers:
         if not text:
             return 0.0
         asked: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
-        found = self.model.score([text], prefix=context, **asked)[0]
+        asked["source" if self.model.config.text.source else "prefix"] = context
+        found = self.model.score([text], **asked)[0]
         self.errors.append(found.monte_carlo_error * found.characters * math.log(2.0))
         return -found.total * math.log(2.0)
 
@@ -71,12 +74,12 @@ class Answers:
         if not self.greedy or not text:
             return False
         config, own = self.model.config.text, self.model.tokenizer.encode(self._normal(text))
-        before = self._before(context, config.length - len(own))
-        row = np.append(before, np.zeros_like(own)), np.arange(len(before) + len(own)) < len(before)
+        first = self._before(context, config.length - len(own))
+        row = np.append(first, np.zeros_like(own)), np.arange(len(first) + len(own)) < len(first)
         padded_to = config.length if config.model_padding else 0
         batch = laid_out([row], self.model.tokenizer, ended=config.layout != "stream", padded_to=padded_to)
         *_, last = self.model.stream(seed=self.seed, temperature=COLD, batch=batch)
-        return bool((last.ids[0, len(before) : len(row[0])].cpu().numpy() == own).all())
+        return bool((last.ids[0, len(first) : len(row[0])].cpu().numpy() == own).all())
 
     def continued(self, asked: Sequence[Asked]) -> list[str]:
         """The continuations, each cut before the first of its stops.
@@ -95,10 +98,10 @@ class Answers:
         rows, starts = [], []
         for one in asked:
             wanted = length if one.tokens is None else min(one.tokens, length)
-            before = self._before(one.context, max(length - wanted, length // 2))
-            size = length - len(before) if modelled else min(wanted, length - len(before))
-            rows.append((np.append(before, np.zeros(size, np.int64)), np.arange(len(before) + size) < len(before)))
-            starts.append(len(before))
+            first = self._before(one.context, max(length - wanted, length // 2))
+            size = length - len(first) if modelled else min(wanted, length - len(first))
+            rows.append((np.append(first, np.zeros(size, np.int64)), np.arange(len(first) + size) < len(first)))
+            starts.append(len(first))
         whole = laid_out(rows, self.model.tokenizer, padded_to=length if modelled else 0)
         texts: list[str] = []
         for part in self.model.parts(whole):
@@ -110,6 +113,8 @@ class Answers:
         return texts
 
     def _before(self, context: str, room: int) -> np.ndarray:
+        if self.model.config.text.source:
+            return before(context, self.model.config.text, self.model.tokenizer)
         ids = self.model.tokenizer.encode(self._normal(context))
         self.cut += len(ids) > room
         return ids[len(ids) - min(len(ids), max(room, 0)) :]

@@ -76,8 +76,8 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
         "counted": COUNTED[text.layout],
         "weights": model.weights,
     }
-    if text.mask == "question":
-        about["given"] = text.mask
+    if told := [*["question"] * (text.mask == "question"), *filter(None, (text.source, text.label))]:
+        about["given"] = " and ".join(told)
     number = min(count or len(dataset), len(dataset))
     numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
     tokens = np.asarray(dataset.shard.tokens)[dataset.positions(numbers)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from .. import templates
 from ..batch import Batch
+from ..conditions import before, told
 from ..errors import UserError
 from ..text.config import TextConfig
 from ..text.normalisers import normalise
@@ -20,15 +23,27 @@ class Texts:
     training; characters are counted after normalising.
 
     A `prefix` is given before each text: as much of its end as the window has room for. `given` is a template that the
-    texts fill as `infill` would; then what is in its gaps is all that is measured, and nothing is normalised.
+    texts fill as `infill` would; then what is in its gaps is all that is measured, and nothing is normalised. `source`
+    and `label` are what a conditional run is told of all texts.
 
     Raises UserError for a text that is empty or that the tokenizer cannot read, for one that a prefix leaves no room
     for, and for one that does not fit the template.
     """
 
     def __init__(
-        self, texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig, *, prefix: str = "", given: str = ""
+        self,
+        texts: Sequence[str],
+        tokenizer: Tokenizer,
+        config: TextConfig,
+        *,
+        prefix: str = "",
+        given: str = "",
+        source: str | None = None,
+        label: str | None = None,
     ) -> None:
+        first = before(source, config, tokenizer)
+        self.told = partial(told, text=config, label=label)
+        whole, config = config.length, replace(config, length=config.length - len(first))
         self.length, self.pad = config.length, tokenizer.pad_id or 0
         self.modelled = config.model_padding
         self._rows: list[_Row] = []
@@ -44,7 +59,11 @@ class Texts:
             else:
                 cuts = [slice(at, at + self.length) for at in range(0, len(row[0]), self.length)]
                 self._rows += [(row[0][cut], row[1][cut], row[2][cut]) for cut in cuts]
-        self.length = max(self.length, *(len(ids) for ids, _, _ in self._rows)) if given else self.length
+        self._rows = [
+            (np.append(first, ids), np.append(np.zeros_like(first), counts), np.append(first >= 0, known))
+            for ids, counts, known in self._rows
+        ]
+        self.length = max(whole, *(len(ids) for ids, _, _ in self._rows)) if given else whole
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -57,13 +76,14 @@ class Texts:
         for row, (window, _, known) in enumerate(chosen):
             here = row, slice(len(window))
             ids[here], real[here], given[here] = window, True, known
-        return Batch(
+        batch = Batch(
             ids=torch.from_numpy(ids),
             real=None if self.modelled or real.all() else torch.from_numpy(real),
             given=torch.from_numpy(given) if given.any() else None,
             rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
             chars=torch.tensor([int(counts[~known].sum()) for _, counts, known in chosen]),
         )
+        return self.told(batch)
 
 
 _Row = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids, characters of each, and which are given

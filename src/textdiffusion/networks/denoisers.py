@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..batch import Batch
 from ..prediction import HiddenPrediction, Prediction
@@ -15,6 +15,7 @@ from ..processes.left_to_right import LeftToRightProcess
 from ..processes.uniform import UniformProcess
 from .attention import Kind, attention_mask, positions
 from .embedding import Tables, TokenEmbedding
+from .labels import Labelled
 from .readouts import LinearHead, OwnHead
 from .transformer import Transformer
 from .trunk import Trunk
@@ -36,7 +37,7 @@ class Denoiser(Protocol):
     ) -> Prediction: ...
 
 
-class TokenDenoiser(nn.Module):
+class TokenDenoiser(Labelled):
     """For processes whose state is token ids: embedding in, logits over real tokens out (the mask has no logit: SUBS).
 
     Without a time input the masked share of x_t is all the network knows of t, which loses nothing (RADD, theorem 1).
@@ -88,10 +89,10 @@ class TokenDenoiser(nn.Module):
         features = self.embedding(xt, self.process.vocab, batch)
         if soft is not None:
             features = features + soft @ self.embedding.tokens.weight - self.embedding.tokens(xt)
-        return self.trunk(features, level, positions(batch), attention_mask(self.kind, batch))
+        return self.trunk(self.told(features, batch), level, positions(batch), attention_mask(self.kind, batch))
 
 
-class NextTokenDenoiser(nn.Module):
+class NextTokenDenoiser(Labelled):
     """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever stands from i on."""
 
     time_free = True
@@ -109,6 +110,6 @@ class NextTokenDenoiser(nn.Module):
         """p(x_i | x_{<i}) at every position; the mask id stands in for the token before the first."""
         at = positions(batch)
         shifted = torch.where(at == 0, self.process.mask, xt.roll(1, dims=1))
-        features = self.embedding(shifted, self.process.mask, batch)
+        features = self.told(self.embedding(shifted, self.process.mask, batch), batch)
         hidden = self.trunk(features, None, at, attention_mask("causal", batch))
         return HiddenPrediction(hidden, self.head)

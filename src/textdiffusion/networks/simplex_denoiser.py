@@ -13,13 +13,14 @@ from ..codecs.table import SimplexCodec
 from ..prediction import Prediction
 from ..processes.gaussian import GaussianProcess
 from .attention import attention_mask, positions
+from .labels import Labelled
 from .readouts import Readout
 from .trunk import Trunk
 
 Reading = Literal["shrunken", "bayes"]
 
 
-class SimplexDenoiser(nn.Module):
+class SimplexDenoiser(Labelled):
     """The network sees softmax(logits) @ embedding at every position (SSD-LM, section 3.2), or the given token itself.
 
     The logits are the noisy state, `shrunken` to the variance-preserving frame of the paper, or `bayes`: its evidence,
@@ -65,7 +66,7 @@ class SimplexDenoiser(nn.Module):
         features = seen @ self.tokens
         given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
         clean = nn.functional.embedding(batch.ids, self.tokens) + self.given
-        features = torch.where(given[..., None], clean, features)
+        features = self.told(torch.where(given[..., None], clean, features), batch)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         return self.readout(hidden, xt, sigma)
 

@@ -11,6 +11,7 @@ from ..codecs.table import TableCodec
 from ..prediction import Prediction
 from ..processes.gaussian import GaussianProcess
 from .attention import attention_mask, positions
+from .labels import Labelled
 from .readouts import Readout
 from .transformer import Linear
 from .trunk import Trunk
@@ -33,7 +34,7 @@ class Decoded(nn.Module):
         return (evidence + self.log_prior).softmax(-1) @ self.tokens
 
 
-class StateDenoiser(nn.Module):
+class StateDenoiser(Labelled):
     """For processes whose state is vectors: a Prediction from the scaled state, given tokens and self-conditioning.
 
     The input at a position is [scaled x or 0 if given, clean state or 0 if not, given bit, self-conditioning] (CDCD,
@@ -77,5 +78,6 @@ class StateDenoiser(nn.Module):
         features = self.input(torch.cat((scaled, clean, bit, estimate * (1.0 - bit) / self.scale), dim=-1))
         if self.decoded is not None:
             features = features + self.decoded(self.codec.evidence(xt, sigma)) * (1.0 - bit)
+        features = self.told(features, batch)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         return self.readout(hidden, xt, sigma)

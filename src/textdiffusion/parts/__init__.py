@@ -18,7 +18,7 @@ from .base import (
 )
 from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
 from .gaussian_samplers import DpmSolver, Heun, OneStep
-from .guides import Classifier, Energy, Regex, Repaint, Without, Word
+from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
 from .losses import (
     AnchoredSquares,
     ChainBound,
@@ -73,6 +73,7 @@ __all__ = [
     "BlockAncestral",
     "BlockTokens",
     "Cauchy",
+    "Cfg",
     "ChainBound",
     "ChainLikelihood",
     "Classifier",

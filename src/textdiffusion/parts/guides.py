@@ -161,3 +161,26 @@ class Repaint(GuidePart):
         from ..guides.infill import GivenTokens
 
         return GivenTokens(model, self.jumps, self.length)
+
+
+@dataclass(frozen=True)
+class Cfg(GuidePart):
+    """Guidance without a classifier, towards the label, the source or the given text: `weight` 0 is without it, 1 is
+    the run as it is, above 1 is more of it."""
+
+    weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        bounded(self, weight=(0.0, None))
+
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+        from ..guides.cfg import ClassifierFree
+        from ..processes.absorbing import AbsorbingProcess
+
+        text = model.config.text
+        unseen = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
+        if not (text.drop or unseen):
+            raise UserError(
+                "The guide cfg needs a run that has also learned to do without the condition: train with text.drop=0.1."
+            )
+        return ClassifierFree(model, self.weight, tokenizer.pad_id if text.drop else None)

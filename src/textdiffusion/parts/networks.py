@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..codecs import Codec
+    from ..config import Config
     from ..networks.embedding import Contexts, Tables
     from ..networks.trunk import Trunk as BuiltTrunk
     from ..processes.absorbing import AbsorbingProcess
@@ -63,6 +64,10 @@ class MaskedTokens(TokensPart):
 @dataclass(frozen=True)
 class BlockTokens(TokensPart):
     """Every block from itself and those before it; its tables do not see later blocks."""
+
+    def check(self, config: Config) -> None:
+        if config.text.label:
+            raise UserError("BlockTokens is told no label; give text.source a field with the label's name instead.")
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.block_denoiser import BlockDenoiser

@@ -26,14 +26,20 @@ class TextConfig:
     """
 
     data: str = "shakespeare"
-    """A file, folder or glob (text, .jsonl, .parquet, .gz), hf:NAME, shakespeare, grammar:SIZE:SEED or a task such as
-    sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
+    """A file, folder or glob (text, .jsonl, .csv, .tsv, .parquet, .gz), hf:NAME, shakespeare, grammar:SIZE:SEED or a
+    task such as sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
     valid: str = ""
     """Validation text from a source of its own, instead of a part of the data."""
     test: str = ""
     """Test text from a source of its own."""
     field: str = ""
-    """The field (column) that holds the text of JSONL, Parquet and hub data."""
+    """The field (column) that holds the text of JSONL, CSV, TSV, Parquet and hub data."""
+    source: str = ""
+    """The field that holds what the text answers to: it stands before the text and is always given."""
+    label: str = ""
+    """The field that holds the text's label, which the network is told."""
+    labels: tuple[str, ...] = ()
+    """The labels there are (empty: those of the data)."""
     encoding: str = "utf-8"
     hub_config: str = ""
     """The configuration (subset) of a hub data set."""
@@ -68,6 +74,8 @@ class TextConfig:
 
     mask: Mask = "none"
     """Which positions training gives as conditioning; `question` is for tasks: all but what is to be filled in."""
+    drop: float = 0.0
+    """The share of training rows that do not see their label, nor what is given: for guidance without a classifier."""
 
     def __post_init__(self) -> None:
         choices = {"tokenizer": TokenizerKind, "layout": Layout, "split": Split, "too_long": TooLong, "mask": Mask}
@@ -88,6 +96,7 @@ class TextConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it cannot be negative.")
         self._check_fractions()
         self._check_tokenizer()
+        self._check_conditions()
         if self.layout == "stream":
             for name in ("packing", "model_padding"):
                 if getattr(self, name):
@@ -101,6 +110,18 @@ class TextConfig:
             raise UserError("packing and subword_sampling exclude each other: a drawn segmentation has any length.")
         if self.packing and self.model_padding:
             raise UserError("packing and model_padding exclude each other: packed windows mask their padding out.")
+
+    def _check_conditions(self) -> None:
+        if self.source and (self.layout != "documents" or self.packing or self.subword_sampling):
+            raise UserError("source needs layout=documents, without packing and subword_sampling.")
+        if self.label and (self.layout == "stream" or self.packing):
+            raise UserError("label needs layout=documents or layout=lines, without packing: a row has one label.")
+        if self.labels and not self.label:
+            raise UserError("labels has no effect without label, the field that holds them.")
+        if not 0 <= self.drop < 1:
+            raise UserError(f"drop is {self.drop}; it lies in [0, 1).")
+        if self.drop and not (self.label or self.source or (self.mask != "none" and self.layout != "stream")):
+            raise UserError("drop needs something to be dropped: a label, a source, or a mask of lines or documents.")
 
     def _check_fractions(self) -> None:
         for name in ("valid", "test"):

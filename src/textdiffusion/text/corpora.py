@@ -31,11 +31,12 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
         return _built_in(data, config, grammar.source(detail))
     if task := exercise(data):
         return _built_in(data, config, task.source())
-    return Files(data, find(data), field=config.field, encoding=config.encoding, limit=config.limit)
+    fields = {"field": config.field, "source": config.source, "label": config.label}
+    return Files(data, find(data), **fields, encoding=config.encoding, limit=config.limit)
 
 
 def _built_in(name: str, config: TextConfig, source: Source) -> Source:
-    for option, default in (("field", ""), ("encoding", "utf-8"), ("limit", 0)):
+    for option, default in (("field", ""), ("source", ""), ("label", ""), ("encoding", "utf-8"), ("limit", 0)):
         if getattr(config, option) != default:
             raise UserError(f"{option} has no effect on the built-in data {name}.")
     return source
@@ -43,12 +44,19 @@ def _built_in(name: str, config: TextConfig, source: Source) -> Source:
 
 @dataclass(frozen=True)
 class Unit:
-    """Normalised text that stays together: a piece of a stream, or a whole example."""
+    """Normalised text that stays together: a piece of a stream, or a whole example with its source and label."""
 
     text: str
     document: int
     file: int
     read: int
+    source: str = ""
+    label: str = ""
+
+
+def read_together(unit: Unit) -> str:
+    """All text of a unit that a tokenizer has to know."""
+    return f"{unit.source}\n{unit.text}" if unit.source else unit.text
 
 
 def units(source: Source, config: TextConfig) -> Iterator[Unit]:
@@ -76,7 +84,8 @@ def _examples(source: Source, config: TextConfig) -> Iterator[Unit]:
             text = normalise(config.normaliser, text)
             text = text.strip(" ") if config.normaliser == "text8" else text
             if text.strip():
-                yield Unit(text, place.document, place.file, place.read)
+                before = normalise(config.normaliser, place.source)
+                yield Unit(text, place.document, place.file, place.read, before, place.label)
 
 
 def _lines(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, str]]:

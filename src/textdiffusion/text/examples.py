@@ -21,7 +21,8 @@ from textdiffusion.text.tokenizers import Tokenizer
 class Examples:
     """Rows of one example each, or of several (`packing`), in corpus order for evaluation.
 
-    With mask=question a task's rows come with what is given, and characters count where something is to be filled in.
+    With mask=question a task's rows come with what is given, and characters count where something is to be filled in;
+    so do rows that begin with a source. `labels` are the numbers of the examples' labels.
     Padding is not `real`, unless `model_padding`. Packed rows have `segments` 0, 1, ...; their padding is one more.
     """
 
@@ -34,12 +35,13 @@ class Examples:
         seed: int,
         name: str,
         redraw: Redraw | None = None,
+        labels: np.ndarray | None = None,
     ) -> None:
         assert shard.starts is not None
         assert tokenizer.pad_id is not None
         self.shard, self.length, self.seed, self.name, self.redraw = shard, config.length, seed, name, redraw
         self.pad, self.modelled, self.packed = tokenizer.pad_id, config.model_padding, config.packing
-        self._tokenizer = tokenizer
+        self._tokenizer, self._source, self._labels = tokenizer, bool(config.source), labels
         self._task = exercise(config.data) if config.mask == "question" else None
         if config.mask == "question" and self._task is None:
             raise UserError(f"mask=question is for tasks ({', '.join(TASKS)}); {config.data} is none.")
@@ -81,18 +83,18 @@ class Examples:
                 example = self.redraw(ids[row, real[row]], int(draw))[: self.length]
                 ids[row], real[row] = self.pad, False
                 ids[row, : len(example)], real[row, : len(example)] = example, True
-        return replace(self._batch(numbers, ids, real, segments, None), total=batch_size)
+        return replace(self._batch(numbers, places, ids, real, segments, None), total=batch_size)
 
     def windows(self, rows: Rows) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64)
         ids, real, segments, chars = self._laid_out(numbers)
-        return self._batch(numbers, ids, real, segments, chars)
+        return self._batch(numbers, numbers, ids, real, segments, chars)
 
     def positions(self, rows: Rows) -> np.ndarray:
         places = np.asarray(rows, dtype=np.int64)
         members, _ = self._members_of(places)
         found = _ranges(self._starts[members], self._lengths[members])
-        if self._task is None:
+        if self._task is None and not self._source:
             return found
         ids, real, _, _ = self._laid_out(places)
         return found[~self._given(ids)[real]]
@@ -105,26 +107,30 @@ class Examples:
     def _batch(
         self,
         numbers: np.ndarray,
+        places: np.ndarray,
         ids: np.ndarray,
         real: np.ndarray,
         segments: np.ndarray,
         chars: np.ndarray | None,
     ) -> Batch:
-        given = None if self._task is None else self._given(ids)
-        if given is not None and chars is not None:
+        given = self._given(ids) if self._task or self._source else None
+        if self._task and given is not None and chars is not None:
             chars = (~given).sum(1)
         return Batch(
             ids=torch.from_numpy(ids),
             real=None if self.modelled or real.all() else torch.from_numpy(real),
             given=None if given is None else torch.from_numpy(given),
+            labels=None if self._labels is None else torch.from_numpy(self._labels[self._members[places]]),
             segments=torch.from_numpy(segments) if self.packed else None,
             rows=torch.from_numpy(numbers),
             chars=None if chars is None else torch.from_numpy(chars),
         )
 
     def _given(self, ids: np.ndarray) -> np.ndarray:
-        """Where a task says what is there; so are ends and padding."""
-        assert self._task is not None
+        """A source and its end; or what a task says is there, ends and padding."""
+        if self._task is None:
+            ends = ids == self._tokenizer.end_id
+            return ends.cumsum(1) - ends == 0
         given = np.ones(ids.shape, dtype=bool)
         for row, known in zip(given, ids, strict=True):
             shown = self._task.given(self._tokenizer.decode(known))

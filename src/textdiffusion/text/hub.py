@@ -13,7 +13,8 @@ from rich.console import Console
 
 from textdiffusion.errors import UserError
 from textdiffusion.text.config import TextConfig
-from textdiffusion.text.sources import Files, text_of
+from textdiffusion.text.sources import Files
+from textdiffusion.text.tables import texts_of
 
 
 def spool(name: str, config: TextConfig, cache: Path) -> Files:
@@ -24,12 +25,13 @@ def spool(name: str, config: TextConfig, cache: Path) -> Files:
     """
     if not config.field:
         raise UserError(f"hf:{name} holds records: name the field with the text, for example field=text.")
-    wanted = [name, config.hub_config, config.hub_split, config.field, config.limit]
+    fields = config.field, config.source, config.label
+    wanted = [name, config.hub_config, config.hub_split, fields, config.limit]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     path = cache / f"hub-{key}.jsonl"
     if not path.exists():
         _download(name, config, path)
-    return Files(f"hf:{name}", [path], field=config.field)
+    return Files(f"hf:{name}", [path], field=config.field, source=config.source, label=config.label)
 
 
 def _download(name: str, config: TextConfig, path: Path) -> None:
@@ -43,8 +45,10 @@ def _download(name: str, config: TextConfig, path: Path) -> None:
         with partial.open("w", encoding="utf-8") as file, Console(stderr=True).status(f"Streaming {name}") as status:
             records = load_dataset(name, config.hub_config or None, split=config.hub_split, streaming=True)
             for number, record in enumerate(islice(records, config.limit or None), start=1):
-                text = text_of(record, config.field, f"hf:{name}, record {number}")
-                file.write(json.dumps({config.field: text}, ensure_ascii=False) + "\n")
+                fields = config.field, config.source, config.label
+                texts = texts_of(record, fields, f"hf:{name}, record {number}")
+                kept = {field: text for field, text in zip(fields, texts, strict=True) if field}
+                file.write(json.dumps(kept, ensure_ascii=False) + "\n")
                 if number % 1000 == 0:
                     status.update(f"Streaming {name}: {number:,} records")
         os.replace(partial, path)

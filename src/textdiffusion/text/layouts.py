@@ -62,14 +62,16 @@ def evaluation_batches(dataset: Dataset, batch_size: int, rows: Rows | None = No
         yield dataset.windows(numbers[start : start + batch_size])
 
 
-def open_dataset(shard: Shard, config: TextConfig, tokenizer: Tokenizer, *, seed: int, name: str) -> Dataset:
+def open_dataset(
+    shard: Shard, config: TextConfig, tokenizer: Tokenizer, *, seed: int, name: str, labels: np.ndarray | None = None
+) -> Dataset:
     """The data set of a shard in the configured layout. Raises UserError where the shard does not suit it."""
     from textdiffusion.text.examples import Examples
 
     redraw = _redraw(tokenizer, config.subword_sampling) if config.subword_sampling else None
     if config.layout == "stream":
         return Stream(shard, config.length, tokenizer, seed=seed, name=name, redraw=redraw)
-    return Examples(shard, config, tokenizer, seed=seed, name=name, redraw=redraw)
+    return Examples(shard, config, tokenizer, seed=seed, name=name, redraw=redraw, labels=labels)
 
 
 def _redraw(tokenizer: Tokenizer, alpha: float) -> Redraw:

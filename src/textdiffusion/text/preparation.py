@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from textdiffusion.errors import UserError
 from textdiffusion.text.config import TextConfig
-from textdiffusion.text.corpora import Unit, open_source, units
+from textdiffusion.text.corpora import Unit, open_source, read_together, units
+from textdiffusion.text.label_numbers import Numbers, labels_beside
 from textdiffusion.text.layouts import Dataset, open_dataset
 from textdiffusion.text.shards import ShardWriter, open_shard, verify
 from textdiffusion.text.sources import Source
@@ -29,7 +30,7 @@ from textdiffusion.text.tokenizers import Tokenizer, fingerprint, load
 from textdiffusion.text.vocabularies import Learner
 
 FORMAT = 1  # of the cache: raise it when the same configuration would give other tokens
-READ_ONLY_LATER = ("length", "packing", "model_padding", "too_long", "mask", "subword_sampling")
+READ_ONLY_LATER = ("length", "packing", "model_padding", "too_long", "mask", "drop", "subword_sampling")
 SMALL = 1 << 24  # bytes prepared without a progress bar: they take a second or two
 
 
@@ -89,7 +90,8 @@ def prepare(
             parts[part] = None
             continue
         shard = open_shard(folder / f"{part}.tokens")
-        dataset = open_dataset(shard, config, used, seed=seed, name=f"the {part} part of {config.data}")
+        name, labels = f"the {part} part of {config.data}", labels_beside(folder, part) if config.label else None
+        dataset = open_dataset(shard, config, used, seed=seed, name=name, labels=labels)
         notes += [f"{part}: {note}" for note in dataset.notes]
         parts[part] = dataset
     train = parts["train"]
@@ -168,9 +170,10 @@ def _fill(
             count.add(unit)
         if not count.total:
             raise UserError(f"{other.name} holds no text.")
-        with _writer(folder, part, config, tokenizer) as writer:
+        with _writer(folder, part, config, tokenizer) as writer, Numbers(folder, part, config) as numbers:
             for unit in _watched(other, config, console, "Tokenising"):
-                _write(writer, config, tokenizer, unit.text, f"the {part} text {other.name}")
+                _write(writer, config, tokenizer, unit, f"the {part} text {other.name}")
+                numbers.add(unit.label)
     for path in folder.glob("*.tokens"):
         verify(path)
     described = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "cuts": asdict(cuts)}
@@ -189,16 +192,17 @@ def _encode(
                 if getattr(config, f"{part}_fraction", 1) and not getattr(config, part, ""):
                     raise UserError(f"{source.name} is too short: its {part} part is empty.")
                 continue
-            with _writer(folder, part, config, tokenizer) as writer:
+            with _writer(folder, part, config, tokenizer) as writer, Numbers(folder, part, config) as numbers:
                 while position < end:
                     unit = rest or next(stream)
                     text, rest = unit.text, None
                     if config.layout == "stream" and position + len(text) > end:
                         at = _cut(text, end - position, config)
                         rest = replace(unit, text=text[at:]) if at < len(text) else None
-                        text = text[:at]
-                    _write(writer, config, tokenizer, text, f"the {part} part of {source.name}")
-                    position += len(text) if config.layout == "stream" else 1
+                        unit = replace(unit, text=text[:at])
+                    _write(writer, config, tokenizer, unit, f"the {part} part of {source.name}")
+                    numbers.add(unit.label)
+                    position += len(unit.text) if config.layout == "stream" else 1
 
 
 def _part(stream: Iterator[Unit], config: TextConfig, end: int) -> Iterator[str]:
@@ -211,7 +215,7 @@ def _part(stream: Iterator[Unit], config: TextConfig, end: int) -> Iterator[str]
             yield unit.text[: _cut(unit.text, end - position, config)]
             position += len(unit.text)
         else:
-            yield unit.text
+            yield read_together(unit)
             position += 1
 
 
@@ -227,9 +231,10 @@ def _writer(folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer) -
     return ShardWriter(folder / f"{part}.tokens", tokenizer.vocab_size, examples=config.layout != "stream")
 
 
-def _write(writer: ShardWriter, config: TextConfig, tokenizer: Tokenizer, text: str, where: str) -> None:
+def _write(writer: ShardWriter, config: TextConfig, tokenizer: Tokenizer, unit: Unit, where: str) -> None:
     try:
-        ids, counts = tokenizer.encode_counted(text)
+        ids, counts = tokenizer.encode_counted(unit.text)
+        source = tokenizer.encode(unit.source)
     except UserError as error:
         raise UserError(f"In {where}: {error}") from None
     if config.layout == "stream":
@@ -239,8 +244,12 @@ def _write(writer: ShardWriter, config: TextConfig, tokenizer: Tokenizer, text: 
         counts = np.ones_like(ids)
     # The end of a line is a character of the text, its line break; the end of a document is not.
     assert tokenizer.end_id is not None
-    ids = np.concatenate([ids, [tokenizer.end_id]])
-    writer.write(ids, None if counts is None else np.concatenate([counts, [int(config.layout == "lines")]]))
+    # A source ends as a text does; what is given has no characters to be measured.
+    before = np.append(source, tokenizer.end_id) if config.source else source
+    ids = np.concatenate([before, ids, [tokenizer.end_id]])
+    if counts is not None:
+        counts = np.concatenate([np.zeros_like(before), counts, [int(config.layout == "lines")]])
+    writer.write(ids, counts)
     writer.end_example()
 
 

@@ -6,7 +6,6 @@ import codecs
 import glob
 import gzip
 import io
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,24 +13,28 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from textdiffusion.errors import UserError
+from textdiffusion.text import tables
 
 PIECE = 1 << 20  # bytes read at a time
 LONGEST = 1 << 23  # characters without a line break before a piece is cut elsewhere
 TEXT_SUFFIXES = (".txt", ".text", ".md")
-TABLE_SUFFIXES = (".jsonl", ".parquet")
+TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Piece:
     """Some consecutive text of one document, cut after a line break where there is one.
 
-    `document` and `file` count from 0; `read` is the number of bytes read of the source so far.
+    `document` and `file` count from 0; `read` is the number of bytes read of the source so far. `source` is what a
+    record's text answers to, `label` its label (empty: none).
     """
 
     text: str
     document: int
     file: int
     read: int
+    source: str = ""
+    label: str = ""
 
 
 @runtime_checkable
@@ -49,20 +52,34 @@ class Source(Protocol):
         ...
 
 
-_Found = tuple[str, object, int]  # text, a key that changes with the document, and the bytes read
+_Found = tuple[tuple[str, str, str], object, int]  # text, source and label; what changes with the document; bytes read
 
 
 class Files:
-    """Text, JSONL and Parquet files, each possibly gzipped. A text file is one document; a record is one document."""
+    """Text, JSONL, CSV, TSV and Parquet files, each possibly gzipped. A text file is one document, a record another."""
 
-    def __init__(self, name: str, paths: list[Path], *, field: str = "", encoding: str = "utf-8", limit: int = 0):
-        self.name, self.paths, self.field, self.encoding, self.limit = name, paths, field, encoding, limit
+    def __init__(
+        self,
+        name: str,
+        paths: list[Path],
+        *,
+        field: str = "",
+        source: str = "",
+        label: str = "",
+        encoding: str = "utf-8",
+        limit: int = 0,
+    ) -> None:
+        self.name, self.paths, self.encoding, self.limit = name, paths, encoding, limit
+        self.fields = field, source, label
         self.size = sum(path.stat().st_size for path in paths)
-        tables = [path for path in paths if _suffix(path) in TABLE_SUFFIXES]
-        if field and not tables:
-            raise UserError(f"field={field!r} has no effect on {name}: fields are for .jsonl and .parquet files.")
-        if tables and not field:
-            raise UserError(f"{tables[0]} holds records: name the field with the text (one of {_fields(tables[0])}).")
+        found = [path for path in paths if _suffix(path) in TABLE_SUFFIXES]
+        for option, value in zip(("field", "source", "label"), self.fields, strict=True):
+            if value and not found:
+                kinds = ", ".join(TABLE_SUFFIXES)
+                raise UserError(f"{option}={value!r} has no effect on {name}: fields are for files in {kinds}.")
+        if found and not field:
+            names = tables.fields(found[0], _suffix(found[0]))
+            raise UserError(f"{found[0]} holds records: name the field with the text (one of {names}).")
         try:
             codecs.lookup(encoding)
         except LookupError:
@@ -70,57 +87,43 @@ class Files:
 
     def identity(self) -> list[Any]:
         files = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in self.paths]
-        return [files, self.field, self.encoding, self.limit]
+        return [files, self.fields, self.encoding, self.limit]
 
     def pieces(self) -> Iterator[Piece]:
         document = -1
         before = 0
         for number, path in enumerate(self.paths):
             last: object = None
-            for text, key, read in self._file(path):
+            for (text, source, label), key, read in self._file(path):
                 if key != last:
                     if self.limit and document + 1 == self.limit:
                         return
                     document, last = document + 1, key
-                yield Piece(text, document, number, before + read)
+                yield Piece(text, document, number, before + read, source, label)
             before += path.stat().st_size
 
     def _file(self, path: Path) -> Iterator[_Found]:
-        readers = {".jsonl": self._jsonl, ".parquet": self._parquet}
         with path.open("rb") as raw:
             stream: io.BufferedIOBase = raw
             if path.suffix == ".gz":
                 stream = gzip.GzipFile(fileobj=raw)
             try:
-                yield from readers.get(_suffix(path), self._text)(path, stream, raw.tell)
+                yield from self._found(path, stream, raw.tell)
             except (gzip.BadGzipFile, EOFError) as error:
                 raise UserError(f"{path} is no whole gzip file: {error}.") from None
 
-    def _text(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
-        for text in decoded(path, stream, self.encoding):
-            yield text, 0, tell()
-
-    def _jsonl(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
-        for number, line in enumerate(_lines(decoded(path, stream, self.encoding)), start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: not JSON ({error}).") from None
-            if not isinstance(record, dict):
-                raise UserError(f"{path}, line {number}: a {type(record).__name__}, not an object with fields.")
-            yield text_of(record, self.field, f"{path}, line {number}"), number, tell()
-
-    def _parquet(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
-        parquet = _open_parquet(path)
-        if self.field not in (names := parquet.schema_arrow.names):
-            raise UserError(f"{path} has no field {self.field!r}; it has {', '.join(names)}.")
-        number = 0
-        for batch in parquet.iter_batches(batch_size=256, columns=[self.field]):
-            for value in batch.column(0).to_pylist():
-                number += 1
-                yield text_of({self.field: value}, self.field, f"{path}, row {number}"), number, tell()
+    def _found(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
+        kind = _suffix(path)
+        if kind == ".parquet":
+            texts = tables.parquet(path, self.fields)
+        elif kind in TABLE_SUFFIXES:
+            texts = tables.lines(path, kind, decoded(path, stream, self.encoding), self.fields)
+        else:
+            for text in decoded(path, stream, self.encoding):
+                yield (text, "", ""), 0, tell()
+            return
+        for number, record in enumerate(texts, start=1):
+            yield record, number, tell()
 
 
 class Documents:
@@ -208,51 +211,6 @@ def _undecodable(path: Path, encoding: str, offset: int, byte: int) -> UserError
         f"{path} is not {encoding}: byte 0x{byte:02x} at offset {offset} cannot be read. "
         f"Name its encoding, for example --encoding {guess}."
     )
-
-
-def _lines(pieces: Iterator[str]) -> Iterator[str]:
-    rest = ""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split("\n")
-        yield from lines
-    if rest:
-        yield rest
-
-
-def text_of(record: dict[str, Any], field: str, where: str) -> str:
-    """The text of a record, line breaks as \\n. Raises UserError, beginning with `where`, where there is none."""
-    if field not in record:
-        raise UserError(f"{where}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}.")
-    if not isinstance(text := record[field], str):
-        raise UserError(f"{where}: field {field!r} is {type(text).__name__}, not text.")
-    try:
-        text.isascii() or text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: field {field!r} has a lone surrogate at character {error.start}.") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _fields(path: Path) -> str:
-    if _suffix(path) == ".parquet":
-        return ", ".join(_open_parquet(path).schema_arrow.names)
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        try:
-            record = json.loads(file.readline())
-        except (ValueError, OSError, EOFError):
-            return "its keys"
-    return ", ".join(record) if isinstance(record, dict) else "its keys"
-
-
-def _open_parquet(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(f"Reading {path} needs pyarrow: pip install 'textdiffusion[hf]'.") from None
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no Parquet file: {error}.") from None
 
 
 def _suffix(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from textdiffusion.text.config import TextConfig
-from textdiffusion.text.corpora import Unit
+from textdiffusion.text.corpora import Unit, read_together
 from textdiffusion.text.tokenizers import END, PAD, UNK, Bytes, Characters, Tokenizer, code_points
 
 SUBWORDS = 4096  # the vocabulary size when none is given
@@ -30,10 +30,11 @@ class Learner:
         """Note the characters of the next unit."""
         if self.config.tokenizer not in ("characters", "wordpiece"):
             return
-        points = code_points(unit.text)
+        text = read_together(unit)
+        points = code_points(text)
         new = points[~self._seen[points]]
         for character in map(chr, np.unique(new)):
-            inside = unit.text.index(character) if self.config.layout == "stream" else 0
+            inside = text.index(character) if self.config.layout == "stream" else 0
             self._first[character] = self._position + inside
         self._seen[new] = True
         self._position += len(unit.text) if self.config.layout == "stream" else 1

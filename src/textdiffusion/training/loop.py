@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from ..config import Config
 from ..errors import UserError
 from ..hub import find_run
+from ..text.label_numbers import labelled
 from ..text.preparation import default_cache, prepare
 from ..text.tokenizers import load
 from .display import Display
@@ -43,6 +45,8 @@ def train(
     alone writes. SIGINT and SIGTERM save and return. Raises UserError for a folder in use or of another configuration,
     text that cannot be used, a missing device, and a loss that is no number (the last good checkpoint is kept).
     """
+    cache = Path(cache or default_cache())
+    config = replace(config, text=labelled(config.text, cache))
     folder = RunFolder(Path(out), config.training.keep)
     ranks = world()
     first = ranks.rank == 0
@@ -51,7 +55,7 @@ def train(
         if first:
             folder.check(config)
             stack.enter_context(folder.locked())
-        trainer = _trainer(config, folder, resume, init, device, Path(cache or default_cache()), console, ranks)
+        trainer = _trainer(config, folder, resume, init, device, cache, console, ranks)
         ranks.barrier()  # all have seen the folder as it was
         sinks: list[Sink] = []
         if first:

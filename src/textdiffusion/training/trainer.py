@@ -10,9 +10,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import Batch
+from ..conditions import after, dropped
 from ..config import Config, Training
 from ..errors import UserError
 from ..model import Model
@@ -205,9 +208,7 @@ class Trainer:
             batch = batch.to(self.device)
             assert batch.rows is not None
             rng = Rng.of(training.seed, batch.rows).fork("train").fork(step)
-            if batch.given is None and self.config.text.mask != "none":
-                real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.real is None else batch.real
-                batch = replace(batch, given=given_mask(self.config.text.mask, real, rng.fork("given")))
+            batch = self._conditioned(batch, rng)
             last = part == training.accumulate - 1
             with (
                 nullcontext() if last else self.world.unsynchronised(module),
@@ -221,6 +222,18 @@ class Trainer:
             losses = [loss.total.detach(), *loss.parts.values()]
             sums = [a + b for a, b in zip(sums, losses, strict=True)] if sums else losses
         return [value / training.accumulate for value in sums]
+
+    def _conditioned(self, batch: Batch, rng: Rng) -> Batch:
+        """The batch with what training gives of its text, in part of its rows hidden again."""
+        text = self.config.text
+        if text.mask not in ("none", "question"):
+            given = given_mask(text.mask, batch.noised, rng.fork("given"))
+            batch = replace(batch, given=given if batch.given is None else given | batch.given)
+        if text.drop:
+            pad = self.corpus.tokenizer.pad_id
+            assert pad is not None
+            batch = dropped(batch, text.drop, pad, rng.fork("drop"))
+        return batch
 
     def _read(self) -> None:
         """Moves losses from the device to the window of the next log line. Raises NonFiniteLoss."""
@@ -290,17 +303,21 @@ class Trainer:
 
     @torch.no_grad()
     def _sample(self) -> list[str]:
-        """Samples of the averaged weights, drawn on the first rank."""
+        """Samples of the averaged weights, drawn on the first rank, for sources and labels of the validation text."""
         if self.world.rank:
             return []
-        model, count, length = self.average.model, self.training.samples, self.config.text.length
-        steps = self.config.sampler.steps or length
-        request = Request.blank(count, length, steps, device=str(self.device))
+        model, text, corpus = self.average.model, self.config.text, self.corpus
+        count, steps = self.training.samples, self.config.sampler.steps or text.length
+        request = Request.blank(count, text.length, steps, device=str(self.device))
+        if text.source or text.label:
+            shown = (corpus.valid or corpus.train).windows(np.arange(count) % len(corpus.valid or corpus.train))
+            request = replace(request, batch=replace(shown, real=None).to(self.device))
         rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
         ids = None
         for step in model.sampler(model, request, rng=rng):
             ids = step.ids
-        return [] if ids is None else [self.corpus.tokenizer.decode(row.cpu().numpy()) for row in ids]
+        rows = [] if ids is None else list(ids.cpu().numpy())
+        return [corpus.tokenizer.decode(after(row, text, corpus.tokenizer)) for row in rows]
 
     def _save(self) -> Saved:
         self._read()
