@@ -3,7 +3,8 @@
     python benchmarks/simple_sentences.py RECIPE --data mtd_simple_train.txt --cpu-seconds 180 --out FOLDER
 
 The language is "The COLOUR PRODUCE is STATE."; a model that knew it perfectly would be novel in about 62 to 64 % of its
-sentences. 1,000 samples at temperature 1 from the averaged and the raw weights. Prints one JSON line.
+sentences. 1,000 samples at temperature 1 from the averaged and the raw weights, by the run's own sampler or another
+(`--sampler ordered:order=entropy,rounds=12 --sampling-steps 240`). Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def measured(
     out: Path,
     cpu_seconds: float,
     num: int = 1000,
+    sampler: str | None = None,
+    steps: int | None = None,
     settings: Sequence[str] = (),
     threads: int = 1,
     seed: int = 0,
@@ -47,20 +50,22 @@ def measured(
     for weights in ("ema", "raw"):
         model = TextDiffusion.from_pretrained(str(out), weights=weights)
         start = time.process_time()
-        samples = [sample.rstrip("\n") for sample in model.generate(num=num, seed=0)]
+        samples = [sample.rstrip("\n") for sample in model.generate(num, steps=steps, sampler=sampler)]
         row |= {
             f"{weights}_legal": language.legal(samples),
             f"{weights}_novel_and_legal": language.novel_and_legal(samples),
             f"{weights}_distinct": len(set(samples)) / len(samples),
             "sampling_cpu_seconds": round(time.process_time() - start, 1),
         }
-    return row | {"examples": samples[:4]}
+    return row | {"sampler": sampler, "sampling_steps": steps, "examples": samples[:4]}
 
 
 def main() -> None:
     """One run, one line."""
     parser = arguments(__doc__, 180)
     parser.add_argument("--num", type=int, default=1000)
+    parser.add_argument("--sampler")
+    parser.add_argument("--sampling-steps", type=int)
     given = parser.parse_args()
     row = measured(
         given.recipe,
@@ -68,6 +73,8 @@ def main() -> None:
         out=given.out,
         cpu_seconds=given.cpu_seconds,
         num=given.num,
+        sampler=given.sampler,
+        steps=given.sampling_steps,
         settings=given.set,
         threads=given.threads,
         seed=given.seed,

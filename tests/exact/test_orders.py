@@ -66,3 +66,24 @@ def test_greedy_steps_take_the_likeliest_text():
     assert torch.equal(ids, ids[:1].expand(5, 3))
     tail = _run(Ordered("left", greedy=0.4))[-1].ids  # the last of three places
     assert len(torch.unique(LANGUAGE.number(tail))) == len(torch.unique(LANGUAGE.number(tail)[:, None] // 3))
+
+
+def test_rounds_of_masking_anew_keep_the_law():
+    assert LANGUAGE.distance(_run(Ordered("entropy", rounds=5, again=1.0), 12)[-1].ids) < 2.0 * LANGUAGE.floor(DRAWS)
+
+
+def test_rounds_of_masking_anew_repair_what_was_drawn_together():
+    """A threshold of 0 reveals all masks at once, in the rounds too, where they are fewer."""
+    once, rounds = (Ordered(threshold=0.0, rounds=n, again=0.5) for n in (0, 8))
+    torn = LANGUAGE.distance(_run(once, 1)[-1].ids)
+    assert torn > 8.0 * LANGUAGE.floor(DRAWS)
+    assert LANGUAGE.distance(_run(rounds, 100)[-1].ids) < 0.5 * torn
+
+
+def test_rounds_take_steps_as_they_mask_places():
+    """Of 12 steps 7 are for the three places, 4 for the two and 1 for the one that are masked anew."""
+    steps = _run(Ordered(rounds=2, again=0.5), 12, draws=5)
+    masked = [[int(n) for n in (step.ids == 3).sum(-1)] for step in steps]
+    assert masked == [[n] * 5 for n in (3, 2, 2, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0)]
+    assert [step.index for step in steps] == list(range(13))
+    assert steps[-1].calls == 6.0

@@ -52,7 +52,8 @@ class Ordered(SamplerPart):
     is farthest behind (`margin`) or the entropy is least. A step also reveals all masks whose likeliest token has more
     than `threshold` (1: none), and those whose entropies, but for the largest, sum to at most `bound` nats (0: none).
     `block`: the masks of so many places come before those of the next (0: of all). From the masked share `greedy` on
-    tokens are the likeliest and not drawn (0: never, 1: always).
+    tokens are the likeliest and not drawn (0: never, 1: always). After that, `rounds` mask the share `again` of
+    the places anew, and ever less, and reveal them; they take steps too: about 1 + rounds * again / 2 as many in all.
     """
 
     fewest: ClassVar[int] = 0
@@ -62,15 +63,26 @@ class Ordered(SamplerPart):
     bound: float = 0.0
     block: int = 0
     greedy: float = 0.0
+    rounds: int = 0
+    again: float = 0.7
 
     def __post_init__(self) -> None:
         super().__post_init__()
         bounded(self, threshold=(0.0, 1.0), bound=(0.0, None), block=(0, None), greedy=(0.0, 1.0))
+        bounded(self, rounds=(0, None), again=(0.01, 1.0))
 
     def build(self) -> Sampler:
         from ..samplers.ordered import Ordered as Built
 
-        return Built(self.order, threshold=self.threshold, bound=self.bound, block=self.block, greedy=self.greedy)
+        return Built(
+            self.order,
+            threshold=self.threshold,
+            bound=self.bound,
+            block=self.block,
+            greedy=self.greedy,
+            rounds=self.rounds,
+            again=self.again,
+        )
 
 
 @dataclass(frozen=True)

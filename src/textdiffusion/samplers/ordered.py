@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import ClassVar, Literal
 
 import torch
@@ -10,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..model import Model
+from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..randomness import Rng
 from .step import Request, Step, guided, steered
@@ -30,6 +33,10 @@ class Ordered:
     2025); then it takes at least one. Rows that have nothing to reveal in a step, or no more, cost nothing. With
     `block` the masks of a block come before those of the next (LLaDA). Once no more than the share `greedy` of a row is
     masked its tokens are the likeliest ones, which is no draw from the law.
+
+    When all is revealed, `rounds` follow that mask places anew, the share `again` of them in the first round and evenly
+    less in each later one, and reveal them in the same way: noise and back, which keeps the law of an ideal denoiser
+    and repairs what a trained one sees only in nearly finished text. The steps are shared out by the masks.
     """
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
@@ -42,9 +49,12 @@ class Ordered:
         bound: float = 0.0,
         block: int = 0,
         greedy: float = 0.0,
+        rounds: int = 0,
+        again: float = 0.7,
     ) -> None:
         self.order: Order = order
         self.threshold, self.bound, self.block, self.greedy = threshold, bound, block, greedy
+        self.shares = [1.0] + [again * (1.0 - i / rounds) for i in range(rounds)]  # what each pass masks, at its start
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the share of the free places that are masked."""
@@ -53,34 +63,58 @@ class Ordered:
         x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
         confidence, free, calls = batch.noised.logical_not().float(), batch.noised.sum(-1).clamp(min=1), 0.0
         yield Step(0, steps, 1.0, x, confidence, x)
-        for i in range(steps):
-            masked, draws = process.changing(x) & batch.noised, rng.fork(i)
-            left = masked.sum(-1)
-            due = left - free * (steps - 1 - i) // steps
-            if self.threshold < 1.0 or self.bound > 0.0:
-                due = torch.minimum(due.clamp(min=1), left)
-            rows = (due > 0).nonzero()[:, 0]
-            if len(rows):
-                seen, share, drawn = masked[rows], left[rows] / free[rows], draws.select(rows)
-                t = process.schedule.time(1.0 - share)
-                said = denoiser(x[rows], t, batch=batch.select(rows))
-                probs = said.logits[seen].softmax(-1)
-                chosen = self._chosen(probs, seen, due[rows], rng=drawn.fork("order"))
-                probs, whole = probs[chosen[seen]], said.drawn(drawn.fork("whole"))
-                law = probs if whole is said else whole.logits[chosen].softmax(-1)
-                token = drawn.fork("token").categorical_at(chosen, law)
-                sure = (share <= self.greedy)[:, None].expand_as(chosen)[chosen]
-                token = torch.where(sure, law.argmax(-1), token)
-                revealed = torch.zeros_like(masked)
-                revealed[rows] = chosen
-                x = x.masked_scatter(revealed, token)
-                confidence = confidence.masked_scatter(revealed, probs.gather(-1, token[:, None]))
-                calls += len(rows) / len(x)
-            share = (process.changing(x) & batch.noised).sum(-1) / free
-            xs = steered(x, process.schedule.time(1.0 - share), request, draws)
-            xs = torch.where(batch.noised, xs, batch.ids)
-            x, confidence = xs, torch.where(xs == x, confidence, 0.0)
-            yield Step(i + 1, steps, float(share.mean()), x, confidence, x, calls)
+        for share, first, last in self._passes(steps):
+            places = rng.fork("again").fork(first).uniform(x.shape[1]).masked_fill(~batch.noised, 2.0)
+            again = batch.noised & (places.argsort(-1).argsort(-1) < (free * share).round()[:, None])
+            x, confidence = x.masked_fill(again, process.mask), confidence.masked_fill(again, 0.0)
+            begun = (process.changing(x) & batch.noised).sum(-1)
+            for i in range(first, last):
+                masked, draws = process.changing(x) & batch.noised, rng.fork(i)
+                left = masked.sum(-1)
+                due = left - begun * (last - 1 - i) // (last - first)
+                if self.threshold < 1.0 or self.bound > 0.0:
+                    due = torch.minimum(due.clamp(min=1), left)
+                rows = (due > 0).nonzero()[:, 0]
+                if len(rows):
+                    share, few = left[rows] / free[rows], draws.select(rows)
+                    said = denoiser(x[rows], process.schedule.time(1.0 - share), batch=batch.select(rows))
+                    chosen, token, sure = self._drawn(said, masked[rows], due[rows], share <= self.greedy, rng=few)
+                    revealed = torch.zeros_like(masked)
+                    revealed[rows] = chosen
+                    x, confidence = x.masked_scatter(revealed, token), confidence.masked_scatter(revealed, sure)
+                    calls += len(rows) / len(x)
+                share = (process.changing(x) & batch.noised).sum(-1) / free
+                xs = steered(x, process.schedule.time(1.0 - share), request, draws)
+                xs = torch.where(batch.noised, xs, batch.ids)
+                x, confidence = xs, torch.where(xs == x, confidence, 0.0)
+                yield Step(i + 1, steps, float(share.mean()), x, confidence, x, calls)
+
+    def _drawn(
+        self,
+        said: Prediction,
+        masked: Bool[Tensor, "b l"],
+        due: Int[Tensor, " b"],
+        greedy: Bool[Tensor, " b"],
+        *,
+        rng: Rng,
+    ) -> tuple[Bool[Tensor, "b l"], Int[Tensor, " n"], Float[Tensor, " n"]]:
+        """The places to reveal, their tokens, and how likely the prediction says these are."""
+        probs = said.logits[masked].softmax(-1)
+        chosen = self._chosen(probs, masked, due, rng=rng.fork("order"))
+        probs, whole = probs[chosen[masked]], said.drawn(rng.fork("whole"))
+        law = probs if whole is said else whole.logits[chosen].softmax(-1)
+        token = rng.fork("token").categorical_at(chosen, law)
+        token = torch.where(greedy[:, None].expand_as(chosen)[chosen], law.argmax(-1), token)
+        return chosen, token, probs.gather(-1, token[:, None])[:, 0]
+
+    def _passes(self, steps: int) -> list[tuple[float, int, int]]:
+        """The share of places masked at the start of each pass, with the pass's first step and that of the next.
+
+        Passes for which there are no steps are left out.
+        """
+        ends = [math.ceil(steps * part / sum(self.shares) - 1e-9) for part in accumulate(self.shares)]
+        passes = zip(self.shares, [0, *ends[:-1]], ends, strict=True)
+        return [(share, first, last) for share, first, last in passes if first < last]
 
     def _chosen(
         self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], due: Int[Tensor, " b"], *, rng: Rng
