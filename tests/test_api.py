@@ -144,6 +144,7 @@ def test_guides_by_name_or_as_objects(tiny_run: MakeRun):
         ("withot:text=e", "no guide 'withot'; did you mean without"),
         ("without", "needs text; write it as without:text=..."),
         ("without:txt=e", "no 'txt'"),
+        ("word:pear", "write it as word:text=pear"),
     ],
 )
 def test_guides_that_are_none_are_refused(guide: str, said: str, tiny_run: MakeRun):

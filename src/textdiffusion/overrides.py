@@ -86,7 +86,8 @@ def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = 
     for setting in filter(None, re.split(r",(?=\s*\w+\s*=)", settings)):
         field, equals, value = setting.partition("=")
         if not equals:
-            example = f"{fields[-1].name}={fields[-1].default}"
+            asked = fields[0].default is dataclasses.MISSING  # what cannot be left out is most likely meant
+            example = f"{fields[0].name}={setting}" if asked else f"{fields[-1].name}={fields[-1].default}"
             raise UserError(f"{setting!r} in the {what} has no value; write it as {name}:{example}.")
         _set(data, kind, [field.strip()], value, f"{name}.{field.strip()}")
     missing = [f.name for f in fields if f.name not in data]
