@@ -56,6 +56,7 @@ def test_texts_answer_to_sources(recipe: str, make: Make):
     *_, last = model.stream(batch=batch)
     assert model.tokenizer.decode(last.ids[0].tolist()) == "a fig"
     assert not model.texts(last, batch)[0].startswith("a fig")
+    assert "pear" in model.generate(1, length=12, source="a fig", guides=["word:text=pear"])[0]  # in the text itself
     filled = model.infill("The [MASK:3] fig.", source="a fig")[0]
     assert filled.startswith("The ")
     assert filled.endswith(" fig.")

@@ -128,6 +128,8 @@ def train(
     t is drawn as in the run's training, and one row in ten has no noise. `progress` is told the share that is done and
     the loss in nats. Raises UserError for texts that the tokenizer lacks characters of.
     """
+    if model.config.text.source:
+        raise UserError("Classifiers are for runs without sources; this one writes a text after its source.")
     labels = tuple(sorted({label for _, label in examples}))
     ids, real = laid_out([text for text, _ in examples], tokenizer, model.config.text)
     targets = torch.tensor([labels.index(label) for _, label in examples])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ..batch import Batch
 from ..errors import UserError
 from ..text import patterns
 from ..text.tokenizers import Tokenizer
@@ -19,15 +20,16 @@ class Automaton:
     """States, of which 0 is the first. Tokens that no state tells apart are of one class.
 
     `after` is the state after a token of each class, `classes` the class of each token, `accepts` whether a text may
-    end in a state.
+    end in a state. A text begins after the first token `begins`, which ends its source (None: at once).
     """
 
     after: Int[Tensor, "s c"]
     classes: Int[Tensor, " v"]
     accepts: Bool[Tensor, " s"]
+    begins: int | None = None
 
     @classmethod
-    def of(cls, node: patterns.Node, tokenizer: Tokenizer, place: int = 0) -> Automaton:
+    def of(cls, node: patterns.Node, tokenizer: Tokenizer, place: int = 0, *, begins: int | None = None) -> Automaton:
         """Reads what `tokenizer.decode` does: nothing after the first end token, and no padding.
 
         `node` says how the text goes on after its first `place` tokens. Raises UserError for a pattern of too many
@@ -55,18 +57,26 @@ class Automaton:
             ends = np.concatenate([np.zeros(place, dtype=bool), ends])
         if tokenizer.pad_id is not None:
             table[:, tokenizer.pad_id] = np.arange(len(table))
-        return _reduced(table, ends)
+        return replace(_reduced(table, ends), begins=begins)
 
     def both(self, other: Automaton) -> Automaton:
         """Of the texts that match both."""
         mine, theirs = (a.after[:, a.classes].cpu().numpy() for a in (self, other))
         table = (mine[:, None] * len(theirs) + theirs[None]).reshape(-1, mine.shape[1])
         ends = (self.accepts[:, None] & other.accepts).flatten()
-        return _reduced(table, ends.cpu().numpy())
+        return replace(_reduced(table, ends.cpu().numpy()), begins=self.begins)
 
     def to(self, device: torch.device) -> Automaton:
         """The same on another device."""
-        return Automaton(self.after.to(device), self.classes.to(device), self.accepts.to(device))
+        return Automaton(self.after.to(device), self.classes.to(device), self.accepts.to(device), self.begins)
+
+    def outside(self, batch: Batch) -> Bool[Tensor, "b l"]:
+        """The positions that are no part of the text: padding, and a source with its end."""
+        outside = torch.zeros_like(batch.noised) if batch.real is None else ~batch.real
+        if self.begins is None:
+            return outside
+        end = batch.ids == self.begins
+        return outside | (end.cumsum(1) - end.long() == 0)
 
 
 def _pieces(tokenizer: Tokenizer) -> list[bytes]:

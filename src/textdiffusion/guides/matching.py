@@ -128,8 +128,7 @@ class Watched:
         if not xt.is_floating_point():
             fixed = ~self.process.changing(xt)
             known, logp = known | fixed, _told(logp, xt, fixed)
-        skip = torch.zeros_like(known) if batch.real is None else ~batch.real
-        whole = self.whole(batch)
+        skip, whole = self.automaton.outside(batch), self.whole(batch)
         start, stop = self.request.start, self.request.start + xt.shape[1]
         places = slice(start, stop)
         if xt.shape[1] < whole.ids.shape[1]:
@@ -138,7 +137,7 @@ class Watched:
             rest = guess.expand(-1, whole.ids.shape[1], -1)
             rest = _told(rest, whole.ids, whole.ids < logp.shape[-1])
             logp = torch.cat((rest[:, :start], logp, rest[:, stop:]), dim=1)
-            skip = torch.zeros_like(whole.ids, dtype=torch.bool) if whole.real is None else ~whole.real
+            skip = self.automaton.outside(whole)
         return self.watch(said, Lattice(self.automaton, logp, skip), places, known)
 
     def whole(self, batch: Batch) -> Batch:
@@ -158,7 +157,7 @@ class Watched:
         vocab = len(self.automaton.classes)
         logp = torch.zeros(*whole.ids.shape, vocab, device=whole.ids.device)
         logp = _told(logp, whole.ids, whole.ids < vocab)
-        skip = torch.zeros_like(whole.ids, dtype=torch.bool) if whole.real is None else ~whole.real
+        skip = self.automaton.outside(whole)
         if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
             given = " with what is given" if _of_text(batch) is not None else ""
             raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {name}.")

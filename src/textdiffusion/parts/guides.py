@@ -23,7 +23,8 @@ def _matching(node: Node, name: str, weight: float, model: Model, tokenizer: Tok
 
     if math.isnan(weight) or weight == -math.inf:
         raise UserError(f"A weight of {weight} is not allowed; it is nats that a match is made likelier by, or inf.")
-    automaton = Automaton.of(node, tokenizer, place)
+    begins = tokenizer.end_id if model.config.text.source else None
+    automaton = Automaton.of(node, tokenizer, place, begins=begins)
     return (
         Matching(automaton, model.process, name) if weight == math.inf else Likelier(automaton, model.process, weight)
     )
