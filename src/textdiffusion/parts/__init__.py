@@ -48,7 +48,7 @@ from .networks import (
     SoftTokens,
     TokenRatios,
 )
-from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight, Ordered
+from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight
 from .states import (
     Absorbing,
     AbsorbingBlocks,
@@ -61,6 +61,7 @@ from .states import (
     Tokens,
     UniformNoise,
 )
+from .token_samplers import FirstHitting, Gibbs, Ordered, Planned, PredictorCorrector, Remasking
 from .trunks import Encoder, Trunk, UNet
 
 __all__ = [
@@ -88,8 +89,10 @@ __all__ = [
     "Encoder",
     "Energy",
     "Euler",
+    "FirstHitting",
     "Gaussian",
     "GaussianLikelihood",
+    "Gibbs",
     "GuidePart",
     "Gumbel",
     "Heun",
@@ -111,10 +114,13 @@ __all__ = [
     "Part",
     "PiecewiseLinear",
     "PlaidBound",
+    "Planned",
+    "PredictorCorrector",
     "ProcessPart",
     "ReadoutPart",
     "Regex",
     "Regression",
+    "Remasking",
     "Repaint",
     "SamplerPart",
     "ScoreEntropy",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
+from ..batch import Batch
 from ..model import Model
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
@@ -29,16 +32,45 @@ class Ancestral:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
-        yield from steps_back(model.process, model.density, guided(model, request), request, rng=rng)
+        times = even_times(model.density, request)
+        yield from steps_back(model.process, times, guided(model, request), request, rng=rng)
+
+
+@runtime_checkable
+class Move(Protocol):
+    """A step from t to s, given what the state at t says. `confidence` is that of the tokens it shows."""
+
+    def __call__(
+        self,
+        x: Int[Tensor, "b l"],
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        batch: Batch,
+        confidence: Float[Tensor, "b l"],
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]: ...
+
+
+def even_times(density: Density, request: Request) -> Float[Tensor, " n"]:
+    """From 1 to 0 in the steps of a request, as many of each part as the density has there."""
+    return density.grid(torch.linspace(1.0, 0.0, request.steps + 1, device=request.batch.ids.device))
 
 
 def steps_back(
-    process: AbsorbingProcess | UniformProcess, density: Density, denoiser: Denoiser, request: Request, *, rng: Rng
+    process: AbsorbingProcess | UniformProcess,
+    times: Float[Tensor, " n"],
+    denoiser: Denoiser,
+    request: Request,
+    *,
+    rng: Rng,
+    move: Move | None = None,
 ) -> Iterator[Step]:
-    """Ancestral sampling as `denoiser` says, which may know more than what the request shows."""
+    """Steps back as `denoiser` says, which may know more than what the request shows. Each `move` is ancestral (None)
+    or another."""
     batch = request.batch
     x = torch.where(batch.noised, process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
-    times = density.grid(torch.linspace(1.0, 0.0, request.steps + 1, device=x.device))
     logits = torch.zeros(*x.shape, process.vocab, device=x.device)
     stale, calls = torch.ones(len(x), dtype=torch.bool, device=x.device), 0.0
     confidence = batch.noised.logical_not().float()  # nothing has been predicted yet
@@ -52,8 +84,11 @@ def steps_back(
             # What was drawn as a whole and not shown is as good as a new draw: it is kept with the rest.
             logits[rows] = said.drawn(rng.fork(i).fork("whole").select(rows)).logits
         calls += len(rows) / len(x)
-        draws = rng.fork(i)
-        xs = process.reverse(x, Prediction(logits), t, s, rng=draws)
+        draws, prediction = rng.fork(i), Prediction(logits)
+        if move is None:
+            xs = process.reverse(x, prediction, t, s, rng=draws)
+        else:
+            xs = move(x, prediction, t, s, batch=batch, confidence=confidence, rng=draws)
         xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
         stale = (xs != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
         shown = changing & (xs < process.vocab)

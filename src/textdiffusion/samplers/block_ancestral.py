@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..model import Model
 from ..processes.blocks import BlockProcess
 from ..randomness import Rng
-from .ancestral import steps_back
+from .ancestral import even_times, steps_back
 from .step import Request, Step, guided
 
 
@@ -49,7 +49,8 @@ class BlockAncestral:
             part = replace(request, whole=replace(batch, ids=x), start=start)
             window = replace(part, batch=batch.between(start, stop), steps=steps * (number + 1) // blocks - done)
             denoiser = guided(model, window, finished)
-            made = steps_back(process.inside, model.density, denoiser, window, rng=rng.fork(number))
+            times = even_times(model.density, window)
+            made = steps_back(process.inside, times, denoiser, window, rng=rng.fork(number))
             next(made)  # nothing is revealed yet
             for step in made:
                 x, confidence = x.clone(), confidence.clone()

@@ -1,0 +1,117 @@
+"""Samplers of tokens that correct what they have drawn, at the price of more noise or of more calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..batch import Batch
+from ..model import Model
+from ..networks.denoisers import Denoiser
+from ..prediction import Prediction
+from ..processes.absorbing import AbsorbingProcess
+from ..processes.uniform import UniformProcess
+from ..randomness import Rng
+from .ancestral import even_times, steps_back
+from .step import Request, Step, guided
+
+
+class PredictorCorrector:
+    """Ancestral steps in which, with the chance 1 - kappa, a place is noised to s afresh from a draw of its token.
+
+    (Psi-samplers: Deschenaux et al. 2026.) Both ways lead to the law that the process has at s, so with an ideal
+    denoiser the law is the data's, but for what drawing places together costs: of the order of 1 - kappa. For masks it
+    is `Remasking` with sigma = (1 - kappa) (1 - alpha(s)).
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+
+    def __init__(self, kappa: float = 0.95) -> None:
+        self.kappa = kappa
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Steps from noise to text."""
+        times, move = even_times(model.density, request), partial(self._move, model.process)
+        yield from steps_back(model.process, times, guided(model, request), request, rng=rng, move=move)
+
+    def _move(
+        self,
+        process: AbsorbingProcess | UniformProcess,
+        x: Int[Tensor, "b l"],
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        batch: Batch,
+        confidence: Float[Tensor, "b l"],
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        afresh = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
+        drawn = afresh & process.changing(x)
+        clean = rng.fork("clean").categorical_at(drawn, prediction.logits[drawn].softmax(-1))
+        noised = process.corrupt(x.masked_scatter(drawn, clean), s, rng=rng.fork("noise"))
+        return torch.where(afresh, noised, process.reverse(x, prediction, t, s, rng=rng))
+
+
+class Gibbs:
+    """Ancestral steps of uniform noise, each followed by `corrections` calls that draw `places` afresh given the rest.
+
+    A place is drawn from p(x_s there | x_s elsewhere) = alpha pi + (1 - alpha) / K, where pi is what the others say of
+    its token. With one place a call that keeps the law of the process at s exactly, and repairs what steps have lost.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (UniformProcess,)
+
+    def __init__(self, corrections: int = 1, places: int = 1) -> None:
+        self.corrections, self.places = corrections, places
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Steps from noise to text; none is corrected at t = 0, where nothing could change."""
+        denoiser, times = guided(model, request), even_times(model.density, request)
+        move = partial(self._move, model.process, denoiser)
+        for step in steps_back(model.process, times, denoiser, request, rng=rng, move=move):
+            yield replace(step, calls=step.calls + self.corrections * min(step.index, step.total - 1))
+
+    def _move(
+        self,
+        process: UniformProcess,
+        denoiser: Denoiser,
+        x: Int[Tensor, "b l"],
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        batch: Batch,
+        confidence: Float[Tensor, "b l"],
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        x = torch.where(batch.noised, process.reverse(x, prediction, t, s, rng=rng), batch.ids)
+        for i in range(self.corrections if float(s[0]) > 0.0 else 0):
+            x = self.corrected(process, denoiser, x, s, batch=batch, rng=rng.fork(i))
+        return x
+
+    def corrected(
+        self,
+        process: UniformProcess,
+        denoiser: Denoiser,
+        x: Int[Tensor, "b l"],
+        s: Float[Tensor, " b"],
+        *,
+        batch: Batch,
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        """The state after one call."""
+        first = rng.fork("place").uniform(x.shape[1]).masked_fill(~batch.noised, 2.0).argsort(-1).argsort(-1)
+        chosen = (first < self.places) & batch.noised
+        pi = process.others(x, denoiser(x, s, batch=batch), s).logits[chosen].softmax(-1)
+        alpha = process.schedule.alpha(s)[:, None].expand(x.shape)[chosen][:, None]
+        token = rng.fork("token").categorical_at(
+            chosen, torch.lerp(torch.full_like(pi, 1.0 / process.vocab), pi, alpha)
+        )
+        return x.masked_scatter(chosen, token)
