@@ -169,6 +169,8 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"length": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
         ({"temperature": 0.0}, "above 0"),
+        ({"top_k": -1}, "top_k -1 is not allowed"),
+        ({"top_p": 0.0}, "top_p 0.0 is not allowed"),
         ({"temperature": float("nan")}, "above 0"),
         ({"sampler": "one_step"}, "cannot drive this run's AbsorbingProcess; it can use analytic, ancestral, euler"),
         ({"sampler": "ancestrl"}, "did you mean ancestral"),

@@ -94,6 +94,8 @@ class TextDiffusion:
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
         guides: Sequence[str | GuidePart | Guide] = (),
+        top_k: int = 0,
+        top_p: float = 1.0,
         *,
         source: str | Sequence[str] | None = None,
         label: str | None = None,
@@ -101,13 +103,14 @@ class TextDiffusion:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
         `steps` and `sampler` are the run's own unless given; a sampler is a name, `one_step:eta=1` with settings, or
-        its settings as an object. So is each of `guides`, as in `without:text=pear`. Texts are numbered: the first 4 of
-        8 are those of `num=4` with the same seed. A conditional run is told a `source`, or each of several in turn, or
-        a `label`. Raises UserError for values that are not allowed, for samplers and guides that the run's process does
-        not allow, and for a source or a label that the run does not take, or lacks.
+        its settings as an object. So is each of `guides`, as in `without:text=pear`. Predictions are of their `top_k`
+        likeliest tokens alone (0: all), and of the fewest that reach the probability `top_p`. Texts are numbered: the
+        first 4 of 8 are those of `num=4` with the same seed. A conditional run is told a `source`, or each of several
+        in turn, or a `label`. Raises UserError for values that are not allowed, for samplers and guides that the run's
+        process does not allow, and for a source or a label that the run does not take, or lacks.
         """
         batch = self.blank(num, length, source=source, label=label)
-        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides))
+        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides, top_k, top_p))
 
     def infill(
         self,
@@ -118,6 +121,8 @@ class TextDiffusion:
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
         guides: Sequence[str | GuidePart | Guide] = (),
+        top_k: int = 0,
+        top_p: float = 1.0,
         *,
         source: str | None = None,
         label: str | None = None,
@@ -128,7 +133,7 @@ class TextDiffusion:
         how well this run is prepared for it. Raises UserError as `generate` does, and for templates that are none.
         """
         batch = self.filled(template, num, source=source, label=label)
-        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides))
+        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides, top_k, top_p))
 
     def stream(
         self,
@@ -139,6 +144,8 @@ class TextDiffusion:
         temperature: float = 1.0,
         sampler: str | SamplerPart | None = None,
         guides: Sequence[str | GuidePart | Guide] = (),
+        top_k: int = 0,
+        top_p: float = 1.0,
         *,
         batch: Batch | None = None,
     ) -> Iterator[Step]:
@@ -148,7 +155,7 @@ class TextDiffusion:
         source or a label.
         """
         rows = self.blank(num, length) if batch is None else batch
-        asked = Sampling(steps, seed, temperature, sampler, guides)
+        asked = Sampling(steps, seed, temperature, sampler, guides, top_k, top_p)
         return asked.settled(self, rows).sampled(rows.to(self.device))
 
     def score(

@@ -16,6 +16,7 @@ from .guides import Guide, Outermost
 from .guides.infill import GivenTokens
 from .guides.temperature import Temperature
 from .guides.tokens import Without
+from .guides.truncation import Truncated
 from .model import Model
 from .parts import GuidePart, SamplerPart
 from .processes.tokens import TokenProcess
@@ -40,6 +41,8 @@ class Sampling:
     temperature: float = 1.0
     sampler: str | SamplerPart | None = None
     guides: Sequence[str | GuidePart | Guide] = ()
+    top_k: int = 0
+    top_p: float = 1.0
 
     def settled(self, run: TextDiffusion, batch: Batch) -> Settled:
         """What samples the rows of `batch`, or parts of it. Whatever a user can get wrong is refused here."""
@@ -65,6 +68,7 @@ class Sampling:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise UserError(f"temperature {self.temperature} is not allowed: it must be above 0.")
         guides += [Temperature(self.temperature)] if self.temperature != 1.0 else []
+        guides += [Truncated(self.top_k, self.top_p)] if (self.top_k, self.top_p) != (0, 1.0) else []
         replacing = [guide for guide in guides if isinstance(guide, GivenTokens)]
         replaced = batch.given is not None and replaces_given(model)
         if len(replacing) > replaced:

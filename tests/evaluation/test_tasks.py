@@ -22,7 +22,19 @@ class Knowing(TextDiffusion):
     answers: ClassVar[dict[str, str]] = {}
 
     def infill(
-        self, template, num=1, steps=None, seed=0, temperature=1.0, sampler=None, guides=(), *, source=None, label=None
+        self,
+        template,
+        num=1,
+        steps=None,
+        seed=0,
+        temperature=1.0,
+        sampler=None,
+        guides=(),
+        top_k=0,
+        top_p=1.0,
+        *,
+        source=None,
+        label=None,
     ) -> list[str]:
         return [
             text.partition("=")[0] + "=" + (self.answers[text.partition("=")[0]] if number % 4 else "0")

@@ -10,6 +10,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Without
+from textdiffusion.guides.truncation import Truncated
 from textdiffusion.model import Model
 from textdiffusion.overrides import changed
 from textdiffusion.prediction import Prediction
@@ -68,6 +69,22 @@ def test_barred_tokens_have_probability_zero_and_the_rest_keep_their_ratios():
     torch.testing.assert_close(probs[..., [0, 2, 3]], kept / kept.sum(-1, keepdim=True))
 
 
+@pytest.mark.parametrize(("top_k", "top_p"), [(2, 1.0), (0, 0.6), (3, 0.7), (9, 1.0), (0, 1e-9)])
+def test_truncation_keeps_the_likeliest_and_their_ratios(top_k, top_p):
+    probs, plain = _said(Truncated(top_k, top_p)).probs, LOGITS.softmax(-1)
+    for new, old in zip(probs.flatten(0, 1), plain.flatten(0, 1), strict=True):
+        turns = old.argsort(descending=True)[: top_k or V]
+        ordered = old[turns] / old[turns].sum()
+        kept = turns[: int((ordered.cumsum(0) < top_p).sum()) + 1]  # the fewest that reach top_p
+        torch.testing.assert_close(new, torch.zeros(V).scatter(0, kept, old[kept] / old[kept].sum()))
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(-1, 1.0), (0, 0.0), (0, 1.1), (0, float("nan"))])
+def test_truncations_that_mean_nothing_are_refused(top_k, top_p):
+    with pytest.raises(UserError, match="is not allowed"):
+        Truncated(top_k, top_p)
+
+
 def test_given_tokens_are_certain_and_carry_their_own_noise():
     ids = torch.randint(V, (B, L), generator=torch.Generator().manual_seed(1))
     known = torch.zeros(B, L, dtype=torch.bool)
@@ -114,7 +131,7 @@ def test_guides_that_change_nothing_leave_every_step_as_it_is(kind):
         return torch.stack([step.state for step in steps])
 
     plain = states()
-    for guide in (Temperature(1.0), GivenTokens(model), Without([])):
+    for guide in (Temperature(1.0), GivenTokens(model), Without([]), Truncated(V)):
         assert torch.equal(states(guide), plain)
 
 
@@ -125,7 +142,7 @@ def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
     table, plain = model.codec.table(), model.denoiser(x, t, batch=batch)
     own = plain.mean - plain.probs @ table
     assert (float(own.abs().max()) > 1e-3) == (kind != "softmax")
-    for guide in (Temperature(0.5), Temperature(0.999), Without([1])):
+    for guide in (Temperature(0.5), Temperature(0.999), Without([1]), Truncated(3)):
         said = guide.wrap(model.denoiser, REQUEST)(x, t, batch=batch)
         torch.testing.assert_close(said.mean, said.probs @ table + own)
     batch = Batch(torch.ones(B, L, dtype=torch.long), known=torch.tensor([False, True, False]).expand(B, L))

@@ -38,6 +38,10 @@ class Writing:
     """The label of the texts, for a run that was trained with text.label."""
     temperature: float = 1.0
     """Below 1: safer and less diverse text; above 1 the reverse."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens at each place (0: all)."""
+    top_p: float = 1.0
+    """Only the fewest likely tokens that together reach this probability."""
     seed: int = 0
     """The same seed writes the same texts; more texts begin with those of fewer."""
     watch: bool = False
@@ -78,6 +82,8 @@ class Writing:
                 temperature=self.temperature,
                 sampler=self.sampler or None,
                 guides=self.guide,
+                top_k=self.top_k,
+                top_p=self.top_p,
                 batch=part,
             )
             last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
@@ -94,6 +100,8 @@ class Writing:
             **({"label": self.label} if self.label else {}),
             **({"guides": list(self.guide)} if self.guide else {}),
             "temperature": self.temperature,
+            **({"top_k": self.top_k} if self.top_k else {}),
+            **({"top_p": self.top_p} if self.top_p < 1.0 else {}),
             "seed": self.seed,
         }
         self._save(recorded, facts)
