@@ -85,6 +85,11 @@ class TextDiffusion:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
+    @property
+    def dtype(self) -> str:
+        """The precision that the network's features are computed in."""
+        return str(self.model.denoiser.trunk.compute_dtype).removeprefix("torch.")
+
     def generate(
         self,
         num: int = 1,

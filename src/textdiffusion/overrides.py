@@ -96,6 +96,11 @@ def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = 
     return from_dict(kind, data, name)
 
 
+def sampler_name(part: SamplerPart) -> str:
+    """The name a user types for it."""
+    return next(name for name, kind in kinds_of(SamplerPart).items() if type(part) is kind)
+
+
 def fields_of(kind: type, prefix: str = "") -> list[str]:
     """Every path below a configuration, as far as it does not depend on a part's kind."""
     paths: list[str] = []

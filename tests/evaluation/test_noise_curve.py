@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.exact.language import Language, ideal_gaussian, ideal_masked, tables
+from tests.exact.language import Language, ideal_gaussian, ideal_masked, ideal_uniform, tables
 from textdiffusion.batch import Batch
 from textdiffusion.errors import UserError
 from textdiffusion.evaluation.noise_curve import noise_curve
@@ -27,7 +27,8 @@ class Drawn:
 
     def windows(self, rows):
         rows = torch.as_tensor(rows)
-        return Batch(LANGUAGE.ids[Rng.of(0, rows).categorical(LANGUAGE.law.expand(len(rows), -1))])
+        drawn = LANGUAGE.ids[Rng.of(0, rows).categorical(LANGUAGE.law.expand(len(rows), -1))]
+        return Batch(drawn, chars=torch.full((len(rows),), 3))
 
 
 def _masked():
@@ -64,6 +65,54 @@ def test_masked_tokens_are_what_is_counted():
     assert curve.nats[-1] == pytest.approx(_unigram(), abs=0.12)
     assert bool((curve.nats < _unigram() + 0.12).all())
     assert curve.nats[0] < curve.nats[-1] - 0.1
+
+
+class Letters:
+    """Windows of one letter each, which come just as often as in the law of LETTERS."""
+
+    def __len__(self):
+        return 600
+
+    def windows(self, rows):
+        return Batch(
+            torch.tensor([0] * 6 + [1] * 3 + [2])[torch.as_tensor(rows) % 10, None], chars=torch.ones(len(rows)).long()
+        )
+
+
+LETTERS = Language(3, 1, torch.arange(3)[:, None], torch.tensor([0.6, 0.3, 0.1]))
+
+
+def _known(model, noise):
+    """Remaining information in bits of a letter of LETTERS, by enumeration or quadrature."""
+    law = LETTERS.law.double().numpy()
+    if model.denoiser.table is not None:  # two bits a letter; a grid over both coordinates
+        step, table = 0.2 * noise, model.denoiser.table.double().numpy()
+        axis = np.arange(-1 - 7 * noise, 1 + 7 * noise, step)
+        x = np.stack(np.meshgrid(axis, axis), axis=-1)[:, :, None]
+        density = law * np.exp(-np.square(x - table).sum(-1) / (2 * noise**2)) * step**2 / (2 * np.pi * noise**2)
+    elif model.process.changing(torch.zeros(1, 1, dtype=torch.long)).any():  # drawn afresh
+        density = law * ((1 - noise) * np.eye(3) + noise / 3)
+    else:
+        return noise * -(law * np.log2(law)).sum()
+    return -(density * np.log2(np.maximum(density, 1e-300) / density.sum(-1, keepdims=True).clip(1e-300))).sum()
+
+
+@pytest.mark.parametrize("make", [ideal_masked, ideal_uniform, ideal_gaussian])
+def test_remaining_information_is_that_of_each_token_by_itself(make):
+    """Without any context the ideal denoiser has just that cross-entropy; with context it has less."""
+    args = (tables(3)["bits"],) if make is ideal_gaussian else (LogLinear(0.0),)
+    model = make(LETTERS, *args)
+    model.somewhere = torch.nn.Parameter(torch.zeros(()))
+    curve = noise_curve(model, Letters(), levels=6)
+    assert curve.bits == pytest.approx(curve.remaining, abs=1e-5)
+    for noise, remaining, error in zip(curve.noise, curve.remaining, curve.errors, strict=True):
+        assert remaining == pytest.approx(_known(model, noise), abs=4 * error + 1e-3)
+    model = make(LANGUAGE, *args)
+    model.somewhere = torch.nn.Parameter(torch.zeros(()))
+    curve = noise_curve(model, Drawn(), levels=6)
+    middle = (curve.remaining > 0.3 * curve.remaining[-1]) & (curve.remaining < 0.8 * curve.remaining[-1])
+    assert middle.any()
+    assert (curve.bits < curve.remaining - 2 * curve.errors)[middle].all()
 
 
 def test_an_order_has_no_levels():

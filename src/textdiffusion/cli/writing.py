@@ -72,6 +72,8 @@ class Writing:
     def write(self, model: TextDiffusion, batch: Batch, about: dict[str, Any]) -> None:
         """Writes the rows of a batch and shows them as asked: all at once where they are seen, else in parts."""
         seen = self.watch or self.html or self.gif
+        from ..overrides import sampler_name
+
         recorded: list[Frame] = []
         texts: list[str] = []
         total = 0
@@ -95,7 +97,7 @@ class Writing:
             "weights": self.weights,
             **about,
             "steps": total,
-            "sampler": self.sampler or _name_of(model),
+            "sampler": self.sampler or sampler_name(model.config.sampler),
             **({"source": self.source} if self.source else {}),
             **({"label": self.label} if self.label else {}),
             **({"guides": list(self.guide)} if self.guide else {}),
@@ -144,8 +146,3 @@ class Writing:
 
             write_gif(recorded, self.gif)
             note(f"Saved {self.gif}.")
-
-
-def _name_of(model: TextDiffusion) -> str:
-    own = type(model.config.sampler)
-    return next(name for name, part in model.samplers().items() if type(part) is own)

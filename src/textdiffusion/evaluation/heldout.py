@@ -81,17 +81,19 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
     number = min(count or len(dataset), len(dataset))
     numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
     tokens = np.asarray(dataset.shard.tokens)[dataset.positions(numbers)]
-    about["sha256"] = _hash(tokens, model.tokenizer)
+    # Of what the tokens say: the same text has other ids in another vocabulary.
+    about["sha256"] = sha256("\n".join(texts_in(tokens, model.tokenizer)))
     if model.tokenizer.unk_id is not None:
         # Runs that read much text as one token look better than they are.
         about["unknown"] = float((tokens == model.tokenizer.unk_id).mean())
     return HeldOut(dataset, numbers, name, about, seen)
 
 
-def _hash(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
-    """Of what tokens say, text by text: the same text has other ids in another vocabulary."""
+def texts_in(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    """What tokens say, text by text."""
+    tokens = np.asarray(tokens)
     ends = np.flatnonzero(tokens == tokenizer.end_id) + 1 if tokenizer.end_id is not None else []
-    return sha256("\n".join(tokenizer.decode(part) for part in np.split(tokens, ends)))
+    return [tokenizer.decode(part) for part in np.split(tokens, ends)]
 
 
 def training_corpus(model: TextDiffusion, cache: Path) -> Corpus:

@@ -151,7 +151,7 @@ def bits_per_character(
     return Likelihood(
         bits=float(totals.mean()),
         monte_carlo_error=0.0 if exact else error,
-        window_error=_window_error(nats, chars),
+        window_error=window_error(nats, chars),
         exact=exact,
         characters=int(chars.sum()),
         windows=count,
@@ -201,7 +201,7 @@ def _characters(windows: Windows, batch_size: int) -> Float[np.ndarray, " window
     return np.concatenate(parts)
 
 
-def _window_error(nats: Float[np.ndarray, " w"], chars: Float[np.ndarray, " w"]) -> float | None:
+def window_error(nats: Float[np.ndarray, " w"], chars: Float[np.ndarray, " w"]) -> float | None:
     """Standard error of the ratio of sums, by linearisation."""
     count = len(nats)
     if count < 2:

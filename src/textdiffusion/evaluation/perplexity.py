@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ class Perplexity:
 
 
 Judge = Callable[[Sequence[str]], Perplexity]
+
+
+def judged_by(source: str) -> Judge:
+    """The judge of this name: a run, or else a causal language model of `transformers`."""
+    try:
+        model = TextDiffusion.from_pretrained(source)
+    except UserError:
+        return partial(judged_by_pretrained, source)
+    return partial(judged_by_run, model, name=source)
 
 
 def judged_by_run(model: TextDiffusion, samples: Sequence[str], name: str = "a run") -> Perplexity:

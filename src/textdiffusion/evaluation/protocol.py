@@ -33,6 +33,7 @@ NAMES = {
     "weights": "the kind of weights",
     "dtype": "the precision",
     "unknown": "the share of unknown tokens",
+    "training": "the training text (its hash)",
     "calibration": "the number of temperatures fitted",
 }
 

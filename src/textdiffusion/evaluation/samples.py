@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -57,6 +57,18 @@ class Report:
         rows = ["| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in table]
         facts = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
         return "\n".join([*rows, "", f"Protocol: {facts}.", *self.warnings()])
+
+    def named(self, rows: Mapping[str, str]) -> Report:
+        """Some of the rows, each under a new name."""
+        lines = [
+            replace(
+                line,
+                values={new: line.values[old] for old, new in rows.items()},
+                beaten={new: line.beaten[old] for old, new in rows.items() if old in line.beaten},
+            )
+            for line in self.lines
+        ]
+        return replace(self, lines=tuple(lines))
 
     def warnings(self) -> list[str]:
         """A sentence for each naive row that some metrics rank above a row of samples."""

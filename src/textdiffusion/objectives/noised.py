@@ -56,7 +56,7 @@ def seen_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
     return model.process.seen(drawn_times(model, batch, rng=rng))
 
 
-def predicted(model: Model, xt: Tensor, t: Float[Tensor, " b"], batch: Batch) -> Prediction:
+def predicted(model: Model, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
     """What the model makes of x_t, by a second pass where the denoiser takes its own first estimate, as in sampling."""
     prediction = model.denoiser(xt, t, batch=batch)
     if model.denoiser.self_conditioning:

@@ -65,7 +65,7 @@ class RunFolder:
         write_file(self.config, lambda path: _write_text(path, configuration.dumps(config)))
         self.samples.mkdir(exist_ok=True)
         write_file(self.tokenizer, tokenizer.save)
-        kept = [line for line, data in _lines(self.metrics) if data.get("step", 0) <= step] if step else []
+        kept = [line for line, data in records(self.metrics) if data.get("step", 0) <= step] if step else []
         write_file(self.metrics, lambda path: _write_text(path, "".join(kept)))
 
     def export(self, tensors: dict) -> None:
@@ -113,8 +113,8 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any,
         yield where, old, new
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """The whole lines of a JSONL file: the last one may have been cut short by the end of its process."""
+def records(path: Path) -> Iterator[tuple[str, dict]]:
+    """The whole lines of a JSONL file and what they say: the last may have been cut short by the end of its process."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):

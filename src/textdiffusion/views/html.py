@@ -36,7 +36,7 @@ def write_html(frames: Iterable[Frame], path: str | Path, title: str, about: Map
         "TITLE": escape(title),
         "ABOUT": facts,
         "RESULT": result,
-        "COLOURS": _colours(),
+        "COLOURS": colours(),
         "SCALE": "".join(f'<i class="s" style="--here:var(--c{i})"></i>' for i in range(palette.LEVELS)),
         "DATA": recording.data(),
     }
@@ -101,7 +101,7 @@ class Recording:
         return base64.b64encode(packed).decode()
 
 
-def _colours() -> str:
+def colours() -> str:
     """The two themes as CSS variables."""
     dark = {"paper": palette.DARK, "ink": "#e8eaee", "soft": "#9aa1ac", "line": "#2c313a", "key": "#20242c"}
     light = {"paper": palette.LIGHT, "ink": "#1a1d23", "soft": "#5c636e", "line": "#dfe2e7", "key": "#f3f4f6"}

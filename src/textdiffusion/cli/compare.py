@@ -1,0 +1,67 @@
+"""`textdiffusion compare RUN RUN ...`"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from ..errors import UserError
+from .measuring import Measuring
+from .output import note, print_json, status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Measuring):
+    """Measure runs under one protocol and put them in one table, beside reference rows; or in a page with charts.
+
+    What was measured before is read from the folder `measured` of each run, so the command can be stopped and repeated.
+    """
+
+    runs: Annotated[tuple[str, ...], Positional, arg(metavar="RUN")]
+    """The runs' folders, or their repository ids on the hub."""
+    out: str = ""
+    """The page to write, one file that needs no network: report.html."""
+    markdown: str = ""
+    """A file for the table in Markdown (empty: it is printed)."""
+    levels: int = 24
+    """Noise levels at which predictions are compared (0: none)."""
+    samplers: tuple[str, ...] = ()
+    """Names from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (none: each run's own)."""
+    steps: tuple[int, ...] = ()
+    """Numbers of denoising steps (none: each run's own)."""
+    temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)
+
+    def execute(self) -> None:
+        self.check()
+        for option, path in (("out", self.out), ("markdown", self.markdown)):
+            if path and not Path(path).absolute().parent.is_dir():
+                raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")
+        from ..evaluation.compare import compare
+        from ..text.preparation import default_cache
+        from ..views.output import atomic
+        from ..views.report import markdown, write_report
+
+        with status("Loading ...") as say:
+            found = compare(
+                self.runs,
+                self.plan(),
+                default_cache(),
+                weights=self.weights,
+                device=self.device,
+                dtype=self.dtype,
+                say=say,
+            )
+        if self.json:
+            print_json(asdict(found))
+        elif self.markdown:
+            with atomic(self.markdown) as partial:
+                partial.write_text(markdown(found), encoding="utf-8")
+            note(f"Saved {self.markdown}.")
+        else:
+            print(markdown(found), end="")
+        if self.out:
+            write_report(found, self.out)
+            note(f"Saved {self.out}; open it in a browser.")

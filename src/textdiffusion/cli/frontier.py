@@ -1,0 +1,89 @@
+"""`textdiffusion frontier RUN`"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from .measuring import Measuring
+from .output import note, print_json, print_table, status
+from .parsing import RunName
+
+SHOWN = {
+    "forward bits": "forward bits (characters)",
+    "reverse bits": "reverse bits (characters)",
+    "pooled entropy": "pooled entropy",
+    "distinct-2": "distinct-2",
+    "repetition": "repetition",
+    "frontier area": "frontier area",
+}
+"""Columns of the table, by their metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Measuring):
+    """Show what samplers, steps and temperatures do to a run's texts: quality and variety beside real text.
+
+    No column is a verdict: low forward bits are quality only where the entropy is that of the held-out text.
+    """
+
+    run: RunName
+    """The run's folder, or its repository id on the hub."""
+    samplers: tuple[str, ...] = ()
+    """Names from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (none: the run's own)."""
+    steps: tuple[int, ...] = ()
+    """Numbers of denoising steps (none: the sampler's own)."""
+    temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)
+    out: str = ""
+    """Save a picture too: .svg."""
+
+    def execute(self) -> None:
+        self.check()
+        if self.num < 2:
+            raise UserError("--num must be at least 2: there is nothing to judge without texts.")
+        if self.out and not self.out.endswith(".svg"):
+            raise UserError(f"--out {self.out}: the picture is an .svg.")
+        from ..api import TextDiffusion
+        from ..evaluation.bench import Bench
+        from ..evaluation.compare import judged
+        from ..text.preparation import default_cache
+        from ..views.report import write_frontier
+
+        model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
+        name = Path(self.run).name
+        with status("Writing ...") as say:
+            bench = Bench(model, self.plan(), default_cache(), say)
+            texts = bench.texts()
+            if not texts:
+                raise UserError(
+                    f"{self.run} writes to a question, source or label: it has no texts of its own to judge."
+                )
+            say("Judging ...")
+            report, spots = judged({name: texts}, bench.real_text(), self.plan(), default_cache())
+        if self.json:
+            print_json(
+                {
+                    "run": self.run,
+                    "recipe": model.config.recipe,
+                    "protocol": report.protocol,
+                    "dtype": texts[0].dtype,
+                    "spots": [asdict(spot) for spot in spots],
+                }
+            )
+        else:
+            rows = []
+            for spot in spots:
+                how = [spot.run, "", "", ""]
+                if (setting := spot.setting) and spot.calls is not None:
+                    how = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{spot.calls:g}"]
+                values = [spot.values[metric] for metric in SHOWN.values()]
+                rows.append(how + ["-" if value is None else f"{value:.4g}" for value in values])
+            print_table(["sampler", "steps", "T", "calls", *SHOWN], rows)
+            print(
+                "Near the held-out text is good, and a run that is nearer than the naive rows is better than they are."
+            )
+            print(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
+        if self.out:
+            write_frontier(name, spots, self.out)
+            note(f"Saved {self.out}.")

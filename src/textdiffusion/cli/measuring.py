@@ -1,0 +1,57 @@
+"""What `evaluate`, `compare` and `frontier` share: their options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..evaluation.bench import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """Options of everything that measures runs."""
+
+    data: str = ""
+    """The text to measure on (empty: what the run kept back from its own)."""
+    target_error: float = 0.01
+    """Draw until the standard error of the draws is below this, in bits."""
+    draws: int = 0
+    """Passes over the text (0: as many as the target needs)."""
+    windows: int = 0
+    """Measure bits on so many windows, evenly spread (0: all)."""
+    num: int = 128
+    """Texts to write and judge (0: none)."""
+    judge: str = ""
+    """A run or a causal language model for generative perplexity."""
+    batch_size: int = 64
+    """Windows at once; it does not change the result."""
+    seed: int = 0
+    weights: Literal["ema", "raw"] = "ema"
+    """The averaged weights, or the optimizer's own."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """The precision of the network's features."""
+    json: bool = False
+    """Print JSON."""
+
+    def check(self) -> None:
+        """Raises UserError for values that are not allowed."""
+        if self.draws == 1 or self.draws < 0:
+            raise UserError(f"--draws is {self.draws}; an error can be told from 2 on, and 0 means as many as needed.")
+        if self.target_error <= 0 or self.batch_size < 1 or self.windows < 0:
+            raise UserError("--target-error and --batch-size must be above 0, and --windows not below.")
+        if self.num < 0 or self.num == 1:
+            raise UserError(f"--num is {self.num}; texts can be judged from 2 on, and 0 means none.")
+
+    def plan(self) -> Plan:
+        """What to measure: these options, and those of the command."""
+        from dataclasses import fields
+
+        from ..evaluation.bench import Plan
+
+        own = {field.name: getattr(self, field.name) for field in fields(Plan) if hasattr(self, field.name)}
+        return Plan(**own)

@@ -1,0 +1,239 @@
+"""One run on one text: its figures, each kept as soon as it is made."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..api import TextDiffusion
+from ..errors import UserError
+from ..text.tasks import exercise
+from ..training.folder import records
+from .baseline import Baseline, kneser_ney
+from .calibration import calibrate
+from .frontier import RealText, Say, Written, references, settings, written
+from .heldout import HeldOut, held_out, training_corpus
+from .kept import Kept
+from .likelihood import Likelihood, bits_per_character
+from .noise_curve import log_frequencies, noise_curve
+from .protocol import Fact, sha256
+from .tasks import solved
+
+WINDOWS = 64  # of a noise curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure on, and how finely: the options of `evaluate` and `compare`. 0 leaves `num` or `levels` out."""
+
+    data: str = ""
+    windows: int = 0
+    target_error: float = 0.01
+    draws: int = 0
+    batch_size: int = 64
+    calibrate: int = 0
+    num: int = 128
+    levels: int = 24
+    samplers: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    temperatures: tuple[float, ...] = ()
+    judge: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Cross-entropy against remaining information, both in bits per character, with errors over windows.
+
+    `ordered`: each place also sees all clean text before it (blocks and left to right), so the curve lies lower.
+    """
+
+    remaining: tuple[float, ...]
+    bits: tuple[float, ...]
+    errors: tuple[float, ...]
+    ordered: bool
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The share of a task's questions that are answered right, its standard error, and the number of questions."""
+
+    share: float
+    error: float
+    questions: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training took, and its validations: CPU-seconds, bits per character, standard error."""
+
+    steps: int
+    tokens: int
+    cpu_seconds: float
+    validations: tuple[tuple[float, float, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All figures of a run, under a name that no other run of its table has."""
+
+    name: str
+    recipe: str
+    weights: str
+    dtype: str
+    parameters: int
+    likelihood: Likelihood
+    curve: Curve | None
+    trained: Trained | None
+    answers: Answers | None
+    texts: tuple[Written, ...]
+    """The first has the run's own sampler and steps at temperature 1."""
+
+
+class Bench:
+    """A run and a text to measure it on, with the pieces that were kept."""
+
+    def __init__(self, model: TextDiffusion, plan: Plan, cache: Path, say: Say) -> None:
+        self.model, self.plan, self.cache, self.say = model, plan, cache, say
+        self.text = held_out(model, cache, plan.data, plan.windows)
+        self.kept = Kept.of(model, cache)
+        self.task = exercise(plan.data or model.config.text.data)
+
+    def asked(self) -> dict[str, Fact]:
+        """What must agree before anything is measured."""
+        real = self.real_text()
+        known = "not at hand" if real is None else sha256(real[0] if isinstance(real[0], str) else "\n".join(real[0]))
+        facts = {"characters": self.text.characters(), "dtype": self.model.dtype, "training": known}
+        return {**self.text.about, **facts}
+
+    def likelihood(self) -> Likelihood:
+        """Bits per character."""
+        plan = self.plan
+        about: dict[str, Fact] = {**self.text.about, "calibration": plan.calibrate}
+
+        def progress(number: int, share: float, error: float) -> None:
+            self.say(f"bits, pass {number}, {share:.0%}" + (f", error {error:.4f}" if number > 2 else ""))
+
+        def make() -> dict:
+            model = self.model.model
+            with ExitStack() as stack:
+                if plan.calibrate:
+                    self.say("calibrating ...")
+                    train = training_corpus(self.model, self.cache).train
+                    fitted = calibrate(model, train, buckets=plan.calibrate, batch_size=plan.batch_size)
+                    stack.enter_context(fitted.applied(model))
+                return asdict(
+                    bits_per_character(
+                        model,
+                        self.text,
+                        seed=plan.seed,
+                        target_error=plan.target_error,
+                        draws=plan.draws or None,
+                        batch_size=plan.batch_size,
+                        about=about,
+                        progress=progress,
+                    )
+                )
+
+        how = {"seed": plan.seed, "target": plan.target_error, "draws": plan.draws, "windows": len(self.text)}
+        return Likelihood(**self.kept.get("bits", about | how, make))
+
+    def curve(self) -> Curve | None:
+        """Cross-entropy at every amount of remaining information."""
+        if not self.plan.levels:
+            return None
+        text = held_out(self.model, self.cache, self.plan.data, WINDOWS)
+        facts = {**text.about, "windows": len(text), "levels": self.plan.levels, "seed": self.plan.seed}
+        found = self.kept.get("denoising", facts, lambda: self._curve(text))
+        return Curve(*map(tuple, found), ordered=not self.model.model.process.two_sided)
+
+    def _curve(self, text: HeldOut) -> list[list[float]]:
+        model, plan = self.model.model, self.plan
+        if model.likelihood.exact:
+            # Each place is a block of its own, unknown with some probability: a straight line.
+            found, batch = bits_per_character(model, text, batch_size=plan.batch_size), text.windows(range(len(text)))
+            nats = -log_frequencies(batch, model.codec.vocab)[batch.ids[batch.noised]].sum()
+            return [
+                [0.0, float(nats) / math.log(2) / found.characters],
+                [0.0, found.bits],
+                [0.0, found.window_error or 0.0],
+            ]
+        curve = noise_curve(
+            model,
+            text,
+            levels=plan.levels,
+            seed=plan.seed,
+            progress=lambda share: self.say(f"noise levels, {share:.0%}"),
+        )
+        return [curve.remaining.tolist(), curve.bits.tolist(), np.nan_to_num(curve.errors).tolist()]
+
+    def answers(self) -> Answers | None:
+        """Solved questions, where the text is a task."""
+        if self.task is None:
+            return None
+        self.say("answering ...")
+        facts = {**self.text.about, "windows": len(self.text), "seed": self.plan.seed}
+
+        def make() -> list:
+            found = solved(self.model, self.cache, self.plan.data, self.plan.windows, seed=self.plan.seed)
+            return [found.share, found.error, len(found.rows)]
+
+        return Answers(*self.kept.get("answers", facts, make))
+
+    def texts(self) -> tuple[Written, ...]:
+        """Texts under every setting of the plan; none of runs that write to a question, a source or a label."""
+        plan, text = self.plan, self.model.config.text
+        if not plan.num or self.task or text.source or text.label:
+            return ()
+        chosen = settings(self.model, plan.samplers, plan.steps, plan.temperatures)
+        return tuple(written(self.model, self.kept, s, plan.num, seed=plan.seed, say=self.say) for s in chosen)
+
+    def real_text(self) -> RealText | None:
+        """Training and held-out text to judge samples by; None where the first is not at hand."""
+        try:
+            return references(self.model, self.text, self.cache)
+        except UserError:
+            return None
+
+    def baseline(self) -> Baseline | None:
+        """The n-gram of the training text, where that is at hand."""
+        self.say("counting n-grams ...")
+        try:
+            train = training_corpus(self.model, self.cache).train.shard
+        except UserError:
+            return None
+        return kneser_ney(train, self.text, self.model.tokenizer.vocab_size)
+
+    def measured(self, name: str) -> Measured:
+        """Everything."""
+        return Measured(
+            name,
+            self.model.config.recipe,
+            self.model.weights,
+            self.model.dtype,
+            sum(p.numel() for p in self.model.model.parameters()),
+            self.likelihood(),
+            self.curve(),
+            training_of(self.model.folder),
+            self.answers(),
+            self.texts(),
+        )
+
+
+def training_of(folder: Path | None) -> Trained | None:
+    """What `metrics.jsonl` of a run says; None where there is none."""
+    found: list[dict[str, Any]] = [] if folder is None else [data for _, data in records(folder / "metrics.jsonl")]
+    logged = [data for data in found if data.get("event") == "logged"]
+    if not logged:
+        return None
+    validations = tuple(
+        (data["cpu_seconds"], data["bits"], data["error"])
+        for data in found
+        if data.get("event") == "validated" and data["bits"] is not None
+    )
+    return Trained(logged[-1]["step"], logged[-1]["tokens"], logged[-1]["cpu_seconds"], validations)

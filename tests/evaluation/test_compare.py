@@ -1,0 +1,73 @@
+"""Runs in one table: every figure once, kept, and refused beside figures of another kind."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from textdiffusion import TextDiffusion
+from textdiffusion.errors import UserError
+from textdiffusion.evaluation import bench
+from textdiffusion.evaluation.bench import Plan
+from textdiffusion.evaluation.compare import compare
+from textdiffusion.evaluation.frontier import Setting, settings
+from textdiffusion.evaluation.samples import NAIVE, REAL
+
+PLAN = Plan(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
+
+
+def test_a_table_is_made_once_and_what_is_lost_is_made_again(
+    tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    runs = [str(tiny_run(recipe, "text.test_fraction=0.3")) for recipe in ("mdlm", "autoregressive")]
+    found = compare(runs, PLAN, tmp_path)
+    assert [run.likelihood.bits for run in found.runs] == sorted(run.likelihood.bits for run in found.runs)
+    assert {run.likelihood.digest for run in found.runs} == {found.digest}
+    assert found.report is not None
+    assert set(found.report.lines[0].values) == {run.name for run in found.runs} | {REAL, *NAIVE}
+    of = {run.recipe: run for run in found.runs}
+    own = {Setting("ancestral", 2, 0.5), Setting("ancestral", 3, 0.5), Setting("ancestral", 6, 1.0)}
+    assert {each.setting for each in of["mdlm"].texts} == own
+    assert {str(each.setting) for each in of["autoregressive"].texts} == {  # takes one step a token
+        "left_to_right, 32 steps, T = 0.5",
+        "left_to_right, 32 steps, T = 1",
+    }
+    assert all(each.dtype == "float32" and len(each.texts) == 4 for run in found.runs for each in run.texts)
+    for run in found.runs:
+        assert run.curve is not None
+        assert run.curve.ordered == (run.recipe == "autoregressive")
+        entropy = of["autoregressive"].curve
+        assert entropy is not None
+        assert 0 < max(run.curve.remaining) < 1.05 * entropy.remaining[-1]
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("measured twice")
+
+    kept = sorted(Path(runs[0], "measured").iterdir())
+    assert sorted(path.name.partition("-")[0] for path in kept) == ["bits", "denoising", *["texts"] * 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "bits_per_character", never)
+        patch.setattr(bench, "noise_curve", never)
+        patch.setattr(TextDiffusion, "texts", never)
+        assert asdict(compare(runs, PLAN, tmp_path)) == asdict(found)
+        kept[-1].write_text("damaged")
+        with pytest.raises(AssertionError, match="measured twice"):
+            compare(runs[:1], PLAN, tmp_path)
+
+
+def test_unlike_protocols_are_refused_before_anything_is_measured(tiny_run: Callable[..., Path], tmp_path: Path):
+    runs = [str(tiny_run("mdlm", f"text.length={length}", "text.test_fraction=0.25")) for length in (16, 32)]
+    with pytest.raises(UserError, match="the window in tokens is 16 for the one and 32 for the other"):
+        compare(runs, PLAN, tmp_path)
+    assert not any(Path(run, "measured").exists() for run in runs)
+    with pytest.raises(UserError, match="named twice"):
+        compare([runs[0], runs[0]], PLAN, tmp_path)
+
+
+def test_settings_refuse_what_no_sampler_can_do(tiny_run: Callable[..., Path]):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
+    assert settings(model) == [Setting("ancestral", 6, 1.0)]
+    assert settings(model, ["euler"], [4], [0.7])[1:] == [Setting("euler", 4, 0.7)]
+    with pytest.raises(UserError, match="cannot drive"):
+        settings(model, ["one_step"])
