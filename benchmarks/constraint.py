@@ -18,7 +18,7 @@ import torch
 
 from textdiffusion import TextDiffusion
 from textdiffusion.guides.automata import Automaton
-from textdiffusion.text import patterns
+from textdiffusion.text import regexes
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     run = TextDiffusion.from_pretrained(given.run, device="cpu")
     row = {"run": run.config.recipe, "tokenizer": run.tokenizer.kind, "num": given.num}
     start = time.process_time()
-    automaton = Automaton.of(patterns.parse(given.pattern), run.tokenizer)
+    automaton = Automaton.of(regexes.parse(given.pattern), run.tokenizer)
     row |= {"states": len(automaton.after), "classes": automaton.after.shape[1], "tokens": len(automaton.classes)}
     row["building"] = round(time.process_time() - start, 3)
     for name, guides in (("plain", []), ("matching", [f"regex:pattern={given.pattern}"])):

@@ -16,7 +16,7 @@ from textdiffusion.guides.matching import Likelier
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.left_to_right import LeftToRightProcess
 from textdiffusion.randomness import Rng
-from textdiffusion.text import patterns
+from textdiffusion.text import patterns, regexes
 from textdiffusion.text.tokenizers import Characters
 
 TOKENIZER = Characters("abc", ("[END]", "[PAD]"))
@@ -43,7 +43,7 @@ def _matching(pattern: str, place: int) -> torch.Tensor:
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_law_given_a_match_is_exact(asked):
     pattern, place = ASKED[asked]
-    automaton = Automaton.of(patterns.parse(pattern), TOKENIZER, place)
+    automaton = Automaton.of(regexes.parse(pattern), TOKENIZER, place)
     lattice = Lattice(automaton, LOGP, torch.zeros(2, LENGTH, dtype=torch.bool))
     weights = LOGP.double().gather(2, IDS.T[None].expand(2, -1, -1)).sum(1).exp() * _matching(pattern, place)
     law = weights / weights.sum(1, keepdim=True)
@@ -77,7 +77,7 @@ def test_every_text_of_every_family_and_sampler_matches(recipe: str, tiny_run: C
     model = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS), device="cpu")
     guides = ["without:text=is", f"regex:pattern={PATTERN}"]
     for name, settings in model.samplers().items():
-        for text in model.generate(3, 18, steps=4 if settings.steps else None, sampler=name, guides=guides):
+        for text in model.generate(2, 14, steps=3 if settings.steps else None, sampler=name, guides=guides):
             assert re.fullmatch(PATTERN, text)
             assert not re.search(r"\bis\b", text)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiffusion.errors import UserError
-from textdiffusion.text import patterns
+from textdiffusion.text import patterns, regexes
 
 LETTERS = "ab1 .é\U0001f600\n"
 ATOMS = st.sampled_from(["a", "b", ".", r"\.", r"\d", r"\W", "[^a]", "[a-z1]", "é", "[à-\U0001f602]"])
@@ -33,7 +33,7 @@ def matches(node: patterns.Node, text: str) -> bool:
 @settings(max_examples=30)
 @given(PATTERNS, st.lists(st.text(LETTERS, max_size=6), min_size=6, max_size=6))
 def test_the_same_texts_match_as_in_python(pattern, texts):
-    node = patterns.parse(pattern)
+    node = regexes.parse(pattern)
     for text in texts:
         expected = re.fullmatch(pattern, text, re.ASCII) is not None
         assert matches(node, text) == expected
@@ -66,10 +66,10 @@ def test_words_end_where_words_end():
 )
 def test_what_is_no_pattern_is_refused(pattern, said):
     with pytest.raises(UserError, match=said):
-        patterns.automaton(patterns.parse(pattern))
+        patterns.automaton(regexes.parse(pattern))
 
 
 def test_patterns_of_too_many_states_are_refused(monkeypatch):
     monkeypatch.setattr(patterns, "LARGEST", 100)
     with pytest.raises(UserError, match="more than 100 states"):
-        patterns.automaton(patterns.parse("(a|b)*a(a|b){8}"))
+        patterns.automaton(regexes.parse("(a|b)*a(a|b){8}"))

@@ -82,9 +82,9 @@ class Regex(GuidePart):
     weight: float = math.inf
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..text import patterns
+        from ..text import regexes
 
-        return _matching(patterns.parse(self.pattern), f"regex {self.pattern!r}", self.weight, model, tokenizer)
+        return _matching(regexes.parse(self.pattern), f"regex {self.pattern!r}", self.weight, model, tokenizer)
 
 
 @dataclass(frozen=True)
