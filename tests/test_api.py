@@ -88,6 +88,51 @@ def test_given_text_is_preserved_exactly(data: st.DataObject, tiny_run: MakeRun,
         assert len(written) == place
 
 
+UNICODE = "The ripe pear is äöü ßé — 梨は赤い \U0001f350 \u202e!\t[MASK]\\\n"
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "bytes", "bpe"])
+@settings(max_examples=8)
+@given(data=st.data())
+def test_given_text_of_any_letters_is_preserved_exactly(
+    data: st.DataObject, tiny_run: MakeRun, tokenizer: str, tmp_path_factory: pytest.TempPathFactory
+):
+    corpus = tmp_path_factory.getbasetemp() / "letters.txt"
+    if not corpus.exists():
+        corpus.write_text(UNICODE * 200, encoding="utf-8")
+    size = ("text.vocab_size=300",) if tokenizer == "bpe" else ()
+    run = tiny_run("mdlm", f"text.data={corpus}", f"text.tokenizer={tokenizer}", *size)
+    model = TextDiffusion.from_pretrained(run, device="cpu")
+    letters = st.text(UNICODE if tokenizer == "characters" else st.characters(codec="utf-8"), max_size=6)
+    texts = data.draw(st.lists(letters, min_size=2, max_size=4))
+    counts = data.draw(st.lists(st.integers(1, 3), min_size=len(texts) - 1, max_size=len(texts) - 1))
+    gaps = [f"[MASK:{count}]" for count in counts]
+    escaped = [text.replace("[MASK", r"\[MASK") for text in texts]
+    if any(text.endswith("\\") for text in texts):
+        return  # a backslash before a gap escapes it
+    template = escaped[0] + "".join(gap + text for gap, text in zip(gaps, escaped[1:], strict=True))
+    for written in model.infill(template, num=2, steps=2, seed=data.draw(st.integers(0, 99))):
+        assert re.fullmatch(".+".join(map(re.escape, texts)), written, re.DOTALL)
+
+
+def test_lengths_of_gaps_are_proposed(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
+    # Random weights are sure of nonsense; tests/exact has the law.
+    monkeypatch.setattr("textdiffusion.lengths.given_nats", lambda model, batch, seed: torch.zeros(len(batch.ids)))
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", *ENDED), device="cpu")
+    template = "The [MASK] pear [MASK] is [MASK:2]."
+    texts = model.infill(template, num=4, steps=2)
+    assert all(re.fullmatch("The .+ pear .+ is ..[.]", text, re.DOTALL) for text in texts)
+    assert len({len(text) for text in texts}) > 1
+    assert model.infill(template, num=2, steps=2) == texts[:2]
+    assert all(text.startswith("The pe") for text in model.infill("The pe[MASK]", num=2, steps=2))
+    with pytest.raises(UserError, match="no room for its gaps in the run's 32 tokens"):
+        model.infill("The [MASK] pear is riper and sweeter.")
+    for recipe, *changes in (("cdcd", "text.mask=none", *ENDED), ("autoregressive", *ENDED), ("mdlm",)):
+        other = TextDiffusion.from_pretrained(tiny_run(recipe, *changes), device="cpu")
+        with pytest.raises(UserError, match="cannot propose"):
+            other.infill("The [MASK] pear.")
+
+
 def test_several_templates_are_filled_each_as_alone(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
     both = model.infill(["The [MASK:3]", "[MASK:2] is [MASK:4]."], num=2)

@@ -20,6 +20,7 @@ from .evaluation.protocol import COUNTED, Fact, sha256
 from .evaluation.windows import Texts
 from .guides import Guide
 from .hub import find_run, model_card, upload
+from .lengths import proposed
 from .model import Model
 from .parts import GuidePart, SamplerPart
 from .samplers.grids import FILE as GRID
@@ -134,10 +135,11 @@ class TextDiffusion:
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
-        A gap is so many tokens; the text around it is preserved exactly; `\\[MASK` is literal text. `infill_note` says
-        how well this run is prepared for it. Raises UserError as `generate` does, and for templates that are none.
+        A gap is so many tokens, or as many as the model proposes ([MASK], see `lengths`); the text around it is preserved
+        exactly; `\\[MASK` is literal text. `infill_note` says how well this run is prepared for it. Raises UserError as
+        `generate` does, for templates that are none, and for lengths that the run cannot propose.
         """
-        batch = self.filled(template, num, source=source, label=label)
+        batch = self.filled(template, num, source=source, label=label, seed=seed)
         return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides, top_k, top_p))
 
     def stream(
@@ -227,10 +229,7 @@ class TextDiffusion:
             raise UserError(f"{num} texts of {length} tokens cannot be made: both must be at least 1.")
         begun = [before(one, text, self.tokenizer) for one in several]
         sizes = [text.length - len(ids) if length is None else length for ids in begun]
-        rows = [
-            (np.append(ids, np.zeros(size, dtype=np.int64)), np.arange(len(ids) + size) < len(ids))
-            for ids, size in zip(begun, sizes, strict=True)
-        ]
+        rows = [templates.begun(ids, size) for ids, size in zip(begun, sizes, strict=True)]
         batch = templates.laid_out(rows, self.tokenizer, num=num)
         return told(batch if source else replace(batch, given=None), text, label)
 
@@ -241,20 +240,27 @@ class TextDiffusion:
         *,
         source: str | None = None,
         label: str | None = None,
+        seed: int = 0,
     ) -> Batch:
-        """`num` rows for each template, with the text around its gaps given, and a source before it."""
+        """`num` rows for each template, with the text around its gaps given, and a source before it; `seed` draws the
+        lengths that are proposed."""
         if num < 1:
             raise UserError(f"{num} texts cannot be made: it must be at least 1.")
-        text = self.config.text
+        text, asked = self.config.text, [template] if isinstance(template, str) else list(template)
+        open_ = [templates.OPEN in templates.parse(each)[:-1] for each in asked]
+        if any(open_):  # then each row has lengths of its own
+            each = zip(asked, open_, strict=True)
+            asked = [row for t, o in each for row in (proposed(self, t, num, seed, source, label) if o else [t] * num)]
         batch = templates.batch(
-            [template] if isinstance(template, str) else template,
+            asked,
             self.tokenizer,
             before(source, text, self.tokenizer),
-            num=num,
+            num=1 if any(open_) else num,
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
+            room=text.length,
         )
-        return told(batch, text, label)
+        return told(replace(batch, rows=torch.arange(len(batch.ids)) % num), text, label)
 
     def parts(self, batch: Batch) -> Iterator[Batch]:
         """The rows in parts that fit into memory; streamed one after the other, they give the texts of the whole."""

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from . import overrides
+from . import overrides, templates
 from .batch import Batch
 from .errors import UserError
 from .guides import Guide, Outermost
 from .guides.infill import GivenTokens
 from .guides.temperature import Temperature
-from .guides.tokens import Without
+from .guides.tokens import Fitting
 from .guides.truncation import Truncated
 from .model import Model
 from .parts import GuidePart, SamplerPart
 from .processes.tokens import TokenProcess
 from .randomness import Rng
 from .samplers.step import Request, Step, require
-from .text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from .api import TextDiffusion
@@ -59,8 +58,7 @@ class Sampling:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
         guides: list[Guide] = []
         if batch.given is not None:
-            special = [i for i in _barred(run.tokenizer, batch) if i is not None]
-            guides += [Without(special)] if special else []
+            guides.append(Fitting(torch.from_numpy(templates.allowed(run.tokenizer))))
         for asked in self.guides:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
             guides.append(settings.build(model, run.tokenizer) if isinstance(settings, GuidePart) else settings)
@@ -112,14 +110,6 @@ class Settled:
                 calls = sum(guide.calls for guide in self.guides if isinstance(guide, GivenTokens))
                 step = replace(step, ids=ids, confidence=sure, calls=step.calls + calls)
             yield step
-
-
-def _barred(tokenizer: Tokenizer, batch: Batch) -> tuple[int | None, ...]:
-    """Tokens that no free position may become: none is unknown, and no text ends before one that is given."""
-    assert batch.given is not None
-    given = batch.given if batch.real is None else batch.given & batch.real
-    followed = (given & (batch.noised.cumsum(1) > 0)).any()
-    return (tokenizer.end_id, tokenizer.pad_id, tokenizer.unk_id) if followed else (tokenizer.unk_id,)
 
 
 def replaces_given(model: Model) -> bool:

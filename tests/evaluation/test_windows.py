@@ -30,7 +30,7 @@ def test_of_a_long_prefix_the_end_is_kept():
 
 
 def test_only_the_gaps_of_a_template_are_measured():
-    batch = Texts(["abcab"], ABC, TextConfig(length=8), given="a[MASK:2]a[MASK]").windows([0])
+    batch = Texts(["abcab"], ABC, TextConfig(length=8), given="a[MASK:2]a[MASK:1]").windows([0])
     assert batch.ids[0, :5].tolist() == [0, 1, 2, 0, 1]
     assert batch.noised.tolist() == [[False, True, True, False, True, False, False, False]]
     assert batch.chars is not None
@@ -39,7 +39,7 @@ def test_only_the_gaps_of_a_template_are_measured():
 
 def test_ends_and_modelled_padding_are_given_around_a_template():
     config = TextConfig(length=5, layout="lines", model_padding=True)
-    batch = Texts(["ab"], ENDED, config, given="a[MASK]").windows([0])
+    batch = Texts(["ab"], ENDED, config, given="a[MASK:1]").windows([0])
     assert batch.ids.tolist() == [[0, 1, ENDED.end_id, ENDED.pad_id, ENDED.pad_id]]
     assert batch.noised.tolist() == [[False, True, False, False, False]]
     assert batch.chars is not None
@@ -54,7 +54,7 @@ def test_a_text_must_fill_its_template(text):
 
 def test_a_prefix_and_a_template_exclude_each_other():
     with pytest.raises(UserError, match="part of the template"):
-        Texts(["ab"], ABC, TextConfig(length=8), given="a[MASK]", prefix="a")
+        Texts(["ab"], ABC, TextConfig(length=8), given="a[MASK:1]", prefix="a")
 
 
 def test_prefix_and_text_add_up_to_the_whole_where_the_likelihood_is_exact(tiny_run):

@@ -5,6 +5,8 @@ import torch
 
 from textdiffusion.batch import Batch
 from textdiffusion.guides.infill import GivenTokens
+from textdiffusion.lengths import given_nats
+from textdiffusion.objectives.masked_bound import MaskedLikelihood
 from textdiffusion.processes.schedules import LogLinear
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
@@ -12,6 +14,8 @@ from textdiffusion.samplers.one_step import OneStep
 from textdiffusion.samplers.step import Request
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
+from .texts import LANGUAGE as THREE
+from .texts import POSSIBLE, TEXTS, mask_of
 
 # The second token is mostly 0, and mostly 1 after a first token of 1, which is rare.
 LANGUAGE = Language(2, 2, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([0.85, 0.05, 0.02, 0.08]))
@@ -49,3 +53,16 @@ def test_masks_need_none_of_that():
     model = ideal_masked(LANGUAGE, LogLinear(0.0))
     batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), given=KNOWN)
     assert abs(_share(model, Ancestral(), batch) - SHARE) < 0.04
+
+
+@pytest.mark.parametrize("where", [[0, 2], [1]], ids=str)
+def test_the_probability_of_given_text_is_that_of_the_whole_over_that_of_the_gaps(where, monkeypatch):
+    """Whatever fills the gaps; it is what lengths of gaps are proposed by."""
+    monkeypatch.setattr("textdiffusion.lengths.DRAWN", 2000)
+    given = mask_of(*where)
+    model = ideal_masked(THREE, LogLinear(0.0))
+    model.likelihood, model.anchor = MaskedLikelihood(), torch.nn.Parameter(torch.zeros(()))
+    nats = given_nats(model, Batch(TEXTS, given=given.expand(TEXTS.shape)))
+    truth = THREE.nll(seen=given)[POSSIBLE]
+    assert float((nats - truth).abs().max()) < 0.7
+    assert float((nats - truth).abs().mean()) < 0.2  # noise of some 100 draws

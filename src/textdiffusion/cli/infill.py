@@ -15,7 +15,8 @@ from .writing import Writing
 class Command(Writing):
     """Fill the gaps of a template. Text around the gaps is preserved exactly.
 
-    [MASK:5] is a gap of five tokens of the run's tokenizer, [MASK] of one; \\[MASK is the literal text.
+    [MASK:5] is a gap of five tokens of the run's tokenizer, [MASK] one as long as the model proposes; \\[MASK is the
+    literal text. At the end of a template [MASK] goes on until the model ends the text.
     """
 
     template: Annotated[str, Positional, arg(metavar="TEMPLATE")]
@@ -25,7 +26,8 @@ class Command(Writing):
 
     def execute(self) -> None:
         model = self.load()
-        batch = model.filled(self.template, self.num, source=self.source or None, label=self.label or None)
+        about = {"source": self.source or None, "label": self.label or None}
+        batch = model.filled(self.template, self.num, seed=self.seed, **about)
         if model.infill_note:
             note(model.infill_note)
         self.write(model, batch, {"num": self.num, "template": self.template})

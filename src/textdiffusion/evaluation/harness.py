@@ -18,7 +18,7 @@ import numpy as np
 from ..api import TextDiffusion, Weights
 from ..conditions import before
 from ..errors import UserError
-from ..templates import laid_out
+from ..templates import begun, laid_out
 from ..text.normalisers import normalise
 from ..training.precision import DeviceName, DtypeName
 
@@ -75,9 +75,9 @@ class Answers:
             return False
         config, own = self.model.config.text, self.model.tokenizer.encode(self._normal(text))
         first = self._before(context, config.length - len(own))
-        row = np.append(first, np.zeros_like(own)), np.arange(len(first) + len(own)) < len(first)
+        row = begun(first, len(own))
         padded_to = config.length if config.model_padding else 0
-        batch = laid_out([row], self.model.tokenizer, ended=config.layout != "stream", padded_to=padded_to)
+        batch = laid_out([row], self.model.tokenizer, ended=[config.layout != "stream"], padded_to=padded_to)
         *_, last = self.model.stream(seed=self.seed, temperature=COLD, batch=batch)
         return bool((last.ids[0, len(first) : len(row[0])].cpu().numpy() == own).all())
 
@@ -99,8 +99,7 @@ class Answers:
         for one in asked:
             wanted = length if one.tokens is None else min(one.tokens, length)
             first = self._before(one.context, max(length - wanted, length // 2))
-            size = length - len(first) if modelled else min(wanted, length - len(first))
-            rows.append((np.append(first, np.zeros(size, np.int64)), np.arange(len(first) + size) < len(first)))
+            rows.append(begun(first, length - len(first) if modelled else min(wanted, length - len(first))))
             starts.append(len(first))
         whole = laid_out(rows, self.model.tokenizer, padded_to=length if modelled else 0)
         texts: list[str] = []

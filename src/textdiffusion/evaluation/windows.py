@@ -114,6 +114,8 @@ def _after(prefix: str, row: _Row, tokenizer: Tokenizer, config: TextConfig) -> 
 
 
 def _filled(text: str, template: str, tokenizer: Tokenizer, config: TextConfig) -> _Row:
+    if templates.OPEN in templates.parse(template):
+        raise UserError(f"Every gap of the template {template!r} needs its number of tokens: [MASK:5].")
     blank = templates.batch(
         [template],
         tokenizer,

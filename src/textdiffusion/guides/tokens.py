@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..batch import Batch
@@ -18,7 +18,7 @@ from . import EVERY, Wrapped
 
 
 class Without:
-    """No free position becomes one of `tokens`, such as the end of the text in the middle of a template."""
+    """No free position becomes one of `tokens`."""
 
     processes: ClassVar[tuple[type, ...]] = EVERY
 
@@ -34,6 +34,29 @@ class Without:
             return prediction.guided(prediction.logits.masked_fill(barred, -torch.inf))
 
         return Wrapped(denoiser, lacking)
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Nothing."""
+        return xs
+
+
+class Fitting:
+    """Free positions hold tokens that the row `Batch.holds` of `allowed` has (None: its row 0)."""
+
+    processes: ClassVar[tuple[type, ...]] = EVERY
+
+    def __init__(self, allowed: Bool[Tensor, "k v"]) -> None:
+        self.allowed = allowed
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        """Predictions in which all other tokens have probability 0."""
+
+        def fitting(prediction: Prediction, batch: Batch) -> Prediction:
+            allowed = self.allowed.to(prediction.logits.device)
+            held = allowed[0] if batch.holds is None else allowed[batch.holds]
+            return prediction.guided(prediction.logits.masked_fill(~held, -torch.inf))
+
+        return Wrapped(denoiser, fitting)
 
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
         """Nothing."""
