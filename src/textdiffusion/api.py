@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from . import overrides, templates
@@ -135,7 +134,7 @@ class TextDiffusion:
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
-        A gap is so many tokens, or as many as the model proposes ([MASK], see `lengths`); the text around it is preserved
+        A gap is so many tokens, or as many as the model proposes ([MASK], see `lengths`); the text around it is kept
         exactly; `\\[MASK` is literal text. `infill_note` says how well this run is prepared for it. Raises UserError as
         `generate` does, for templates that are none, and for lengths that the run cannot propose.
         """

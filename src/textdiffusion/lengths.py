@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import templates
 from .batch import Batch
+from .conditions import before
 from .errors import UserError
 from .evaluation.likelihood import PILOT_ROWS, Aimable, drawn, evaluating, spread
 from .model import Model
@@ -28,7 +29,9 @@ LAYOUTS = 64  # combinations of lengths that are compared; where there are more,
 DRAWN = 4096  # rows that are drawn to compare them
 
 
-def proposed(run: TextDiffusion, template: str, num: int, seed: int) -> list[str]:
+def proposed(
+    run: TextDiffusion, template: str, num: int, seed: int, source: str | None = None, label: str | None = None
+) -> list[str]:
     """`num` times `template` with lengths in its open gaps, drawn from the law that the run gives them.
 
     The law of a layout is in proportion to the probability of the given text, end and padding where it puts them,
@@ -39,28 +42,33 @@ def proposed(run: TextDiffusion, template: str, num: int, seed: int) -> list[str
     config, gaps = run.config.text, sum(piece == templates.OPEN for piece in templates.parse(template)[:-1])
     if not (config.model_padding and run.model.process.two_sided) or replaces_given(run.model):
         raise UserError(
-            "This run cannot propose the length of a gap before given text: that takes text.model_padding=true, a model "
-            "of both sides and, unless its noise is masks, text.mask=mixed. Say how many tokens: [MASK:5]."
+            "This run cannot propose the length of a gap before given text; say how many tokens: [MASK:5]. It takes "
+            "training with text.model_padding=true and, unless tokens become masks, text.mask=mixed, and a model that "
+            "does not write from left to right."
         )
     shortest = templates.numbered(template, [1] * gaps)
     ends = templates.parse(template)[-1] != templates.OPEN
-    spare = config.length - len(templates.encode(shortest, run.tokenizer)[0]) - ends
+    first = len(before(source, config, run.tokenizer))
+    spare = config.length - first - len(templates.encode(shortest, run.tokenizer)[0]) - ends
     if spare < 0:
         raise UserError(f"{template!r} leaves no room for its gaps in the run's {config.length} tokens.")
     rng = Rng.of(seed, torch.arange(num)).fork("lengths")
     layouts = [templates.numbered(template, counts) for counts in _counts(gaps, spare, seed)]
-    batch = replace(run.filled(layouts), rows=torch.arange(len(layouts))).to(run.device)
+    batch = run.filled(layouts, source=source, label=label)
+    batch = replace(batch, rows=torch.arange(len(layouts))).to(run.device)
     *_, last = Sampling(seed=seed).settled(run, batch).sampled(batch)
-    nats = given_nats(run.model, replace(batch, ids=last.ids), seed)
+    nats = given_nats(run.model, replace(batch, ids=last.ids), seed, first)
     return [layouts[i] for i in rng.categorical((-nats).softmax(0).expand(num, -1))]
 
 
-def given_nats(model: Model, batch: Batch, seed: int = 0) -> Float[Tensor, " b"]:
-    """-log p(the given tokens where they are), in nats of each row, whose gaps must be filled."""
+def given_nats(model: Model, batch: Batch, seed: int = 0, first: int = 0) -> Float[Tensor, " b"]:
+    """-log p(the given tokens where they are | the `first` ones), in nats of each row, whose gaps must be filled."""
     likelihood: Any = model.likelihood
 
     def value(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        return likelihood(model, replace(batch, given=None), rng=rng) - likelihood(model, batch, rng=rng)
+        begun = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand(batch.ids.shape) < first
+        whole = replace(batch, given=begun if first else None)
+        return likelihood(model, whole, rng=rng) - likelihood(model, batch, rng=rng)
 
     rows, count = Rows(batch), len(batch.ids)
     with torch.no_grad(), evaluating(model):
@@ -68,7 +76,11 @@ def given_nats(model: Model, batch: Batch, seed: int = 0) -> Float[Tensor, " b"]
             pilot = drawn(likelihood.pilot, model, rows, spread(count, PILOT_ROWS), seed, "pilot", 0, 64)
             likelihood = likelihood.aimed(pilot)
         copies = -(-DRAWN // count)
-        return drawn(value, model, rows, np.tile(np.arange(count), copies), seed, "lengths", 0, 64).view(copies, -1).mean(0)
+        return (
+            drawn(value, model, rows, np.tile(np.arange(count), copies), seed, "lengths", 0, 64)
+            .view(copies, -1)
+            .mean(0)
+        )
 
 
 @dataclass(frozen=True)

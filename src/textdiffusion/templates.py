@@ -126,8 +126,8 @@ def batch(
     padded_to: int = 0,
     room: int = 0,
 ) -> Batch:
-    """`num` rows of each template in turn, as `laid_out` lays them out, after the given tokens `before`; a row whose last
-    gap is open has `room` tokens, among which the model ends the text.
+    """`num` rows of each template in turn, as `laid_out` lays them out, after the given tokens `before`; a row whose
+    last gap is open has `room` tokens, among which the model ends the text.
 
     Raises UserError as `encode` does, and for such a gap where texts have no end.
     """
@@ -161,7 +161,9 @@ def laid_out(
     positions that are not `real`. Free positions with nothing given after them may hold the end and padding.
     """
     marks = [tokenizer.end_id] if tokenizer.end_id is not None else []
-    ends = [np.array(marks if end else [], dtype=np.int64) for end in ended] or [np.zeros(0, dtype=np.int64)] * len(rows)
+    ends = [np.array(marks if end else [], dtype=np.int64) for end in ended] or [np.zeros(0, dtype=np.int64)] * len(
+        rows
+    )
     length = max([padded_to, *(len(ids) + len(end) for (ids, _, _), end in zip(rows, ends, strict=True))])
     ids = np.full((len(rows), length), tokenizer.pad_id or 0, dtype=np.int64)
     given, real = np.ones(ids.shape, dtype=bool), np.zeros(ids.shape, dtype=bool)

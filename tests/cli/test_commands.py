@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from textdiffusion import recipes
-from textdiffusion.api import TextDiffusion
+from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
 from textdiffusion.errors import UserError
 from textdiffusion.parts import Bits, Embeddings, Trunk
+from textdiffusion.selection import best_of, fluency, mbr
 
 MakeRun = Callable[..., Path]
 
@@ -83,6 +83,23 @@ def test_infill_keeps_the_text_and_says_what_the_run_can_do(textdiffusion, tiny_
     assert "from left to right" in textdiffusion("infill", tiny_run("autoregressive"), "The [MASK:3]").err
     refused = textdiffusion("infill", tiny_run("mdlm"), "The [MASK:x]")
     assert (refused.code, refused.out) == (2, "")
+
+
+def test_candidates_are_chosen_from(textdiffusion, tiny_run: MakeRun):
+    run = tiny_run("autoregressive")
+    few = ("--length", 6, "--json")
+    drawn = json.loads(textdiffusion("sample", run, "--num", 6, *few).out)["texts"]
+    model = TextDiffusion.from_pretrained(run)
+    told = json.loads(textdiffusion("sample", run, "--num", 2, "--best-of", 3, *few).out)
+    assert told["texts"] == [best_of(group, fluency(model)) for group in (drawn[:3], drawn[3:])]
+    assert (told["num"], told["best_of"]) == (2, 3)
+    agreed = json.loads(textdiffusion("sample", run, "--num", 2, "--mbr", 3, *few).out)["texts"]
+    assert agreed == [mbr(group) for group in (drawn[:3], drawn[3:])]
+    once = textdiffusion("infill", run, "The [MASK:1]", "--num", 30, "--distinct", "--json")
+    texts = json.loads(once.out)["texts"]
+    assert len(texts) == len(set(texts)) < 30
+    assert "were the same" in once.err
+    assert "exclude each other" in textdiffusion("sample", run, "--mbr", 2, "--best-of", 2).err
 
 
 def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):

@@ -18,5 +18,7 @@ class Command(Writing):
 
     def execute(self) -> None:
         model = self.load()
-        batch = model.blank(self.num, self.length or None, source=self.source or None, label=self.label or None)
+        batch = model.blank(
+            self.num * self.candidates, self.length or None, source=self.source or None, label=self.label or None
+        )
         self.write(model, batch, {"num": self.num, "length": batch.ids.shape[1]})

@@ -44,6 +44,12 @@ class Writing:
     """Only the fewest likely tokens that together reach this probability."""
     seed: int = 0
     """The same seed writes the same texts; more texts begin with those of fewer."""
+    best_of: int = 1
+    """Write so many candidates for each text and keep the one of the fewest bits per character under the run."""
+    mbr: int = 1
+    """Write so many candidates for each text and keep the one most like the others (minimum Bayes risk)."""
+    distinct: bool = False
+    """Print no text twice, so perhaps fewer."""
     watch: bool = False
     """Show the text emerging from noise."""
     html: str = ""
@@ -56,6 +62,11 @@ class Writing:
     """The averaged weights, or the optimizer's own."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
+    @property
+    def candidates(self) -> int:
+        """Texts written for each that is kept."""
+        return self.best_of * self.mbr
+
     def load(self) -> TextDiffusion:
         """The run. Raises UserError for options that exclude each other, before anything slow."""
         if self.watch and self.json:
@@ -65,6 +76,8 @@ class Writing:
                 raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")
         if self.steps < 0:
             raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for what the run is meant for.")
+        if min(self.best_of, self.mbr) < 1 or min(self.best_of, self.mbr) > 1:
+            raise UserError("--best-of and --mbr need a number of at least 1, and exclude each other.")
         from ..api import TextDiffusion
 
         return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
@@ -91,6 +104,7 @@ class Writing:
             last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
             texts += model.texts(last, part)
             total = last.total
+        texts = self._chosen(model, texts)
         facts = {
             "run": self.run,
             "recipe": model.config.recipe,
@@ -105,12 +119,30 @@ class Writing:
             **({"top_k": self.top_k} if self.top_k else {}),
             **({"top_p": self.top_p} if self.top_p < 1.0 else {}),
             "seed": self.seed,
+            **({"best_of": self.best_of} if self.best_of > 1 else {}),
+            **({"mbr": self.mbr} if self.mbr > 1 else {}),
         }
         self._save(recorded, facts)
         if self.json:
             print_json({**facts, "texts": texts})
         else:
             print_texts(texts)
+
+    def _chosen(self, model: TextDiffusion, texts: list[str]) -> list[str]:
+        """Of the candidates for each text the best."""
+        from ..selection import best_of, distinct, fluency, mbr
+
+        size = self.candidates
+        groups = [texts[start : start + size] for start in range(0, len(texts), size)]
+        if size > 1:
+            score = fluency(model)
+            texts = [mbr(group) if self.mbr > 1 else best_of(group, score) for group in groups]
+        if self.distinct:
+            found = distinct(texts)
+            if len(found) < len(texts):
+                note(f"{len(texts) - len(found)} of {len(texts)} texts were the same as others.")
+            return found
+        return texts
 
     def _watched(
         self, model: TextDiffusion, batch: Batch, steps: Iterator[Step], recorded: list[Frame], done: str
