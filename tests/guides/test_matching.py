@@ -76,8 +76,9 @@ PATTERN = r"[Tp][a-z ]{3,5}(red|fig) [a-z .]+"
 def test_every_text_of_every_family_and_sampler_matches(recipe: str, tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS), device="cpu")
     guides = ["without:text=is", f"regex:pattern={PATTERN}"]
-    for name, settings in model.samplers().items():
-        for text in model.generate(2, 14, steps=3 if settings.steps else None, sampler=name, guides=guides):
+    found = list(model.samplers().values()) if recipe in ("mdlm", "udlm", "cdcd") else [model.config.sampler]
+    for sampler in found:
+        for text in model.generate(2, 14, steps=3 if sampler.steps else None, sampler=sampler, guides=guides):
             assert re.fullmatch(PATTERN, text)
             assert not re.search(r"\bis\b", text)
 
