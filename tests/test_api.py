@@ -205,8 +205,8 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
     assert "one_step" in model.samplers()
     by_name = model.generate(sampler="one-step:eta=1,steps=3", length=8)
     assert by_name == model.generate(sampler=OneStep(steps=3, eta=1.0), length=8)
-    assert [s.total for s in model.stream(sampler="one_step", length=8)][-1] == 6  # the run's own settings stay
-    assert [s.total for s in model.stream(sampler="one_step", steps=2, length=8)][-1] == 2
+    assert [s.total for s in model.stream(sampler="dpm_solver", length=8)][-1] == 6  # the run's own settings stay
+    assert [s.total for s in model.stream(sampler="dpm_solver", steps=2, length=8)][-1] == 2
 
 
 @pytest.mark.parametrize(

@@ -117,11 +117,11 @@ def test_every_recipe_explains_itself(name):
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
         ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),
-        ("cdcd", "sampler.ahead=-1", "OneStep.ahead is -1; it must be at least 0"),
+        ("difformer", "sampler.ahead=-1", "OneStep.ahead is -1; it must be at least 0"),
         ("mini_cdcd", "process.offset=0.1", "process.offset has no effect on schedule=log_sigma"),
         ("ssd_lm", "codec.kind=Embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
         ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
-        ("cdcd", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
+        ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma"),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         (

@@ -249,9 +249,9 @@ def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun,
 
 def test_samplers_of_a_run(textdiffusion, tiny_run: MakeRun):
     told = json.loads(textdiffusion("samplers", tiny_run("cdcd"), "--json").out)
-    assert [(s["name"], s["intended"]) for s in told] == [("dpm_solver", False), ("heun", False), ("one_step", True)]
-    assert told[2]["settings"]["steps"] == 6
-    assert "one_step *" in textdiffusion("samplers", tiny_run("cdcd")).out
+    assert [(s["name"], s["intended"]) for s in told] == [("dpm_solver", True), ("heun", False), ("one_step", False)]
+    assert told[0]["settings"]["steps"] == 6
+    assert "dpm_solver *" in textdiffusion("samplers", tiny_run("cdcd")).out
 
 
 def test_doctor(textdiffusion, tiny_run: MakeRun, tmp_path: Path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ..config import Config, Training
 from ..parts import (
     Bits,
+    DpmSolver,
     Gaussian,
     GaussianLikelihood,
     Gumbel,
@@ -47,7 +48,7 @@ def analog_bits(variant: str = "default") -> Config:
         denoiser=NoisyStates(readout=Softmax(), decoded=True),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64),
+        sampler=DpmSolver(steps=64),
         training=Training(optimizer="muon"),
     )
     published = Config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..config import Config, Training
 from ..parts import (
+    DpmSolver,
     Embeddings,
     Gaussian,
     GaussianLikelihood,
@@ -41,7 +42,7 @@ def cdcd(variant: str = "default") -> Config:
         denoiser=NoisyStates(decoded=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64),
+        sampler=DpmSolver(steps=64),
         training=Training(optimizer="muon"),
     )
     published = Config(
