@@ -9,7 +9,7 @@ from textdiffusion.codecs.table import TableCodec, bits
 from textdiffusion.errors import UserError
 from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
-from textdiffusion.guides.tokens import Without
+from textdiffusion.guides.tokens import Fitting
 from textdiffusion.guides.truncation import Truncated
 from textdiffusion.model import Model
 from textdiffusion.overrides import changed
@@ -45,6 +45,10 @@ def _said(*guides, batch=None):
     return denoiser(torch.zeros(B, L, 3), torch.ones(B), batch=batch)
 
 
+def _without(*tokens):
+    return Fitting(torch.tensor([[token not in tokens for token in range(V)]]))
+
+
 def test_temperature_sharpens_below_one_and_flattens_above():
     plain = Prediction(LOGITS, CODEC.table())
     same = _said(Temperature(1.0))
@@ -63,7 +67,7 @@ def test_temperatures_that_mean_nothing_are_refused(temperature):
 
 
 def test_barred_tokens_have_probability_zero_and_the_rest_keep_their_ratios():
-    probs, plain = _said(Without([1, 4])).probs, LOGITS.softmax(-1)
+    probs, plain = _said(_without(1, 4)).probs, LOGITS.softmax(-1)
     assert bool((probs[..., [1, 4]] == 0).all())
     kept = plain[..., [0, 2, 3]]
     torch.testing.assert_close(probs[..., [0, 2, 3]], kept / kept.sum(-1, keepdim=True))
@@ -83,6 +87,13 @@ def test_truncation_keeps_the_likeliest_and_their_ratios(top_k, top_p):
 def test_truncations_that_mean_nothing_are_refused(top_k, top_p):
     with pytest.raises(UserError, match="is not allowed"):
         Truncated(top_k, top_p)
+
+
+def test_each_position_holds_what_its_kind_of_gap_may():
+    allowed = torch.rand(3, V, generator=torch.Generator().manual_seed(2)) > 0.4
+    holds = torch.randint(3, (B, L), generator=torch.Generator().manual_seed(3))
+    probs = _said(Fitting(allowed), batch=Batch(torch.zeros(B, L, dtype=torch.long), holds=holds)).probs
+    assert torch.equal(probs > 0, allowed[holds])
 
 
 def test_given_tokens_are_certain_and_carry_their_own_noise():
@@ -131,7 +142,7 @@ def test_guides_that_change_nothing_leave_every_step_as_it_is(kind):
         return torch.stack([step.state for step in steps])
 
     plain = states()
-    for guide in (Temperature(1.0), GivenTokens(model), Without([]), Truncated(V)):
+    for guide in (Temperature(1.0), GivenTokens(model), _without(), Truncated(V)):
         assert torch.equal(states(guide), plain)
 
 
@@ -142,7 +153,7 @@ def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
     table, plain = model.codec.table(), model.denoiser(x, t, batch=batch)
     own = plain.mean - plain.probs @ table
     assert (float(own.abs().max()) > 1e-3) == (kind != "softmax")
-    for guide in (Temperature(0.5), Temperature(0.999), Without([1]), Truncated(3)):
+    for guide in (Temperature(0.5), Temperature(0.999), _without(1), Truncated(3)):
         said = guide.wrap(model.denoiser, REQUEST)(x, t, batch=batch)
         torch.testing.assert_close(said.mean, said.probs @ table + own)
     batch = Batch(torch.ones(B, L, dtype=torch.long), known=torch.tensor([False, True, False]).expand(B, L))

@@ -13,7 +13,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.guides import Guide
 from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
-from textdiffusion.guides.tokens import Without
+from textdiffusion.guides.tokens import Fitting
 from textdiffusion.model import Model
 from textdiffusion.overrides import changed
 from textdiffusion.parts import OneStep as OneStepPart
@@ -49,7 +49,11 @@ TEXT = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) % VOCAB
 
 def _guides(model):
     """One of every guide there is."""
-    made: list[Guide] = [Temperature(0.7), Without([2, 5]), GivenTokens(model, jumps=2, length=2)]
+    made: list[Guide] = [
+        Temperature(0.7),
+        Fitting(~torch.isin(torch.arange(VOCAB), torch.tensor([2, 5]))[None]),
+        GivenTokens(model, jumps=2, length=2),
+    ]
     return {type(guide).__name__: guide for guide in made}
 
 
@@ -63,7 +67,7 @@ def _run(model, sampler, guides=(), batch=None, seed=0):
         return list(sampler(model, Request(batch, _steps(sampler), guides), rng=Rng.of(seed, len(batch.ids))))
 
 
-@pytest.mark.parametrize("guide_name", ["none", "Temperature", "Without", "GivenTokens"])
+@pytest.mark.parametrize("guide_name", ["none", "Temperature", "Fitting", "GivenTokens"])
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name, guide_name):
@@ -85,7 +89,7 @@ def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name,
     batch = Batch(TEXT, known=GIVEN) if guide_name == "GivenTokens" else None
     steps = _run(model, sampler, guides, batch)
     _check(steps, _steps(sampler))
-    if guide_name == "Without":
+    if guide_name == "Fitting":
         assert not bool(torch.isin(steps[-1].ids, torch.tensor([2, 5])).any())
     if guide_name == "GivenTokens":
         assert torch.equal(steps[-1].ids[GIVEN], TEXT[GIVEN])

@@ -1,8 +1,7 @@
-"""Tokens that must not be generated."""
+"""Tokens that positions may hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -15,29 +14,6 @@ from ..prediction import Prediction
 from ..randomness import Rng
 from ..samplers.step import Request
 from . import EVERY, Wrapped
-
-
-class Without:
-    """No free position becomes one of `tokens`."""
-
-    processes: ClassVar[tuple[type, ...]] = EVERY
-
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self.tokens = tuple(tokens)
-
-    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions in which these tokens have probability 0."""
-
-        def lacking(prediction: Prediction, batch: Batch) -> Prediction:
-            barred = torch.zeros(prediction.logits.shape[-1], dtype=torch.bool, device=prediction.logits.device)
-            barred[list(self.tokens)] = True
-            return prediction.guided(prediction.logits.masked_fill(barred, -torch.inf))
-
-        return Wrapped(denoiser, lacking)
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs
 
 
 class Fitting:
