@@ -71,16 +71,17 @@ def main() -> None:
     end, vocab = run.tokenizer.end_id, run.tokenizer.vocab_size
     room = run.config.text.length - 1
     lines, known = (path.read_text(encoding="utf-8").splitlines() for path in (asked.data, asked.train))
-    encoded = [ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room]
+    encoded = [ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room and run.tokenizer.unk_id not in ids]
     chosen = [encoded[i % len(encoded)] for i in range(asked.num)]  # over and over, with other gaps
     gaps = [masked(len(ids), asked.spans, asked.share, rng) for ids in chosen]
     made = [template(ids, gap, run.tokenizer) for ids, gap in zip(chosen, gaps, strict=True)]
     started = time.process_time()
-    batch, texts = run.filled([text for text, _ in made]), []
+    batch, texts, filled = run.filled([text for text, _ in made]), [], []
     batch = replace(batch, rows=torch.arange(len(made)))  # else each template would be filled by the same draws
     for part in run.parts(batch):
         *_, last = run.stream(batch=part, steps=asked.steps, sampler=asked.sampler, guides=asked.guide)
         texts += run.texts(last, part)
+        filled += list(last.ids.cpu().numpy())
     seconds = time.process_time() - started
     counted = np.concatenate([np.append(run.tokenizer.encode(line), end) for line in known])
     ngram = NGram.fit(counted, vocab, 7 if vocab <= 512 else 4)
@@ -102,11 +103,11 @@ def main() -> None:
         "num": len(texts),
         "kept": sum(bool(p.fullmatch(text)) for text, (_, p) in zip(texts, made, strict=True)) / len(texts),
         "legal": legal and round(sum(map(legal, texts)) / len(texts), 4),
-        "bits": bits([run.tokenizer.encode(text) for text in texts]),
+        "bits": bits([ids[: len(own)] for ids, own in zip(filled, chosen, strict=True)]),
         "bits_of_the_sentences": bits(chosen),
         "bits_of_chance": bits(chance),
         "seconds": round(seconds, 1),
-        "examples": [f"{text} -> {filled}" for (text, _), filled in zip(made[:3], texts, strict=False)],
+        "examples": [f"{text} -> {own}" for (text, _), own in zip(made[:3], texts, strict=False)],
     }
     print(json.dumps(row, ensure_ascii=False))
 
