@@ -71,7 +71,9 @@ def main() -> None:
     end, vocab = run.tokenizer.end_id, run.tokenizer.vocab_size
     room = run.config.text.length - 1
     lines, known = (path.read_text(encoding="utf-8").splitlines() for path in (asked.data, asked.train))
-    encoded = [ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room and run.tokenizer.unk_id not in ids]
+    encoded = [
+        ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room and run.tokenizer.unk_id not in ids
+    ]
     chosen = [encoded[i % len(encoded)] for i in range(asked.num)]  # over and over, with other gaps
     gaps = [masked(len(ids), asked.spans, asked.share, rng) for ids in chosen]
     made = [template(ids, gap, run.tokenizer) for ids, gap in zip(chosen, gaps, strict=True)]
