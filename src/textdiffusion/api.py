@@ -224,13 +224,15 @@ class TextDiffusion:
         """Rows with nothing given but their source, if any: `num` for each of several sources in turn."""
         text = self.config.text
         several = [source] if source is None or isinstance(source, str) else source
+        if not several:
+            raise UserError("There are no sources; give one text for each.")
         if num < 1 or (length is not None and length < 1):
             raise UserError(f"{num} texts of {length} tokens cannot be made: both must be at least 1.")
         begun = [before(one, text, self.tokenizer) for one in several]
         sizes = [text.length - len(ids) if length is None else length for ids in begun]
         rows = [templates.begun(ids, size) for ids, size in zip(begun, sizes, strict=True)]
         batch = templates.laid_out(rows, self.tokenizer, num=num)
-        return told(batch if source else replace(batch, given=None), text, label)
+        return told(replace(batch, given=None) if source is None else batch, text, label)
 
     def filled(
         self,

@@ -24,6 +24,7 @@ from .networks.classifier import NoisyClassifier
 from .processes.densities import stratified
 from .randomness import Rng
 from .text.config import TextConfig
+from .text.normalisers import normalise
 from .text.tokenizers import Tokenizer, fingerprint
 from .training.trainer import seeded
 from .training.weights import load_weights, save_tensors, tensors_of
@@ -194,7 +195,7 @@ def laid_out(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> 
     ids = np.full((len(texts), config.length), tokenizer.pad_id or 0, dtype=np.int64)
     real = np.full(ids.shape, config.model_padding)
     for row, text in enumerate(texts):
-        tokens = tokenizer.encode(text)
+        tokens = tokenizer.encode(normalise(config.normaliser, text))
         if tokenizer.end_id is not None:
             tokens = np.append(tokens, tokenizer.end_id)
         tokens = tokens[: config.length]

@@ -51,7 +51,7 @@ def told(batch: Batch, text: TextConfig, label: str | None) -> Batch:
         if label is not None:
             raise UserError(f"This run takes no label; {_takes(text)}.")
         return batch
-    if label is None and not text.drop:
+    if not label and not text.drop:
         raise UserError(f"This run needs a label (label=..., --label): {', '.join(text.labels)}.")
     return replace(batch, labels=torch.full((len(batch.ids),), number(text, label or "")))
 

@@ -41,14 +41,15 @@ def distinct(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def fluency(run: TextDiffusion, draws: int = 2) -> Score:
-    """A score for `best_of`: minus the bits per character under a run, all texts under the same draws of its bound.
+def fluency(run: TextDiffusion, draws: int = 2, *, source: str | None = None, label: str | None = None) -> Score:
+    """A score for `best_of`: minus the bits per character under a run, all texts under the same draws of its bound,
+    given the source and the label that they were written for.
 
     It favours what is likely, thus common. An empty text scores lowest.
     """
 
     def score(texts: Sequence[str]) -> list[float]:
-        bits = iter(run.score([text for text in texts if text], draws=draws))
+        bits = iter(run.score([text for text in texts if text], draws=draws, source=source, label=label))
         return [-next(bits).bits if text else -np.inf for text in texts]
 
     return score

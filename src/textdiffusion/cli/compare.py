@@ -56,12 +56,12 @@ class Command(Measuring):
             )
         if self.json:
             print_json(asdict(found))
-        elif self.markdown:
+        elif not self.markdown:
+            print(markdown(found), end="")
+        if self.markdown:
             with atomic(self.markdown) as partial:
                 partial.write_text(markdown(found), encoding="utf-8")
             note(f"Saved {self.markdown}.")
-        else:
-            print(markdown(found), end="")
         if self.out:
             write_report(found, self.out)
             note(f"Saved {self.out}; open it in a browser.")

@@ -135,7 +135,7 @@ class Writing:
         size = self.candidates
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
         if size > 1:
-            score = fluency(model)
+            score = fluency(model, source=self.source or None, label=self.label or None)
             texts = [mbr(group) if self.mbr > 1 else best_of(group, score) for group in groups]
         if self.distinct:
             found = distinct(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,6 +84,10 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
     tokens = np.asarray(dataset.shard.tokens)[dataset.positions(numbers)]
     # Of what the tokens say: the same text has other ids in another vocabulary.
     about["sha256"] = sha256("\n".join(texts_in(tokens, model.tokenizer)))
+    if text.source or text.label:
+        shown = dataset.windows(numbers)
+        given = [] if shown.given is None else np.where(shown.given.numpy(), shown.ids.numpy(), -1).tolist()
+        about["told"] = sha256(json.dumps([given, [] if shown.labels is None else shown.labels.tolist()]))
     if model.tokenizer.unk_id is not None:
         # Runs that read much text as one token look better than they are.
         about["unknown"] = float((tokens == model.tokenizer.unk_id).mean())

@@ -26,6 +26,7 @@ NAMES = {
     "characters": "the number of characters counted",
     "counted": "what is counted",
     "given": "what is given (its hash)",
+    "told": "sources or labels (their hash)",
     "tokenizer": "the kind of token",
     "window": "the window in tokens",
     "windows": "the number of windows",

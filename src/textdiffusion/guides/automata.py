@@ -63,8 +63,8 @@ class Automaton:
         """Of the texts that match both."""
         mine, theirs = (a.after[:, a.classes].cpu().numpy() for a in (self, other))
         table = (mine[:, None] * len(theirs) + theirs[None]).reshape(-1, mine.shape[1])
-        ends = (self.accepts[:, None] & other.accepts).flatten()
-        return replace(_reduced(table, ends.cpu().numpy()), begins=self.begins)
+        ends = (self.accepts.cpu()[:, None] & other.accepts.cpu()).flatten()
+        return replace(_reduced(table, ends.numpy()), begins=self.begins)
 
     def to(self, device: torch.device) -> Automaton:
         """The same on another device."""

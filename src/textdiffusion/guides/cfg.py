@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -54,7 +55,7 @@ class ClassifierFree:
         if batch.given is None:
             return xt, hidden(batch, 0)
         if self.pad is None:
-            return torch.where(batch.given, self.process.mask, xt), batch
+            return torch.where(batch.given, self.process.mask, xt), replace(batch, given=None)
         bare = hidden(batch, self.pad)
         given = batch.given if xt.ndim == 2 else batch.given[..., None]
         return torch.where(given, self.codec.encode(bare.ids), xt), bare
@@ -69,7 +70,8 @@ class ClassifierFree:
         graph: Graph = self.process.graph
         each = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
         ratios = self._between(without.log_ratios(graph, xt, each), with_it.log_ratios(graph, xt, each))
-        return RatioMixture(graph.clean_logits(ratios, xt, each), ratios)
+        logits = graph.clean_logits(ratios, xt, each).masked_fill(without.logits == -torch.inf, -torch.inf)
+        return RatioMixture(logits, ratios)
 
     def _between(self, without: Tensor, with_it: Tensor) -> Tensor:
         # What is impossible without the condition stays so, also where both are -inf.

@@ -123,7 +123,9 @@ class ByToken(_Judging):
         if self.exact:
             likely = said.logits.topk(min(self.exact, vocab)).indices
             gain = gain.scatter(-1, likely, self._neighbours(xt, likely, rows, batch))
-        return said.guided(graph.clean_logits(said.log_ratios(graph, xt, each) + self.weight * gain, xt, each))
+        logits = graph.clean_logits(said.log_ratios(graph, xt, each) + self.weight * gain, xt, each)
+        # Under uniform noise even a token that is barred has a ratio, which the gain would raise.
+        return said.guided(logits.masked_fill(said.logits == -torch.inf, -torch.inf))
 
     def _taylor(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
         gradient = slope(lambda x: self.judge(x, t, batch), F.one_hot(xt, self.process.vocab + 1).float())

@@ -110,7 +110,7 @@ class Watched:
     """A denoiser whose predictions are seen beside an automaton."""
 
     def __init__(self, denoiser: Denoiser, automaton: Automaton, process: Any, request: Request, watch) -> None:
-        self.denoiser, self.automaton, self.process, self.watch = denoiser, automaton, process, watch
+        self.denoiser, self.process, self.watch = denoiser, process, watch
         self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
         self.request = request
         self.automaton = automaton.to(request.batch.ids.device)
@@ -120,9 +120,8 @@ class Watched:
     ) -> Prediction:
         said = self.denoiser(xt, t, batch=batch, self_cond=self_cond)
         logp = said.logits.log_softmax(-1)
-        possible = logp.isfinite()
-        known = possible.sum(-1) == 1  # to another guide
-        logp = torch.where(known[..., None] & ~possible, -torch.inf, logp.clamp(min=_LEAST))
+        logp = logp.clamp(min=_LEAST)  # what another guide barred is written where the pattern leaves no choice
+        known = torch.zeros_like(xt if xt.ndim == 2 else xt[..., 0], dtype=torch.bool)
         if (told := _of_text(batch)) is not None:
             known, logp = known | told, _told(logp, batch.ids, told)
         if not xt.is_floating_point():

@@ -38,6 +38,8 @@ class Ordered(SamplerPart):
         super().__post_init__()
         bounded(self, threshold=(0.0, 1.0), bound=(0.0, None), block=(0, None), greedy=(0.0, 1.0))
         bounded(self, rounds=(0, None), again=(0.01, 1.0))
+        if self.again != 0.7 and not self.rounds:
+            raise UserError(f"sampler.again={self.again:g} has no effect without sampler.rounds.")
 
     def build(self) -> Sampler:
         from ..samplers.ordered import Ordered as Built
@@ -134,7 +136,7 @@ class Gibbs(SamplerPart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, corrections=(0, None), places=(1, None))
+        bounded(self, corrections=(1, None), places=(1, None))
 
     def build(self) -> Sampler:
         from ..samplers.correctors import Gibbs as Built

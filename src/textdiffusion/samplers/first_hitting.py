@@ -39,6 +39,7 @@ class FirstHitting:
             masked, draws = process.changing(x) & batch.noised, rng.fork(i)
             left = masked.sum(-1)
             hit = process.schedule.share(t) * draws.fork("time").uniform(1)[:, 0] ** (1.0 / left.clamp(min=1))
+            hit = hit.clamp(min=1e-6)  # at t = 0 itself ratios are not finite
             t = torch.where(left > 0, process.schedule.time(1.0 - hit), 0.0)
             rows = left.nonzero()[:, 0]
             if len(rows):

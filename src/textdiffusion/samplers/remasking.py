@@ -51,6 +51,7 @@ class Remasking:
             held = float(process.schedule.time(torch.tensor(self.alpha)))
             left = np.linspace(1.0, 0.0, request.steps + 1)
             times = torch.from_numpy(np.interp(left, [0.0, self.off, self.on, 1.0], [0.0, held, held, 1.0])).to(times)
+            times[-1] = 0.0  # with off = 0 too
         move = partial(self._move, process)
         yield from steps_back(process, times, guided(model, request), request, rng=rng, move=move)
 

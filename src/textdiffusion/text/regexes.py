@@ -8,6 +8,8 @@ from .patterns import EMPTY, WORDLIKE, Node, Ranges, cat, characters, either, ne
 _CLASSES: dict[str, Ranges] = {"d": [(48, 57)], "w": WORDLIKE, "s": [(9, 13), (32, 32)]}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 
+MOST = 1000  # times that something is repeated
+
 
 def parse(pattern: str) -> Node:
     r"""The expression that all of a text must match.
@@ -66,6 +68,8 @@ def _counts(pattern: str, at: int) -> tuple[int, int | None, int]:
     most = (int(high) if high else None) if comma else int(low)
     if most is not None and most < int(low):
         raise _refused(pattern, at, "has its counts the wrong way round")
+    if max(int(low), most or 0) > MOST:
+        raise _refused(pattern, at, f"repeats more than {MOST:,} times")
     return int(low), most, at + len(inside) + 2
 
 
