@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -36,21 +37,22 @@ class Ancestral:
         yield from steps_back(model.process, times, guided(model, request), request, rng=rng)
 
 
-@runtime_checkable
-class Move(Protocol):
-    """A step from t to s, given what the state at t says. `confidence` is that of the tokens it shows."""
+@dataclass(frozen=True)
+class Turn:
+    """A step from t to s: what the state at t says, and the `confidence` of the tokens that it shows."""
 
-    def __call__(
-        self,
-        x: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        batch: Batch,
-        confidence: Float[Tensor, "b l"],
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]: ...
+    process: Any  # duck-typed, as in a model; the sampler's `processes` say which
+    x: Int[Tensor, "b l"]
+    prediction: Prediction
+    t: Float[Tensor, " b"]
+    s: Float[Tensor, " b"]
+    batch: Batch
+    confidence: Float[Tensor, "b l"]
+    rng: Rng
+
+    def reverse(self) -> Int[Tensor, "b l"]:
+        """The state at s as the exact reverse process would draw it."""
+        return self.process.reverse(self.x, self.prediction, self.t, self.s, rng=self.rng)
 
 
 def even_times(density: Density, request: Request) -> Float[Tensor, " n"]:
@@ -65,10 +67,9 @@ def steps_back(
     request: Request,
     *,
     rng: Rng,
-    move: Move | None = None,
+    move: Callable[[Turn], Tensor] = Turn.reverse,
 ) -> Iterator[Step]:
-    """Steps back as `denoiser` says, which may know more than what the request shows. Each `move` is ancestral (None)
-    or another."""
+    """Steps back as `denoiser` says, which may know more than what the request shows. `move` gives the state at s."""
     batch = request.batch
     x = torch.where(batch.noised, process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
     logits = torch.zeros(*x.shape, process.vocab, device=x.device)
@@ -84,11 +85,8 @@ def steps_back(
             # What was drawn as a whole and not shown is as good as a new draw: it is kept with the rest.
             logits[rows] = said.drawn(rng.fork(i).fork("whole").select(rows)).logits
         calls += len(rows) / len(x)
-        draws, prediction = rng.fork(i), Prediction(logits)
-        if move is None:
-            xs = process.reverse(x, prediction, t, s, rng=draws)
-        else:
-            xs = move(x, prediction, t, s, batch=batch, confidence=confidence, rng=draws)
+        draws = rng.fork(i)
+        xs = move(Turn(process, x, Prediction(logits), t, s, batch, confidence, draws))
         xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
         stale = (xs != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
         shown = changing & (xs < process.vocab)

@@ -14,11 +14,10 @@ from torch import Tensor
 from ..batch import Batch
 from ..model import Model
 from ..networks.denoisers import Denoiser
-from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from .ancestral import even_times, steps_back
+from .ancestral import Turn, even_times, steps_back
 from .step import Request, Step, guided
 
 
@@ -37,26 +36,16 @@ class PredictorCorrector:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
-        times, move = even_times(model.density, request), partial(self._move, model.process)
-        yield from steps_back(model.process, times, guided(model, request), request, rng=rng, move=move)
+        times = even_times(model.density, request)
+        yield from steps_back(model.process, times, guided(model, request), request, rng=rng, move=self._move)
 
-    def _move(
-        self,
-        process: AbsorbingProcess | UniformProcess,
-        x: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        batch: Batch,
-        confidence: Float[Tensor, "b l"],
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
+    def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        process, x, rng = turn.process, turn.x, turn.rng
         afresh = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
         drawn = afresh & process.changing(x)
-        clean = rng.fork("clean").categorical_at(drawn, prediction.logits[drawn].softmax(-1))
-        noised = process.corrupt(x.masked_scatter(drawn, clean), s, rng=rng.fork("noise"))
-        return torch.where(afresh, noised, process.reverse(x, prediction, t, s, rng=rng))
+        clean = rng.fork("clean").categorical_at(drawn, turn.prediction.logits[drawn].softmax(-1))
+        noised = process.corrupt(x.masked_scatter(drawn, clean), turn.s, rng=rng.fork("noise"))
+        return torch.where(afresh, noised, turn.reverse())
 
 
 class Gibbs:
@@ -74,26 +63,15 @@ class Gibbs:
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; none is corrected at t = 0, where nothing could change."""
         denoiser, times = guided(model, request), even_times(model.density, request)
-        move = partial(self._move, model.process, denoiser)
+        move = partial(self._move, denoiser)
         for step in steps_back(model.process, times, denoiser, request, rng=rng, move=move):
             yield replace(step, calls=step.calls + self.corrections * min(step.index, step.total - 1))
 
-    def _move(
-        self,
-        process: UniformProcess,
-        denoiser: Denoiser,
-        x: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        batch: Batch,
-        confidence: Float[Tensor, "b l"],
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        x = torch.where(batch.noised, process.reverse(x, prediction, t, s, rng=rng), batch.ids)
+    def _move(self, denoiser: Denoiser, turn: Turn) -> Int[Tensor, "b l"]:
+        batch, s = turn.batch, turn.s
+        x = torch.where(batch.noised, turn.reverse(), batch.ids)
         for i in range(self.corrections if float(s[0]) > 0.0 else 0):
-            x = self.corrected(process, denoiser, x, s, batch=batch, rng=rng.fork(i))
+            x = self.corrected(turn.process, denoiser, x, s, batch=batch, rng=turn.rng.fork(i))
         return x
 
     def corrected(

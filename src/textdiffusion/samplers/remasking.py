@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,13 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..batch import Batch
 from ..model import Model
-from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.graphs import Jumps
 from ..randomness import Rng
-from .ancestral import even_times, steps_back
+from .ancestral import Turn, even_times, steps_back
 from .step import Request, Step, guided
 
 Rule = Literal["cap", "rescale", "confidence", "loop"]
@@ -52,30 +49,18 @@ class Remasking:
             left = np.linspace(1.0, 0.0, request.steps + 1)
             times = torch.from_numpy(np.interp(left, [0.0, self.off, self.on, 1.0], [0.0, held, held, 1.0])).to(times)
             times[-1] = 0.0  # with off = 0 too
-        move = partial(self._move, process)
-        yield from steps_back(process, times, guided(model, request), request, rng=rng, move=move)
+        yield from steps_back(process, times, guided(model, request), request, rng=rng, move=self._move)
 
-    def _move(
-        self,
-        process: AbsorbingProcess,
-        x: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        batch: Batch,
-        confidence: Float[Tensor, "b l"],
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
+    def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        process, x, rng = turn.process, turn.x, turn.rng
         masked = process.changing(x)
-        share_t, share_s = process.schedule.share(t)[:, None], process.schedule.share(s)[:, None]
+        share_t, share_s = process.schedule.share(turn.t)[:, None], process.schedule.share(turn.s)[:, None]
         most = (share_s / (1.0 - share_t).clamp(min=1e-30)).clamp(max=1.0)
-        sigma = self._sigma(most, confidence, ~masked & batch.noised, share_t == share_s)
+        sigma = self._sigma(most, turn.confidence, ~masked & turn.batch.noised, share_t == share_s)
         reveal = (share_t - share_s + sigma * (1.0 - share_t)) / share_t
         again = ~masked & (rng.fork("again").uniform(x.shape[1]) < sigma)
-        return (
-            Jumps(torch.where(masked, reveal, 0.0), prediction.logits).draw(x, rng=rng).masked_fill(again, process.mask)
-        )
+        jumps = Jumps(torch.where(masked, reveal, 0.0), turn.prediction.logits)
+        return jumps.draw(x, rng=rng).masked_fill(again, process.mask)
 
     def _sigma(
         self,
@@ -115,26 +100,15 @@ class Planned:
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
         process, times = model.process, even_times(model.density, request)
-        move = partial(self._move, process)
-        yield from steps_back(process, times, guided(model, request), request, rng=rng, move=move)
+        yield from steps_back(process, times, guided(model, request), request, rng=rng, move=self._move)
 
-    def _move(
-        self,
-        process: AbsorbingProcess,
-        x: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        batch: Batch,
-        confidence: Float[Tensor, "b l"],
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        masked = process.changing(x) & batch.noised
-        probs = prediction.logits[masked].softmax(-1)
-        token = rng.categorical_at(masked, probs)
+    def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        process, x, noised = turn.process, turn.x, turn.batch.noised
+        masked = process.changing(x) & noised
+        probs = turn.prediction.logits[masked].softmax(-1)
+        token = turn.rng.categorical_at(masked, probs)
         proposed = x.masked_scatter(masked, token)
-        sure = (confidence**self.eta).masked_scatter(masked, probs.gather(-1, token[:, None]))
-        rank = sure.masked_fill(~batch.noised, -1.0).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-        kept = (process.schedule.alpha(s) * batch.noised.sum(-1)).round()
+        sure = (turn.confidence**self.eta).masked_scatter(masked, probs.gather(-1, token[:, None]))
+        rank = sure.masked_fill(~noised, -1.0).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        kept = (process.schedule.alpha(turn.s) * noised.sum(-1)).round()
         return torch.where(rank < kept[:, None], proposed, process.mask)
