@@ -41,6 +41,11 @@ class Batch:
         noised = self.ids.new_ones(self.ids.shape, dtype=torch.bool) if self.real is None else self.real
         return noised if self.given is None else noised & ~self.given
 
+    @property
+    def told(self) -> Bool[Tensor, "b l"] | None:
+        """The positions whose tokens are given, in whatever way (None: nowhere)."""
+        return self.given if self.known is None else self.known
+
     def to(self, device) -> Batch:
         """The same batch on another device."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -14,8 +15,6 @@ from ..randomness import Rng
 
 if TYPE_CHECKING:
     from ..samplers.step import Request
-
-EVERY: tuple[type, ...] = (object,)  # processes of a guide that only changes predictions
 
 
 @runtime_checkable
@@ -32,6 +31,16 @@ class Guide(Protocol):
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
 
 
+class Predicting:
+    """A guide that changes predictions alone, of any process unless it says which."""
+
+    processes: ClassVar[tuple[type, ...]] = (object,)
+
+    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Nothing."""
+        return xs
+
+
 class Outermost:
     """A guide that acts on what all others have said, wherever it stands among them."""
 
@@ -39,7 +48,7 @@ class Outermost:
 class Wrapped:
     """A denoiser whose predictions pass through a function."""
 
-    def __init__(self, denoiser: Denoiser, change) -> None:
+    def __init__(self, denoiser: Denoiser, change: Callable[[Prediction, Batch], Prediction]) -> None:
         self.denoiser, self.change = denoiser, change
         self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
 

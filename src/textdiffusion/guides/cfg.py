@@ -20,11 +20,11 @@ from ..processes.gaussian import GaussianProcess
 from ..processes.graphs import Graph
 from ..processes.left_to_right import LeftToRightProcess
 from ..processes.uniform import UniformProcess
-from ..randomness import Rng
 from ..samplers.step import Request
+from . import Predicting
 
 
-class ClassifierFree:
+class ClassifierFree(Predicting):
     """Two predictions become that of the noisy law p_t(c | x)^weight p_t(x), normalised, at every noise level.
 
     That is what `weight` does to scores: to the mean of the clean state (Ho & Salimans 2022, eq. 6), to the log ratios
@@ -45,10 +45,6 @@ class ClassifierFree:
         if request.batch.labels is None and request.batch.given is None:
             raise UserError("The guide cfg needs a condition: a label, a source, or given text.")
         return denoiser if self.weight == 1.0 else _Guided(self, denoiser)
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs
 
     def without(self, xt: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """State and batch that do not show the condition."""

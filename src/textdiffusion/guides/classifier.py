@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from ..processes.gaussian import GaussianProcess
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
 from ..samplers.step import Request
+from . import Predicting
 
 Judge = Callable[[Tensor, Tensor, Batch], Tensor]
 """log p(label | x_t) in nats [b] of states x_t, t [b] and a batch.
@@ -48,9 +50,9 @@ class Moved(Prediction):
 class _Steered:
     """A denoiser whose predictions change with x_t and t."""
 
-    def __init__(self, denoiser: Denoiser, change) -> None:
+    def __init__(self, denoiser: Denoiser, change: Callable[..., Prediction], time_free: bool) -> None:
         self.denoiser, self.change = denoiser, change
-        self.time_free, self.self_conditioning = False, denoiser.self_conditioning
+        self.time_free, self.self_conditioning = time_free, denoiser.self_conditioning
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
@@ -58,25 +60,22 @@ class _Steered:
         return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
 
 
-class _Judging:
+class _Judging(Predicting, ABC):
     """What guides by a judge share: `weight` is the power of the label's probability; below 0 leads away from it."""
 
     process: Any  # duck-typed, as in a model; `processes` says which
+    noise_aware: ClassVar[bool] = True  # the judge sees t, if the denoiser does or not
 
     def __init__(self, process: object, weight: float) -> None:
         self.process, self.weight = process, weight
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions given the label."""
-        return _Steered(denoiser, self.changed)
+        return _Steered(denoiser, self.changed, denoiser.time_free and not self.noise_aware)
 
+    @abstractmethod
     def changed(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
         """The prediction given the label."""
-        raise NotImplementedError
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs
 
 
 class ByGradient(_Judging):
@@ -153,19 +152,14 @@ class ByPrediction(_Judging):
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess, AbsorbingProcess, UniformProcess)
+    noise_aware: ClassVar[bool] = False
 
     def __init__(self, reader: Reader, process: object, weight: float) -> None:
         super().__init__(process, weight)
         self.reader = reader
 
-    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        steered = _Steered(denoiser, self.changed)
-        steered.time_free = denoiser.time_free
-        return steered
-
     def changed(self, said: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-        told = batch.given if batch.known is None else batch.known
-        given = torch.zeros_like(batch.noised) if told is None else told
+        given = torch.zeros_like(batch.noised) if batch.told is None else batch.told
         if not xt.is_floating_point():
             given = given | ~self.process.changing(xt)
         ids = batch.ids if xt.is_floating_point() else torch.where(given & batch.noised, xt, batch.ids)
@@ -175,7 +169,7 @@ class ByPrediction(_Judging):
         return said.guided(said.logits + self.weight * slope(lambda probs: self.reader(probs, batch), probs))
 
 
-class Energy(_Judging):
+class Energy:
     """`updates` steps of Adagrad on the state after every step of the sampler (Diffusion-LM, section 5.1).
 
     They lower -log p(label | x_s) + fluency ||x - x_s||^2 / sigma_s^2, where x_s is what the sampler has stepped to:
@@ -188,15 +182,15 @@ class Energy(_Judging):
     def __init__(
         self,
         judge: Judge,
-        process: object,
+        process: GaussianProcess,
         weight: float,
         scale: float,
         fluency: float = 0.01,
         updates: int = 3,
     ) -> None:
         """`scale` is the root mean square of a clean state's coordinates."""
-        super().__init__(process, weight)
-        self.judge, self.scale, self.fluency, self.updates = judge, scale, fluency, updates
+        self.judge, self.process, self.weight = judge, process, weight
+        self.scale, self.fluency, self.updates = scale, fluency, updates
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions stay."""

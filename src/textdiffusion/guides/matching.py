@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,7 @@ from ..networks.denoisers import Denoiser
 from ..prediction import Guided, Prediction, certain
 from ..randomness import Rng
 from ..samplers.step import Request
-from . import EVERY, Outermost
+from . import Outermost, Predicting
 from .automata import Automaton
 from .lattice import Lattice
 
@@ -23,14 +23,12 @@ _LEAST = -1e4  # nats of a token that others bar: it is taken where nothing else
 _GUESSED = -20.0  # nats of a token at places that the prediction does not reach
 
 
-class Likelier:
+class Likelier(Predicting):
     """The odds of a match are multiplied by e^weight, exactly so under each prediction; below 0 it is avoided.
 
     A prediction says nothing of how its positions depend on each other. So tilted, its law has the marginals
     p(x_i) (1 + (e^weight - 1) p(match | x_i)) up to a constant, which one pass over positions and states gives.
     """
-
-    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, automaton: Automaton, process: Any, weight: float) -> None:
         self.automaton, self.process, self.weight = automaton, process, weight
@@ -46,20 +44,14 @@ class Likelier:
         tilt = torch.logaddexp(torch.log1p(-match.exp()), match + self.weight)[..., lattice.automaton.classes]
         return said.guided(said.logits + torch.where(known[..., None], 0.0, tilt).float())
 
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs
 
-
-class Matching(Outermost):
+class Matching(Outermost, Predicting):
     """Every text matches, whatever the process and the sampler.
 
     Each prediction becomes its law given a match: its marginals where means are taken, one draw of the whole text where
     tokens are drawn, the likeliest text that matches where tokens are read. Other guides act before, wherever they
     stand, and several of these are one of all.
     """
-
-    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, automaton: Automaton, process: Any, name: str) -> None:
         self.automaton, self.process, self.name = automaton, process, name
@@ -73,10 +65,6 @@ class Matching(Outermost):
         watched = Watched(denoiser, automaton, self.process, request, _Held(name))
         watched.check(name)
         return watched
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs
 
 
 class _Held:
@@ -122,7 +110,7 @@ class Watched:
         logp = said.logits.log_softmax(-1)
         logp = logp.clamp(min=_LEAST)  # what another guide barred is written where the pattern leaves no choice
         known = torch.zeros_like(xt if xt.ndim == 2 else xt[..., 0], dtype=torch.bool)
-        if (told := _of_text(batch)) is not None:
+        if (told := batch.told) is not None:
             known, logp = known | told, _told(logp, batch.ids, told)
         if not xt.is_floating_point():
             fixed = ~self.process.changing(xt)
@@ -145,7 +133,7 @@ class Watched:
         if request.whole is not None:
             assert batch.rows is not None, "which rows these are"
             return request.whole.select(batch.rows)
-        told = _of_text(request.batch)
+        told = request.batch.told
         free = request.batch.noised if told is None else request.batch.noised & ~told
         return replace(request.batch, ids=torch.where(free, len(self.automaton.classes), request.batch.ids))
 
@@ -158,13 +146,8 @@ class Watched:
         logp = _told(logp, whole.ids, whole.ids < vocab)
         skip = self.automaton.outside(whole)
         if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
-            given = " with what is given" if _of_text(batch) is not None else ""
+            given = " with what is given" if batch.told is not None else ""
             raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {name}.")
-
-
-def _of_text(batch: Batch) -> Bool[Tensor, "b l"] | None:
-    """The positions whose tokens are given, in whatever way."""
-    return batch.given if batch.known is None else batch.known
 
 
 def _told(logp: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:

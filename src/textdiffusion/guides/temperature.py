@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from jaxtyping import Float
-from torch import Tensor
-
-from ..batch import Batch
 from ..errors import UserError
 from ..networks.denoisers import Denoiser
-from ..randomness import Rng
 from ..samplers.step import Request
-from . import EVERY, Wrapped
+from . import Predicting, Wrapped
 
 
-class Temperature:
+class Temperature(Predicting):
     """Divides the logits of every prediction: below 1 sharper and less diverse text, above 1 the reverse.
 
     A regressed state, or bits, move by as much as the mean of the tokens does.
     """
-
-    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, temperature: float) -> None:
         if not temperature > 0:
@@ -33,7 +24,3 @@ class Temperature:
         if self.temperature == 1.0:
             return denoiser
         return Wrapped(denoiser, lambda prediction, batch: prediction.guided(prediction.logits / self.temperature))
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs

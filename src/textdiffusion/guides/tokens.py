@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..batch import Batch
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
-from ..randomness import Rng
 from ..samplers.step import Request
-from . import EVERY, Wrapped
+from . import Predicting, Wrapped
 
 
-class Fitting:
+class Fitting(Predicting):
     """Free positions hold tokens that the row `Batch.holds` of `allowed` has (None: its row 0)."""
-
-    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, allowed: Bool[Tensor, "k v"]) -> None:
         self.allowed = allowed
@@ -33,7 +28,3 @@ class Fitting:
             return prediction.guided(prediction.logits.masked_fill(~held, -torch.inf))
 
         return Wrapped(denoiser, fitting)
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ..batch import Batch
 from ..errors import UserError
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
-from ..randomness import Rng
 from ..samplers.projection import nucleus
 from ..samplers.step import Request
-from . import EVERY, Wrapped
+from . import Predicting, Wrapped
 
 
-class Truncated:
+class Truncated(Predicting):
     """Keeps the `top_k` likeliest tokens of every prediction (0: all), and of these the fewest that reach `top_p`.
 
     The others have probability 0. A regressed state, or bits, move by as much as the mean of the tokens does.
     """
-
-    processes: ClassVar[tuple[type, ...]] = EVERY
 
     def __init__(self, top_k: int = 0, top_p: float = 1.0) -> None:
         if top_k < 0:
@@ -47,7 +39,3 @@ class Truncated:
         if self.top_p < 1.0:
             logits = logits.masked_fill(nucleus(logits.softmax(-1), self.top_p) == 0.0, -torch.inf)
         return prediction.guided(logits)
-
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
-        return xs
