@@ -1,0 +1,82 @@
+"""The commands that measure runs, as a user calls them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from textdiffusion import TextDiffusion
+
+MakeRun = Callable[..., Path]
+
+
+def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    run = tiny_run("mdlm", "text.test_fraction=0.3")
+    plain = textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4)
+    assert plain.code == 0
+    told = json.loads(textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4, "--json").out)
+    assert "4 texts of ancestral, 6 steps, T = 1, features in float32" in plain.out
+    assert "| held-out text |" in plain.out
+    assert len(told["texts"]["lines"]) > 15
+    for part in (f"<= {told['bits']:.4f}", f"+- {told['monte_carlo_error']:.4f}", f"{told['ngram']['bits']:.4f}"):
+        assert part in plain.out
+    assert told["protocol"]["text"].startswith("the test part of")
+    assert told["protocol"]["weights"] == "ema"
+    assert f"protocol {told['digest']}" in plain.out
+    cooled = json.loads(textdiffusion("evaluate", run, "--calibrate", 2, "--draws", 2, "--num", 0, "--json").out)
+    assert cooled["protocol"]["calibration"] == 2
+    assert cooled["digest"] != told["digest"]
+    other = tmp_path / "other.txt"
+    other.write_text("The old fig is red.\n" * 10)
+    assert textdiffusion("evaluate", run, "--data", other, "--draws", 2, "--num", 0).out.startswith(
+        "mdlm, averaged weights, on"
+    )
+    missing = textdiffusion("evaluate", run, "--data", tmp_path / "none.txt")
+    assert (missing.code, missing.out) == (2, "")
+
+
+def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("The red pear is old.\n" * 60)
+    run = tiny_run("autoregressive", f"text.data={corpus}")
+    seen = textdiffusion("evaluate", run, "--data", corpus, "--num", 0)
+    assert "trained on" in seen.err
+    assert "  = " in seen.out
+    assert TextDiffusion.from_pretrained(run).config.text.data == str(corpus)
+    other = tmp_path / "other.txt"
+    other.write_text("The red pear is old.\n" * 9)
+    corpus.unlink()
+    alone = textdiffusion("evaluate", run, "--data", other, "--num", 2)
+    assert alone.code == 0
+    assert "no n-gram beside the run" in alone.err
+    assert "were not judged: the training text is not at hand" in alone.err
+    assert "gram" not in alone.out
+
+
+def test_evaluate_counts_solved_questions(textdiffusion, tiny_run: MakeRun):
+    reading = [f"text.{setting}" for setting in ("layout=lines", "split=documents", "mask=question")]
+    run = tiny_run("autoregressive", "text.data=brackets:easy:3000", *reading)
+    done = textdiffusion("evaluate", run, "--windows", 3)
+    assert "of 3 questions solved as a whole" in done.out
+    assert json.loads(textdiffusion("evaluate", run, "--windows", 3, "--json").out)["answers"]["questions"] == 3
+    assert "writes to a question" in textdiffusion("frontier", run).err
+
+
+def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    run = tiny_run("mdlm", "text.test_fraction=0.3")
+    few = ("--num", 4, "--temperatures", 0.5, 1, "--draws", 2)
+    done = textdiffusion("frontier", run, *few, "--out", tmp_path / "a.svg")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].split("\t")[:5] == ["sampler", "steps", "T", "calls", "forward bits"]
+    assert [line.split("\t")[:3] for line in lines[1:3]] == [["ancestral", "6", "1"], ["ancestral", "6", "0.5"]]
+    assert "held-out text" in done.out
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
+    told = json.loads(textdiffusion("frontier", run, *few, "--json").out)
+    assert told["dtype"] == "float32"
+    assert [spot["run"] for spot in told["spots"][:2]] == [run.name] * 2
+    assert "is an .svg" in textdiffusion("frontier", run, "--out", "a.png").err
+    page = textdiffusion("compare", run, *few, "--levels", 2, "--out", tmp_path / "a.html")
+    assert page.code == 0, page.err
+    assert f"| {run.name} | mdlm | <= " in page.out
+    assert run.name in (tmp_path / "a.html").read_text()
+    assert "there is no folder" in textdiffusion("compare", run, "--out", tmp_path / "none" / "a.html").err
