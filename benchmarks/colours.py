@@ -13,9 +13,8 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from training import arguments, trained
+from training import arguments, trained_as
 
 from textdiffusion.api import TextDiffusion
 from textdiffusion.evaluation.checkers import ProduceSentences
@@ -63,20 +62,9 @@ def main() -> None:
         "test_fraction": 0.0,
         "drop": 0.1,
     }
-    row: dict[str, Any] = trained(
-        given.recipe,
-        text,
-        cpu_seconds=given.cpu_seconds,
-        out=given.out,
-        settings=given.set,
-        threads=given.threads,
-        seed=given.seed,
-    )
-    language, model, start = (
-        ProduceSentences.from_lines(lines),
-        TextDiffusion.from_pretrained(given.out),
-        time.process_time(),
-    )
+    row = trained_as(given, text)
+    language, model = ProduceSentences.from_lines(lines), TextDiffusion.from_pretrained(given.out)
+    start = time.process_time()
     row["weights"] = {weight: steered(model, language, weight, given.num, given.steps) for weight in WEIGHTS}
     row["sampling_cpu_seconds"] = round(time.process_time() - start, 1)
     print(json.dumps(row))

@@ -16,9 +16,8 @@ import re
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-from training import arguments, trained
+from training import arguments, trained_as
 
 from textdiffusion.api import TextDiffusion
 
@@ -70,15 +69,7 @@ def main() -> None:
         "test_fraction": 0.0,
         "drop": 0.1,
     }
-    row: dict[str, Any] = trained(
-        given.recipe,
-        text,
-        cpu_seconds=given.cpu_seconds,
-        out=given.out,
-        settings=given.set,
-        threads=given.threads,
-        seed=given.seed,
-    )
+    row = trained_as(given, text)
     with given.test.open(encoding="utf-8", newline="") as file:
         pairs = {record["mr"]: record["ref"] for record in csv.DictReader(file)}
     sources = [*pairs][:: max(1, len(pairs) // given.num)][: given.num]

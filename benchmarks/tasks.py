@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
-from training import arguments, trained
+from training import arguments, trained_as
 
 from textdiffusion.api import TextDiffusion
 from textdiffusion.errors import UserError
@@ -34,15 +33,7 @@ def main() -> None:
     if task is None:
         raise UserError(f"{given.data} is no task.")
     text = {"data": given.data, **task.settings(), "valid_fraction": 0.0, "test_fraction": 0.05}
-    row: dict[str, Any] = trained(
-        given.recipe,
-        text,
-        cpu_seconds=given.cpu_seconds,
-        out=given.out,
-        settings=given.set,
-        threads=given.threads,
-        seed=given.seed,
-    )
+    row = trained_as(given, text)
     for weights in ("ema", "raw"):
         model = TextDiffusion.from_pretrained(given.out, weights=weights)
         for data in ("", *given.also):

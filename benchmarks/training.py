@@ -58,3 +58,16 @@ def trained(
         "tokens": last["tokens"],
         "process_cpu_seconds": round(last["process_seconds"]),
     }
+
+
+def trained_as(given: argparse.Namespace, text: dict[str, Any]) -> dict[str, Any]:
+    """`trained` under the options of `arguments`."""
+    return trained(
+        given.recipe,
+        text,
+        cpu_seconds=given.cpu_seconds,
+        out=given.out,
+        settings=given.set,
+        threads=given.threads,
+        seed=given.seed,
+    )
