@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -63,8 +62,6 @@ class Sampling:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
             guides.append(settings.build(model, run.tokenizer) if isinstance(settings, GuidePart) else settings)
             require(guides[-1], model.process)
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise UserError(f"temperature {self.temperature} is not allowed: it must be above 0.")
         guides += [Temperature(self.temperature)] if self.temperature != 1.0 else []
         guides += [Truncated(self.top_k, self.top_p)] if (self.top_k, self.top_p) != (0, 1.0) else []
         replacing = [guide for guide in guides if isinstance(guide, GivenTokens)]
@@ -97,9 +94,7 @@ class Settled:
         rng = Rng.of(self.seed, batch.rows)
         if batch.given is not None and replaces_given(self.model):
             batch = replace(batch, given=None, known=batch.given)
-        sampler = self.part.build()
-        require(sampler, self.model.process)
-        made = iter(sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
+        made = iter(self.part.build()(self.model, Request(batch, self.steps, self.guides), rng=rng))
         while True:
             with torch.no_grad():  # not around a `yield`, which would switch it on in the caller
                 step = next(made, None)

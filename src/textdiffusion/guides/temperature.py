@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..errors import UserError
 from ..networks.denoisers import Denoiser
 from ..samplers.step import Request
@@ -15,7 +17,7 @@ class Temperature(Predicting):
     """
 
     def __init__(self, temperature: float) -> None:
-        if not temperature > 0:
+        if not (temperature > 0 and math.isfinite(temperature)):
             raise UserError(f"temperature {temperature} is not allowed: it must be above 0.")
         self.temperature = temperature
 
