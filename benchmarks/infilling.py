@@ -1,7 +1,7 @@
 """How well a run fills gaps: sentences held out, with random spans masked.
 
     python benchmarks/infilling.py RUN --data mtd_simple_test.txt --train mtd_simple_train.txt [--num 10000]
-        [--steps 16] [--sampler NAME] [--guide repaint:jumps=5] [--spans 2] [--share 0.5]
+        [--steps 16] [--sampler NAME] [--temperature 1] [--guide repaint:jumps=5] [--spans 2] [--share 0.5]
 
 From each sentence `share` of its tokens are masked, in at most `spans` spans at random places. Printed as one JSON
 line: the share of texts in which the given text is kept exactly and, where the training text is of a known language,
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=1000)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sampler")
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--guide", action="append", default=[])
     parser.add_argument("--spans", type=int, default=2)
     parser.add_argument("--share", type=float, default=0.5)
@@ -81,7 +82,8 @@ def main() -> None:
     batch, texts, filled = run.filled([text for text, _ in made]), [], []
     batch = replace(batch, rows=torch.arange(len(made)))  # else each template would be filled by the same draws
     for part in run.parts(batch):
-        *_, last = run.stream(batch=part, steps=asked.steps, sampler=asked.sampler, guides=asked.guide)
+        how = {"steps": asked.steps, "sampler": asked.sampler, "temperature": asked.temperature, "guides": asked.guide}
+        *_, last = run.stream(batch=part, **how)
         texts += run.texts(last, part)
         filled += list(last.ids.cpu().numpy())
     seconds = time.process_time() - started
@@ -101,6 +103,7 @@ def main() -> None:
         "recipe": run.config.recipe,
         "sampler": asked.sampler or type(run.config.sampler).__name__,
         "guides": asked.guide,
+        "temperature": asked.temperature,
         "steps": asked.steps or run.config.sampler.steps,
         "num": len(texts),
         "kept": sum(bool(p.fullmatch(text)) for text, (_, p) in zip(texts, made, strict=True)) / len(texts),
