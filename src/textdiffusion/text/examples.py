@@ -59,6 +59,13 @@ class Examples:
         ]
         self._lengths = np.minimum(lengths, self.length)
         kept = np.flatnonzero(lengths <= self.length) if config.too_long == "drop" else np.arange(len(lengths))
+        if self._source:
+            ends = np.flatnonzero(np.asarray(shard.tokens) == tokenizer.end_id)
+            before = ends[np.searchsorted(ends, self._starts)] + 1 - self._starts  # tokens of the source and its end
+            room = before[kept] < self.length
+            if full := int((~room).sum()):
+                self.notes += (f"{full} of {len(lengths)} sources fill the window, and their examples are left out",)
+            kept = kept[room]
         if not kept.size:
             raise UserError(f"No example of {name} fits a window of {self.length} tokens: use a greater length.")
         if self.packed:
