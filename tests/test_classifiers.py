@@ -56,13 +56,30 @@ def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.tsv", "one two\n", "Line 1 of .* has no tab"),
-        ("a.tsv", "one\tx\n\ttwo\n", "Line 2 of .* has an empty text or label"),
+        ("a.tsv", "one two\n", "line 1: field 'label' has no value"),
+        ("a.tsv", "one\tx\n\ttwo\n", "Record 2 of .* has an empty text or label"),
         ("a.tsv", "one\tx\ntwo\tx\n", "has 1 labels"),
-        ("a.jsonl", '{"text": "a"}\n', "Line 1 of .* is not of the form"),
+        ("a.jsonl", '{"text": "a"}\n', "line 1: no field 'label'; it has 'text'"),
+        ("a.csv", "text,kind\na,b\n", "no field 'label'; it has text, kind"),
+        ("none.tsv", None, "cannot be read"),
     ],
 )
-def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str, said: str, tmp_path: Path):
-    (tmp_path / name).write_text(content)
+def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str | None, said: str, tmp_path: Path):
+    if content:
+        (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=said):
         labelled(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", "a\u2028b\t1\n\nc\t2\n"),
+        ("a.txt", "text\tlabel\na\u2028b\t1\nc\t2"),
+        ("a.csv", "label,text\n1,a\u2028b\n2,c\n"),
+        ("a.jsonl", '{"text": "a\u2028b", "label": "1"}\n{"text": "c", "label": 2}\n'),
+    ],
+)
+def test_labelled_texts_of_every_kind_of_file(name: str, content: str, tmp_path: Path):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert labelled(tmp_path / name) == [("a\u2028b", "1"), ("c", "2")]

@@ -99,6 +99,17 @@ def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
     assert ((half.ids[:, 0] == pad) == (half.labels == 0)).all()
 
 
+def test_sources_that_fill_the_window_are_left_out_and_counted(tmp_path: Path):
+    rows = [{"what": "s" * size, "text": "abc"} for size in (2, 6, 7, 30)] * 2
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = prepare(_config(str(tmp_path / "d.jsonl"), source="what", length=8), tmp_path / "cache")
+    batch = corpus.train.windows(range(len(corpus.train)))
+    assert batch.noised.sum(1).tolist() == [4, 1] * 2  # 6 of the 8 tokens and the end leave one
+    assert "train: 4 of 8 sources fill the window, and their examples are left out" in corpus.notes
+    with pytest.raises(UserError, match=r"No example of the train part .* use a greater length"):
+        prepare(_config(str(tmp_path / "d.jsonl"), source="what", length=2), tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -108,7 +119,7 @@ def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
         ({"labels": ("red",)}, "labels has no effect without label"),
         ({"drop": 0.1}, "something to be dropped"),
         ({"drop": 1.0, "label": "kind"}, r"lies in \[0, 1\)"),
-        ({"source": "who"}, "no field 'who'; it has 'kind', 'what', 'text'"),
+        ({"source": "who"}, "no field 'who'; it has kind, what, text"),
         ({"label": "kind", "labels": ("red",)}, "no label 'green'; there are red"),
         ({"field": ""}, "one of kind, what, text"),
     ],
@@ -128,8 +139,14 @@ def test_labels_are_few_and_tables_are_whole(tmp_path: Path):
     with pytest.raises(UserError, match="not CSV"):
         prepare(_config(str(tmp_path / "broken.csv"), field="b"), tmp_path / "cache")
     (tmp_path / "short.tsv").write_text("a\tb\n1\n")
-    with pytest.raises(UserError, match="line 2: field 'b' is NoneType"):
+    with pytest.raises(UserError, match="line 2: field 'b' has no value"):
         prepare(_config(str(tmp_path / "short.tsv"), field="b"), tmp_path / "cache")
+    (tmp_path / "long.csv").write_text("a,b\n1,one, two\n")
+    with pytest.raises(UserError, match=r"line 2: more values than columns \(a, b\)"):
+        prepare(_config(str(tmp_path / "long.csv"), field="b"), tmp_path / "cache")
+    (tmp_path / "bare.csv").write_text("a,b\n")
+    with pytest.raises(UserError, match="has no field 'c'; it has a, b"):
+        prepare(_config(str(tmp_path / "bare.csv"), field="c"), tmp_path / "cache")
     (tmp_path / "plain.txt").write_text("text\n")
     with pytest.raises(UserError, match="source='a' has no effect"):
         prepare(_config(str(tmp_path / "plain.txt"), field="", source="a"), tmp_path / "cache")

@@ -20,7 +20,7 @@ class Command:
     run: RunName
     """The run's folder, or its repository id on the hub."""
     data: str
-    """Labelled texts: lines `text TAB label`, or .jsonl with `text` and `label`."""
+    """Labelled texts: lines `text TAB label`, or .jsonl or .csv with `text` and `label`."""
     out: str
     """The classifier's folder."""
     steps: int = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,34 @@ Fields = tuple[str, str, str]  # the names of text, source and label; empty: the
 Texts = tuple[str, str, str]  # what they hold
 
 
-def lines(path: Path, kind: str, pieces: Iterator[str], fields: Fields) -> Iterator[Texts]:
-    """The records of a JSONL, CSV or TSV file. Raises UserError, with the line, for what cannot be read."""
+def lines(
+    path: Path, kind: str, pieces: Iterator[str], fields: Fields, columns: Sequence[str] | None = None
+) -> Iterator[Texts]:
+    """The records of a JSONL, CSV or TSV file; of the latter the first line names the `columns` unless they are given.
+
+    Raises UserError, with the line, for what cannot be read.
+    """
     if kind == ".jsonl":
         yield from _jsonl(path, pieces, fields)
         return
-    reader = _table(pieces, kind)
+    reader = _table(pieces, kind, columns)
+    names = reader.fieldnames or ()
+    _check(path, names, fields)
     try:
         for record in reader:
+            if None in record:
+                raise UserError(f"{path}, line {reader.line_num}: more values than columns ({', '.join(names)}).")
             yield texts_of(record, fields, f"{path}, line {reader.line_num}")
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not {kind[1:].upper()} ({error}).") from None
 
 
-def _table(pieces: Iterable[str], kind: str) -> csv.DictReader[str]:
-    """The first line names the fields. Quotes are text in TSV."""
+def _table(pieces: Iterable[str], kind: str, columns: Sequence[str] | None = None) -> csv.DictReader[str]:
+    """Quotes are text in TSV."""
     rows = (f"{line}\n" for line in _lines(pieces))
     if kind == ".tsv":
-        return csv.DictReader(rows, delimiter="\t", quoting=csv.QUOTE_NONE)
-    return csv.DictReader(rows, strict=True)
+        return csv.DictReader(rows, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return csv.DictReader(rows, columns, strict=True)
 
 
 def _jsonl(path: Path, pieces: Iterator[str], fields: Fields) -> Iterator[Texts]:
@@ -53,10 +62,7 @@ def _jsonl(path: Path, pieces: Iterator[str], fields: Fields) -> Iterator[Texts]
 def parquet(path: Path, fields: Fields) -> Iterator[Texts]:
     """The rows of a Parquet file. Raises UserError where pyarrow or a field is missing."""
     file = _open_parquet(path)
-    columns = [name for name in fields if name]
-    for name in columns:
-        if name not in (names := file.schema_arrow.names):
-            raise UserError(f"{path} has no field {name!r}; it has {', '.join(names)}.")
+    columns = _check(path, file.schema_arrow.names, fields)
     rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(batch_size=256, columns=columns))
     for number, record in enumerate(rows, start=1):
         yield texts_of(record, fields, f"{path}, row {number}")
@@ -86,13 +92,21 @@ def fields(path: Path, kind: str) -> str:
     return ", ".join(record) if isinstance(record, dict) else "its keys"
 
 
+def _check(path: Path, columns: Sequence[str], fields: Fields) -> list[str]:
+    for name in (names := [name for name in fields if name]):
+        if name not in columns:
+            raise UserError(f"{path} has no field {name!r}; it has {', '.join(columns) or 'none'}.")
+    return names
+
+
 def _text(record: dict[str, Any], field: str, where: str) -> str:
     if not field:
         return ""
     if field not in record:
         raise UserError(f"{where}: no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}.")
     if not isinstance(text := record[field], str):
-        raise UserError(f"{where}: field {field!r} is {type(text).__name__}, not text.")
+        said = "has no value" if text is None else f"is {type(text).__name__}, not text"
+        raise UserError(f"{where}: field {field!r} {said}.")
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError as error:
