@@ -279,6 +279,19 @@ def test_another_text_is_read_as_the_run_reads_its_own(tiny_run, tmp_path: Path)
     assert held_out(model, tmp_path / "cache", model.config.text.data).seen
 
 
+def test_tables_are_read_as_in_training(tiny_run, tmp_path: Path):
+    """In a folder, by a pattern or as a file; the limit is that of the run's own data."""
+    for folder in ("own", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_text('{"text": "The red fig."}\n' * 5, encoding="utf-16")
+    reading = "field=text", "layout=documents", "encoding=utf-16", "limit=3", "valid_fraction=0", "test_fraction=0"
+    settings = [f"text.{setting}" for setting in (f"data={tmp_path}/own", *reading)]
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", *settings), device="cpu")
+    for data, count in (("own", 3), ("own/*.jsonl", 5), ("other", 5), ("other/a.jsonl", 5)):
+        text = held_out(model, tmp_path, f"{tmp_path}/{data}")
+        assert (len(text), text.characters()) == (count, 12 * count)
+
+
 def test_the_protocol_says_how_the_text_is_read(tiny_run, tmp_path: Path):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.unk=true", "text.normaliser=lower"), device="cpu")
     other = tmp_path / "other.txt"

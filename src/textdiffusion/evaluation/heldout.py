@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..text.config import TextConfig
 from ..text.layouts import Dataset, Rows
 from ..text.preparation import Corpus, prepare
-from ..text.sources import TABLE_SUFFIXES
+from ..text.sources import TABLE_SUFFIXES, find, suffix
 from ..text.tokenizers import Tokenizer, fingerprint
 from .protocol import COUNTED, Fact, sha256
 
@@ -110,8 +110,12 @@ def training_corpus(model: TextDiffusion, cache: Path) -> Corpus:
 
 
 def _whole(text: TextConfig, data: str) -> TextConfig:
-    """All of another source, read as the run reads its own."""
-    table = any(suffix in data for suffix in TABLE_SUFFIXES)
+    """All of another source, read as the run reads its own; of its own as much as it reads."""
+    try:
+        kinds = {suffix(path) for path in find(data)}
+    except UserError:  # built in, of the hub, or missing, which `prepare` says
+        kinds = set()
+    hub = data.startswith("hf:")
     return replace(
         text,
         data=data,
@@ -120,7 +124,9 @@ def _whole(text: TextConfig, data: str) -> TextConfig:
         valid_fraction=0.0,
         test_fraction=0.0,
         split="cut",
-        limit=0,
-        field=text.field if table or data.startswith("hf:") else "",
-        encoding=text.encoding if Path(data).exists() else "utf-8",
+        limit=text.limit if data == text.data else 0,
+        field=text.field if hub or kinds & {*TABLE_SUFFIXES} else "",
+        encoding=text.encoding if kinds else "utf-8",
+        hub_config=text.hub_config if hub else "",
+        hub_split=text.hub_split if hub else "train",
     )

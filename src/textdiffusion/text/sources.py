@@ -72,13 +72,13 @@ class Files:
         self.name, self.paths, self.encoding, self.limit = name, paths, encoding, limit
         self.fields = field, source, label
         self.size = sum(path.stat().st_size for path in paths)
-        found = [path for path in paths if _suffix(path) in TABLE_SUFFIXES]
+        found = [path for path in paths if suffix(path) in TABLE_SUFFIXES]
         for option, value in zip(("field", "source", "label"), self.fields, strict=True):
             if value and not found:
                 kinds = ", ".join(TABLE_SUFFIXES)
                 raise UserError(f"{option}={value!r} has no effect on {name}: fields are for files in {kinds}.")
         if found and not field:
-            names = tables.fields(found[0], _suffix(found[0]))
+            names = tables.fields(found[0], suffix(found[0]))
             raise UserError(f"{found[0]} holds records: name the field with the text (one of {names}).")
         try:
             codecs.lookup(encoding)
@@ -113,7 +113,7 @@ class Files:
                 raise UserError(f"{path} is no whole gzip file: {error}.") from None
 
     def _found(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
-        kind = _suffix(path)
+        kind = suffix(path)
         if kind == ".parquet":
             texts = tables.parquet(path, self.fields)
         elif kind in TABLE_SUFFIXES:
@@ -146,7 +146,7 @@ def find(name: str) -> list[Path]:
     """The files meant by a path, a folder (searched whole) or a glob, sorted. Raises UserError where none are."""
     path = Path(name).expanduser()
     if path.is_dir():
-        paths = sorted(p for p in _walk(path) if _suffix(p) in TEXT_SUFFIXES + TABLE_SUFFIXES)
+        paths = sorted(p for p in _walk(path) if suffix(p) in TEXT_SUFFIXES + TABLE_SUFFIXES)
         if not paths:
             kinds = ", ".join(TEXT_SUFFIXES + TABLE_SUFFIXES)
             raise UserError(f"The folder {name} holds no text: no file ends in {kinds} (or these with .gz).")
@@ -213,6 +213,6 @@ def _undecodable(path: Path, encoding: str, offset: int, byte: int) -> UserError
     )
 
 
-def _suffix(path: Path) -> str:
+def suffix(path: Path) -> str:
     """What kind of file: the suffix, looking through .gz."""
     return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
