@@ -73,12 +73,10 @@ def flow_report(
     """
     if not isinstance(model.process, GaussianProcess):
         raise UserError(f"A {type(model.process).__name__} has no flow; it is Gaussian processes that have one.")
-    plain, found = model.likelihood, {}
-    for count in steps:
-        model.likelihood = FlowLikelihood(count, learned_decoder=plain.learned_decoder)
-        try:
-            about = {"flow_steps": count}
-            found[count] = bits_per_character(model, windows, seed=seed, draws=draws, about=about)
-        finally:
-            model.likelihood = plain
-    return found
+    flows = [FlowLikelihood(count, learned_decoder=model.likelihood.learned_decoder) for count in steps]
+    return {
+        flow.steps: bits_per_character(
+            model, windows, likelihood=flow, seed=seed, draws=draws, about={"flow_steps": flow.steps}
+        )
+        for flow in flows
+    }
