@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ from textdiffusion import TextDiffusion
 from textdiffusion.errors import UserError
 from textdiffusion.evaluation import bench
 from textdiffusion.evaluation.bench import Plan
-from textdiffusion.evaluation.compare import compare
-from textdiffusion.evaluation.frontier import Setting, settings
+from textdiffusion.evaluation.compare import compare, judged
+from textdiffusion.evaluation.frontier import Setting, Written, settings
 from textdiffusion.evaluation.samples import NAIVE, REAL
 
 PLAN = Plan(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
@@ -56,6 +56,40 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
         kept[-1].write_text("damaged")
         with pytest.raises(AssertionError, match="measured twice"):
             compare(runs[:1], PLAN, tmp_path)
+
+
+def test_a_setting_without_texts_leaves_alone(tmp_path: Path):
+    """What is empty under one setting is left out by name; all others are judged."""
+
+    def wrote(steps: int, *texts: str) -> Written:
+        return Written(Setting("ancestral", steps, 1.0), texts, 1.0, "float32")
+
+    runs = {"one": [wrote(8, "", "", "a fig"), wrote(4, "a fig", "a plum")], "two": [wrote(8, "a fig", "", "a pear")]}
+    report, spots = judged(runs, ("a red fig is old. " * 40, "a ripe plum is red. " * 40), Plan(), tmp_path)
+    assert list(report.lines[0].values) == ["two", REAL, *NAIVE]
+    steps = [(spot.run, spot.setting and spot.setting.steps) for spot in spots]
+    assert steps[:3] == [("one", 4), ("two", 8), (REAL, None)]
+    assert report.protocol["rows left out, being empty"] == "one: ancestral, 8 steps, T = 1"
+    with pytest.raises(UserError, match="no two samples that are not empty"):
+        judged({"one": [wrote(8, "", "a")]}, ("a red fig. " * 40, "a plum. " * 40), Plan(), tmp_path)
+
+
+def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
+    tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A temperature that was fitted on another text is no figure of this one."""
+    text = tmp_path / "corpus.txt"
+    text.write_text("The red fig is old.\n" * 40)
+    run = str(tiny_run("mdlm", f"text.data={text}", "text.unk=true"))
+    loaded, load, plan = [], TextDiffusion.from_pretrained, Plan(num=0, draws=2, levels=0, windows=2, calibrate=1)
+    monkeypatch.setattr(
+        TextDiffusion, "from_pretrained", lambda source, **how: loaded.append(source) or load(source, **how)
+    )
+    compare([run], replace(plan, data="grammar:60"), tmp_path)
+    assert loaded == [run]
+    text.write_text("The ripe plum is sweet.\n" * 40)
+    compare([run], replace(plan, data="grammar:60"), tmp_path)
+    assert len([*Path(run, "measured").glob("bits-*")]) == 2
 
 
 def test_unlike_protocols_are_refused_before_anything_is_measured(tiny_run: Callable[..., Path], tmp_path: Path):

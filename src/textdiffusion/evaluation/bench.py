@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,27 +121,29 @@ class Bench:
 
         def make() -> dict:
             model = self.model.model
-            with ExitStack() as stack:
-                if plan.calibrate:
-                    self.say("calibrating ...")
-                    train = training_corpus(self.model, self.cache).train
-                    fitted = calibrate(model, train, buckets=plan.calibrate, batch_size=plan.batch_size)
-                    stack.enter_context(fitted.applied(model))
-                return asdict(
-                    bits_per_character(
-                        model,
-                        self.text,
-                        seed=plan.seed,
-                        target_error=plan.target_error,
-                        draws=plan.draws or None,
-                        batch_size=plan.batch_size,
-                        about=about,
-                        progress=progress,
-                    )
+            calibrated = nullcontext()
+            if train:
+                self.say("calibrating ...")
+                fitted = calibrate(model, train.train, buckets=plan.calibrate, batch_size=plan.batch_size)
+                calibrated = fitted.applied(model)
+            with calibrated:
+                found = bits_per_character(
+                    model,
+                    self.text,
+                    seed=plan.seed,
+                    target_error=plan.target_error,
+                    draws=plan.draws or None,
+                    batch_size=plan.batch_size,
+                    about=about,
+                    progress=progress,
                 )
+            return asdict(found)
 
-        how = {"seed": plan.seed, "target": plan.target_error, "draws": plan.draws, "windows": len(self.text)}
-        return Likelihood(**self.kept.get("bits", about | how, make))
+        how = about | {"seed": plan.seed, "target": plan.target_error, "draws": plan.draws, "windows": len(self.text)}
+        train = training_corpus(self.model, self.cache) if plan.calibrate else None
+        if train:
+            how["training"] = train.folder.name  # which changes with the text
+        return Likelihood(**self.kept.get("bits", how, make))
 
     def curve(self) -> Curve | None:
         """Cross-entropy at every amount of remaining information."""

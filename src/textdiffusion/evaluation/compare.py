@@ -59,7 +59,7 @@ def compare(
     dtype: DtypeName = "float32",
     say: Say = lambda text: None,
 ) -> Comparison:
-    """Measures runs, one in memory at a time.
+    """Measures runs; all are loaded until they are measured.
 
     Raises UserError before anything is measured where their protocols or training texts differ, and for runs that are
     named twice.
@@ -74,9 +74,10 @@ def compare(
         return Bench(model, plan, cache, lambda text: say(f"{names[source]}: {text}"))
 
     say("Comparing protocols ...")
-    together({names[source]: bench(source).asked() for source in sources})
-    runs = [bench(source).measured(names[source]) for source in sources]
-    last = bench(sources[-1])
+    benches = {names[source]: bench(source) for source in sources}
+    together({name: bench.asked() for name, bench in benches.items()})
+    *_, last = benches.values()
+    runs = [benches.pop(name).measured(name) for name in list(benches)]
     say("Judging the texts ...")
     report, spots = None, ()
     why = "No texts were judged: none were asked for, or a run writes to a question, source or label."
@@ -126,7 +127,7 @@ def judged(
         values = {line.name: line.values[row] for line in whole.lines}
         spots.append(Spot(name, each.setting if each else None, each.calls if each else None, values))
     first = {f"{name}: {written[0].setting}": name for name, written in runs.items()}
-    shown = first | {row: row for row in whole.lines[0].values if row not in rows}
+    shown = {row: first.get(row, row) for row in whole.lines[0].values if row in first or row not in rows}
     return whole.named(shown), tuple(spots)
 
 

@@ -47,16 +47,13 @@ class Report:
 
     def __str__(self) -> str:
         """Markdown; `!` marks values that a naive row beats, and the sentences below say which."""
-        table = [["metric", "unit", "best", *self.lines[0].values]]
+        rows = [["metric", "unit", "best", *self.lines[0].values]]
         for line in self.lines:
             shown = ["-" if value is None else f"{value:.4g}" for value in line.values.values()]
             marks = ["!" if line.beaten.get(row) else "" for row in line.values]
-            table.append([line.name, line.unit, line.best, *map(str.__add__, shown, marks)])
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        table.insert(1, ["-" * width for width in widths])
-        rows = ["| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in table]
+            rows.append([line.name, line.unit, line.best, *map(str.__add__, shown, marks)])
         facts = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
-        return "\n".join([*rows, "", f"Protocol: {facts}.", *self.warnings()])
+        return "\n".join([*piped(rows), "", f"Protocol: {facts}.", *self.warnings()])
 
     def named(self, rows: Mapping[str, str]) -> Report:
         """Some of the rows, each under a new name."""
@@ -85,6 +82,14 @@ class Report:
         return said
 
 
+def piped(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown, the first of `rows` its head."""
+    cells = [[" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+
+
 def sample_report(
     samples: Mapping[str, Sequence[str]],
     train: str | Sequence[str],
@@ -99,10 +104,11 @@ def sample_report(
     `train` and `heldout` are running text, which is cut into windows as long as the samples, or lists of examples such
     as lines. Samples are compared with the first half of the held-out text; texts of its second half are the row
     `held-out text`. Many metrics depend on the number and length of texts, so all rows have as many as the smallest has
-    (and, of running text, are cut to the mean length of the shortest samples). `encoder` turns texts into features
-    (None: `HashedNgrams`); `judge` adds generative perplexity and its entropy.
+    (and, of running text, are cut to the mean length of the shortest samples). Samples that are empty are left out, and
+    so are rows with fewer than two others. `encoder` turns texts into features (None: `HashedNgrams`); `judge` adds
+    generative perplexity and its entropy.
 
-    Raises UserError for fewer than two samples that are not empty, and for too little held-out or training text.
+    Raises UserError where no row of samples is left, and for too little held-out or training text.
     """
     running = isinstance(train, str)
     if running != isinstance(heldout, str):
@@ -110,8 +116,11 @@ def sample_report(
     if taken := {REAL, *NAIVE} & set(samples):
         raise UserError(f"{taken.pop()!r} is a row of every table: give these samples another name.")
     rows = {name: [text for text in texts if text] for name, texts in samples.items()}
-    if not rows or any(len(texts) < 2 for texts in rows.values()):
-        raise UserError("Every row needs at least two samples that are not empty.")
+    empty = {f"empty samples of {name}, left out": len(samples[name]) - len(texts) for name, texts in rows.items()}
+    gone = [name for name, texts in rows.items() if len(texts) < 2]
+    rows = {name: texts for name, texts in rows.items() if name not in gone}
+    if not rows:
+        raise UserError("There are no two samples that are not empty.")
     length = min(sum(map(len, texts)) // len(texts) for texts in rows.values()) if running else None
     trained, real = _texts(train, length), _texts(heldout, length)
     fitted, trained = trained[::2], trained[1::2]  # the encoder's texts appear in no row
@@ -138,8 +147,8 @@ def sample_report(
     lines = tuple(_line(metric, prepared, list(rows)) for metric in text.metrics(encoder, judge))
     protocol: dict[str, Fact] = {"texts": count, "compared with": len(text.unseen), "seed": seed}
     protocol |= {"training characters": sum(map(len, text.train))} | ({"length": length} if length else {})
-    empty = {f"empty samples of {name}, left out": len(samples[name]) - len(texts) for name, texts in rows.items()}
-    return Report(lines, protocol | {name: number for name, number in empty.items() if number})
+    protocol |= {name: number for name, number in empty.items() if number}
+    return Report(lines, protocol | ({"rows left out, being empty": ", ".join(gone)} if gone else {}))
 
 
 def _line(metric: Metric, rows: Mapping[str, Row], samples: Sequence[str]) -> Line:

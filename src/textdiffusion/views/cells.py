@@ -39,8 +39,8 @@ def word(text: str) -> str:
     return f'<td class="word">{escape(text)}</td>'
 
 
-def cell(value: float | int | None, shown: str | None = None, flag: str = "") -> str:
-    """A number; what cannot be sorted comes last."""
-    text = "–" if value is None else shown or f"{value:.4g}"
+def cell(value: float | int | None, form: str = ".4g", sign: str = "", flag: str = "") -> str:
+    """A number in the format `form`; what cannot be sorted comes last."""
+    text = "–" if value is None else f"{sign}{value:{form}}"
     mark = f' <abbr title="{escape(flag, quote=True)}">!</abbr>' if flag else ""
     return f'<td data-v="{"" if value is None else value}">{text}{mark}</td>'

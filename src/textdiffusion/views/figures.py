@@ -110,7 +110,7 @@ def curves(runs: Sequence[Measured]) -> str:
         if run.curve:
             x_sorted, y_sorted = zip(*sorted(zip(run.curve.remaining, run.curve.bits, strict=True)), strict=True)
             at = np.interp([share * full for share in SHARES], x_sorted, y_sorted)
-            cells = "".join(cell(float(value), f"{value:.3f}") for value in at)
+            cells = "".join(cell(float(value), ".3f") for value in at)
             rows.append(f'<th scope="row">{key(number, len(runs))} {escape(run.name)}</th>{cells}')
     return (
         _figure(one, runs, caption)

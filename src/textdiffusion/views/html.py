@@ -29,7 +29,6 @@ def write_html(frames: Iterable[Frame], path: str | Path, title: str, about: Map
     recording = Recording()
     for frame in frames:
         recording.add(frame)
-    page = files("textdiffusion.views").joinpath("player.html").read_text(encoding="utf-8")
     facts = "".join(f"<div><dt>{escape(str(k))}:</dt> <dd>{escape(str(v))}</dd></div>" for k, v in about.items())
     result = "".join(f'<p style="white-space:pre-wrap">{escape(row)}</p>' for row in recording.result())
     parts = {
@@ -40,7 +39,13 @@ def write_html(frames: Iterable[Frame], path: str | Path, title: str, about: Map
         "SCALE": "".join(f'<i class="s" style="--here:var(--c{i})"></i>' for i in range(palette.LEVELS)),
         "DATA": recording.data(),
     }
-    with atomic(path) as partial:  # in one pass, so that a marker inside the text stays text
+    write_page("player.html", path, parts)
+
+
+def write_page(template: str, path: str | Path, parts: Mapping[str, str]) -> None:
+    """Write a page of this package with its parts to `path`. Raises UserError if the file cannot be written."""
+    page = files("textdiffusion.views").joinpath(template).read_text(encoding="utf-8")
+    with atomic(path) as partial:  # in one pass, so that a marker inside a text stays text
         text = re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], page)
         partial.write_text(text, encoding="utf-8", errors="replace")
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from ..evaluation.compare import Comparison, Spot
 from ..evaluation.protocol import NAMES, comparable
-from ..evaluation.samples import REAL
+from ..evaluation.samples import REAL, piped
 from . import figures
 from .cells import cell, key, table, word
 from .charts import STYLE
-from .html import colours
+from .html import colours, write_page
 from .output import atomic
 
 
@@ -40,10 +39,7 @@ def write_report(found: Comparison, path: str | Path) -> None:
         "GALLERY": _gallery(found),
         "PROTOCOL": _facts({NAMES.get(k, k): v for k, v in comparable(found.protocol).items()}),
     }
-    page = files("textdiffusion.views").joinpath("report.html").read_text(encoding="utf-8")
-    with atomic(path) as partial:  # in one pass, so that a marker inside a text stays text
-        text = re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], page)
-        partial.write_text(text, encoding="utf-8", errors="replace")
+    write_page("report.html", path, parts)
 
 
 def write_frontier(name: str, spots: Sequence[Spot], path: str | Path) -> None:
@@ -54,28 +50,18 @@ def write_frontier(name: str, spots: Sequence[Spot], path: str | Path) -> None:
 
 def markdown(found: Comparison) -> str:
     """The tables in Markdown."""
-    lines = [f"On {_title(found)}, {_weights(found)} weights, protocol {found.digest}", ""]
-    head = [
-        "run",
-        "recipe",
-        "bits per character",
-        "error of draws",
-        "error over windows",
-        "solved",
-        "parameters",
-        "CPU-seconds",
-    ]
-    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    head = "run, recipe, bits per character, error of draws, error over windows, solved, parameters, CPU-seconds"
+    rows: list[list[str]] = [[*head.split(", ")]]
     for run in found.runs:
         it, cost = run.likelihood, f"{run.trained.cpu_seconds:.0f}" if run.trained else "-"
         solved = f"{run.answers.share:.1%} +- {run.answers.error:.1%}" if run.answers else "-"
         bits = f"{'' if it.exact else '<= '}{it.bits:.4f}"
         errors = f"{it.monte_carlo_error:.4f}", "-" if it.window_error is None else f"{it.window_error:.3f}"
-        cells = [run.name, run.recipe, bits, *errors, solved, f"{run.parameters:,}", cost]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append([run.name, run.recipe, bits, *errors, solved, f"{run.parameters:,}", cost])
     if found.ngram:
-        lines.append(f"| *{found.ngram.order}-gram* | *Kneser-Ney* | {found.ngram.bits:.4f} | | | | | |")
-    return "\n".join([*lines, *(["", str(found.report)] if found.report else []), ""])
+        rows.append([f"*{found.ngram.order}-gram*", "*Kneser-Ney*", f"{found.ngram.bits:.4f}", *[""] * 5])
+    title = f"On {_title(found)}, {_weights(found)} weights, protocol {found.digest}"
+    return "\n".join([title, "", *piped(rows), *(["", str(found.report)] if found.report else []), ""])
 
 
 def _title(found: Comparison) -> str:
@@ -107,18 +93,17 @@ def _bits(found: Comparison) -> str:
     for number, run in enumerate(runs):
         it, cost = run.likelihood, run.trained
         cells = [f'<th scope="row">{key(number, len(runs))} {escape(run.name)}</th>']
-        cells.append(cell(it.bits, f"{'=' if it.exact else '≤'} {it.bits:.3f}"))
-        errors = it.monte_carlo_error, it.window_error
-        cells += [cell(each, None if each is None else f"{each:.3f}") for each in errors]
+        cells.append(cell(it.bits, ".3f", "= " if it.exact else "≤ "))
+        cells += [cell(each, ".3f") for each in (it.monte_carlo_error, it.window_error)]
         if tasks:
-            share, error = (run.answers.share, run.answers.error) if run.answers else (None, None)
-            cells += [cell(each, None if each is None else f"{each:.1%}") for each in (share, error)]
-        cells += [word(run.recipe), cell(run.parameters, f"{run.parameters:,}")]
+            solved = (run.answers.share, run.answers.error) if run.answers else (None, None)
+            cells += [cell(each, ".1%") for each in solved]
+        cells += [word(run.recipe), cell(run.parameters, ",")]
         spent = (cost.cpu_seconds, cost.steps, cost.tokens) if cost else (None, None, None)
-        rows.append("".join(cells) + "".join(cell(each, None if each is None else f"{each:,.0f}") for each in spent))
+        rows.append("".join([*cells, *(cell(each, ",.0f") for each in spent)]))
     apart = []
     if found.ngram:
-        bits = cell(found.ngram.bits, f"= {found.ngram.bits:.3f}")
+        bits = cell(found.ngram.bits, ".3f", "= ")
         blank = (len(columns) - 7) * "<td></td>" + word("modified Kneser-Ney") + 4 * "<td></td>"
         apart.append(f'<th scope="row">{found.ngram.order}-gram</th>{bits}{blank}')
     return table("Bits per character and cost", columns, rows, apart)
