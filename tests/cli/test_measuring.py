@@ -63,7 +63,11 @@ def test_evaluate_counts_solved_questions(textdiffusion, tiny_run: MakeRun):
 
 def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     run = tiny_run("mdlm", "text.test_fraction=0.3")
-    few = ("--num", 4, "--temperatures", 0.5, 1, "--draws", 2)
+    few = ("--num", 4, "--temperatures", 0.5, 1)
+    assert "There is no option --draws" in textdiffusion("frontier", run, "--draws", 2).err
+    assert "each of --temperatures above 0" in textdiffusion("frontier", run, "--temperatures", 0).err
+    assert "Each of --steps must be at least 1" in textdiffusion("compare", run, "--steps", 4, 0).err
+    assert "--levels is -1" in textdiffusion("compare", run, "--levels", -1).err
     done = textdiffusion("frontier", run, *few, "--out", tmp_path / "a.svg")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
@@ -75,8 +79,8 @@ def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     assert told["dtype"] == "float32"
     assert [spot["run"] for spot in told["spots"][:2]] == [run.name] * 2
     assert "is an .svg" in textdiffusion("frontier", run, "--out", "a.png").err
-    page = textdiffusion("compare", run, *few, "--levels", 2, "--out", tmp_path / "a.html")
+    page = textdiffusion("compare", run, *few, "--draws", 2, "--levels", 2, "--out", tmp_path / "a.html")
     assert page.code == 0, page.err
-    assert f"| {run.name} | mdlm | <= " in page.out
+    assert [run.name, "mdlm", "<="] in [line.replace("|", " ").split()[:3] for line in page.out.splitlines()]
     assert run.name in (tmp_path / "a.html").read_text()
     assert "there is no folder" in textdiffusion("compare", run, "--out", tmp_path / "none" / "a.html").err

@@ -9,12 +9,12 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..errors import UserError
-from .measuring import Measuring
+from .measuring import Bounding, Sweeping
 from .output import note, print_json, status
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(Measuring):
+class Command(Bounding, Sweeping):
     """Measure runs under one protocol and put them in one table, beside reference rows; or in a page with charts.
 
     What was measured before is read from the folder `measured` of each run, so the command can be stopped and repeated.
@@ -28,14 +28,11 @@ class Command(Measuring):
     """A file for the table in Markdown (empty: it is printed)."""
     levels: int = 24
     """Noise levels at which predictions are compared (0: none)."""
-    samplers: tuple[str, ...] = ()
-    """Names from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (none: each run's own)."""
-    steps: tuple[int, ...] = ()
-    """Numbers of denoising steps (none: each run's own)."""
-    temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)
 
     def execute(self) -> None:
         self.check()
+        if self.levels < 0:
+            raise UserError(f"--levels is {self.levels}; it must be a number of noise levels, or 0 for none.")
         for option, path in (("out", self.out), ("markdown", self.markdown)):
             if path and not Path(path).absolute().parent.is_dir():
                 raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")

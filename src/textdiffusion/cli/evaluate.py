@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from .measuring import Measuring
+from .measuring import Bounding
 from .output import note, print_json, status
 from .parsing import RunName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(Measuring):
+class Command(Bounding):
     """Measure a run by all that applies: bits per character beside an n-gram, metrics of its texts beside reference
     rows, and solved questions where its data is a task.
 

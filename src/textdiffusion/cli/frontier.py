@@ -6,23 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from .measuring import Measuring
+from .measuring import Sweeping
 from .output import note, print_json, print_table, status
 from .parsing import RunName
 
-SHOWN = {
-    "forward bits": "forward bits (characters)",
-    "reverse bits": "reverse bits (characters)",
-    "pooled entropy": "pooled entropy",
-    "distinct-2": "distinct-2",
-    "repetition": "repetition",
-    "frontier area": "frontier area",
-}
-"""Columns of the table, by their metrics."""
+UNIT = " (characters)"
+SHOWN = f"forward bits{UNIT}", f"reverse bits{UNIT}", "pooled entropy", "distinct-2", "repetition", "frontier area"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(Measuring):
+class Command(Sweeping):
     """Show what samplers, steps and temperatures do to a run's texts: quality and variety beside real text.
 
     No column is a verdict: low forward bits are quality only where the entropy is that of the held-out text.
@@ -30,11 +23,6 @@ class Command(Measuring):
 
     run: RunName
     """The run's folder, or its repository id on the hub."""
-    samplers: tuple[str, ...] = ()
-    """Names from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (none: the run's own)."""
-    steps: tuple[int, ...] = ()
-    """Numbers of denoising steps (none: the sampler's own)."""
-    temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)
     out: str = ""
     """Save a picture too: .svg."""
 
@@ -77,9 +65,9 @@ class Command(Measuring):
                 how = [spot.run, "", "", ""]
                 if (setting := spot.setting) and spot.calls is not None:
                     how = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{spot.calls:g}"]
-                values = [spot.values[metric] for metric in SHOWN.values()]
+                values = [spot.values[metric] for metric in SHOWN]
                 rows.append(how + ["-" if value is None else f"{value:.4g}" for value in values])
-            print_table(["sampler", "steps", "T", "calls", *SHOWN], rows)
+            print_table(["sampler", "steps", "T", "calls", *(name.removesuffix(UNIT) for name in SHOWN)], rows)
             print(
                 "Near the held-out text is good, and a run that is nearer than the naive rows is better than they are."
             )

@@ -25,9 +25,6 @@ class Command:
     """Noise levels."""
     windows: int = 16
     """Windows of text at each level."""
-    seed: int = 0
-    weights: Literal["ema", "raw"] = "ema"
-    """The averaged weights, or the optimizer's own."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     json: bool = False
     """Print the points as JSON too."""
@@ -42,16 +39,10 @@ class Command:
         from ..views.curve import blank, write_curve
 
         figure = blank()  # or what is missing is said before the work
-        model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
+        model = TextDiffusion.from_pretrained(self.run, device=self.device)
         text = held_out(model, default_cache(), self.data, self.windows)
         with status("Measuring ...") as say:
-            curve = noise_curve(
-                model.model,
-                text,
-                levels=self.levels,
-                seed=self.seed,
-                progress=lambda share: say(f"Measuring: {share:.0%}"),
-            )
+            curve = noise_curve(model.model, text, levels=self.levels, progress=lambda s: say(f"Measuring: {s:.0%}"))
         write_curve(figure, curve, f"{model.config.recipe} on {text.name}", Path(self.out))
         if self.json:
             fitted = [None] * len(curve.noise) if curve.fitted is None else curve.fitted.tolist()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError
-from .output import note, print_json, status
+from .output import note, status
 from .parsing import RunName
 
 
@@ -26,12 +26,7 @@ class Command:
     """Noise levels measured."""
     windows: int = 64
     """Windows of text at each level."""
-    seed: int = 0
-    weights: Literal["ema", "raw"] = "ema"
-    """The averaged weights, or the optimizer's own."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    json: bool = False
-    """Print the grid as JSON too."""
 
     def execute(self) -> None:
         if self.levels < 4 or self.windows < 1:
@@ -44,19 +39,11 @@ class Command:
         from ..samplers.grids import FILE, save_grid
         from ..text.preparation import default_cache
 
-        model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
+        model = TextDiffusion.from_pretrained(self.run, device=self.device)
         text = held_out(model, default_cache(), self.data or model.config.text.data, self.windows)
         with status("Measuring ...") as say:
-            times = tuned_grid(
-                model.model,
-                text,
-                levels=self.levels,
-                seed=self.seed,
-                progress=lambda share: say(f"Measuring: {share:.0%}"),
-            )
+            times = tuned_grid(model.model, text, levels=self.levels, progress=lambda s: say(f"Measuring: {s:.0%}"))
         save_grid(times, Path(self.run) / FILE)
-        if self.json:
-            print_json({"run": self.run, "t": times.tolist()})
         middle = model.model.process.sigma(times[[len(times) // 4, -(len(times) // 4) - 1]]).tolist()
         levels = f"half of the steps are at noise levels from {middle[0]:.3g} to {middle[1]:.3g}"
         note(f"Saved {Path(self.run) / FILE}: {levels}.")
