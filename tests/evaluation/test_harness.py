@@ -12,7 +12,7 @@ import torch
 from textdiffusion import TextDiffusion
 from textdiffusion.batch import Batch
 from textdiffusion.errors import UserError
-from textdiffusion.evaluation.harness import Answers, Asked, register
+from textdiffusion.evaluation.harness import Answers, Asked, _asked, register
 
 Runs = Callable[..., Path]
 
@@ -55,9 +55,37 @@ def test_continuations_stop_and_do_not_depend_on_each_other(recipe: str, setting
     assert len(texts[0]) <= 5
     assert len(texts[1]) <= 16  # the other half of the window is context
     assert "e" not in texts[2]
-    assert answers.cut == 1
+    assert len(answers.cut) == 1
     if settings:  # padding is not seen, but for rounding
         assert [answers.continued([one])[0] for one in asked] == texts
+
+
+def test_what_is_too_long_is_cut_and_counted_once(tiny_run: Runs, tmp_path: Path):
+    model = TextDiffusion.from_pretrained(tiny_run("autoregressive"))
+    answers, text = Answers(model), "The red fig is sweet."
+    assert answers.log_likelihood(text, "red " * 20 + "The ripe pl") == answers.log_likelihood(text, "The ripe pl")
+    assert answers.log_likelihood(2 * text, "The") == pytest.approx(answers.log_likelihood(2 * text))
+    assert not answers.is_greedy(2 * text, "The")
+    assert len(answers.cut) == 2
+    (tmp_path / "d.jsonl").write_text('{"what": "a red fig", "text": "It is sweet."}\n' * 40)
+    reading = f"data={tmp_path}/d.jsonl", "field=text", "source=what", "layout=documents"
+    model = TextDiffusion.from_pretrained(tiny_run("autoregressive", *(f"text.{setting}" for setting in reading)))
+    answers, long = Answers(model), "a red fig " * 9
+    for own in ("It is sweet.", "It is sweet." * 4):
+        assert answers.log_likelihood(own, long) < 0
+        assert not answers.is_greedy(own, long)
+    assert len(answers.continued([Asked(long, tokens=4)])[0]) <= 4
+    assert answers.about()["contexts_cut"] == 1
+
+
+def test_settings_of_generation_reach_the_sampler(tiny_run: Runs):
+    answers = Answers(TextDiffusion.from_pretrained(tiny_run("mdlm")))
+    options = {"max_gen_toks": 9, "temperature": 1.0}
+    asked = [_asked("The red", options | more) for more in ({}, {"top_k": 1}, {"top_p": 1e-6, "do_sample": True})]
+    free, best, likeliest = answers.continued(asked)
+    assert best == likeliest != free
+    with pytest.raises(UserError, match="generate with num_beams, which"):
+        _asked("", {"num_beams": 2})
 
 
 def test_the_harness_is_an_extra():

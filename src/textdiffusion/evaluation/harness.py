@@ -33,6 +33,8 @@ class Asked:
     stops: tuple[str, ...] = ()
     tokens: int | None = None
     temperature: float = COLD
+    top_k: int = 0
+    top_p: float = 1.0
 
 
 @dataclass
@@ -40,8 +42,8 @@ class Answers:
     """What the harness asks of a model. Log-likelihoods are in nats, and lower bounds unless the run's are exact.
 
     The contexts of a run that was trained with sources are sources.
-    `errors` are their Monte-Carlo standard errors in the order of asking; `cut` counts the contexts of which only the
-    end was given.
+    `errors` are their Monte-Carlo standard errors in the order of asking; `cut` are the contexts of which only the end
+    was given.
     """
 
     model: TextDiffusion
@@ -50,17 +52,22 @@ class Answers:
     draws: int | None = None
     greedy: bool = True
     errors: list[float] = field(default_factory=list)
-    cut: int = 0
+    cut: set[str] = field(default_factory=set)
 
     def log_likelihood(self, text: str, context: str = "") -> float:
         """log p(text | context); a longer context than the window has room for loses its beginning.
 
-        Where the run's examples end, so does the text. An empty text has 0.
+        Where the run's examples end, so does the text. An empty text has 0. A text that fills the window is cut into
+        several: a prefix is lost then, a source stands before each and keeps half of the window.
         """
         if not text:
             return 0.0
         asked: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
-        asked["source" if self.model.config.text.source else "prefix"] = context
+        room, half = self._room(text), self.model.config.text.length // 2
+        if self.model.config.text.source:
+            asked["source"] = self._fitting(context, max(room, half) - 1)
+        else:
+            asked["prefix"] = self._fitting(context, room)
         found = self.model.score([text], **asked)[0]
         self.errors.append(found.monte_carlo_error * found.characters * math.log(2.0))
         return -found.total * math.log(2.0)
@@ -74,7 +81,9 @@ class Answers:
         if not self.greedy or not text:
             return False
         config, own = self.model.config.text, self.model.tokenizer.encode(self._normal(text))
-        first = self._before(context, config.length - len(own))
+        if (room := self._room(text)) < bool(config.source):
+            return False
+        first = self._before(context, room)
         row = begun(first, len(own))
         padded_to = config.length if config.model_padding else 0
         batch = laid_out([row], self.model.tokenizer, ended=[config.layout != "stream"], padded_to=padded_to)
@@ -87,13 +96,13 @@ class Answers:
         A context is given at least half of the window if it is that long, and the run writes the rest of it.
         """
         texts = [""] * len(asked)
-        for temperature in {one.temperature for one in asked}:
-            chosen = [number for number, one in enumerate(asked) if one.temperature == temperature]
-            for number, text in zip(chosen, self._continued([asked[i] for i in chosen], temperature), strict=True):
+        for how in {(one.temperature, one.top_k, one.top_p) for one in asked}:
+            chosen = [i for i, one in enumerate(asked) if (one.temperature, one.top_k, one.top_p) == how]
+            for number, text in zip(chosen, self._continued([asked[i] for i in chosen], *how), strict=True):
                 texts[number] = text
         return texts
 
-    def _continued(self, asked: Sequence[Asked], temperature: float) -> list[str]:
+    def _continued(self, asked: Sequence[Asked], temperature: float, top_k: int, top_p: float) -> list[str]:
         length, modelled = self.model.config.text.length, self.model.config.text.model_padding
         rows, starts = [], []
         for one in asked:
@@ -104,7 +113,8 @@ class Answers:
         whole = laid_out(rows, self.model.tokenizer, padded_to=length if modelled else 0)
         texts: list[str] = []
         for part in self.model.parts(whole):
-            *_, last = self.model.stream(seed=self.seed, temperature=temperature, batch=part)
+            how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+            *_, last = self.model.stream(seed=self.seed, batch=part, **how)
             for ids in last.ids.cpu().numpy():
                 one, start, row = asked[len(texts)], starts[len(texts)], rows[len(texts)][0]
                 stop = len(row) if one.tokens is None else min(len(row), start + one.tokens)
@@ -113,10 +123,21 @@ class Answers:
 
     def _before(self, context: str, room: int) -> np.ndarray:
         if self.model.config.text.source:
-            return before(context, self.model.config.text, self.model.tokenizer)
+            return before(self._fitting(context, room - 1), self.model.config.text, self.model.tokenizer)
+        return self.model.tokenizer.encode(self._normal(self._fitting(context, room)))
+
+    def _fitting(self, context: str, room: int) -> str:
+        """As much of the end of a context as has so many tokens."""
         ids = self.model.tokenizer.encode(self._normal(context))
-        self.cut += len(ids) > room
-        return ids[len(ids) - min(len(ids), max(room, 0)) :]
+        if len(ids) <= (room := max(room, 0)):
+            return context
+        self.cut.add(context)
+        return self.model.tokenizer.decode(ids[len(ids) - room :])
+
+    def _room(self, text: str) -> int:
+        """Tokens that a window has for what stands before a text and its end; below 0 where these do not fit."""
+        config = self.model.config.text
+        return config.length - len(self.model.tokenizer.encode(self._normal(text))) - (config.layout != "stream")
 
     def _normal(self, text: str) -> str:
         return normalise(self.model.config.text.normaliser, text)
@@ -130,7 +151,7 @@ class Answers:
             "weights": self.model.weights,
             "loglikelihoods": "exact" if exact else "lower bounds",
             "monte_carlo_error_nats": {"median": float(np.median(errors)), "largest": float(errors.max())},
-            "contexts_cut": self.cut,
+            "contexts_cut": len(self.cut),
         }
 
 
@@ -186,6 +207,8 @@ def register() -> type:
             return self.answers.continued([_asked(*request.args) for request in requests])
 
         def get_model_info(self) -> dict[str, Any]:
+            if cut := len(self.answers.cut):
+                sys.stderr.write(f"Of {cut} contexts, longer than there was room for, only the end was given.\n")
             return self.answers.about()
 
     return Harness
@@ -193,14 +216,15 @@ def register() -> type:
 
 def _asked(context: str, options: dict[str, Any]) -> Asked:
     """A request to continue. Raises UserError for options that a run does not have."""
-    unknown = set(options) - {"until", "max_gen_toks", "do_sample", "temperature"}
+    unknown = set(options) - {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
     if unknown:
         raise UserError(f"The task asks to generate with {', '.join(sorted(unknown))}, which runs do not have.")
     stops = options.get("until") or ()
     sampled = options.get("do_sample", "temperature" in options)
     temperature = options.get("temperature", 1.0) if sampled else 0.0
     stops = (stops,) if isinstance(stops, str) else tuple(stops)
-    return Asked(context, stops, options.get("max_gen_toks"), temperature or COLD)
+    kept = options.get("top_k") or 0, options.get("top_p") or 1.0
+    return Asked(context, stops, options.get("max_gen_toks"), temperature or COLD, *kept)
 
 
 def main() -> None:
