@@ -28,8 +28,8 @@ def joined(pieces) -> list[str]:
     return list(documents.values())
 
 
-def read(data: Path | str, **options) -> list[str]:
-    return joined(Files(str(data), find(str(data)), **options).pieces())
+def read(data: Path | str, field: str = "", **options) -> list[str]:
+    return joined(Files(str(data), find(str(data)), (field, "", ""), **options).pieces())
 
 
 def test_a_folder_a_glob_and_gzip(tmp_path):

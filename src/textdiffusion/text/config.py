@@ -111,6 +111,11 @@ class TextConfig:
         if self.packing and self.model_padding:
             raise UserError("packing and model_padding exclude each other: packed windows mask their padding out.")
 
+    @property
+    def fields(self) -> tuple[str, str, str]:
+        """The fields of a record that hold its text, source and label; empty where there is none."""
+        return self.field, self.source, self.label
+
     def _check_conditions(self) -> None:
         if self.source and (self.layout != "documents" or self.packing or self.subword_sampling):
             raise UserError("source needs layout=documents, without packing and subword_sampling.")

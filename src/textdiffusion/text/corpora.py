@@ -31,8 +31,7 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
         return _built_in(data, config, grammar.source(detail))
     if task := exercise(data):
         return _built_in(data, config, task.source())
-    fields = {"field": config.field, "source": config.source, "label": config.label}
-    return Files(data, find(data), **fields, encoding=config.encoding, limit=config.limit)
+    return Files(data, find(data), config.fields, encoding=config.encoding, limit=config.limit)
 
 
 def _built_in(name: str, config: TextConfig, source: Source) -> Source:

@@ -25,13 +25,12 @@ def spool(name: str, config: TextConfig, cache: Path) -> Files:
     """
     if not config.field:
         raise UserError(f"hf:{name} holds records: name the field with the text, for example field=text.")
-    fields = config.field, config.source, config.label
-    wanted = [name, config.hub_config, config.hub_split, fields, config.limit]
+    wanted = [name, config.hub_config, config.hub_split, config.fields, config.limit]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     path = cache / f"hub-{key}.jsonl"
     if not path.exists():
         _download(name, config, path)
-    return Files(f"hf:{name}", [path], field=config.field, source=config.source, label=config.label)
+    return Files(f"hf:{name}", [path], config.fields)
 
 
 def _download(name: str, config: TextConfig, path: Path) -> None:
@@ -45,9 +44,8 @@ def _download(name: str, config: TextConfig, path: Path) -> None:
         with partial.open("w", encoding="utf-8") as file, Console(stderr=True).status(f"Streaming {name}") as status:
             records = load_dataset(name, config.hub_config or None, split=config.hub_split, streaming=True)
             for number, record in enumerate(islice(records, config.limit or None), start=1):
-                fields = config.field, config.source, config.label
-                texts = texts_of(record, fields, f"hf:{name}, record {number}")
-                kept = {field: text for field, text in zip(fields, texts, strict=True) if field}
+                texts = texts_of(record, config.fields, f"hf:{name}, record {number}")
+                kept = {field: text for field, text in zip(config.fields, texts, strict=True) if field}
                 file.write(json.dumps(kept, ensure_ascii=False) + "\n")
                 if number % 1000 == 0:
                     status.update(f"Streaming {name}: {number:,} records")

@@ -62,22 +62,19 @@ class Files:
         self,
         name: str,
         paths: list[Path],
+        fields: tables.Fields = ("", "", ""),
         *,
-        field: str = "",
-        source: str = "",
-        label: str = "",
         encoding: str = "utf-8",
         limit: int = 0,
     ) -> None:
-        self.name, self.paths, self.encoding, self.limit = name, paths, encoding, limit
-        self.fields = field, source, label
+        self.name, self.paths, self.fields, self.encoding, self.limit = name, paths, fields, encoding, limit
         self.size = sum(path.stat().st_size for path in paths)
         found = [path for path in paths if suffix(path) in TABLE_SUFFIXES]
-        for option, value in zip(("field", "source", "label"), self.fields, strict=True):
+        for option, value in zip(("field", "source", "label"), fields, strict=True):
             if value and not found:
                 kinds = ", ".join(TABLE_SUFFIXES)
                 raise UserError(f"{option}={value!r} has no effect on {name}: fields are for files in {kinds}.")
-        if found and not field:
+        if found and not fields[0]:
             names = tables.fields(found[0], suffix(found[0]))
             raise UserError(f"{found[0]} holds records: name the field with the text (one of {names}).")
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 
 import numpy as np
 
-from ..evaluation.bench import Curve, Measured
+from ..evaluation.bench import Measured
 from ..evaluation.compare import Comparison, Spot
 from ..evaluation.samples import REAL
 from .cells import cell, colour, key, table, word
@@ -72,18 +73,13 @@ def curves(runs: Sequence[Measured]) -> str:
         return "<p>Noise levels were not measured.</p>"
     high = max(max(*curve.remaining, *curve.bits) for curve in drawn)
 
-    def some(run: Measured, value: Callable[[Curve, int], tuple[float, float]]) -> list[tuple[float, float]]:
-        return [value(run.curve, i) for i in range(len(run.curve.bits))] if run.curve else []
-
     x = Axis(f"remaining information, {BITS}", 0.0, high)
     plain = _lines(
         runs,
-        lambda run: some(run, lambda c, i: (c.remaining[i], c.bits[i])),
+        lambda run: list(zip(run.curve.remaining, run.curve.bits, strict=True)) if run.curve else [],
         lambda run: run.curve.errors if run.curve else (),
     )
-    gains = _lines(
-        runs, lambda run: some(run, lambda c, i: (c.remaining[i], c.remaining[i] - c.bits[i])), lambda run: ()
-    )
+    gains = [replace(line, points=[(a, a - b) for a, b in line.points], errors=()) for line in plain]
     most = max(0.05, *(b for line in gains for _, b in line.points))
     least = min(0.0, *(b for line in gains for _, b in line.points))
     one = chart(
