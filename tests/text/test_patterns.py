@@ -46,6 +46,8 @@ def test_words_end_where_words_end():
     ]
     assert found == ["pear", "a pear.", "éPear pear"]
     assert matches(patterns.word("a pear."), "not a pear...")
+    assert all(matches(patterns.word("pear"), f"un{a}pear{b}") for a, b in ("“”", "——", "«»", "、。"))
+    assert not any(matches(patterns.word("pear"), f"{a}pear{b}") for a, b in ("éé", "²_", "\u0301x", "ж語"))
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,9 @@ def test_words_end_where_words_end():
         ("(?=a)", "not supported"),
         ("*a", "repeats nothing"),
         ("[z-a]", "before it begins"),
+        (r"[a-\d]", "makes no range"),
+        (r"[\d-z]", "makes no range"),
+        (r"[\w-z]", "makes no range"),
     ],
 )
 def test_what_is_no_pattern_is_refused(pattern, said):

@@ -6,6 +6,7 @@ An expression is a tuple whose first entry says what it is. Its derivative by a 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -105,21 +106,28 @@ def literal(text: str) -> Node:
     return cat(*(("set", 1 << byte) for byte in text.encode()))
 
 
+def _wordlike(character: str) -> bool:
+    return character == "_" or unicodedata.category(character)[0] in "LMN"
+
+
+# Of scripts beyond, every character counts as a letter: all punctuation there is would take a thousand states.
+_PUNCTUATED = (*range(0x100), *range(0x2000, 0x2070), *range(0x3000, 0x3040))
+_BESIDE: Node = characters([(code, code) for code in _PUNCTUATED if not _wordlike(chr(code))])
+
+
 def word(text: str) -> Node:
-    """Any text with `text` in it that does not go on as a word on either side."""
-    beside = characters(negated([*WORDLIKE, (0x80, LAST)]))
-    before = either([EMPTY, cat(ALL, beside)]) if _wordlike(text[0]) else ALL
+    """Any text with `text` in it that does not go on as a word on either side.
+
+    Words are letters, marks, numbers and underscores. Spaces and punctuation are told from them as far as Latin, general
+    and Chinese, Japanese and Korean punctuation go.
+    """
+    before = either([EMPTY, cat(ALL, _BESIDE)]) if _wordlike(text[0]) else ALL
     return cat(before, literal(text), ended(text))
 
 
 def ended(text: str) -> Node:
     """What may follow `text` where it is a whole word."""
-    beside = characters(negated([*WORDLIKE, (0x80, LAST)]))
-    return either([EMPTY, cat(beside, ALL)]) if _wordlike(text[-1]) else ALL
-
-
-def _wordlike(character: str) -> bool:
-    return character.isalnum() or character == "_"
+    return either([EMPTY, cat(_BESIDE, ALL)]) if _wordlike(text[-1]) else ALL
 
 
 @lru_cache(maxsize=1 << 16)

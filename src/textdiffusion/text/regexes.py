@@ -115,11 +115,14 @@ def _set(pattern: str, at: int) -> tuple[Node, int]:
     ranges: Ranges = []
     while at < len(pattern) and (pattern[at] != "]" or not ranges):
         some, at = _character(pattern, at)
-        if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("", "]") and len(some) == 1:
-            other, at = _character(pattern, at + 1)
-            some = [(some[0][0], other[-1][1])]
-            if some[0][0] > some[0][1]:
+        if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("", "]"):
+            (first, *_), dash = some, at
+            (last, *_), at = _character(pattern, at + 1)
+            if first[0] != first[1] or last[0] != last[1]:
+                raise _refused(pattern, dash, r"makes no range with a set such as \d; the character itself is \-")
+            if first > last:
                 raise _refused(pattern, at - 1, "ends a range before it begins")
+            some = [(first[0], last[0])]
         ranges += some
     if at >= len(pattern):
         raise _refused(pattern, start, "opens a set that nothing closes")
