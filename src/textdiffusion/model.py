@@ -42,7 +42,8 @@ class Model(nn.Module):
         self.codec, self.process = codec, process
         self.density = config.density.build(codec, process)
         trunk = config.trunk.build()
-        self.denoiser = config.denoiser.build(trunk, codec, process)
+        denoiser: Any = config.denoiser.build(trunk, codec, process)
+        denoiser.gives, self.denoiser = config.text.gives, denoiser
         if config.text.labels:
             self.denoiser.labels = Labels(len(config.text.labels), trunk.width)
         self.objective = config.objective.build()

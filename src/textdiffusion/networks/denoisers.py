@@ -58,6 +58,7 @@ class TokenDenoiser(Labelled):
         self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables, states=process.states)
         self.head = LinearHead(trunk.width, process.vocab)
         self.time_free, self.self_conditioning = not time, False
+        self.gives = True  # training gives tokens, at level 0
 
     def forward(
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
@@ -84,7 +85,9 @@ class TokenDenoiser(Labelled):
     ) -> Float[Tensor, "b l w"]:
         """What the trunk makes of x_t."""
         level = torch.zeros_like(t) if self.time_free else self.process.level(t)
-        if batch.given is not None and not self.time_free:  # a given token may look like any other: its level tells
+        # Beside masks a given token that training did not give is one that is shown; without masks its level tells.
+        apart = self.gives or self.process.states == self.process.vocab
+        if batch.given is not None and apart and not self.time_free:
             level = torch.where(batch.given, 0.0, level if level.ndim == 2 else level[:, None])
         features = self.embedding(xt, self.process.vocab, batch)
         if soft is not None:

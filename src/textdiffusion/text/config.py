@@ -77,6 +77,11 @@ class TextConfig:
     drop: float = 0.0
     """The share of training rows that do not see their label, nor what is given: for guidance without a classifier."""
 
+    @property
+    def gives(self) -> bool:
+        """Training gives a part of what the network sees."""
+        return self.mask != "none" or bool(self.source)
+
     def __post_init__(self) -> None:
         choices = {"tokenizer": TokenizerKind, "layout": Layout, "split": Split, "too_long": TooLong, "mask": Mask}
         for name, allowed in choices.items():
