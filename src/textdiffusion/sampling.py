@@ -102,12 +102,10 @@ class Settled:
                 return
             if batch.known is not None:  # the states of the given tokens are noisy copies, their text is not
                 ids, sure = torch.where(batch.known, batch.ids, step.ids), step.confidence.masked_fill(batch.known, 1.0)
-                calls = sum(guide.calls for guide in self.guides if isinstance(guide, GivenTokens))
-                step = replace(step, ids=ids, confidence=sure, calls=step.calls + calls)
+                step = replace(step, ids=ids, confidence=sure)
             yield step
 
 
 def replaces_given(model: Model) -> bool:
     """The model was trained without conditioning masks, and given tokens are put in place at every step."""
-    text = model.config.text
-    return isinstance(model.process, GivenTokens.processes) and text.mask == "none" and not text.source
+    return isinstance(model.process, GivenTokens.processes) and not model.config.text.gives

@@ -61,6 +61,14 @@ def test_given_places_condition_the_rest_and_cost_no_calls():
     assert step.calls == 2.0
 
 
+def test_rows_take_steps_by_the_places_of_their_own():
+    given = torch.tensor([[False, False, False], [True, False, True], [True, True, False]])
+    batch = Batch(LANGUAGE.ids[LANGUAGE.law.argmax()].expand(3, 3), given=given)
+    few, many = (_run(Ordered("random"), steps, batch=batch, draws=3) for steps in (3, 9))
+    assert [(step.ids == 3).sum(-1).tolist() for step in many[:4]] == [[3, 1, 1], [2, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert all(torch.equal(a.ids, b.ids) for a, b in zip(few, many, strict=False))
+
+
 def test_greedy_steps_take_the_likeliest_text():
     ids = _run(Ordered("left", greedy=1.0), draws=5)[-1].ids
     assert torch.equal(ids, ids[:1].expand(5, 3))
@@ -84,6 +92,6 @@ def test_rounds_take_steps_as_they_mask_places():
     """Of 12 steps 7 are for the three places, 4 for the two and 1 for the one that are masked anew."""
     steps = _run(Ordered(rounds=2, again=0.5), 12, draws=5)
     masked = [[int(n) for n in (step.ids == 3).sum(-1)] for step in steps]
-    assert masked == [[n] * 5 for n in (3, 2, 2, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0)]
+    assert masked == [[n] * 5 for n in (3, 2, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0)]
     assert [step.index for step in steps] == list(range(13))
     assert steps[-1].calls == 6.0

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from textdiffusion.codecs.table import TableCodec
+from textdiffusion.errors import UserError
 from textdiffusion.networks.readouts import RoundingHead
-from textdiffusion.prediction import Prediction, RegressedPrediction
+from textdiffusion.prediction import Prediction, RegressedPrediction, certain
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.projection import Clamped, nucleus, projected
 
@@ -34,6 +35,24 @@ def test_projections_are_corners_drawn_from_the_law():
     torch.testing.assert_close(drawn.mean((0, 1)), LAW, atol=0.015, rtol=0)
     few = projected(prediction, "sample", 0.6, rng=Rng.of(0, rows)).probs.mean((0, 1))
     torch.testing.assert_close(few, torch.tensor([2 / 3, 1 / 3, 0.0, 0.0]), atol=0.015, rtol=0)
+
+
+class Joint(Prediction):
+    """A law under which all places hold the same token."""
+
+    def drawn(self, rng):
+        return Prediction(certain(rng.categorical(self.probs[:, :1]).expand(self.logits.shape[:2]), self.logits))
+
+
+def test_a_law_of_whole_texts_is_drawn_from_as_a_whole():
+    table = torch.randn(4, 3)
+    said = Joint(torch.log(LAW).expand(50, 5, 4).clone(), table)
+    for prediction in (said, Clamped(said)):
+        text = projected(prediction, "sample", 1.0, rng=Rng.of(0, 50)).best
+        assert torch.equal(text, text[:, :1].expand(50, 5))
+        assert len(text.unique()) > 1
+    with pytest.raises(UserError, match="use --top-p"):
+        projected(said, "sample", 0.9, rng=Rng.of(0, 50))
 
 
 @pytest.mark.parametrize("regressed", [False, True])

@@ -10,7 +10,8 @@ import torch
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.errors import UserError
-from textdiffusion.guides import Guide
+from textdiffusion.guides import Guide, Predicting, Wrapped
+from textdiffusion.guides.cfg import ClassifierFree
 from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Fitting
@@ -18,22 +19,24 @@ from textdiffusion.model import Model
 from textdiffusion.overrides import changed
 from textdiffusion.parts import OneStep as OneStepPart
 from textdiffusion.parts import SamplerPart
-from textdiffusion.prediction import Prediction
+from textdiffusion.prediction import Prediction, certain
 from textdiffusion.processes.gaussian import GaussianProcess
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.descent import Path
 from textdiffusion.samplers.first_hitting import FirstHitting
+from textdiffusion.samplers.jumps import Euler
 from textdiffusion.samplers.left_to_right import LeftToRight
 from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.remasking import Planned, Remasking
 from textdiffusion.samplers.step import Request, Step, require
 
 VOCAB, LENGTH, ROWS = 9, 6, 3
 
 
-def _model(name):
+def _model(name, *settings):
     torch.manual_seed(0)
-    model = Model(changed(recipes.get(name)(), ["trunk.width=64", "trunk.depth=1"]), VOCAB)
+    model = Model(changed(recipes.get(name)(), ["trunk.width=64", "trunk.depth=1", *settings]), VOCAB)
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):
@@ -174,6 +177,51 @@ def test_rows_are_kept_one_by_one():
         four = list(Ancestral()(model, Request.blank(4, LENGTH, 30), rng=Rng.of(0, 4)))[-1]
     assert large.calls <= LENGTH
     assert four.calls == pytest.approx(sum(alone) / 4)
+
+
+class Whole(Predicting):
+    """Draws texts as a whole, of places that are independent."""
+
+    class Said(Prediction):
+        def drawn(self, rng):
+            return Prediction(certain(rng.categorical(self.probs), self.logits))
+
+    def wrap(self, denoiser, request):
+        return Wrapped(denoiser, lambda said, batch: self.Said(said.logits))
+
+
+@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), Planned(), Remasking("confidence")])
+def test_confidence_is_that_of_single_positions(sampler):
+    """Of texts drawn as a whole too; else all places were as sure, and P2 would keep them from left to right."""
+    step = _run(MODELS["mdlm"], sampler, (Whole(),), Batch(torch.zeros(40, LENGTH, dtype=torch.long)))[2]
+    shown = step.ids < VOCAB
+    assert bool((step.confidence[shown] < 1).all())
+    assert bool((shown.float().mean(0) > 0).all())
+
+
+def test_streams_of_one_request_share_nothing():
+    model = MODELS["analog_bits"]
+    known = Batch(TEXT, known=GIVEN)
+    request = Request(known, 5, (GivenTokens(model, jumps=1, length=2),))
+    with torch.no_grad():
+        alone, *pair = (model.sampler(model, request, rng=Rng.of(0, ROWS)) for _ in range(3))
+        for one, *two in zip(list(alone), *pair, strict=True):
+            assert all(torch.equal(one.state, other.state) and one.calls == other.calls for other in two)
+
+
+@pytest.mark.parametrize(("weight", "calls"), [(0.0, 5), (1.0, 5), (2.0, 10)])
+def test_calls_of_guides_are_counted(weight, calls):
+    model, batch = MODELS["mdlm"], Batch(TEXT, given=GIVEN)
+    assert _run(model, Euler(), (ClassifierFree(model, weight, None),), batch)[-1].calls == calls
+
+
+@pytest.mark.parametrize(("mask", "same"), [("none", True), ("mixed", False)])
+def test_given_tokens_have_a_level_of_their_own_where_training_gave_some(mask, same):
+    model, t = _model("sedd", f"text.mask={mask}"), torch.full((ROWS,), 0.5)
+    x = torch.where(GIVEN, TEXT, VOCAB)
+    with torch.no_grad():
+        shown, given = (model.denoiser(x, t, batch=Batch(TEXT, given=g)).logits[~GIVEN] for g in (None, GIVEN))
+    assert torch.equal(shown, given) == same
 
 
 def test_revealed_tokens_stay():

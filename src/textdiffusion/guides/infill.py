@@ -36,8 +36,7 @@ class GivenTokens:
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions that are certain of the given tokens."""
-        self.times: list[Tensor] = []  # the last noise levels that the sampler has stepped to
-        self.calls = 0  # function evaluations of the jumps so far
+        self.times: list[Float[Tensor, " 1"]] = []  # the last noise levels that the sampler has stepped to
 
         def knowing(prediction: Prediction, batch: Batch) -> Prediction:
             assert batch.known is not None
@@ -52,15 +51,15 @@ class GivenTokens:
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
         """The given tokens at the noise level s; then the jumps."""
         xs = self._replaced(xs, s, batch, rng)
-        self.times = [*(self.times or [torch.ones_like(s)])[-self.length :], s]
+        self.times = [*(self.times or [torch.ones_like(s[:1])])[-self.length :], s[:1]]  # the same for all rows
+        times = [t.expand(len(xs)) for t in self.times]
         for jump in range(self.jumps):
-            draws, t = rng.fork("jump").fork(jump), self.times[0]
+            draws, t = rng.fork("jump").fork(jump), times[0]
             xs = self._replaced(self.process.advance(xs, s, t, rng=draws.fork("noise")), t, batch, draws)
-            for hop, (high, low) in enumerate(pairwise(self.times)):
+            for hop, (high, low) in enumerate(pairwise(times)):
                 draw, estimate = draws.fork(hop), self.latest.mean if self.denoiser.self_conditioning else None
                 prediction = self.denoiser(xs, high, batch=batch, self_cond=estimate)
                 xs = self._replaced(self.process.reverse(xs, prediction, high, low, rng=draw), low, batch, draw)
-                self.calls += 1
         return xs
 
     def _replaced(self, x: Tensor, t: Float[Tensor, " b"], batch: Batch, rng: Rng) -> Tensor:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..model import Model
-from ..networks.denoisers import Denoiser
 from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import Density
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, shown_confidence, steered
+from .step import Request, Step
+from .token_stream import TokenStream
 
 
 class Ancestral:
@@ -33,17 +33,21 @@ class Ancestral:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
-        times = even_times(model.density, request)
-        yield from steps_back(model.process, times, guided(model, request), request, rng=rng)
+        yield from steps_back(TokenStream(model, request, rng=rng), even_times(model.density, request), rng=rng)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A step from t to s: what the state at t says, and the `confidence` of the tokens that it shows."""
+    """A step from t to s: what the state at t says, and the `confidence` of the tokens that it shows.
+
+    `prediction` is what tokens are drawn from, which may be one text drawn as a whole; `laws` are the logits that were
+    predicted for single positions.
+    """
 
     process: Any  # duck-typed, as in a model; the sampler's `processes` say which
     x: Int[Tensor, "b l"]
     prediction: Prediction
+    laws: Float[Tensor, "b l v"]
     t: Float[Tensor, " b"]
     s: Float[Tensor, " b"]
     batch: Batch
@@ -61,35 +65,26 @@ def even_times(density: Density, request: Request) -> Float[Tensor, " n"]:
 
 
 def steps_back(
-    process: AbsorbingProcess | UniformProcess,
-    times: Float[Tensor, " n"],
-    denoiser: Denoiser,
-    request: Request,
-    *,
-    rng: Rng,
-    move: Callable[[Turn], Tensor] = Turn.reverse,
+    stream: TokenStream, times: Float[Tensor, " n"], *, rng: Rng, move: Callable[[Turn], Tensor] = Turn.reverse
 ) -> Iterator[Step]:
-    """Steps back as `denoiser` says, which may know more than what the request shows. `move` gives the state at s."""
-    batch = request.batch
-    x = torch.where(batch.noised, process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
-    logits = torch.zeros(*x.shape, process.vocab, device=x.device)
-    stale, calls = torch.ones(len(x), dtype=torch.bool, device=x.device), 0.0
-    confidence = batch.noised.logical_not().float()  # nothing has been predicted yet
-    yield Step(0, request.steps, 1.0, x, confidence, x)
-    for i in range(request.steps):
+    """Steps back along `times`. `move` gives the state at s."""
+    process, denoiser, batch = stream.process, stream.denoiser, stream.batch
+    laws = torch.zeros(*stream.x.shape, process.vocab, device=stream.x.device)
+    logits = laws  # what is drawn from; another tensor where texts are drawn as a whole
+    stale = torch.ones(len(stream.x), dtype=torch.bool, device=stream.x.device)
+    yield stream.step(0, 1.0)
+    for i in range(stream.steps):
+        x, draws = stream.x, rng.fork(i)
         t, s = times[i].expand(len(x)), times[i + 1].expand(len(x))
-        changing = process.changing(x) & batch.noised
-        rows = (stale & changing.any(-1)).nonzero()[:, 0]
+        rows = (stale & stream.open.any(-1)).nonzero()[:, 0]
         if len(rows):
             said = denoiser(x[rows], t[rows], batch=batch.select(rows))
-            # What was drawn as a whole and not shown is as good as a new draw: it is kept with the rest.
-            logits[rows] = said.drawn(rng.fork(i).fork("whole").select(rows)).logits
-        calls += len(rows) / len(x)
-        draws = rng.fork(i)
-        xs = move(Turn(process, x, Prediction(logits), t, s, batch, confidence, draws))
-        xs = torch.where(batch.noised, steered(xs, s, request, draws), batch.ids)
-        stale = (xs != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
-        shown = changing & (xs < process.vocab)
-        confidence = shown_confidence(torch.where(xs == x, confidence, 0.0), shown, xs, logits)
-        x = xs
-        yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, calls)
+            whole = said.drawn(draws.fork("whole").select(rows))
+            laws[rows] = said.logits
+            if whole is not said:  # what is not shown is as good as a new draw: it is kept with the rest
+                logits = laws.clone() if logits is laws else logits
+                logits[rows] = whole.logits
+        xs = move(Turn(process, x, Prediction(logits), laws, t, s, batch, stream.confidence, draws))
+        stream.move(xs, s, laws, draws)
+        stale = (stream.x != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
+        yield stream.step(i + 1, float(times[i + 1]))

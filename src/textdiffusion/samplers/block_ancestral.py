@@ -13,7 +13,8 @@ from ..model import Model
 from ..processes.blocks import BlockProcess
 from ..randomness import Rng
 from .ancestral import even_times, steps_back
-from .step import Request, Step, guided
+from .step import Request, Step
+from .token_stream import TokenStream
 
 
 class BlockAncestral:
@@ -48,9 +49,9 @@ class BlockAncestral:
             done = steps * number // blocks
             part = replace(request, whole=replace(batch, ids=x), start=start)
             window = replace(part, batch=batch.between(start, stop), steps=steps * (number + 1) // blocks - done)
-            denoiser = guided(model, window, finished)
-            times = even_times(model.density, window)
-            made = steps_back(process.inside, times, denoiser, window, rng=rng.fork(number))
+            draws = rng.fork(number)
+            stream = TokenStream(model, window, rng=draws, denoiser=finished, inside=process.inside)
+            made = steps_back(stream, even_times(model.density, window), rng=draws)
             next(made)  # nothing is revealed yet
             for step in made:
                 x, confidence = x.clone(), confidence.clone()

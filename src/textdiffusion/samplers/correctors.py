@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -18,7 +17,8 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
 from .ancestral import Turn, even_times, steps_back
-from .step import Request, Step, guided
+from .step import Request, Step
+from .token_stream import TokenStream
 
 
 class PredictorCorrector:
@@ -36,8 +36,8 @@ class PredictorCorrector:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
-        times = even_times(model.density, request)
-        yield from steps_back(model.process, times, guided(model, request), request, rng=rng, move=self._move)
+        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
+        yield from steps_back(stream, times, rng=rng, move=self._move)
 
     def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
         process, x, rng = turn.process, turn.x, turn.rng
@@ -62,10 +62,8 @@ class Gibbs:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text; none is corrected at t = 0, where nothing could change."""
-        denoiser, times = guided(model, request), even_times(model.density, request)
-        move = partial(self._move, denoiser)
-        for step in steps_back(model.process, times, denoiser, request, rng=rng, move=move):
-            yield replace(step, calls=step.calls + self.corrections * min(step.index, step.total - 1))
+        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
+        yield from steps_back(stream, times, rng=rng, move=partial(self._move, stream.denoiser))
 
     def _move(self, denoiser: Denoiser, turn: Turn) -> Int[Tensor, "b l"]:
         batch, s = turn.batch, turn.s

@@ -17,7 +17,7 @@ from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
 from .grids import GridName, grid
 from .projection import Clamped
-from .step import Request, Step, guided, steered
+from .step import Request, Step, Stream
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,23 @@ class Sharpened(Prediction):
         return self.x + (self.before.mean - self.x) / self.temperature
 
 
-class Walk:
-    """Rows on their way: where they stand, and what the steps so far have left behind.
+class Walk(Stream):
+    """Rows that are not done: where they stand, and what the steps so far have left behind.
 
     `x` is their state at `t`. `before` is what the last step went to, and from what t (None: there was none).
-    `rows` are their places in the request, `moving` those that are not done; `calls` counts network calls, the mean
-    over all rows of the request.
+    `rows` are their places in the request.
     """
 
+    process: GaussianProcess
+
     def __init__(self, model: Model, request: Request, path: Path, rng: Rng) -> None:
-        self.model, self.path, self.rng, self.batch = model, path, rng, request.batch
-        self.process: GaussianProcess = model.process
-        self.denoiser, self.steps = guided(model, request), request.steps
+        super().__init__(model, request)
+        self.model, self.path, self.rng = model, path, rng
         self.shares = torch.linspace(1.0, 0.0, self.steps, device=self.batch.ids.device)
         self.x0 = model.codec.encode(self.batch.ids)
         self.x = self.kept(path.start * self.process.prior(self.x0, rng=rng.fork("prior")))
         self.t = self.x.new_ones(len(self.x))
         self.rows = torch.arange(len(self.x), device=self.x.device)
-        self.moving = torch.ones_like(self.rows, dtype=torch.bool)
-        self.total, self.calls = len(self.x), 0.0
         self.estimate: Tensor | None = None
         self.before: tuple[Tensor, Tensor] | None = None
         self._entropy: Tensor | None = None
@@ -92,7 +90,6 @@ class Walk:
 
     def predict(self, x: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]) -> Prediction:
         """One network call, shown the estimate of the one before."""
-        self.calls += len(x) / self.total
         prediction = self.denoiser(x, t, batch=self.batch, self_cond=self.estimate)
         if self.path.clamp and bool(t.max() <= self.path.clamp):
             prediction = Clamped(prediction)
@@ -129,14 +126,13 @@ class Walk:
         self._ids, self._same = ids, torch.where(same, self._same + 1, 0)
         return self._same >= self.path.patience
 
-    def leave(self, done: Bool[Tensor, " b"], *, alone: bool) -> None:
-        """Rows that are done move no more; where all others are `alone`, they cost no more calls either."""
-        self.moving = self.moving & ~done
-        if not alone or bool(self.moving.all()):
+    def leave(self, done: Bool[Tensor, " b"]) -> None:
+        """Rows that are done move no more, and cost no more calls."""
+        if not bool(done.any()):
             return
-        keep = self.moving.nonzero()[:, 0]
+        keep = (~done).nonzero()[:, 0]
         self.batch, self.rng = self.batch.select(keep), self.rng.select(keep)
-        for name in ("x", "x0", "t", "rows", "moving", "estimate", "_entropy", "_ids", "_same"):
+        for name in ("x", "x0", "t", "rows", "estimate", "_entropy", "_ids", "_same"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[keep])
         if self.before is not None:
@@ -174,14 +170,14 @@ class GaussianSampler:
             probs = prediction.probs.gather(-1, ids[..., None])[..., 0]
             if not last:
                 xs = self.step(walk, i, prediction, rng=draws)
-                walk.x = walk.kept(steered(xs, walk.at(i + 1), request, draws))
-            own, free = walk.rows[walk.moving], walk.batch.noised
-            shown = shown.index_copy(0, own, torch.where(free, ids, walk.batch.ids)[walk.moving])
-            sure = sure.index_copy(0, own, torch.where(free, probs, 1.0)[walk.moving])
-            state = state.index_copy(0, own, walk.x[walk.moving])
+                walk.x = walk.kept(walk.steered(xs, walk.at(i + 1), draws))
+            rows, free = walk.rows, walk.batch.noised
+            shown = shown.index_copy(0, rows, torch.where(free, ids, walk.batch.ids))
+            sure = sure.index_copy(0, rows, torch.where(free, probs, 1.0))
+            state = state.index_copy(0, rows, walk.x)
             if self.path.patience:
-                walk.leave(walk.settled(ids, probs), alone=not request.guides)  # a guide may hold rows of its own
-                last = last or not bool(walk.moving.any())
+                walk.leave(walk.settled(ids, probs))
+                last = last or not len(walk.rows)
             left = 0.0 if last else float(walk.at(i + 1)[0])
             yield Step(total if last else i + 1, total, left, shown, sure, state, walk.calls)
             if last:

@@ -11,7 +11,8 @@ from ..errors import UserError
 from ..model import Model
 from ..processes.absorbing import AbsorbingProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, steered
+from .step import Request, Step
+from .token_stream import TokenStream
 
 
 class FirstHitting:
@@ -30,26 +31,20 @@ class FirstHitting:
         most = int(batch.noised.sum(-1).max())
         if steps < most:
             raise UserError(f"{steps} steps asked for {most} tokens: first hitting takes one step per token.")
-        denoiser = guided(model, request)
-        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
-        t = x.new_ones(len(x), dtype=torch.float)
-        confidence, calls = batch.noised.logical_not().float(), 0.0
-        yield Step(0, steps, 1.0, x, confidence, x)
+        stream = TokenStream(model, request, rng=rng)
+        t = stream.x.new_ones(len(stream.x), dtype=torch.float)
+        yield stream.step(0, 1.0)
         for i in range(steps):
-            masked, draws = process.changing(x) & batch.noised, rng.fork(i)
+            masked, draws = stream.open, rng.fork(i)
             left = masked.sum(-1)
             hit = process.schedule.share(t) * draws.fork("time").uniform(1)[:, 0] ** (1.0 / left.clamp(min=1))
             hit = hit.clamp(min=1e-6)  # at t = 0 itself ratios are not finite
             t = torch.where(left > 0, process.schedule.time(1.0 - hit), 0.0)
             rows = left.nonzero()[:, 0]
             if len(rows):
-                place = draws.fork("place").uniform(x.shape[1]).masked_fill(~masked, -1.0).argmax(-1)[rows]
-                probs = denoiser(x[rows], t[rows], batch=batch.select(rows)).logits
-                probs = probs[torch.arange(len(rows)), place].softmax(-1)
-                token = draws.select(rows).fork("token").categorical(probs)
-                x, confidence = x.clone(), confidence.clone()
-                x[rows, place], confidence[rows, place] = token, probs.gather(-1, token[:, None])[:, 0]
-                calls += len(rows) / len(x)
-            xs = torch.where(batch.noised, steered(x, t, request, draws), batch.ids)
-            x, confidence = xs, torch.where(xs == x, confidence, 0.0)
-            yield Step(i + 1, steps, float(t.mean()) if i + 1 < steps else 0.0, x, confidence, x, calls)
+                place = draws.fork("place").uniform(masked.shape[1]).masked_fill(~masked, -1.0).argmax(-1)[rows]
+                logits = stream.denoiser(stream.x[rows], t[rows], batch=batch.select(rows)).logits
+                probs, xs = logits[torch.arange(len(rows)), place].softmax(-1), stream.x.clone()
+                xs[rows, place] = draws.select(rows).fork("token").categorical(probs)
+                stream.move(xs, t, logits, draws, rows)
+            yield stream.step(i + 1, float(t.mean()) if i + 1 < steps else 0.0)

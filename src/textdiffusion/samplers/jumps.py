@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,7 +13,9 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.graphs import Graph, Jumps
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, shown_confidence, steered
+from .ancestral import even_times
+from .step import Request, Step
+from .token_stream import TokenStream
 
 
 class Euler:
@@ -27,27 +28,20 @@ class Euler:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text, on the density's grid of times; one network call each."""
-        batch, process = request.batch, model.process
-        denoiser = guided(model, request)
-        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
-        times = model.density.grid(torch.linspace(1.0, 0.0, request.steps + 1, device=x.device))
-        confidence = batch.noised.logical_not().float()
-        yield Step(0, request.steps, 1.0, x, confidence, x)
+        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
+        graph = model.process.graph
+        yield stream.step(0, 1.0)
         for i in range(request.steps):
+            x, draws = stream.x, rng.fork(i)
             t, s = times[i].expand(x.shape), times[i + 1].expand(x.shape)
-            draws = rng.fork(i)
-            prediction = denoiser(x, t[:, 0], batch=batch).drawn(draws.fork("whole"))
-            changing = process.changing(x) & batch.noised
+            said = stream.denoiser(x, t[:, 0], batch=stream.batch)
+            whole = said.drawn(draws.fork("whole"))
             if i + 1 < request.steps:
-                jumps = self.step(process.graph, prediction.log_ratios(process.graph, x, t), x, t, s)
+                jumps = self.step(graph, whole.log_ratios(graph, x, t), x, t, s)
             else:
-                jumps = Jumps(changing.float(), prediction.logits)
-            xs = jumps.draw(x, rng=draws)
-            xs = torch.where(batch.noised, steered(xs, s[:, 0], request, draws), batch.ids)
-            shown = changing & (xs < process.vocab)
-            confidence = shown_confidence(torch.where(xs == x, confidence, 0.0), shown, xs, prediction.logits)
-            x = xs
-            yield Step(i + 1, request.steps, float(times[i + 1]), x, confidence, x, i + 1.0)
+                jumps = Jumps(stream.open.float(), whole.logits)
+            stream.move(jumps.draw(x, rng=draws), s[:, 0], said.logits, draws)
+            yield stream.step(i + 1, float(times[i + 1]))
 
     @staticmethod
     def step(graph: Graph, log_ratios: Tensor, xt: Tensor, t: Float[Tensor, "b l"], s: Float[Tensor, "b l"]) -> Jumps:

@@ -11,7 +11,8 @@ from ..errors import UserError
 from ..model import Model
 from ..processes.left_to_right import LeftToRightProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, steered
+from .step import Request, Step
+from .token_stream import TokenStream
 
 
 class LeftToRight:
@@ -21,21 +22,16 @@ class LeftToRight:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text, one for every position."""
-        batch, process = request.batch, model.process
-        length = batch.ids.shape[1]
+        batch, length = request.batch, request.batch.ids.shape[1]
         if request.steps != length:
             raise UserError(f"{request.steps} steps asked for {length} tokens: left to right takes one step per token.")
-        denoiser = guided(model, request)
-        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
-        confidence = batch.noised.logical_not().float()
-        yield Step(0, length, 1.0, x, confidence, x)
+        stream = TokenStream(model, request, rng=rng)
+        yield stream.step(0, 1.0)
         for i in range(length):
+            x, draws = stream.x, rng.fork(i)
             t = torch.full((len(x),), 1.0 - i / length, device=x.device)
-            probs = denoiser(x[:, : i + 1], t, batch=batch.between(0, i + 1)).logits[:, -1:].softmax(-1)
-            token = rng.fork(i).categorical(probs)
-            x, confidence = x.clone(), confidence.clone()
-            chosen = probs.gather(-1, token[..., None])[..., 0, 0]
-            x[:, i] = torch.where(batch.noised[:, i], token[:, 0], x[:, i])
-            x = torch.where(batch.noised, steered(x, t - 1.0 / length, request, rng.fork(i)), batch.ids)
-            confidence[:, i] = torch.where(batch.noised[:, i], chosen, 1.0)
-            yield Step(i + 1, length, 1.0 - (i + 1) / length, x, confidence, x, i + 1.0)
+            logits = stream.denoiser(x[:, : i + 1], t, batch=batch.between(0, i + 1)).logits[:, -1:]
+            xs = x.clone()
+            xs[:, i : i + 1] = draws.categorical(logits.softmax(-1))
+            stream.move(stream.kept(xs), t - 1.0 / length, logits.expand(-1, length, -1), draws)
+            yield stream.step(i + 1, 1.0 - (i + 1) / length)

@@ -15,7 +15,8 @@ from ..model import Model
 from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..randomness import Rng
-from .step import Request, Step, guided, steered
+from .step import Request, Step
+from .token_stream import TokenStream
 
 Order = Literal["random", "confidence", "margin", "entropy", "left"]
 
@@ -27,10 +28,11 @@ class Ordered:
     draws from the law of the model, which is the data's where the denoiser is ideal; a choice by the tokens drawn would
     favour the likely ones. Places revealed together are drawn as if they were independent.
 
-    The free places of each row are shared out evenly over the steps. Beyond that a step takes every place whose
-    likeliest token has more than `threshold`, and as many places in order as keep the sum of their entropies less the
-    largest of them within `bound` nats, which bounds what drawing them together costs (EB-Sampler: Ben-Hamu et al.
-    2025); then it takes at least one. Rows that have nothing to reveal in a step, or no more, cost nothing. With
+    The free places of each row are shared out evenly over the steps. Where these are more, one place is taken a step, and
+    the row is done before others that have more places. Beyond that a step takes every place whose likeliest token has
+    more than `threshold`, and as many places in order as keep the sum of their entropies less the largest of them
+    within `bound` nats, which bounds what drawing them together costs (EB-Sampler: Ben-Hamu et al. 2025); then it takes
+    at least one. Rows that have nothing to reveal in a step, or no more, cost nothing. With
     `block` the masks of a block come before those of the next (LLaDA). Once no more than the share `greedy` of a row is
     masked its tokens are the likeliest ones, which is no draw from the law.
 
@@ -58,36 +60,33 @@ class Ordered:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the share of the free places that are masked."""
-        batch, process, steps = request.batch, model.process, request.steps
-        denoiser = guided(model, request)
-        x = torch.where(batch.noised, process.prior(batch.ids, rng=rng), batch.ids)
-        confidence, free, calls = batch.noised.logical_not().float(), batch.noised.sum(-1).clamp(min=1), 0.0
-        yield Step(0, steps, 1.0, x, confidence, x)
-        for share, first, last in self._passes(steps):
-            places = rng.fork("again").fork(first).uniform(x.shape[1]).masked_fill(~batch.noised, 2.0)
+        stream, process, batch = TokenStream(model, request, rng=rng), model.process, request.batch
+        free = batch.noised.sum(-1).clamp(min=1)
+        yield stream.step(0, 1.0)
+        for share, first, last in self._passes(request.steps):
+            places = rng.fork("again").fork(first).uniform(batch.ids.shape[1]).masked_fill(~batch.noised, 2.0)
             again = batch.noised & (places.argsort(-1).argsort(-1) < (free * share).round()[:, None])
-            x, confidence = x.masked_fill(again, process.mask), confidence.masked_fill(again, 0.0)
-            begun = (process.changing(x) & batch.noised).sum(-1)
+            stream.x = stream.x.masked_fill(again, process.mask)
+            stream.confidence = stream.confidence.masked_fill(again, 0.0)
+            begun = stream.open.sum(-1)
+            taken = begun.clamp(min=1, max=last - first)  # steps that the row takes
             for i in range(first, last):
-                masked, draws = process.changing(x) & batch.noised, rng.fork(i)
+                masked, draws = stream.open, rng.fork(i)
                 left = masked.sum(-1)
-                due = left - begun * (last - 1 - i) // (last - first)
+                due = left - begun * (first + taken - 1 - i).clamp(min=0) // taken
                 if self.threshold < 1.0 or self.bound > 0.0:
                     due = torch.minimum(due.clamp(min=1), left)
                 rows = (due > 0).nonzero()[:, 0]
                 if len(rows):
                     share, few = left[rows] / free[rows], draws.select(rows)
-                    said = denoiser(x[rows], process.schedule.time(1.0 - share), batch=batch.select(rows))
-                    chosen, token, sure = self._drawn(said, masked[rows], due[rows], share <= self.greedy, rng=few)
+                    t = process.schedule.time(1.0 - share)
+                    said = stream.denoiser(stream.x[rows], t, batch=batch.select(rows))
+                    chosen, token = self._drawn(said, masked[rows], due[rows], share <= self.greedy, rng=few)
                     revealed = torch.zeros_like(masked)
                     revealed[rows] = chosen
-                    x, confidence = x.masked_scatter(revealed, token), confidence.masked_scatter(revealed, sure)
-                    calls += len(rows) / len(x)
-                share = (process.changing(x) & batch.noised).sum(-1) / free
-                xs = steered(x, process.schedule.time(1.0 - share), request, draws)
-                xs = torch.where(batch.noised, xs, batch.ids)
-                x, confidence = xs, torch.where(xs == x, confidence, 0.0)
-                yield Step(i + 1, steps, float(share.mean()), x, confidence, x, calls)
+                    s = process.schedule.time(1.0 - (left - revealed.sum(-1)) / free)
+                    stream.move(stream.x.masked_scatter(revealed, token), s, said.logits, draws, rows)
+                yield stream.step(i + 1, float((stream.open.sum(-1) / free).mean()))
 
     def _drawn(
         self,
@@ -97,15 +96,13 @@ class Ordered:
         greedy: Bool[Tensor, " b"],
         *,
         rng: Rng,
-    ) -> tuple[Bool[Tensor, "b l"], Int[Tensor, " n"], Float[Tensor, " n"]]:
-        """The places to reveal, their tokens, and how likely the prediction says these are."""
+    ) -> tuple[Bool[Tensor, "b l"], Int[Tensor, " n"]]:
+        """The places to reveal, and their tokens."""
         probs = said.logits[masked].softmax(-1)
         chosen = self._chosen(probs, masked, due, rng=rng.fork("order"))
-        probs, whole = probs[chosen[masked]], said.drawn(rng.fork("whole"))
-        law = probs if whole is said else whole.logits[chosen].softmax(-1)
+        law = said.drawn(rng.fork("whole")).logits[chosen].softmax(-1)
         token = rng.fork("token").categorical_at(chosen, law)
-        token = torch.where(greedy[:, None].expand_as(chosen)[chosen], law.argmax(-1), token)
-        return chosen, token, probs.gather(-1, token[:, None])[:, 0]
+        return chosen, torch.where(greedy[:, None].expand_as(chosen)[chosen], law.argmax(-1), token)
 
     def _passes(self, steps: int) -> list[tuple[float, int, int]]:
         """The share of places masked at the start of each pass, with the pass's first step and that of the next.

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..errors import UserError
 from ..prediction import Prediction, certain
 from ..randomness import Rng
 
@@ -26,6 +27,10 @@ class Clamped(Prediction):
     def best(self) -> Int[Tensor, "b l"]:
         return self.before.best
 
+    def drawn(self, rng: Rng) -> Prediction:
+        whole = self.before.drawn(rng)
+        return self if whole is self.before else whole
+
     @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:
         table, mean = self.table, self.before.mean
@@ -42,10 +47,16 @@ def nucleus(probs: Float[Tensor, "*b v"], share: float) -> Float[Tensor, "*b v"]
 
 
 def projected(prediction: Prediction, mode: Mode, top_p: float, *, rng: Rng) -> Prediction:
-    """The prediction made certain of one token: the likeliest, or one drawn from its nucleus (SSD-LM, section 3.3)."""
+    """The prediction made certain of one token: the likeliest, or one drawn from its nucleus (SSD-LM, section 3.3).
+
+    Raises UserError for a nucleus of a law that is drawn from as a whole, which has none.
+    """
     if mode == "none":
         return prediction
-    logits = prediction.logits
-    greedy = mode == "greedy"
-    ids = logits.argmax(-1) if greedy else rng.fork("projection").categorical(nucleus(logits.softmax(-1), top_p))
-    return Prediction(certain(ids, logits), prediction.table)
+    ids, draws = prediction.best, rng.fork("projection")
+    if mode == "sample":
+        whole = prediction.drawn(draws)
+        if whole is not prediction and top_p < 1.0:
+            raise UserError("sampler.top_p cannot be used with a word or pattern that every text has; use --top-p.")
+        ids = draws.categorical(nucleus(whole.probs, top_p))
+    return Prediction(certain(ids, prediction.logits), prediction.table)

@@ -15,7 +15,8 @@ from ..processes.absorbing import AbsorbingProcess
 from ..processes.graphs import Jumps
 from ..randomness import Rng
 from .ancestral import Turn, even_times, steps_back
-from .step import Request, Step, guided
+from .step import Request, Step
+from .token_stream import TokenStream, token_probs
 
 Rule = Literal["cap", "rescale", "confidence", "loop"]
 
@@ -49,7 +50,7 @@ class Remasking:
             left = np.linspace(1.0, 0.0, request.steps + 1)
             times = torch.from_numpy(np.interp(left, [0.0, self.off, self.on, 1.0], [0.0, held, held, 1.0])).to(times)
             times[-1] = 0.0  # with off = 0 too
-        yield from steps_back(process, times, guided(model, request), request, rng=rng, move=self._move)
+        yield from steps_back(TokenStream(model, request, rng=rng), times, rng=rng, move=self._move)
 
     def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
         process, x, rng = turn.process, turn.x, turn.rng
@@ -99,16 +100,15 @@ class Planned:
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
-        process, times = model.process, even_times(model.density, request)
-        yield from steps_back(process, times, guided(model, request), request, rng=rng, move=self._move)
+        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
+        yield from steps_back(stream, times, rng=rng, move=self._move)
 
     def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
         process, x, noised = turn.process, turn.x, turn.batch.noised
         masked = process.changing(x) & noised
-        probs = turn.prediction.logits[masked].softmax(-1)
-        token = turn.rng.categorical_at(masked, probs)
+        token = turn.rng.categorical_at(masked, turn.prediction.logits[masked].softmax(-1))
         proposed = x.masked_scatter(masked, token)
-        sure = (turn.confidence**self.eta).masked_scatter(masked, probs.gather(-1, token[:, None]))
+        sure = (turn.confidence**self.eta).masked_scatter(masked, token_probs(turn.laws, proposed, masked))
         rank = sure.masked_fill(~noised, -1.0).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         kept = (process.schedule.alpha(turn.s) * noised.sum(-1)).round()
         return torch.where(rank < kept[:, None], proposed, process.mask)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..batch import Batch
 from ..errors import UserError
-from ..guides import Outermost
+from ..guides import Outermost, Wrapped
 from ..randomness import Rng
 
 if TYPE_CHECKING:
     from ..guides import Guide
     from ..model import Model
     from ..networks.denoisers import Denoiser
+    from ..prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -83,25 +85,37 @@ def require(part: Acts, process: object) -> None:
         raise UserError(f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}.")
 
 
-def guided(model: Model, request: Request, denoiser: Denoiser | None = None) -> Denoiser:
-    """`denoiser`, or the model's own, under the guides of a request, the first innermost but for `Outermost` ones."""
-    denoiser = model.denoiser if denoiser is None else denoiser
-    for guide in sorted(request.guides, key=lambda guide: isinstance(guide, Outermost)):
-        require(guide, model.process)
-        denoiser = guide.wrap(denoiser, request)
-    return denoiser
+class Stream:
+    """A request on its way: what samplers of all processes share.
 
+    `denoiser` is the model's, or another, under the guides of the request, the first innermost but for `Outermost`
+    ones. Guides are copied: what they remember is of this stream alone.
+    """
 
-def steered(xs: Tensor, s: Float[Tensor, " b"], request: Request, rng: Rng) -> Tensor:
-    """The state a sampler has stepped to, as the guides of a request change it, the first guide first."""
-    for number, guide in enumerate(request.guides):
-        xs = guide.after(xs, s, batch=request.batch, rng=rng.fork("guide").fork(number))
-    return xs
+    process: Any  # duck-typed, as in a model; the sampler's `processes` say which
 
+    def __init__(self, model: Model, request: Request, denoiser: Denoiser | None = None) -> None:
+        self.process, self.batch, self.steps = model.process, request.batch, request.steps
+        asked: list[int] = []  # rows of each call of the network
+        self._rows, self._asked = len(request.batch.ids), asked
 
-def shown_confidence(
-    before: Float[Tensor, "b l"], shown: Bool[Tensor, "b l"], xs: Int[Tensor, "b l"], logits: Float[Tensor, "b l v"]
-) -> Float[Tensor, "b l"]:
-    """`before`, with the probability of the token of `xs` at the positions that were just `shown`."""
-    chosen = logits[shown].softmax(-1).gather(-1, xs[shown][:, None])[:, 0]
-    return before.masked_scatter(shown, chosen)
+        def counted(prediction: Prediction, batch: Batch) -> Prediction:
+            asked.append(len(batch.ids))
+            return prediction
+
+        self.denoiser: Denoiser = Wrapped(model.denoiser if denoiser is None else denoiser, counted)
+        self.guides = [copy(guide) for guide in request.guides]
+        for guide in sorted(self.guides, key=lambda guide: isinstance(guide, Outermost)):
+            require(guide, model.process)
+            self.denoiser = guide.wrap(self.denoiser, request)
+
+    @property
+    def calls(self) -> float:
+        """Function evaluations so far: calls of the network, by guides too, the mean over the rows of the request."""
+        return sum(self._asked) / self._rows
+
+    def steered(self, xs: Tensor, s: Float[Tensor, " b"], rng: Rng) -> Tensor:
+        """The state a sampler has stepped to, as the guides change it, the first guide first."""
+        for number, guide in enumerate(self.guides):
+            xs = guide.after(xs, s, batch=self.batch, rng=rng.fork("guide").fork(number))
+        return xs

@@ -118,8 +118,8 @@ _BESIDE: Node = characters([(code, code) for code in _PUNCTUATED if not _wordlik
 def word(text: str) -> Node:
     """Any text with `text` in it that does not go on as a word on either side.
 
-    Words are letters, marks, numbers and underscores. Spaces and punctuation are told from them as far as Latin, general
-    and Chinese, Japanese and Korean punctuation go.
+    Words are letters, marks, numbers and underscores. Spaces and punctuation are told from them in the Latin, general
+    and CJK blocks of Unicode.
     """
     before = either([EMPTY, cat(ALL, _BESIDE)]) if _wordlike(text[0]) else ALL
     return cat(before, literal(text), ended(text))
