@@ -106,6 +106,22 @@ class Prediction:
         return torch.where(where, nats, 0.0)
 
 
+class Placed(Prediction):
+    """A prediction whose mean has been put where that of its law is not; it may lie outside of all tokens."""
+
+    interpolated = False
+
+    def __init__(
+        self, logits: Float[Tensor, "b l v"], mean: Float[Tensor, "b l d"], table: Float[Tensor, "v d"] | None
+    ) -> None:
+        super().__init__(logits, table)
+        self._mean = mean
+
+    @property
+    def mean(self) -> Float[Tensor, "b l d"]:
+        return self._mean
+
+
 class Guided(Prediction):
     """A prediction with a mean of its own whose law a guide has changed.
 

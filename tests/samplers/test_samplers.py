@@ -187,7 +187,7 @@ class Whole(Predicting):
             return Prediction(certain(rng.categorical(self.probs), self.logits))
 
     def wrap(self, denoiser, request):
-        return Wrapped(denoiser, lambda said, batch: self.Said(said.logits))
+        return Wrapped(denoiser, lambda said, *_: self.Said(said.logits))
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Euler(), Planned(), Remasking("confidence")])

@@ -16,6 +16,8 @@ from ..randomness import Rng
 if TYPE_CHECKING:
     from ..samplers.step import Request
 
+Change = Callable[[Prediction, Tensor, Tensor, Batch], Prediction]  # said of x_t, at t, of a batch
+
 
 @runtime_checkable
 class Guide(Protocol):
@@ -46,13 +48,16 @@ class Outermost:
 
 
 class Wrapped:
-    """A denoiser whose predictions pass through a function."""
+    """A denoiser whose predictions pass through a function, which may also ask for x_t, t and the batch.
 
-    def __init__(self, denoiser: Denoiser, change: Callable[[Prediction, Batch], Prediction]) -> None:
+    `noise_aware`: what it makes of them depends on t, if the denoiser sees it or not.
+    """
+
+    def __init__(self, denoiser: Denoiser, change: Change, noise_aware: bool = False) -> None:
         self.denoiser, self.change = denoiser, change
-        self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
+        self.time_free, self.self_conditioning = denoiser.time_free and not noise_aware, denoiser.self_conditioning
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
     ) -> Prediction:
-        return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), batch)
+        return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)

@@ -14,7 +14,7 @@ from ..conditions import hidden
 from ..errors import UserError
 from ..model import Model
 from ..networks.denoisers import Denoiser
-from ..prediction import Prediction
+from ..prediction import Placed, Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
 from ..processes.graphs import Graph
@@ -62,7 +62,7 @@ class ClassifierFree(Predicting):
             logits = self._between(without.logits.log_softmax(-1), with_it.logits.log_softmax(-1))
             if with_it.table is None:
                 return Prediction(logits)
-            return MeanMixture(logits, self._between(without.mean, with_it.mean), with_it.table)
+            return Placed(logits, self._between(without.mean, with_it.mean), with_it.table)
         graph: Graph = self.process.graph
         each = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
         ratios = self._between(without.log_ratios(graph, xt, each), with_it.log_ratios(graph, xt, each))
@@ -89,22 +89,6 @@ class _Guided:
         if self.guide.weight == 0.0:
             return without
         return self.guide.mixed(self.denoiser(xt, t, batch=batch, self_cond=self_cond), without, xt, t)
-
-
-class MeanMixture(Prediction):
-    """A prediction whose mean is not that of its law: with weights above 1 it may lie outside of all tokens."""
-
-    interpolated = False
-
-    def __init__(
-        self, logits: Float[Tensor, "b l v"], mean: Float[Tensor, "b l d"], table: Float[Tensor, "v d"]
-    ) -> None:
-        super().__init__(logits, table)
-        self._mean = mean
-
-    @property
-    def mean(self) -> Float[Tensor, "b l d"]:
-        return self._mean
 
 
 class RatioMixture(Prediction):

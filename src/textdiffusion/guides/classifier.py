@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..networks.denoisers import Denoiser
-from ..prediction import Prediction
+from ..prediction import Placed, Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
 from ..samplers.step import Request
-from . import Predicting
+from . import Predicting, Wrapped
 
 Judge = Callable[[Tensor, Tensor, Batch], Tensor]
 """log p(label | x_t) in nats [b] of states x_t, t [b] and a batch.
@@ -33,33 +33,6 @@ Reader = Callable[[Tensor, Batch], Tensor]
 _NEIGHBOURS = 1 << 14  # texts judged at once
 
 
-class Moved(Prediction):
-    """A prediction whose mean a guide has moved; its tokens are as they were."""
-
-    interpolated = False
-
-    def __init__(self, before: Prediction, by: Float[Tensor, "b l d"]) -> None:
-        super().__init__(before.logits, before.table)
-        self.before, self.by = before, by
-
-    @property
-    def mean(self) -> Float[Tensor, "b l d"]:
-        return self.before.mean + self.by
-
-
-class _Steered:
-    """A denoiser whose predictions change with x_t and t."""
-
-    def __init__(self, denoiser: Denoiser, change: Callable[..., Prediction], time_free: bool) -> None:
-        self.denoiser, self.change = denoiser, change
-        self.time_free, self.self_conditioning = time_free, denoiser.self_conditioning
-
-    def __call__(
-        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
-    ) -> Prediction:
-        return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
-
-
 class _Judging(Predicting, ABC):
     """What guides by a judge share: `weight` is the power of the label's probability; below 0 leads away from it."""
 
@@ -71,7 +44,7 @@ class _Judging(Predicting, ABC):
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions given the label."""
-        return _Steered(denoiser, self.changed, denoiser.time_free and not self.noise_aware)
+        return Wrapped(denoiser, self.changed, self.noise_aware)
 
     @abstractmethod
     def changed(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
@@ -95,7 +68,8 @@ class ByGradient(_Judging):
         self, said: Prediction, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch
     ) -> Prediction:
         gradient = slope(lambda x: self.judge(x, _of_rows(t), batch), xt)
-        return Moved(said, self.weight * self.process.sigma_over(t, xt) ** 2 * gradient)
+        by = self.weight * self.process.sigma_over(t, xt) ** 2 * gradient
+        return Placed(said.logits, said.mean + by, said.table)
 
 
 class ByToken(_Judging):

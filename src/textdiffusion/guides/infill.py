@@ -38,7 +38,7 @@ class GivenTokens:
         """Predictions that are certain of the given tokens."""
         self.times: list[Float[Tensor, " 1"]] = []  # the last noise levels that the sampler has stepped to
 
-        def knowing(prediction: Prediction, batch: Batch) -> Prediction:
+        def knowing(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             assert batch.known is not None
             logits = prediction.logits
             known = torch.where(batch.known[..., None], certain(batch.ids, logits), logits)

@@ -15,7 +15,7 @@ from ..networks.denoisers import Denoiser
 from ..prediction import Guided, Prediction, certain
 from ..randomness import Rng
 from ..samplers.step import Request
-from . import Outermost, Predicting
+from . import Outermost, Predicting, Wrapped
 from .automata import Automaton
 from .lattice import Lattice
 
@@ -59,22 +59,12 @@ class Matching(Outermost, Predicting):
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions given a match. Raises UserError where no text of this length and with these tokens matches."""
         automaton, name = self.automaton, self.name
-        if isinstance(denoiser, Watched) and isinstance(denoiser.watch, _Held):
-            automaton, name = automaton.both(denoiser.automaton), f"{denoiser.watch.name} and {name}"
+        if isinstance(denoiser, Watched) and denoiser.watch is Held:
+            automaton, name = automaton.both(denoiser.automaton), f"{denoiser.name} and {name}"
             denoiser = denoiser.denoiser
-        watched = Watched(denoiser, automaton, self.process, request, _Held(name))
-        watched.check(name)
+        watched = Watched(denoiser, automaton, self.process, request, Held, name)
+        watched.check()
         return watched
-
-
-class _Held:
-    """Makes predictions that are held to a match."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, said: Prediction, lattice: Lattice, places: slice, known: Bool[Tensor, "b l"]) -> Prediction:
-        return Held(said, lattice, places, known)
 
 
 class Held(Guided):
@@ -94,19 +84,18 @@ class Held(Guided):
         return Prediction(certain(self.lattice.drawn(rng)[:, self.places], self.logits), self.table)
 
 
-class Watched:
-    """A denoiser whose predictions are seen beside an automaton."""
+class Watched(Wrapped):
+    """A denoiser whose predictions are seen beside an automaton, which reads the texts that `name` says."""
 
-    def __init__(self, denoiser: Denoiser, automaton: Automaton, process: Any, request: Request, watch) -> None:
-        self.denoiser, self.process, self.watch = denoiser, process, watch
-        self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
-        self.request = request
+    def __init__(
+        self, denoiser: Denoiser, automaton: Automaton, process: Any, request: Request, watch, name: str = ""
+    ) -> None:
+        super().__init__(denoiser, self.seen)
+        self.process, self.request, self.watch, self.name = process, request, watch, name
         self.automaton = automaton.to(request.batch.ids.device)
 
-    def __call__(
-        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
-    ) -> Prediction:
-        said = self.denoiser(xt, t, batch=batch, self_cond=self_cond)
+    def seen(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+        """What `watch` makes of a prediction and the lattice of it."""
         logp = said.logits.log_softmax(-1)
         logp = logp.clamp(min=_LEAST)  # what another guide barred is written where the pattern leaves no choice
         known = torch.zeros_like(xt if xt.ndim == 2 else xt[..., 0], dtype=torch.bool)
@@ -137,17 +126,16 @@ class Watched:
         free = request.batch.noised if told is None else request.batch.noised & ~told
         return replace(request.batch, ids=torch.where(free, len(self.automaton.classes), request.batch.ids))
 
-    def check(self, name: str) -> None:
+    def check(self) -> None:
         """Raises UserError where nothing matches."""
-        batch = self.request.batch if self.request.whole is None else self.request.whole
-        whole = self.request.whole if self.request.whole is not None else self.whole(batch)
+        whole = self.request.whole or self.whole(self.request.batch)
         vocab = len(self.automaton.classes)
         logp = torch.zeros(*whole.ids.shape, vocab, device=whole.ids.device)
         logp = _told(logp, whole.ids, whole.ids < vocab)
         skip = self.automaton.outside(whole)
         if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
-            given = " with what is given" if batch.told is not None else ""
-            raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {name}.")
+            given = " with what is given" if whole.told is not None else ""
+            raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {self.name}.")
 
 
 def _told(logp: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:

@@ -25,4 +25,4 @@ class Temperature(Predicting):
         """Predictions with logits over temperature."""
         if self.temperature == 1.0:
             return denoiser
-        return Wrapped(denoiser, lambda prediction, batch: prediction.guided(prediction.logits / self.temperature))
+        return Wrapped(denoiser, lambda prediction, *_: prediction.guided(prediction.logits / self.temperature))

@@ -22,7 +22,7 @@ class Fitting(Predicting):
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions in which all other tokens have probability 0."""
 
-        def fitting(prediction: Prediction, batch: Batch) -> Prediction:
+        def fitting(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             allowed = self.allowed.to(prediction.logits.device)
             held = allowed[0] if batch.holds is None else allowed[batch.holds]
             return prediction.guided(prediction.logits.masked_fill(~held, -torch.inf))

@@ -28,7 +28,7 @@ class Truncated(Predicting):
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions of fewer tokens."""
         everything = self.top_k == 0 and self.top_p == 1.0
-        return denoiser if everything else Wrapped(denoiser, lambda prediction, batch: self.truncated(prediction))
+        return denoiser if everything else Wrapped(denoiser, lambda prediction, *_: self.truncated(prediction))
 
     def truncated(self, prediction: Prediction) -> Prediction:
         """The prediction of the tokens that are kept."""

@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..model import Model
 from ..processes.blocks import BlockProcess
 from ..randomness import Rng
-from .ancestral import even_times, steps_back
+from .ancestral import Ancestral, even_times
 from .step import Request, Step
 from .token_stream import TokenStream
 
@@ -51,7 +51,7 @@ class BlockAncestral:
             window = replace(part, batch=batch.between(start, stop), steps=steps * (number + 1) // blocks - done)
             draws = rng.fork(number)
             stream = TokenStream(model, window, rng=draws, denoiser=finished, inside=process.inside)
-            made = steps_back(stream, even_times(model.density, window), rng=draws)
+            made = Ancestral().along(even_times(model.density, window), stream, rng=draws)
             next(made)  # nothing is revealed yet
             for step in made:
                 x, confidence = x.clone(), confidence.clone()

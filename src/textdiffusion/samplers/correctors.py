@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,17 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..batch import Batch
-from ..model import Model
 from ..networks.denoisers import Denoiser
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.uniform import UniformProcess
 from ..randomness import Rng
-from .ancestral import Turn, even_times, steps_back
-from .step import Request, Step
-from .token_stream import TokenStream
+from .ancestral import Ancestral, Turn
 
 
-class PredictorCorrector:
+class PredictorCorrector(Ancestral):
     """Ancestral steps in which, with the chance 1 - kappa, a place is noised to s afresh from a draw of its token.
 
     (Psi-samplers: Deschenaux et al. 2026.) Both ways lead to the law that the process has at s, so with an ideal
@@ -29,26 +23,20 @@ class PredictorCorrector:
     is `Remasking` with sigma = (1 - kappa) (1 - alpha(s)).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
-
     def __init__(self, kappa: float = 0.95) -> None:
         self.kappa = kappa
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from noise to text."""
-        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
-        yield from steps_back(stream, times, rng=rng, move=self._move)
-
-    def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
-        process, x, rng = turn.process, turn.x, turn.rng
+    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        """The state at s."""
+        process, x, rng = turn.stream.process, turn.stream.x, turn.rng
         afresh = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
         drawn = afresh & process.changing(x)
         clean = rng.fork("clean").categorical_at(drawn, turn.prediction.logits[drawn].softmax(-1))
         noised = process.corrupt(x.masked_scatter(drawn, clean), turn.s, rng=rng.fork("noise"))
-        return torch.where(afresh, noised, turn.reverse())
+        return torch.where(afresh, noised, super().move(turn))
 
 
-class Gibbs:
+class Gibbs(Ancestral):
     """Ancestral steps of uniform noise, each followed by `corrections` calls that draw `places` afresh given the rest.
 
     A place is drawn from p(x_s there | x_s elsewhere) = alpha pi + (1 - alpha) / K, where pi is what the others say of
@@ -60,16 +48,12 @@ class Gibbs:
     def __init__(self, corrections: int = 1, places: int = 1) -> None:
         self.corrections, self.places = corrections, places
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from noise to text; none is corrected at t = 0, where nothing could change."""
-        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
-        yield from steps_back(stream, times, rng=rng, move=partial(self._move, stream.denoiser))
-
-    def _move(self, denoiser: Denoiser, turn: Turn) -> Int[Tensor, "b l"]:
-        batch, s = turn.batch, turn.s
-        x = torch.where(batch.noised, turn.reverse(), batch.ids)
+    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        """The state at s; none is corrected at t = 0, where nothing could change."""
+        stream, s = turn.stream, turn.s
+        x = stream.kept(super().move(turn))
         for i in range(self.corrections if float(s[0]) > 0.0 else 0):
-            x = self.corrected(turn.process, denoiser, x, s, batch=batch, rng=turn.rng.fork(i))
+            x = self.corrected(stream.process, stream.denoiser, x, s, batch=stream.batch, rng=turn.rng.fork(i))
         return x
 
     def corrected(

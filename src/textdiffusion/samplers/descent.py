@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..model import Model
-from ..prediction import Prediction
+from ..prediction import Placed, Prediction
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
 from .grids import GridName, grid
@@ -43,18 +42,6 @@ class Path:
     patience: int = 0
     churn: float = 0.0
     gate: float = 0.0
-
-
-class Sharpened(Prediction):
-    """A prediction whose mean is moved on from the state, which divides the score by a temperature; its tokens stay."""
-
-    def __init__(self, prediction: Prediction, x: Float[Tensor, "b l d"], temperature: float) -> None:
-        super().__init__(prediction.logits, prediction.table)
-        self.before, self.x, self.temperature = prediction, x, temperature
-
-    @cached_property
-    def mean(self) -> Float[Tensor, "b l d"]:
-        return self.x + (self.before.mean - self.x) / self.temperature
 
 
 class Walk(Stream):
@@ -100,10 +87,11 @@ class Walk(Stream):
         return prediction
 
     def target(self, prediction: Prediction, x: Float[Tensor, "b l d"]) -> Prediction:
-        """What a step goes to."""
-        return (
-            prediction if self.path.score_temperature == 1.0 else Sharpened(prediction, x, self.path.score_temperature)
-        )
+        """What a step goes to: moved on from the state, which divides the score by a temperature."""
+        temperature = self.path.score_temperature
+        if temperature == 1.0:
+            return prediction
+        return Placed(prediction.logits, x + (prediction.mean - x) / temperature, prediction.table)
 
     def churn(self, number: int, rng: Rng) -> None:
         """Goes back up to more noise, but not beyond that of the prior."""

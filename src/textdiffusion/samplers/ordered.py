@@ -28,9 +28,9 @@ class Ordered:
     draws from the law of the model, which is the data's where the denoiser is ideal; a choice by the tokens drawn would
     favour the likely ones. Places revealed together are drawn as if they were independent.
 
-    The free places of each row are shared out evenly over the steps. Where these are more, one place is taken a step, and
-    the row is done before others that have more places. Beyond that a step takes every place whose likeliest token has
-    more than `threshold`, and as many places in order as keep the sum of their entropies less the largest of them
+    The free places of each row are shared out evenly over the steps. With more steps than places each takes one, and a
+    row is done before others with more places. Beyond that a step takes every place whose likeliest token has more
+    than `threshold`, and as many places in order as keep the sum of their entropies less the largest of them
     within `bound` nats, which bounds what drawing them together costs (EB-Sampler: Ben-Hamu et al. 2025); then it takes
     at least one. Rows that have nothing to reveal in a step, or no more, cost nothing. With
     `block` the masks of a block come before those of the next (LLaDA). Once no more than the share `greedy` of a row is

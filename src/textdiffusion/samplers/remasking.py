@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,15 +12,14 @@ from torch import Tensor
 from ..model import Model
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.graphs import Jumps
-from ..randomness import Rng
-from .ancestral import Turn, even_times, steps_back
-from .step import Request, Step
-from .token_stream import TokenStream, token_probs
+from .ancestral import Ancestral, Turn
+from .step import Request
+from .token_stream import token_probs
 
 Rule = Literal["cap", "rescale", "confidence", "loop"]
 
 
-class Remasking:
+class Remasking(Ancestral):
     """Ancestral steps in which a token is masked again with a chance sigma (ReMDM: Wang et al. 2025, eq. 6).
 
     As many more masks are revealed, so that at every t the share of masks is that of the process. Sigma is at most
@@ -42,22 +40,23 @@ class Remasking:
         self.rule: Rule = rule
         self.eta, self.alpha, self.on, self.off = eta, alpha, on, off
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from noise to text."""
-        process, times = model.process, even_times(model.density, request)
+    def times(self, model: Model, request: Request) -> Float[Tensor, " n"]:
+        """From 1 to 0, for `loop` with a halt where alpha is held."""
+        times = super().times(model, request)
         if self.rule == "loop":
-            held = float(process.schedule.time(torch.tensor(self.alpha)))
+            held = float(model.process.schedule.time(torch.tensor(self.alpha)))
             left = np.linspace(1.0, 0.0, request.steps + 1)
             times = torch.from_numpy(np.interp(left, [0.0, self.off, self.on, 1.0], [0.0, held, held, 1.0])).to(times)
             times[-1] = 0.0  # with off = 0 too
-        yield from steps_back(TokenStream(model, request, rng=rng), times, rng=rng, move=self._move)
+        return times
 
-    def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
-        process, x, rng = turn.process, turn.x, turn.rng
-        masked = process.changing(x)
+    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        """The state at s."""
+        stream, process, rng = turn.stream, turn.stream.process, turn.rng
+        x, masked = stream.x, process.changing(stream.x)
         share_t, share_s = process.schedule.share(turn.t)[:, None], process.schedule.share(turn.s)[:, None]
         most = (share_s / (1.0 - share_t).clamp(min=1e-30)).clamp(max=1.0)
-        sigma = self._sigma(most, turn.confidence, ~masked & turn.batch.noised, share_t == share_s)
+        sigma = self._sigma(most, stream.confidence, ~masked & stream.batch.noised, share_t == share_s)
         reveal = (share_t - share_s + sigma * (1.0 - share_t)) / share_t
         again = ~masked & (rng.fork("again").uniform(x.shape[1]) < sigma)
         jumps = Jumps(torch.where(masked, reveal, 0.0), turn.prediction.logits)
@@ -84,7 +83,7 @@ class Remasking:
                 return torch.where(shown, self.eta * doubt / mean, self.eta).clamp(max=1.0) * most
 
 
-class Planned:
+class Planned(Ancestral):
     """Path planning (P2: Peng et al. 2025): every step proposes a text, keeps its surest places and masks the others.
 
     As many are kept as the process has tokens at s. A proposed token is as sure as the prediction says; one that was
@@ -98,17 +97,13 @@ class Planned:
     def __init__(self, eta: float = 1.0) -> None:
         self.eta = eta
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from noise to text."""
-        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
-        yield from steps_back(stream, times, rng=rng, move=self._move)
-
-    def _move(self, turn: Turn) -> Int[Tensor, "b l"]:
-        process, x, noised = turn.process, turn.x, turn.batch.noised
-        masked = process.changing(x) & noised
+    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+        """The state at s."""
+        stream, process = turn.stream, turn.stream.process
+        noised, masked = stream.batch.noised, stream.open
         token = turn.rng.categorical_at(masked, turn.prediction.logits[masked].softmax(-1))
-        proposed = x.masked_scatter(masked, token)
-        sure = (turn.confidence**self.eta).masked_scatter(masked, token_probs(turn.laws, proposed, masked))
+        proposed = stream.x.masked_scatter(masked, token)
+        sure = (stream.confidence**self.eta).masked_scatter(masked, token_probs(turn.laws, proposed, masked))
         rank = sure.masked_fill(~noised, -1.0).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         kept = (process.schedule.alpha(turn.s) * noised.sum(-1)).round()
         return torch.where(rank < kept[:, None], proposed, process.mask)

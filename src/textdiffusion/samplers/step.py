@@ -99,7 +99,7 @@ class Stream:
         asked: list[int] = []  # rows of each call of the network
         self._rows, self._asked = len(request.batch.ids), asked
 
-        def counted(prediction: Prediction, batch: Batch) -> Prediction:
+        def counted(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             asked.append(len(batch.ids))
             return prediction
 
