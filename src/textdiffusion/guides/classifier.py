@@ -34,13 +34,13 @@ _NEIGHBOURS = 1 << 14  # texts judged at once
 
 
 class _Judging(Predicting, ABC):
-    """What guides by a judge share: `weight` is the power of the label's probability; below 0 leads away from it."""
+    """What guides by a judge or reader share: `weight` is the power of the label's probability; below 0 leads away."""
 
     process: Any  # duck-typed, as in a model; `processes` says which
     noise_aware: ClassVar[bool] = True  # the judge sees t, if the denoiser does or not
 
-    def __init__(self, process: object, weight: float) -> None:
-        self.process, self.weight = process, weight
+    def __init__(self, judge: Callable[..., Tensor], process: object, weight: float) -> None:
+        self.judge, self.process, self.weight = judge, process, weight
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions given the label."""
@@ -59,10 +59,6 @@ class ByGradient(_Judging):
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
-
-    def __init__(self, judge: Judge, process: object, weight: float) -> None:
-        super().__init__(process, weight)
-        self.judge = judge
 
     def changed(
         self, said: Prediction, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch
@@ -84,8 +80,8 @@ class ByToken(_Judging):
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
 
     def __init__(self, judge: Judge, process: object, weight: float, exact: int = 0) -> None:
-        super().__init__(process, weight)
-        self.judge, self.exact = judge, exact
+        super().__init__(judge, process, weight)
+        self.exact = exact
 
     def changed(self, said: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
         graph, each = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
@@ -128,10 +124,6 @@ class ByPrediction(_Judging):
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess, AbsorbingProcess, UniformProcess)
     noise_aware: ClassVar[bool] = False
 
-    def __init__(self, reader: Reader, process: object, weight: float) -> None:
-        super().__init__(process, weight)
-        self.reader = reader
-
     def changed(self, said: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
         given = torch.zeros_like(batch.noised) if batch.told is None else batch.told
         if not xt.is_floating_point():
@@ -140,7 +132,7 @@ class ByPrediction(_Judging):
         known = F.one_hot(torch.where(given, ids, 0), said.logits.shape[-1]).float()
         probs = torch.where(given[..., None], known, said.probs)
 
-        return said.guided(said.logits + self.weight * slope(lambda probs: self.reader(probs, batch), probs))
+        return said.guided(said.logits + self.weight * slope(lambda probs: self.judge(probs, batch), probs))
 
 
 class Energy:

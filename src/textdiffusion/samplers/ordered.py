@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..model import Model
-from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..randomness import Rng
 from .step import Request, Step
@@ -81,28 +80,17 @@ class Ordered:
                     share, few = left[rows] / free[rows], draws.select(rows)
                     t = process.schedule.time(1.0 - share)
                     said = stream.denoiser(stream.x[rows], t, batch=batch.select(rows))
-                    chosen, token = self._drawn(said, masked[rows], due[rows], share <= self.greedy, rng=few)
+                    probs = said.logits[masked[rows]].softmax(-1)
+                    chosen = self._chosen(probs, masked[rows], due[rows], rng=few.fork("order"))
+                    law = said.drawn(few.fork("whole")).logits[chosen].softmax(-1)
+                    token = few.fork("token").categorical_at(chosen, law)
+                    greedy = (share <= self.greedy)[:, None].expand_as(chosen)[chosen]
+                    token = torch.where(greedy, law.argmax(-1), token)
                     revealed = torch.zeros_like(masked)
                     revealed[rows] = chosen
                     s = process.schedule.time(1.0 - (left - revealed.sum(-1)) / free)
                     stream.move(stream.x.masked_scatter(revealed, token), s, said.logits, draws, rows)
                 yield stream.step(i + 1, float((stream.open.sum(-1) / free).mean()))
-
-    def _drawn(
-        self,
-        said: Prediction,
-        masked: Bool[Tensor, "b l"],
-        due: Int[Tensor, " b"],
-        greedy: Bool[Tensor, " b"],
-        *,
-        rng: Rng,
-    ) -> tuple[Bool[Tensor, "b l"], Int[Tensor, " n"]]:
-        """The places to reveal, and their tokens."""
-        probs = said.logits[masked].softmax(-1)
-        chosen = self._chosen(probs, masked, due, rng=rng.fork("order"))
-        law = said.drawn(rng.fork("whole")).logits[chosen].softmax(-1)
-        token = rng.fork("token").categorical_at(chosen, law)
-        return chosen, torch.where(greedy[:, None].expand_as(chosen)[chosen], law.argmax(-1), token)
 
     def _passes(self, steps: int) -> list[tuple[float, int, int]]:
         """The share of places masked at the start of each pass, with the pass's first step and that of the next.

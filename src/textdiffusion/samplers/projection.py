@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -10,17 +9,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import UserError
-from ..prediction import Prediction, certain
+from ..prediction import Placed, Prediction, certain
 from ..randomness import Rng
 
 Mode = Literal["none", "greedy", "sample"]
 
 
-class Clamped(Prediction):
+class Clamped(Placed):
     """A prediction whose mean is moved to the nearest row of the table; its tokens stay (Diffusion-LM, section 4.2)."""
 
     def __init__(self, prediction: Prediction) -> None:
-        super().__init__(prediction.logits, prediction.table)
+        table, mean = prediction.table, prediction.mean
+        assert table is not None, "a state of token ids has no mean"
+        nearest = (mean @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)
+        super().__init__(prediction.logits, table[nearest], table)
         self.before = prediction
 
     @property
@@ -30,12 +32,6 @@ class Clamped(Prediction):
     def drawn(self, rng: Rng) -> Prediction:
         whole = self.before.drawn(rng)
         return self if whole is self.before else whole
-
-    @cached_property
-    def mean(self) -> Float[Tensor, "b l d"]:
-        table, mean = self.table, self.before.mean
-        assert table is not None, "a state of token ids has no mean"
-        return table[(mean @ table.T - 0.5 * table.square().sum(-1)).argmax(-1)]
 
 
 def nucleus(probs: Float[Tensor, "*b v"], share: float) -> Float[Tensor, "*b v"]:
@@ -53,8 +49,10 @@ def projected(prediction: Prediction, mode: Mode, top_p: float, *, rng: Rng) -> 
     """
     if mode == "none":
         return prediction
-    ids, draws = prediction.best, rng.fork("projection")
-    if mode == "sample":
+    if mode == "greedy":
+        ids = prediction.best
+    else:
+        draws = rng.fork("projection")
         whole = prediction.drawn(draws)
         if whole is not prediction and top_p < 1.0:
             raise UserError("sampler.top_p cannot be used with a word or pattern that every text has; use --top-p.")
