@@ -91,14 +91,16 @@ def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name,
         return
     batch = Batch(TEXT, known=GIVEN) if guide_name == "GivenTokens" else None
     steps = _run(model, sampler, guides, batch)
-    _check(steps, _steps(sampler))
+    # Two jumps of one step after the first, and of two after others; Gaussian ones make none after the last.
+    jumps = 2 * (7 if isinstance(model.process, GaussianProcess) else 9) if guide_name == "GivenTokens" else 0
+    _check(steps, _steps(sampler), jumps)
     if guide_name == "Fitting":
         assert not bool(torch.isin(steps[-1].ids, torch.tensor([2, 5])).any())
     if guide_name == "GivenTokens":
         assert torch.equal(steps[-1].ids[GIVEN], TEXT[GIVEN])
 
 
-def _check(steps: list[Step], total: int):
+def _check(steps: list[Step], total: int, jumps: int):
     assert [s.index for s in steps] == list(range(total + 1))
     assert {s.total for s in steps} == {total}
     times = [s.t for s in steps]
@@ -113,7 +115,7 @@ def _check(steps: list[Step], total: int):
         assert bool((step.confidence[step.ids >= VOCAB] == 0).all())
     assert bool((final.confidence > 0).all())
     assert [s.calls for s in steps] == sorted(s.calls for s in steps)
-    assert 0 < final.calls < 2 * total  # Heun's steps take two, and so do those of Gibbs
+    assert 0 < final.calls - jumps < 2 * total  # Heun's steps take two, and so do those of Gibbs
 
 
 @pytest.mark.parametrize("name", MODELS)
