@@ -162,7 +162,7 @@ def test_noising_again_is_for_runs_trained_without_masks(tiny_run: MakeRun):
         assert step.calls == 6 + 2 * (1 + 2 * 4)  # the first jump has but one step to go back
     with pytest.raises(UserError, match="trained without conditioning masks"):
         cdcd.generate(guides=again)
-    with pytest.raises(UserError, match="it needs GaussianProcess or UniformProcess"):
+    with pytest.raises(UserError, match="it needs GaussianProcess or RandomTokens"):
         TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu").infill("The [MASK:3].", guides=again)
 
 
@@ -338,7 +338,7 @@ def test_the_card_says_what_the_run_is(tiny_run: MakeRun, tmp_path: Path):
     fields = '"bits": 2.5, "error": 0.01, "raw_bits": 2.6, "raw_error": 0.02, "windows": 64'
     (folder / "metrics.jsonl").write_text(f'{{"event": "validated", "step": 70, {fields}}}\n{{"event": "cut sho')
     card = TextDiffusion.from_pretrained(folder, device="cpu").card("me/pears")
-    for part in ("mdlm", "2.500 +- 0.010", "| 70 steps", "Ancestral, steps: 6", 'from_pretrained("me/pears")'):
+    for part in ("mdlm", "2.500 +- 0.010", "| 70 steps", "Ordered, steps: 6", 'from_pretrained("me/pears")'):
         assert part in card
     assert card.startswith("---\n")
 

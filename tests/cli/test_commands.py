@@ -28,7 +28,7 @@ def test_sample_prints_the_texts_and_json_the_same_bytes_each_time(textdiffusion
     assert (plain.code, plain.err) == (0, "")
     told = json.loads(first.out)
     assert plain.out == "".join(text + "\n" for text in told["texts"])
-    assert (told["num"], told["steps"], told["sampler"], told["length"]) == (3, 6, "ancestral", 32)
+    assert (told["num"], told["steps"], told["sampler"], told["length"]) == (3, 6, "ordered", 32)
     assert not any("seconds" in key or "time" in key for key in told)
 
 

@@ -14,7 +14,7 @@ def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     plain = textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4)
     assert plain.code == 0
     told = json.loads(textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4, "--json").out)
-    assert "4 texts of ancestral, 6 steps, T = 1, features in float32" in plain.out
+    assert "4 texts of ordered, 6 steps, T = 1, features in float32" in plain.out
     assert "| held-out text |" in plain.out
     assert len(told["texts"]["lines"]) > 15
     for part in (f"<= {told['bits']:.4f}", f"+- {told['monte_carlo_error']:.4f}", f"{told['ngram']['bits']:.4f}"):
@@ -72,7 +72,7 @@ def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].split("\t")[:5] == ["sampler", "steps", "T", "calls", "forward bits"]
-    assert [line.split("\t")[:3] for line in lines[1:3]] == [["ancestral", "6", "1"], ["ancestral", "6", "0.5"]]
+    assert [line.split("\t")[:3] for line in lines[1:3]] == [["ordered", "6", "1"], ["ordered", "6", "0.5"]]
     assert "held-out text" in done.out
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
     told = json.loads(textdiffusion("frontier", run, *few, "--json").out)

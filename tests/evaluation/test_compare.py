@@ -29,7 +29,7 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
     assert found.report is not None
     assert set(found.report.lines[0].values) == {run.name for run in found.runs} | {REAL, *NAIVE}
     of = {run.recipe: run for run in found.runs}
-    own = {Setting("ancestral", 2, 0.5), Setting("ancestral", 3, 0.5), Setting("ancestral", 6, 1.0)}
+    own = {Setting("ordered", 2, 0.5), Setting("ordered", 3, 0.5), Setting("ordered", 6, 1.0)}
     assert {each.setting for each in of["mdlm"].texts} == own
     assert {str(each.setting) for each in of["autoregressive"].texts} == {  # takes one step a token
         "left_to_right, 32 steps, T = 0.5",
@@ -103,7 +103,7 @@ def test_unlike_protocols_are_refused_before_anything_is_measured(tiny_run: Call
 
 def test_settings_refuse_what_no_sampler_can_do(tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
-    assert settings(model) == [Setting("ancestral", 6, 1.0)]
+    assert settings(model) == [Setting("ordered", 6, 1.0)]
     assert settings(model, ["euler"], [4], [0.7])[1:] == [Setting("euler", 4, 0.7)]
     with pytest.raises(UserError, match="cannot drive"):
         settings(model, ["one_step"])

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from textdiffusion.batch import Batch
 from textdiffusion.processes.schedules import CosineMask
 from textdiffusion.randomness import Rng
-from textdiffusion.samplers.ordered import Ordered
+from textdiffusion.samplers.ordered import Ordered, _first_of_stretches
 from textdiffusion.samplers.step import Request
 
 from .convergence import LANGUAGE
@@ -49,6 +51,41 @@ def test_the_entropy_bound_takes_the_sum_of_entropies_less_the_largest(bound, to
     first = _run(Ordered("entropy", bound=bound), draws=4)[1]
     assert (first.ids < 3).sum(-1).tolist() == [together] * 4
     assert bool((first.ids[:, 1] < 3).all())
+
+
+@given(
+    st.integers(1, 24).flatmap(
+        lambda length: st.tuples(
+            st.permutations(range(length)), st.lists(st.booleans(), min_size=length, max_size=length), st.integers(1, 8)
+        )
+    )
+)
+def test_places_of_one_step_are_the_surest_of_stretches_of_equal_length(drawn):
+    sureness, masks, due = drawn
+    places = [i for i, masked in enumerate(masks) if masked]
+    due = min(due, len(places))
+    found = _first_of_stretches(
+        torch.tensor([sureness]).float(), torch.tensor([masks]), torch.zeros(1, len(masks)).long(), torch.tensor([due])
+    )
+    stretches = [places[-(-i * len(places) // due) : -(-(i + 1) * len(places) // due)] for i in range(due)]
+    assert found[0].nonzero()[:, 0].tolist() == [max(part, key=sureness.__getitem__) for part in stretches]
+
+
+def test_stretches_are_of_the_first_block_that_has_masks():
+    masked = torch.tensor([[False, False, True, True, True, True, True, True]])
+    block = torch.where(masked, torch.arange(8) // 4, 8)
+    sureness = torch.arange(8).float()[None]
+    for due, expected in ((1, [3]), (2, [2, 3]), (3, [2, 3, 4])):
+        found = _first_of_stretches(sureness, masked, block, torch.tensor([due]))
+        assert found[0].nonzero()[:, 0].tolist() == expected
+
+
+def test_without_spreading_the_surest_places_are_taken():
+    """What the first place says of the last makes both uncertain; the middle is next to certain."""
+    law = LANGUAGE.law * (LANGUAGE.ids[:, 0] == LANGUAGE.ids[:, 2])
+    model = ideal_masked(replace(LANGUAGE, law=law / law.sum()), CosineMask())
+    torn = [_run(Ordered("entropy", spread=spread), 2, model=model)[1].ids[0] == 3 for spread in (True, False)]
+    assert not torch.equal(*torn)
 
 
 def test_given_places_condition_the_rest_and_cost_no_calls():

@@ -17,11 +17,12 @@ class Ordered(SamplerPart):
     """Reveals masks in an order, as many a step as its steps ask for or more (0 steps: as many as tokens).
 
     `order`: at random, from left to right, or first where the likeliest token is likeliest (`confidence`), the second
-    is farthest behind (`margin`) or the entropy is least. A step also reveals all masks whose likeliest token has more
-    than `threshold` (1: none), and those whose entropies, but for the largest, sum to at most `bound` nats (0: none).
-    `block`: the masks of so many places come before those of the next (0: of all). From the masked share `greedy` on
-    tokens are the likeliest and not drawn (0: never, 1: always). After that, `rounds` mask the share `again` of
-    the places anew, and ever less, and reveal them; they take steps too: about 1 + rounds * again / 2 as many in all.
+    is farthest behind (`margin`) or the entropy is least. Places of one step are `spread` over the text, but from left
+    to right. A step also reveals all masks whose likeliest token has more than `threshold` (1: none), and those whose
+    entropies, but for the largest, sum to at most `bound` nats (0: none). `block`: the masks of so many places come
+    before those of the next (0: of all). From the masked share `greedy` on tokens are the likeliest and not drawn (0:
+    never, 1: always). After that, `rounds` mask the share `again` of the places anew, and ever less, and reveal them;
+    they take steps too: about 1 + rounds * again / 2 as many in all.
     """
 
     fewest: ClassVar[int] = 0
@@ -33,6 +34,7 @@ class Ordered(SamplerPart):
     greedy: float = 0.0
     rounds: int = 0
     again: float = 0.7
+    spread: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +54,7 @@ class Ordered(SamplerPart):
             greedy=self.greedy,
             rounds=self.rounds,
             again=self.again,
+            spread=self.spread,
         )
 
 

@@ -25,7 +25,9 @@ class Ordered:
 
     The prediction chooses the places and the tokens are drawn from it afterwards. So with one place a step every order
     draws from the law of the model, which is the data's where the denoiser is ideal; a choice by the tokens drawn would
-    favour the likely ones. Places revealed together are drawn as if they were independent.
+    favour the likely ones. Places revealed together are drawn as if they were independent, so they are `spread`: the
+    masks of a row are cut into as many stretches as places are due, and the first of each stretch is taken. Without
+    that the surest places are neighbours, which depend on each other most (LLaDA takes them so).
 
     The free places of each row are shared out evenly over the steps. With more steps than places each takes one, and a
     row is done before others with more places. Beyond that a step takes every place whose likeliest token has more
@@ -52,8 +54,10 @@ class Ordered:
         greedy: float = 0.0,
         rounds: int = 0,
         again: float = 0.7,
+        spread: bool = True,
     ) -> None:
         self.order: Order = order
+        self.spread = spread and order != "left"
         self.threshold, self.bound, self.block, self.greedy = threshold, bound, block, greedy
         self.shares = [1.0] + [again * (1.0 - i / rounds) for i in range(rounds)]  # what each pass masks, at its start
 
@@ -111,7 +115,11 @@ class Ordered:
 
         place = torch.arange(masked.shape[1], device=masked.device).expand(masked.shape)
         block = torch.where(masked, place // (self.block or masked.shape[1]), masked.shape[1])
-        turns = placed(self._sureness(probs, masked, rng)).argsort(dim=-1, descending=True, stable=True)
+        sureness = placed(self._sureness(probs, masked, rng))
+        turns = sureness.argsort(dim=-1, descending=True, stable=True)
+        if self.spread:
+            others = ~_first_of_stretches(sureness, masked, block, due)
+            turns = turns.gather(-1, others.gather(-1, turns).byte().argsort(dim=-1, stable=True))
         turns = turns.gather(-1, block.gather(-1, turns).argsort(dim=-1, stable=True))  # block after block
         rank = turns.argsort(-1)
         more = torch.zeros_like(masked)
@@ -136,3 +144,14 @@ class Ordered:
                 return best[:, 0] - best[:, 1]
             case "entropy":
                 return -torch.special.entr(probs).sum(-1)
+
+
+def _first_of_stretches(
+    sureness: Float[Tensor, "b l"], masked: Bool[Tensor, "b l"], block: Int[Tensor, "b l"], due: Int[Tensor, " b"]
+) -> Bool[Tensor, "b l"]:
+    """The surest mask of each of `due` stretches, equally many masks long, of a row's first block that has any."""
+    count = torch.maximum((masked & (block == block.amin(-1, keepdim=True))).sum(-1), due).clamp(min=1)[:, None]
+    number = masked.cumsum(-1) - 1
+    stretch = torch.where(masked & (number < count), number * due[:, None] // count, due[:, None])
+    best = torch.full_like(sureness, -torch.inf).scatter_reduce(-1, stretch, sureness, "amax").gather(-1, stretch)
+    return (stretch < due[:, None]) & (sureness == best)
