@@ -154,7 +154,7 @@ def test_every_recipe_explains_itself(name):
         ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("udlm", "trunk.modulation=none", "NoisyTokens tells the trunk the noise level"),
-        ("udlm", "process.kind=Absorbing", "NoisyTokens works with UniformProcess, not with AbsorbingProcess"),
+        ("udlm", "process.kind=Absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
         ("udlm", "objective.kind=MaskedBound", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
         ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
         ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
@@ -162,7 +162,7 @@ def test_every_recipe_explains_itself(name):
         (
             "block_diffusion",
             "sampler.kind=Ancestral",
-            "Ancestral cannot act on BlockProcess: it needs AbsorbingProcess",
+            "Ancestral cannot act on BlockProcess: it needs TokenProcess",
         ),
         ("block_diffusion", "sampler.steps=3 text.length=50", "sampler.steps is 3; a window's 4 blocks take at least"),
         ("block_diffusion", "process.block=0", "AbsorbingBlocks.block is 0; it must be at least 1"),

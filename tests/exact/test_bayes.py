@@ -15,6 +15,8 @@ from textdiffusion.randomness import Rng
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, point, tables
 
 SCHEDULES = [LogLinear(0.0), LogLinear(), LogLinear(0.1), CosineMask()]
+# Processes whose noise is tokens, with the law of pure noise over four of them.
+RANDOM = [(UniformProcess, torch.full((4,), 0.25))]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -65,12 +67,13 @@ def test_absorbing_reverse_draws_its_posterior():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_uniform_posterior_of_a_known_token_is_bayes_rule(schedule):
-    vocab, process = 4, UniformProcess(4, schedule)
+@pytest.mark.parametrize(("made", "noise"), RANDOM)
+def test_posterior_of_a_known_token_under_random_tokens_is_bayes_rule(made, noise, schedule):
+    vocab, process = 4, made(4, schedule)
     s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
     states = torch.arange(vocab)[:, None]  # one position, every state
     survive = schedule.alpha(t) / schedule.alpha(s)
-    step = survive * torch.eye(vocab) + (1 - survive) / vocab  # q(x_t | x_s)
+    step = survive * torch.eye(vocab) + (1 - survive) * noise  # q(x_t | x_s)
     for token in range(vocab):
         x0 = torch.full_like(states, token)
         now = process.log_likelihood(states, x0, t.expand(vocab)).exp()[:, 0]
@@ -158,15 +161,16 @@ def test_uniform_reverse_draws_its_posterior():
     torch.testing.assert_close(clean[0], logits.softmax(-1))  # at s = 0 it is the prediction itself
 
 
-def test_uniform_noise_there_and_back():
+@pytest.mark.parametrize(("made", "noise"), RANDOM)
+def test_random_tokens_there_and_back(made, noise):
     """corrupt draws q(x_t | x_0), and reverse with a certain prediction q(x_s | x_0)."""
-    process, n = UniformProcess(4, LogLinear(0.0)), 40_000
+    process, n = made(4, LogLinear(0.0)), 40_000
     x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
     t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
     xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
     xs = process.reverse(xt, point(x0, 4), t, s, rng=rng.fork("reverse"))
     for x, at in ((xt, 0.7), (xs, 0.3)):
-        law = torch.full((4,), at / 4)
+        law = noise * at
         law[2] += 1 - at
         seen = torch.bincount(x.flatten(), minlength=4) / n
         assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / n)).all())

@@ -105,7 +105,8 @@ def integrated(model, layout):
     reached = (xt == x0)[:, ~free].all(-1)
     xt, x0 = xt[reached], x0[reached]
     batch = Batch(x0, real=(~padding).expand(x0.shape), given=given.expand(x0.shape))
-    total = torch.full((len(TEXTS),), model.process.graph.prior_nats(lambda: x0) * int(free.sum())).double()
+    end = torch.as_tensor(model.process.graph.prior_nats(TEXTS, lambda: x0)).expand(TEXTS.shape)
+    total = (end * free).sum(-1).double()
     for node, share in zip(*np.polynomial.legendre.leggauss(60), strict=True):
         u = 0.5 + 0.5 * node
         t = torch.full((len(xt),), u**2)  # nats per unit of time grow like log 1 / t

@@ -293,9 +293,7 @@ def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
     from textdiffusion.parts import Ancestral as AncestralPart
 
     config = replace(recipes.get("cdcd")(), sampler=AncestralPart())
-    with pytest.raises(
-        UserError, match="Ancestral cannot act on GaussianProcess: it needs AbsorbingProcess or UniformProcess"
-    ):
+    with pytest.raises(UserError, match="Ancestral cannot act on GaussianProcess: it needs TokenProcess"):
         Model(config, VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
 

@@ -18,10 +18,9 @@ from ..model import Model
 from ..objectives import corrupted
 from ..objectives.noised import predicted
 from ..prediction import Prediction
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.blocks import BlockProcess
 from ..processes.gaussian import GaussianProcess
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import TokenProcess
 from ..randomness import Rng
 from ..samplers.grids import tuned_times
 from .likelihood import Windows, window_error
@@ -64,7 +63,7 @@ def noise_curve(
     Raises UserError for a process without noise levels.
     """
     process: Any = model.process.inside if isinstance(model.process, BlockProcess) else model.process
-    if not isinstance(process, (GaussianProcess, AbsorbingProcess, UniformProcess)):
+    if not isinstance(process, (GaussianProcess, TokenProcess)):
         raise UserError(f"A {type(process).__name__} has no noise levels, so there is no curve to draw.")
     device = next(model.parameters()).device
     batch = replace(windows.windows(range(len(windows))), rows=torch.arange(len(windows))).to(device)

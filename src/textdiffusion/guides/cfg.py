@@ -15,11 +15,10 @@ from ..errors import UserError
 from ..model import Model
 from ..networks.denoisers import Denoiser
 from ..prediction import Placed, Prediction
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
 from ..processes.graphs import Graph
 from ..processes.left_to_right import LeftToRightProcess
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import TokenProcess
 from ..samplers.step import Request
 from . import Predicting
 
@@ -35,7 +34,7 @@ class ClassifierFree(Predicting):
     where `pad` is None, masks, which hide a prompt from any model of masks (Nie et al. 2024, section 4).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, AbsorbingProcess, UniformProcess, LeftToRightProcess)
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess, LeftToRightProcess)
 
     def __init__(self, model: Model, weight: float, pad: int | None) -> None:
         self.codec, self.process, self.weight, self.pad = model.codec, model.process, weight, pad
@@ -58,7 +57,7 @@ class ClassifierFree(Predicting):
 
     def mixed(self, with_it: Prediction, without: Prediction, xt: Tensor, t: Float[Tensor, "b *l"]) -> Prediction:
         """The guided prediction."""
-        if not isinstance(self.process, AbsorbingProcess | UniformProcess):
+        if not isinstance(self.process, TokenProcess):
             logits = self._between(without.logits.log_softmax(-1), with_it.logits.log_softmax(-1))
             if with_it.table is None:
                 return Prediction(logits)

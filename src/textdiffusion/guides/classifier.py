@@ -14,9 +14,8 @@ from torch import Tensor
 from ..batch import Batch
 from ..networks.denoisers import Denoiser
 from ..prediction import Placed, Prediction
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.gaussian import GaussianProcess
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import TokenProcess
 from ..randomness import Rng
 from ..samplers.step import Request
 from . import Predicting, Wrapped
@@ -77,7 +76,7 @@ class ByToken(_Judging):
     other tokens is read off one gradient (first order), which a network says little by where a mask stands.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+    processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
     def __init__(self, judge: Judge, process: object, weight: float, exact: int = 0) -> None:
         super().__init__(judge, process, weight)
@@ -121,7 +120,7 @@ class ByPrediction(_Judging):
     of a token is what the label says for it (plug and play, as SSD-LM, section 3.4).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, AbsorbingProcess, UniformProcess)
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess)
     noise_aware: ClassVar[bool] = False
 
     def changed(self, said: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:

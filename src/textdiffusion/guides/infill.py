@@ -14,7 +14,7 @@ from ..model import Model
 from ..networks.denoisers import Denoiser
 from ..prediction import Prediction, certain
 from ..processes.gaussian import GaussianProcess
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import RandomTokens
 from ..randomness import Rng
 from ..samplers.step import Request
 from . import Wrapped
@@ -29,7 +29,7 @@ class GivenTokens:
     denoiser and small steps the law tends to the law given the tokens as jumps grow. A jump costs `length` calls.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, UniformProcess)
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, RandomTokens)
 
     def __init__(self, model: Model, jumps: int = 0, length: int = 1) -> None:
         self.codec, self.process, self.jumps, self.length = model.codec, model.process, jumps, length

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..prediction import HiddenPrediction, Prediction
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.left_to_right import LeftToRightProcess
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import TokenProcess
 from .attention import Kind, attention_mask, positions
 from .embedding import Tables, TokenEmbedding
 from .labels import Labelled
@@ -47,7 +46,7 @@ class TokenDenoiser(Labelled):
     def __init__(
         self,
         trunk: Trunk,
-        process: AbsorbingProcess | UniformProcess,
+        process: TokenProcess,
         kind: Kind = "full",
         *,
         time: bool = False,

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..model import Model
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import stratified
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import TokenProcess
 from ..randomness import Rng
 from . import Loss, corrupted, drawn_times, per_token
 
@@ -24,7 +23,7 @@ class ChainBound(nn.Module):
     positions that may still change (D3PM, eq. 5).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+    processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
     def __init__(self, steps: int = 0, cross_entropy: float = 0.0) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class ChainLikelihood(nn.Module):
     """
 
     exact = False
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+    processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
     def __init__(self, steps: int = 0) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ def prior_nats(model: Model, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
         t = torch.ones(len(x1), device=x1.device)
         return model.denoiser(x1, t, batch=batch).nll(batch.ids, batch.noised)
 
-    return (model.process.graph.prior_nats(first) * batch.noised).sum(-1)
+    return (model.process.graph.prior_nats(batch.ids, first) * batch.noised).sum(-1)
 
 
 def chain_nats(

@@ -89,9 +89,9 @@ class NoisyTokens(TokensPart):
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.denoisers import TokenDenoiser
         from ..networks.embedding import AROUND
-        from ..processes.uniform import UniformProcess
+        from ..processes.tokens import RandomTokens
 
-        process = fitting(self, process, UniformProcess)
+        process = fitting(self, process, RandomTokens)
         if trunk.modulation == "none":
             raise UserError("NoisyTokens tells the trunk the noise level; set trunk.modulation=adaln.")
         return TokenDenoiser(trunk, process, time=True, tables=self.tables(AROUND))

@@ -60,7 +60,7 @@ class Graph(Protocol):
 
     def score_entropy(self, log_ratios: PerToken, x0: Ids, xt: Ids, t: Times) -> Times: ...
 
-    def prior_nats(self, nll: Callable[[], Float[Tensor, "b l"]]) -> Float[Tensor, "b l"] | float: ...
+    def prior_nats(self, ids: Ids, nll: Callable[[], Float[Tensor, "*b"]]) -> Float[Tensor, "*b"] | float: ...
 
     def euler(self, log_ratios: PerToken, xt: Ids, t: Times, s: Times) -> Jumps: ...
 
@@ -97,7 +97,7 @@ class AbsorbingGraph:
         nats = torch.expm1(logits.logsumexp(-1)) - logits.gather(-1, x0[..., None])[..., 0]
         return torch.where(xt == self.vocab, self.schedule.rate(t) * nats, 0.0)
 
-    def prior_nats(self, nll: Callable[[], Float[Tensor, "b l"]]) -> Float[Tensor, "b l"] | float:
+    def prior_nats(self, ids: Ids, nll: Callable[[], Float[Tensor, "*b"]]) -> Float[Tensor, "*b"] | float:
         """What a start from masks alone costs where a share alpha(1) of tokens survives: a first step reveals them."""
         alpha = float(self.schedule.alpha(torch.ones(())))
         return alpha * nll() if alpha > 0.0 else 0.0
@@ -154,7 +154,7 @@ class UniformGraph:
         terms = log_r.exp() * (torch.expm1(gap) - gap)
         return self._rate(t) * terms.masked_fill(_equal(xt, self.vocab), 0.0).sum(-1)
 
-    def prior_nats(self, nll: Callable[[], Float[Tensor, "b l"]]) -> float:
+    def prior_nats(self, ids: Ids, nll: Callable[[], Float[Tensor, "*b"]]) -> float:
         """KL(q(x_1 | x_0) || uniform) of a position."""
         alpha = float(self.schedule.alpha(torch.ones(())))
         c = (1.0 - alpha) / self.vocab

@@ -10,12 +10,12 @@ from ..prediction import Prediction
 from ..randomness import Rng
 from .graphs import Jumps, UniformGraph
 from .schedules import MaskSchedule
-from .tokens import TokenProcess
+from .tokens import RandomTokens
 
 _LEAST = 2.0**-24  # of the share drawn afresh, where something is divided by it
 
 
-class UniformProcess(TokenProcess):
+class UniformProcess(RandomTokens):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is any of the `vocab` tokens (D3PM, UDLM)."""
 
     def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
@@ -23,18 +23,9 @@ class UniformProcess(TokenProcess):
         self.vocab, self.states, self.schedule = vocab, vocab, schedule
         self.graph = UniformGraph(vocab, schedule)
 
-    def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """What a time-conditioned network is told about t: the share drawn afresh, 1 - alpha."""
-        return self.schedule.share(t)
-
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """Any token."""
         return (rng.words(like.shape[1]) * self.vocab) >> 32
-
-    def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """A draw of x_t given x_0."""
-        survive = rng.fork("survive").uniform(x0.shape[1]) < self._over(self.schedule.alpha(t), x0)
-        return torch.where(survive, x0, self.prior(x0, rng=rng.fork("token")))
 
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
@@ -43,22 +34,10 @@ class UniformProcess(TokenProcess):
         alpha, share = self._over(self.schedule.alpha(t), x0), self._over(self.schedule.share(t), x0)
         return torch.log(alpha * (xt == x0) + share / self.vocab)
 
-    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The positions whose state a step back may change: all."""
-        return torch.ones_like(xt, dtype=torch.bool)
-
     def evidence(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another token), what a state says for itself, in nats."""
         rest = self._rest(t, xt)
         return torch.log1p(self.vocab * (1.0 - rest) / rest).expand(xt.shape)
-
-    def others(self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"]) -> Prediction:
-        """p(x_0 at a position | x_t at all others): the prediction without what the position's own state says.
-
-        All laws of this process are simple in it; it is what the networks of UDLM and Duo put out (x_theta).
-        """
-        own = self.evidence(xt, t)[..., None]
-        return Prediction(prediction.logits.scatter_add(-1, xt[..., None], -own))
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ..model import Model
 from ..prediction import Prediction
-from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import Density
-from ..processes.uniform import UniformProcess
+from ..processes.tokens import TokenProcess
 from ..randomness import Rng
 from .step import Request, Step
 from .token_stream import TokenStream
@@ -44,7 +43,7 @@ class Ancestral:
     position that may still change from the prediction. Subclasses differ in `move`, or in `times`.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+    processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
     def times(self, model: Model, request: Request) -> Float[Tensor, " n"]:
         """From 1 to 0 in the steps of a request."""
