@@ -14,6 +14,7 @@ BIN := .venv/bin
 
 demo: .venv/installed-demo
 	$(BIN)/textdiffusion demo
+	@echo "  (first, in this shell: . .venv/bin/activate)"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
