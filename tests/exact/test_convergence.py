@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
+from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec
+from textdiffusion.processes.blocks import BlockProcess
+from textdiffusion.processes.left_to_right import LeftToRightProcess
 from textdiffusion.processes.schedules import CosineMask, LogLinear, LogSigma
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.ancestral import Ancestral
@@ -31,6 +34,15 @@ def test_distance_to_the_data_law_falls_with_steps(case):
     limit = 0.2 if "linear sigma" in case.name else 0.1 if "200 norms" in case.name else 0.05
     assert fine < limit + floor
     assert fine - floor < 0.45 * (coarse - floor)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_process_of_every_recipe_is_in_the_table(name):
+    """What goes from left to right, whole or in blocks, has exactness tests of its own, here and in test_blocks."""
+    compared = {type(case.model.process) for case in CASES} | {LeftToRightProcess, BlockProcess}
+    for variant in recipes.variants(name):
+        config = recipes.get(name)(variant)
+        assert type(config.process.build(config.codec.build(10))) in compared
 
 
 @pytest.mark.parametrize(
