@@ -61,6 +61,9 @@ def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: P
         ("a.tsv", "one\tx\ntwo\tx\n", "has 1 labels"),
         ("a.jsonl", '{"text": "a"}\n', "line 1: no field 'label'; it has 'text'"),
         ("a.csv", "text,kind\na,b\n", "no field 'label'; it has text, kind"),
+        ("a.csv", '"te"xt,label\na,b\n', "line .*: not CSV"),
+        ("a.tsv", "one\ttwo\tx\n", "line 1: more values than columns"),
+        ("a.jsonl", '{"text": "text", "label": "label"}\n', "has 1 labels"),
         ("none.tsv", None, "cannot be read"),
     ],
 )
@@ -76,7 +79,7 @@ def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str |
     [
         ("a.tsv", "a\u2028b\t1\n\nc\t2\n"),
         ("a.txt", "text\tlabel\na\u2028b\t1\nc\t2"),
-        ("a.csv", "label,text\n1,a\u2028b\n2,c\n"),
+        ("a.CSV", "label,text\n1,a\u2028b\n2,c\n"),
         ("a.jsonl", '{"text": "a\u2028b", "label": "1"}\n{"text": "c", "label": 2}\n'),
     ],
 )

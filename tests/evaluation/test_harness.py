@@ -67,6 +67,9 @@ def test_what_is_too_long_is_cut_and_counted_once(tiny_run: Runs, tmp_path: Path
     assert answers.log_likelihood(2 * text, "The") == pytest.approx(answers.log_likelihood(2 * text))
     assert not answers.is_greedy(2 * text, "The")
     assert len(answers.cut) == 2
+    answers = Answers(TextDiffusion.from_pretrained(tiny_run("autoregressive", "text.tokenizer=bytes")))
+    for room in range(12):  # some cuts fall inside a character
+        assert len(answers._fitting("“да” " * 4, room).encode()) <= room
     (tmp_path / "d.jsonl").write_text('{"what": "a red fig", "text": "It is sweet."}\n' * 40)
     reading = f"data={tmp_path}/d.jsonl", "field=text", "source=what", "layout=documents"
     model = TextDiffusion.from_pretrained(tiny_run("autoregressive", *(f"text.{setting}" for setting in reading)))

@@ -1,6 +1,7 @@
 """Every codec x process x schedule x sampler draws from the law of the data as its steps grow."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,8 @@ def test_the_process_of_every_recipe_is_in_the_table(name):
     compared = {type(case.model.process) for case in CASES} | {LeftToRightProcess, BlockProcess}
     for variant in recipes.variants(name):
         config = recipes.get(name)(variant)
-        assert type(config.process.build(config.codec.build(10))) in compared
+        codec: Any = config.codec.build(10)
+        assert type(config.process.build(codec)) in compared
 
 
 @pytest.mark.parametrize(

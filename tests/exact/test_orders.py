@@ -60,32 +60,34 @@ def test_the_entropy_bound_takes_the_sum_of_entropies_less_the_largest(bound, to
         )
     )
 )
-def test_places_of_one_step_are_the_surest_of_stretches_of_equal_length(drawn):
-    sureness, masks, due = drawn
-    places = [i for i, masked in enumerate(masks) if masked]
+def test_places_of_one_step_are_the_first_of_stretches_of_equal_length(drawn):
+    rank, inside, due = drawn
+    places = [i for i, here in enumerate(inside) if here]
+    found = _first_of_stretches(torch.tensor([rank]), torch.tensor([inside]), torch.tensor([due]))
     due = min(due, len(places))
-    found = _first_of_stretches(
-        torch.tensor([sureness]).float(), torch.tensor([masks]), torch.zeros(1, len(masks)).long(), torch.tensor([due])
-    )
     stretches = [places[-(-i * len(places) // due) : -(-(i + 1) * len(places) // due)] for i in range(due)]
-    assert found[0].nonzero()[:, 0].tolist() == [max(part, key=sureness.__getitem__) for part in stretches]
+    assert found[0].nonzero()[:, 0].tolist() == [min(part, key=rank.__getitem__) for part in stretches]
 
 
-def test_stretches_are_of_the_first_block_that_has_masks():
-    masked = torch.tensor([[False, False, True, True, True, True, True, True]])
-    block = torch.where(masked, torch.arange(8) // 4, 8)
-    sureness = torch.arange(8).float()[None]
-    for due, expected in ((1, [3]), (2, [2, 3]), (3, [2, 3, 4])):
-        found = _first_of_stretches(sureness, masked, block, torch.tensor([due]))
-        assert found[0].nonzero()[:, 0].tolist() == expected
+def _taken(sampler, probs, masked, due):
+    chosen = sampler._chosen(probs, masked[None], torch.tensor([due]), rng=Rng.of(0, 1))
+    return chosen[0].nonzero()[:, 0].tolist()
 
 
-def test_without_spreading_the_surest_places_are_taken():
-    """What the first place says of the last makes both uncertain; the middle is next to certain."""
-    law = LANGUAGE.law * (LANGUAGE.ids[:, 0] == LANGUAGE.ids[:, 2])
-    model = ideal_masked(replace(LANGUAGE, law=law / law.sum()), CosineMask())
-    torn = [_run(Ordered("entropy", spread=spread), 2, model=model)[1].ids[0] == 3 for spread in (True, False)]
-    assert not torch.equal(*torn)
+def test_places_that_are_equally_sure_are_spread_too():
+    masked = torch.ones(16, dtype=torch.bool)
+    for order in ("confidence", "margin", "entropy"):
+        assert _taken(Ordered(order), torch.eye(3)[[1] * 16], masked, 4) == [0, 4, 8, 12]
+
+
+def test_places_are_spread_in_the_block_and_then_the_surest_of_the_next():
+    """Surer from left to right; of the first block two masks are left."""
+    share = torch.linspace(0.5, 0.9, 10)
+    probs, masked = torch.stack((share, 1 - share), dim=-1), torch.arange(16) > 5
+    for due, expected in ((1, [7]), (2, [6, 7]), (4, [6, 7, 14, 15])):
+        assert _taken(Ordered("confidence", block=8), probs, masked, due) == expected
+    assert _taken(Ordered("confidence"), probs, masked, 2) == [10, 15]
+    assert _taken(Ordered("confidence", spread=False), probs, masked, 2) == [14, 15]
 
 
 def test_given_places_condition_the_rest_and_cost_no_calls():

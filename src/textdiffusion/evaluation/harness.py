@@ -65,7 +65,7 @@ class Answers:
         asked: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
         room, half = self._room(text), self.model.config.text.length // 2
         if self.model.config.text.source:
-            asked["source"] = self._fitting(context, max(room, half) - 1)
+            asked["source"] = self._fitting(context, (room if room > 1 else half) - 1)
         else:
             asked["prefix"] = self._fitting(context, room)
         found = self.model.score([text], **asked)[0]
@@ -132,7 +132,10 @@ class Answers:
         if len(ids) <= (room := max(room, 0)):
             return context
         self.cut.add(context)
-        return self.model.tokenizer.decode(ids[len(ids) - room :])
+        end = self.model.tokenizer.decode(ids[len(ids) - room :])
+        while len(self.model.tokenizer.encode(self._normal(end))) > room:  # half a character takes more than it had
+            end = end[1:]
+        return end
 
     def _room(self, text: str) -> int:
         """Tokens that a window has for what stands before a text and its end; below 0 where these do not fit."""

@@ -26,8 +26,8 @@ class Ordered:
     The prediction chooses the places and the tokens are drawn from it afterwards. So with one place a step every order
     draws from the law of the model, which is the data's where the denoiser is ideal; a choice by the tokens drawn would
     favour the likely ones. Places revealed together are drawn as if they were independent, so they are `spread`: the
-    masks of a row are cut into as many stretches as places are due, and the first of each stretch is taken. Without
-    that the surest places are neighbours, which depend on each other most (LLaDA takes them so).
+    masks of a row (or its block) are cut into as many stretches as places are due, and the first of each is taken. Else
+    the surest places are neighbours, which depend on each other most (LLaDA takes them so).
 
     The free places of each row are shared out evenly over the steps. With more steps than places each takes one, and a
     row is done before others with more places. Beyond that a step takes every place whose likeliest token has more
@@ -115,10 +115,10 @@ class Ordered:
 
         place = torch.arange(masked.shape[1], device=masked.device).expand(masked.shape)
         block = torch.where(masked, place // (self.block or masked.shape[1]), masked.shape[1])
-        sureness = placed(self._sureness(probs, masked, rng))
-        turns = sureness.argsort(dim=-1, descending=True, stable=True)
+        inside = masked & (block == block.amin(-1, keepdim=True))
+        turns = placed(self._sureness(probs, masked, rng)).argsort(dim=-1, descending=True, stable=True)
         if self.spread:
-            others = ~_first_of_stretches(sureness, masked, block, due)
+            others = ~_first_of_stretches(turns.argsort(-1), inside, due)
             turns = turns.gather(-1, others.gather(-1, turns).byte().argsort(dim=-1, stable=True))
         turns = turns.gather(-1, block.gather(-1, turns).argsort(dim=-1, stable=True))  # block after block
         rank = turns.argsort(-1)
@@ -128,7 +128,7 @@ class Ordered:
         if self.bound > 0.0:
             entropy = placed(torch.special.entr(probs).sum(-1)).gather(-1, turns)
             more |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.bound).gather(-1, rank)
-        return masked & ((rank < due[:, None]) | more & (block == block.amin(-1, keepdim=True)))
+        return masked & (rank < due[:, None]) | more & inside
 
     def _sureness(self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], rng: Rng) -> Float[Tensor, " n"]:
         """What is revealed first has the most."""
@@ -147,11 +147,11 @@ class Ordered:
 
 
 def _first_of_stretches(
-    sureness: Float[Tensor, "b l"], masked: Bool[Tensor, "b l"], block: Int[Tensor, "b l"], due: Int[Tensor, " b"]
+    rank: Int[Tensor, "b l"], inside: Bool[Tensor, "b l"], due: Int[Tensor, " b"]
 ) -> Bool[Tensor, "b l"]:
-    """The surest mask of each of `due` stretches, equally many masks long, of a row's first block that has any."""
-    count = torch.maximum((masked & (block == block.amin(-1, keepdim=True))).sum(-1), due).clamp(min=1)[:, None]
-    number = masked.cumsum(-1) - 1
-    stretch = torch.where(masked & (number < count), number * due[:, None] // count, due[:, None])
-    best = torch.full_like(sureness, -torch.inf).scatter_reduce(-1, stretch, sureness, "amax").gather(-1, stretch)
-    return (stretch < due[:, None]) & (sureness == best)
+    """Of the places `inside`, cut into `due` stretches of equal length, the first of each in `rank`; all if fewer."""
+    length, count = rank.shape[1], inside.sum(-1, keepdim=True)
+    number = (inside.cumsum(-1) - 1) * torch.minimum(due[:, None], count) // count.clamp(min=1)
+    stretch = torch.where(inside, number, length)
+    best = rank.new_full((len(rank), length + 1), length).scatter_reduce(-1, stretch, rank, "amin")
+    return inside & (rank == best.gather(-1, stretch))

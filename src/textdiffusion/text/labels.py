@@ -12,12 +12,13 @@ COLUMNS = "text", "label"
 
 
 def labelled(path: str | Path) -> list[tuple[str, str]]:
-    """Texts with their labels: the fields `text` and `label` of .csv and .jsonl; of other files lines `text TAB label`.
+    """Texts with their labels: the fields `text` and `label` of .csv and .jsonl; of other files lines `text TAB
+    label`, whose texts have no tabs.
 
     Raises UserError for a file that cannot be read, a record without one of the two, and fewer than two labels.
     """
     path = Path(path)
-    kind = path.suffix if path.suffix in (".csv", ".jsonl") else ".tsv"
+    kind = ends if (ends := path.suffix.lower()) in (".csv", ".jsonl") else ".tsv"
     columns = COLUMNS if kind == ".tsv" else None
     try:
         with path.open("rb") as file:
@@ -28,7 +29,8 @@ def labelled(path: str | Path) -> list[tuple[str, str]]:
     for number, record in enumerate(found, 1):
         if "" in record:
             raise UserError(f"Record {number} of {path} has an empty text or label.")
-    found = found[found[:1] == [COLUMNS] :]  # a first line that names the columns
+    if columns and found[:1] == [COLUMNS]:
+        found = found[1:]  # a line that names the columns
     labels = {label for _, label in found}
     if len(labels) < 2:
         raise UserError(f"{path} has {len(labels)} labels; a classifier needs at least two.")

@@ -27,9 +27,9 @@ def lines(
         yield from _jsonl(path, pieces, fields)
         return
     reader = _table(pieces, kind, columns)
-    names = reader.fieldnames or ()
-    _check(path, names, fields)
     try:
+        names = reader.fieldnames or ()
+        _check(path, names, fields)
         for record in reader:
             if None in record:
                 raise UserError(f"{path}, line {reader.line_num}: more values than columns ({', '.join(names)}).")
