@@ -113,7 +113,7 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
         ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
         ("autoregressive", "sampler.steps=-1", "LeftToRight.steps is -1; it must be at least 0"),
-        ("sedd", "sampler.steps=0", "Analytic.steps is 0; it must be at least 1"),
+        ("udlm", "sampler.steps=0", "Ancestral.steps is 0; it must be at least 1"),
         ("cdcd", "process.schedule=cosine", "Gumbel works with LogSigma, not with CosineNoise"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
         ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),

@@ -12,6 +12,7 @@ from ..parts import (
     ChainLikelihood,
     MaskedTokens,
     NoisyTokens,
+    Ordered,
     Tokens,
     Trunk,
     Uniform,
@@ -43,7 +44,7 @@ def d3pm(variant: str = "default") -> Config:
         denoiser=MaskedTokens(context_dim=32),
         objective=ChainBound(steps=STEPS, cross_entropy=1.0),
         likelihood=ChainLikelihood(steps=STEPS),
-        sampler=Ancestral(steps=128),
+        sampler=Ordered(steps=64, order="entropy"),
         training=Training(optimizer="muon", lr=1e-2),
     )
     uniform = replace(
@@ -53,6 +54,7 @@ def d3pm(variant: str = "default") -> Config:
         trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
         denoiser=NoisyTokens(context_dim=32),
         objective=ChainBound(steps=STEPS),
+        sampler=Ancestral(steps=128),
     )
     published = replace(
         default,

@@ -10,6 +10,7 @@ from ..parts import (
     Analytic,
     Euler,
     MaskedLikelihood,
+    Ordered,
     ScoreEntropy,
     ScoreEntropyLikelihood,
     TokenRatios,
@@ -45,7 +46,7 @@ def sedd(variant: str = "default") -> Config:
         denoiser=TokenRatios(context_dim=32),
         objective=ScoreEntropy(max_weight=3.0),
         likelihood=MaskedLikelihood(),
-        sampler=Analytic(steps=128),
+        sampler=Ordered(steps=64, order="entropy"),
         training=Training(optimizer="muon", lr=1e-2),
     )
     uniform = replace(
@@ -54,6 +55,7 @@ def sedd(variant: str = "default") -> Config:
         process=UniformNoise(schedule="log_linear"),
         denoiser=TokenRatios(scale_by_sigma=False, context_dim=32),
         likelihood=ScoreEntropyLikelihood(),
+        sampler=Analytic(steps=128),
     )
     published = replace(
         default,
