@@ -80,6 +80,11 @@ class Rng:
         """One index per position, with probability proportional to `weights`."""
         return _choose(weights, self.words(*weights.shape[1:-1], 2))
 
+    def places(self, where: Bool[Tensor, "b l"], count: int | Float[Tensor, "b 1"]) -> Bool[Tensor, "b l"]:
+        """`count` of the places `where` in each row, or all if they are fewer."""
+        rank = self.uniform(where.shape[1]).masked_fill(~where, 2.0).argsort(-1).argsort(-1)
+        return where & (rank < count)
+
     def categorical_at(self, where: Bool[Tensor, "b l"], weights: Float[Tensor, "n v"]) -> Int[Tensor, " n"]:
         """What `categorical` draws at the `n` positions `where`, given the weights of these alone."""
         return _choose(weights, self.words(where.shape[1], 2)[where])

@@ -67,8 +67,7 @@ class Gibbs(Ancestral):
         rng: Rng,
     ) -> Int[Tensor, "b l"]:
         """The state after one call."""
-        first = rng.fork("place").uniform(x.shape[1]).masked_fill(~batch.noised, 2.0).argsort(-1).argsort(-1)
-        chosen = (first < self.places) & batch.noised
+        chosen = rng.fork("place").places(batch.noised, self.places)
         pi = process.others(x, denoiser(x, s, batch=batch), s).logits[chosen].softmax(-1)
         alpha = process.schedule.alpha(s)[:, None].expand(x.shape)[chosen][:, None]
         token = rng.fork("token").categorical_at(

@@ -67,8 +67,7 @@ class Ordered:
         free = batch.noised.sum(-1).clamp(min=1)
         yield stream.step(0, 1.0)
         for share, first, last in self._passes(request.steps):
-            places = rng.fork("again").fork(first).uniform(batch.ids.shape[1]).masked_fill(~batch.noised, 2.0)
-            again = batch.noised & (places.argsort(-1).argsort(-1) < (free * share).round()[:, None])
+            again = rng.fork("again").fork(first).places(batch.noised, (free * share).round()[:, None])
             stream.x = stream.x.masked_fill(again, process.mask)
             stream.confidence = stream.confidence.masked_fill(again, 0.0)
             begun = stream.open.sum(-1)
