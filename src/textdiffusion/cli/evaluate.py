@@ -45,7 +45,7 @@ class Command(Bounding):
             if texts := bench.texts():
                 say("Judging the texts ...")
                 try:
-                    report, _ = judged({Path(self.run).name: texts}, bench.real_text(), self.plan(), default_cache())
+                    report, _ = judged({Path(self.run).name: texts}, bench.real_text, self.plan(), default_cache())
                 except UserError as error:
                     note(f"The texts were not judged: {error}")
                 how = f"{len(texts[0].texts)} texts of {texts[0].setting}, features in {texts[0].dtype}"

@@ -48,7 +48,7 @@ class Command(Sweeping):
                     f"{self.run} writes to a question, source or label: it has no texts of its own to judge."
                 )
             say("Judging ...")
-            report, spots = judged({name: texts}, bench.real_text(), self.plan(), default_cache())
+            report, spots = judged({name: texts}, bench.real_text, self.plan(), default_cache())
         if self.json:
             print_json(
                 {

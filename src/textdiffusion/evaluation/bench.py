@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Bench:
 
     def asked(self) -> dict[str, Fact]:
         """What must agree before anything is measured."""
-        real = self.real_text()
+        real = self.real_text
         known = "not at hand" if real is None else sha256(real[0] if isinstance(real[0], str) else "\n".join(real[0]))
         facts = {"characters": self.text.characters(), "dtype": self.model.dtype, "training": known}
         return {**self.text.about, **facts}
@@ -195,6 +196,7 @@ class Bench:
         chosen = settings(self.model, plan.samplers, plan.steps, plan.temperatures)
         return tuple(written(self.model, self.kept, s, plan.num, seed=plan.seed, say=self.say) for s in chosen)
 
+    @cached_property
     def real_text(self) -> RealText | None:
         """Training and held-out text to judge samples by; None where the first is not at hand."""
         try:

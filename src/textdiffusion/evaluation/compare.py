@@ -83,7 +83,7 @@ def compare(
     why = "No texts were judged: none were asked for, or a run writes to a question, source or label."
     if all(run.texts for run in runs):
         try:
-            report, spots = judged({run.name: run.texts for run in runs}, last.real_text(), plan, cache)
+            report, spots = judged({run.name: run.texts for run in runs}, last.real_text, plan, cache)
             why = ""
         except UserError as error:
             why = f"The texts were not judged: {error}"
@@ -97,7 +97,7 @@ def compare(
         report,
         why,
         spots,
-        _some(last.real_text(), runs),
+        _some(last.real_text, runs),
     )
 
 
