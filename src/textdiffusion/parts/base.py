@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -40,33 +41,33 @@ class Part:
         }
 
 
-class CodecPart(Part):
+class CodecPart(Part, ABC):
     """How tokens become states."""
 
-    def build(self, vocab: int) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, vocab: int) -> nn.Module: ...
 
     def begin(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
         """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
         return None
 
 
-class ProcessPart(Part):
+class ProcessPart(Part, ABC):
     """How states are corrupted."""
 
-    def build(self, codec: Codec) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, codec: Codec) -> nn.Module: ...
 
 
-class DensityPart(Part):
+class DensityPart(Part, ABC):
     """Which noise levels training sees."""
 
-    def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
-class TrunkPart(Part):
+class TrunkPart(Part, ABC):
     """The network between a denoiser's input and its output: features in, features out.
 
     `packs`: it keeps the examples of a packed row apart.
@@ -77,37 +78,37 @@ class TrunkPart(Part):
     width: int = 128
     depth: int = 4
 
-    def build(self) -> Trunk:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self) -> Trunk: ...
 
     def begin(self, trunk: Trunk) -> str | None:
         """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
         return None
 
 
-class ReadoutPart(Part):
+class ReadoutPart(Part, ABC):
     """What a continuous family's network predicts."""
 
-    def build(self, width: int, codec: Codec) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, width: int, codec: Codec) -> nn.Module: ...
 
 
-class DenoiserPart(Part):
+class DenoiserPart(Part, ABC):
     """The network with its parameterisation."""
 
-    def build(self, trunk: Trunk, codec: Codec, process: nn.Module) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, trunk: Trunk, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
-class LossPart(Part):
+class LossPart(Part, ABC):
     """An objective or a likelihood."""
 
-    def build(self) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
-class SamplerPart(Part):
+class SamplerPart(Part, ABC):
     """The sampler a model is meant for, and its `steps` (0, where that may be: as many as tokens)."""
 
     fewest: ClassVar[int] = 1
@@ -117,15 +118,15 @@ class SamplerPart(Part):
     def __post_init__(self) -> None:
         bounded(self, steps=(self.fewest, None))
 
-    def build(self) -> Sampler:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self) -> Sampler: ...
 
 
-class GuidePart(Part):
+class GuidePart(Part, ABC):
     """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, model: Model, tokenizer: Tokenizer) -> Guide: ...
 
 
 def fitting(part: Part, given: object, kind: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from .graphs import Graph, Jumps
 from .schedules import MaskSchedule
 
 
-class TokenProcess(nn.Module):
+class TokenProcess(nn.Module, ABC):
     """A process whose steps back are jumps of single positions.
 
     `vocab` tokens, `states` with the mask if there is one. `graph` has its ratios, and what its end costs.
@@ -27,31 +28,31 @@ class TokenProcess(nn.Module):
     schedule: MaskSchedule
     graph: Graph
 
+    @abstractmethod
     def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a time-conditioned network is told about t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """Pure noise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """A draw of x_t given x_0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
     ) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0) in nats per position."""
-        raise NotImplementedError
 
+    @abstractmethod
     def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The positions whose state a step back may change."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evidence(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"] | None:
         """log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another token) in nats; None where states say nothing."""
-        raise NotImplementedError
 
     def advance(
         self, xs: Int[Tensor, "b l"], s: Float[Tensor, "b *l"], t: Float[Tensor, "b *l"], *, rng: Rng
@@ -61,12 +62,13 @@ class TokenProcess(nn.Module):
         survive = rng.fork("survive").uniform(xs.shape[1]) < alpha
         return torch.where(survive, xs, self.prior(xs, rng=rng.fork("token")))
 
+    @abstractmethod
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
     ) -> Jumps:
         """p(x_s | x_t) for s < t, q(x_s | x_t, x_0) averaged over p(x_0 | x_t)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def divergence(
         self,
         xt: Int[Tensor, "b l"],
@@ -77,8 +79,8 @@ class TokenProcess(nn.Module):
         where: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
-        raise NotImplementedError
 
+    @abstractmethod
     def divergence_rate(
         self,
         xt: Int[Tensor, "b l"],
@@ -88,7 +90,6 @@ class TokenProcess(nn.Module):
         where: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """The limit of divergence / (t - s) as s tends to t; -log p(x_0 | x_t)."""
-        raise NotImplementedError
 
     def reverse(
         self,
