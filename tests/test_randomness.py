@@ -172,3 +172,13 @@ def test_categorical_is_the_inverse_of_the_cumulative_sum():
     ids = Rng.of(8, 500).categorical(law.expand(500, 600, 65))
     assert abs(int((ids == 0).sum()) - 30) < 4.5 * 30**0.5
     assert abs(_chi_square(torch.bincount(ids[ids > 0], minlength=65)[1:])) < 4.5
+
+
+def test_places_are_drawn_among_those_asked_for():
+    where = torch.tensor([True, False, True, True, False, True]).expand(4000, 6)
+    count = (torch.arange(4000) % 6).float()[:, None]  # in some rows more than there are
+    chosen = Rng.of(9, 4000).places(where, count)
+    assert not bool(chosen[~where].any())
+    assert torch.equal(chosen.sum(-1), count[:, 0].clamp(max=4).long())
+    assert abs(_chi_square(chosen[count[:, 0] < 4].sum(0)[where[0]])) < 4.5
+    assert torch.equal(Rng.of(9, 4000).places(where, 2).sum(-1), torch.full((4000,), 2))

@@ -51,7 +51,7 @@ class Sampling:
                 f"{type(part).__name__} cannot drive this run's {type(model.process).__name__}; "
                 f"it can use {', '.join(run.samplers())}."
             )
-        # Settings of samplers that go from left to right may say 0: one step a token.
+        # Settings of samplers that take places one by one may say 0: one step a token.
         steps = self.steps if self.steps is not None else part.steps or batch.ids.shape[1]
         if steps < 1:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
