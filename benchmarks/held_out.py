@@ -35,15 +35,17 @@ def measured(
     settings: Sequence[str] = (),
     threads: int = 1,
     seed: int = 0,
+    weights: Sequence[str] = ("ema", "raw"),
+    target_error: float = 0.01,
 ) -> dict[str, Any]:
     """Trains and measures; the row of the table."""
     text = {"data": data, "valid_fraction": valid_fraction, "test_fraction": test_fraction}
     row = trained(recipe, text, cpu_seconds=cpu_seconds, out=out, settings=settings, threads=threads, seed=seed)
-    for weights in ("ema", "raw"):
-        model = TextDiffusion.from_pretrained(str(out), weights=weights)
+    for kind in weights:
+        model = TextDiffusion.from_pretrained(str(out), weights=kind)
         kept = held_out(model, default_cache())
-        found = bits_per_character(model.model, kept, batch_size=256)
-        row |= {weights: round(found.bits, 4), f"{weights}_error": round(found.monte_carlo_error, 4)}
+        found = bits_per_character(model.model, kept, batch_size=256, target_error=target_error)
+        row |= {kind: round(found.bits, 4), f"{kind}_error": round(found.monte_carlo_error, 4)}
     row["parameters"] = sum(p.numel() for p in model.model.parameters())
     counted = kneser_ney(training_corpus(model, default_cache()).train.shard, kept, model.tokenizer.vocab_size)
     return row | {"windows": found.windows, "characters": found.characters, "kneser_ney": round(counted.bits, 4)}

@@ -1,0 +1,82 @@
+"""The five reference systems' own runs: their tokenizer, corpus and CPU-seconds, our recipe. Resumable.
+
+    python benchmarks/originals.py --data FOLDER --out FOLDER [--runs sedd analog_bits ...]
+
+The corpus is mtd_simple ("The COLOUR PRODUCE is STATE."), the figure the share of 1,000 samples that are legal, which
+in the reference systems was far from all. Prints a Markdown table; a row that exists is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from simple_sentences import measured
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a reference system was given, and the share of legal sentences that is to be reached."""
+
+    tokens: str
+    cpu_seconds: float
+    goal: float
+    settings: tuple[str, ...]
+    sampler: str | None = None
+    steps: int | None = None
+
+
+COMMON = ("text.mask=none", "training.batch_size=64", "training.compile=on")
+WORDS = ("text.tokenizer=words", "text.length=10", *COMMON)
+RUNS = {
+    "minimal_text_diffusion": Run("words", 120, 0.9, WORDS),
+    "mini_cdcd": Run("words", 180, 0.9, WORDS),
+    "simple_diffusion_lm": Run(
+        "400 BPE pieces", 240, 0.9, ("text.tokenizer=bpe", "text.vocab_size=400", "text.length=20", *COMMON)
+    ),
+    "sedd": Run(
+        "characters",
+        360,
+        0.9,
+        ("trunk.depth=2", "trunk.reach=5", "denoiser.context_rows=4096", "objective.max_weight=1.0", *COMMON),
+        sampler="ordered:order=entropy,rounds=12,again=0.8",
+        steps=280,
+    ),
+    "analog_bits": Run(
+        "bytes", 360, 0.8, ("text.tokenizer=bytes", "trunk.depth=3", "trunk.reach=5", *COMMON, "text.mask=mixed")
+    ),
+}
+
+
+def main() -> None:
+    """All runs that are missing, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds corpora/")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    lines = ["| recipe | tokens | CPU-s | goal | legal | novel and legal | steps |", "|---|---|---|---|---|---|---|"]
+    for recipe in given.runs:
+        run, kept = RUNS[recipe], given.out / f"{recipe}.json"
+        if not kept.exists():
+            row = measured(
+                recipe,
+                given.data / "corpora" / "mtd_simple_train.txt",
+                out=given.out / recipe,
+                cpu_seconds=run.cpu_seconds,
+                sampler=run.sampler,
+                steps=run.steps,
+                settings=run.settings,
+            )
+            kept.write_text(json.dumps(row))
+        row = json.loads(kept.read_text())
+        shares = f"{run.goal:.0%} | {row['ema_legal']:.1%} | {row['ema_novel_and_legal']:.1%} | {row['steps']:,}"
+        lines.append(f"| {recipe} | {run.tokens} | {run.cpu_seconds:.0f} | {shares} |")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
