@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from steering import THROUGH, best, classifier, guides
 
-from textdiffusion import TextDiffusion, parts
-from textdiffusion.batch import Batch
-from textdiffusion.classifiers import Settings, kinship, laid_out, load, train
+from textdiffusion import TextDiffusion
 from textdiffusion.evaluation.checkers import ProduceSentences
 from textdiffusion.evaluation.ngram import NGram
 
@@ -67,7 +66,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--classifier", type=Path, required=True)
-    parser.add_argument("--through", nargs="+", default=["state"], choices=["state", "prediction", "energy"])
+    parser.add_argument("--through", nargs="+", default=["state"], choices=THROUGH)
     parser.add_argument("--weights", nargs="+", type=float, default=[0.0, 1.0, 2.0, 4.0])
     parser.add_argument("--num", type=int, default=20)
     parser.add_argument("--steps", type=int, default=32)
@@ -78,12 +77,8 @@ def main() -> None:
     run = TextDiffusion.from_pretrained(given.run, device="cpu")
     lines = given.data.read_text(encoding="utf-8").splitlines()
     judged = Judged(run, lines)
-    if not (given.classifier / "config.json").exists():
-        examples, start = [(line, colour(line)) for line in lines], time.process_time()
-        made, right = train(run.model, run.tokenizer, examples, Settings(width=64, steps=given.train_steps))
-        made.save(given.classifier, {"right": right, "run": kinship(run.model, run.tokenizer)})
-        print(json.dumps({"classifier": right, "cpu_seconds": round(time.process_time() - start, 1)}), flush=True)
-    classifier = load(given.classifier, run.model, run.tokenizer)
+    examples = [(line, colour(line)) for line in lines]
+    judge = classifier(run, given.classifier, examples, given.train_steps)
     labels = sorted(judged.language.colours)
 
     def steered(guide: Callable[[str], list[Any]], shift: int = 0) -> dict[str, list[str]]:
@@ -102,13 +97,7 @@ def main() -> None:
         for weight in given.weights:
 
             def guide(label: str, through: str = through, weight: float = weight) -> list[Any]:
-                path = str(given.classifier)
-                if not weight:
-                    return []
-                if through == "energy":
-                    return [parts.Energy(path, label, weight)]
-                where = "prediction" if through == "prediction" else "state"
-                return [parts.Classifier(path, label, weight, where, given.exact)]
+                return guides(given.classifier, label, weight, through, given.exact)
 
             start = time.process_time()
             texts = steered(guide)
@@ -117,14 +106,11 @@ def main() -> None:
             report(through, weight, start, texts, wrong=round(shown / (given.num * len(labels)), 3))
     for n in (2, 4, 8):
         start = time.process_time()
-        best: dict[str, list[str]] = {}
-        for number, label in enumerate(labels):
-            found = run.generate(given.num * n, steps=given.steps, seed=number)
-            ids, _ = laid_out(found, run.tokenizer, run.config.text)
-            clean = torch.zeros(len(ids))
-            said = classifier.judge(label)(run.model.codec.encode(ids), clean, Batch(ids)).view(given.num, n).argmax(1)
-            best[label] = [found[row * n + int(pick)] for row, pick in enumerate(said)]
-        report(f"best of {n}", 0.0, start, best)
+        found = {
+            label: best(run, judge, label, run.generate(given.num * n, steps=given.steps, seed=number), n)
+            for number, label in enumerate(labels)
+        }
+        report(f"best of {n}", 0.0, start, found)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """How well a run fills gaps: sentences held out, with random spans masked.
 
-    python benchmarks/infilling.py RUN --data mtd_simple_test.txt --train mtd_simple_train.txt [--num 10000]
-        [--steps 16] [--sampler NAME] [--temperature 1] [--guide repaint:jumps=5] [--spans 2] [--share 0.5]
+    python benchmarks/infilling.py RUN --data mtd_simple_test.txt --train mtd_simple_train.txt [--field ref]
+        [--num 10000] [--steps 16] [--sampler NAME] [--temperature 1] [--guide repaint:jumps=5] [--spans 2]
+        [--share 0.5]
 
-From each sentence `share` of its tokens are masked, in at most `spans` spans at random places. Printed as one JSON
-line: the share of texts in which the given text is kept exactly and, where the training text is of a known language,
-that are legal; bits per character of the filled sentences, of the sentences themselves and of gaps filled with random
-tokens, all under a Kneser-Ney n-gram of the training text. An autoregressive run fills from left to right, blind to
-what follows. Runs whose tokenizers cut alike are given the same templates.
+The files have a sentence on each line, or are CSV and have them in a `field`. From each sentence `share` of its tokens
+are masked, in at most `spans` spans at random places. Printed as one JSON line: the share of texts in which the given
+text is kept exactly and, where the training text is of a known language, that are legal; bits per character of the
+filled sentences, of the sentences themselves and of gaps filled with random tokens, all under a Kneser-Ney n-gram of
+the training text. An autoregressive run fills from left to right, blind to what follows. Runs whose tokenizers cut
+alike are given the same templates.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import time
@@ -54,12 +57,19 @@ def template(ids: np.ndarray, gaps: np.ndarray, tokenizer: Tokenizer) -> tuple[s
     return written, re.compile(pattern, re.DOTALL)
 
 
+def sentences(path: Path, field: str) -> list[str]:
+    """The lines of a file, or what its records have in the field."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [record[field] for record in csv.DictReader(file)] if field else file.read().splitlines()
+
+
 def main() -> None:
     """One run, one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--field", default="")
     parser.add_argument("--num", type=int, default=1000)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--sampler")
@@ -71,7 +81,7 @@ def main() -> None:
     run, rng = TextDiffusion.from_pretrained(asked.run), np.random.default_rng(0)
     end, vocab = run.tokenizer.end_id, run.tokenizer.vocab_size
     room = run.config.text.length - 1
-    lines, known = (path.read_text(encoding="utf-8").splitlines() for path in (asked.data, asked.train))
+    lines, known = (sentences(path, asked.field) for path in (asked.data, asked.train))
     encoded = [
         ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room and run.tokenizer.unk_id not in ids
     ]

@@ -1,0 +1,44 @@
+"""What the benchmarks of steering share: a classifier trained once, its guides, the best of n by it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from textdiffusion import TextDiffusion, parts
+from textdiffusion.batch import Batch
+from textdiffusion.classifiers import Classifier, Settings, kinship, laid_out, load, train
+
+THROUGH = ("state", "prediction", "energy")
+
+
+def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, str]], steps: int) -> Classifier:
+    """The classifier in the folder, trained and kept there if there is none; then says how often it is right."""
+    if not (folder / "config.json").exists():
+        start = time.process_time()
+        made, right = train(run.model, run.tokenizer, examples, Settings(width=64, steps=steps))
+        made.save(folder, {"right": right, "run": kinship(run.model, run.tokenizer)})
+        spent = round(time.process_time() - start, 1)
+        print(json.dumps({"classifier": folder.name, **right, "cpu_seconds": spent}), flush=True)
+    return load(folder, run.model, run.tokenizer)
+
+
+def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0) -> list[parts.GuidePart]:
+    """The guides towards a label; none at weight 0."""
+    if not weight:
+        return []
+    if through == "energy":
+        return [parts.Energy(str(folder), label, weight)]
+    where = "prediction" if through == "prediction" else "state"
+    return [parts.Classifier(str(folder), label, weight, where, exact)]
+
+
+def best(run: TextDiffusion, judge: Classifier, label: str, texts: Sequence[str], n: int) -> list[str]:
+    """Of every n texts in turn the one that the classifier is surest of."""
+    ids, _ = laid_out(texts, run.tokenizer, run.config.text)
+    said = judge.judge(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
+    return [texts[row * n + int(pick)] for row, pick in enumerate(said.view(-1, n).argmax(1))]
