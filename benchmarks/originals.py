@@ -28,10 +28,10 @@ class Run:
     steps: int | None = None
 
 
-COMMON = ("text.mask=none", "training.batch_size=64", "training.compile=on")
+COMMON = ("text.mask=none", "trunk.depth=2", "training.batch_size=64", "training.compile=on")
 WORDS = ("text.tokenizer=words", "text.length=10", *COMMON)
 RUNS = {
-    "minimal_text_diffusion": Run("words", 120, 0.9, WORDS),
+    "minimal_text_diffusion": Run("words", 120, 0.9, WORDS, "one_step:eta=1,clamp=1.0,truncate=2", 64),
     "mini_cdcd": Run("words", 180, 0.9, WORDS),
     "simple_diffusion_lm": Run(
         "400 BPE pieces", 240, 0.9, ("text.tokenizer=bpe", "text.vocab_size=400", "text.length=20", *COMMON)
@@ -40,12 +40,12 @@ RUNS = {
         "characters",
         360,
         0.9,
-        ("trunk.depth=2", "trunk.reach=5", "denoiser.context_rows=4096", "objective.max_weight=1.0", *COMMON),
+        ("trunk.reach=5", "denoiser.context_rows=4096", "objective.max_weight=1.0", *COMMON),
         sampler="ordered:order=entropy,rounds=12,again=0.8",
         steps=280,
     ),
     "analog_bits": Run(
-        "bytes", 360, 0.8, ("text.tokenizer=bytes", "trunk.depth=3", "trunk.reach=5", *COMMON, "text.mask=mixed")
+        "bytes", 360, 0.8, ("text.tokenizer=bytes", "trunk.reach=5", *COMMON, "trunk.depth=3", "text.mask=mixed")
     ),
 }
 

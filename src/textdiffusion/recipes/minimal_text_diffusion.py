@@ -25,6 +25,7 @@ def minimal_text_diffusion(variant: str = "default") -> Config:
         small,
         recipe="minimal_text_diffusion",
         text=TextConfig(tokenizer="words", unk=True, layout="lines", length=32, model_padding=True),
+        sampler=OneStep(steps=64, eta=1.0, clamp=1.0, truncate=2.0),
     )
     published = replace(
         large,
