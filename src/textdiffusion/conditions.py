@@ -49,7 +49,8 @@ def told(batch: Batch, text: TextConfig, label: str | None) -> Batch:
     """
     if not text.label:
         if label is not None:
-            raise UserError(f"This run takes no label; {_takes(text)}.")
+            steer = "" if text.source else "; `textdiffusion train-classifier` makes a guide towards labels"
+            raise UserError(f"This run takes no label; {_takes(text)}{steer}.")
         return batch
     if not label and not text.drop:
         raise UserError(f"This run needs a label (label=..., --label): {', '.join(text.labels)}.")

@@ -175,4 +175,7 @@ def loads(text: str, where: str = "config.json") -> Config:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise UserError(f"{where} has schema {schema!r}; this version reads {SCHEMA}.")
-    return from_dict(Config, data, where)
+    try:
+        return from_dict(Config, data, where)
+    except UserError as error:
+        raise UserError(f"{error} If another version of textdiffusion wrote it, use that one.") from None

@@ -93,6 +93,11 @@ def test_candidates_are_chosen_from(textdiffusion, tiny_run: MakeRun):
     told = json.loads(textdiffusion("sample", run, "--num", 2, "--best-of", 3, *few).out)
     assert told["texts"] == [best_of(group, fluency(model)) for group in (drawn[:3], drawn[3:])]
     assert (told["num"], told["best_of"]) == (2, 3)
+    ranked = json.loads(textdiffusion("sample", run, "--num", 2, "--best-of", 3, "--rank", *few).out)
+    bits = [-score for score in fluency(model)(ranked["texts"])]
+    assert ranked["bits_per_character"] == pytest.approx(sorted(bits), abs=1e-4)
+    assert sorted(ranked["texts"]) == sorted(told["texts"])
+    assert ranked["calls"] == 6
     agreed = json.loads(textdiffusion("sample", run, "--num", 2, "--mbr", 3, *few).out)["texts"]
     assert agreed == [mbr(group) for group in (drawn[:3], drawn[3:])]
     once = textdiffusion("infill", run, "The [MASK:1]", "--num", 30, "--distinct", "--json")

@@ -93,6 +93,15 @@ def test_templates_keep_what_is_given_and_match(recipe: str, tiny_run: Callable[
         model.infill("The [MASK:5]", guides=["word:text=plum", "word:text=fig"])
 
 
+def test_what_cannot_match_is_told_by_its_length_or_its_letters(tiny_run: Callable[..., Path]):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
+    with pytest.raises(UserError, match=r"No text of 9 tokens matches regex '\(is\)\{2\}'; texts of 4 tokens can\."):
+        model.generate(1, 9, guides=["regex:pattern=(is){2}"])
+    for guides in (["word:text=Żubr"], ["word:text=is", "without:text=is"]):
+        with pytest.raises(UserError, match="nor does one of another length"):
+            model.generate(1, 9, guides=guides)
+
+
 def test_a_weight_makes_a_word_likelier_or_rarer(tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.tokenizer=words", "text.unk=false"), device="cpu")
     counts = []

@@ -27,14 +27,21 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def print_texts(texts: Sequence[str]) -> None:
-    """Texts one after the other: a line each, or under a heading where any has several lines."""
+def print_texts(texts: Sequence[str], bits: Sequence[float] | None = None) -> None:
+    """Texts one after the other: a line each, or under a heading where any has several lines; `bits`, if any, are
+    before a tab or in the heading."""
     out = console()
     headed = len(texts) > 1 and any("\n" in text for text in texts)
     for number, text in enumerate(texts, 1):
         if headed:
-            out.print(f"--- {number}", style="dim", markup=False)
-        out.print(text, markup=False, soft_wrap=True)
+            told = f", {bits[number - 1]:.3f} bits per character" if bits else ""
+            out.print(f"--- {number}{told}", style="dim", markup=False)
+        if bits and not headed:
+            sys.stdout.write(f"{bits[number - 1]:.3f}\t")
+        if out.is_terminal:
+            out.print(text, markup=False, soft_wrap=True)
+        else:
+            print(text)  # as it is: rich writes spaces for tabs
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

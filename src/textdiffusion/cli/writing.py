@@ -50,6 +50,8 @@ class Writing:
     """Write so many candidates for each text and keep the one most like the others (minimum Bayes risk)."""
     distinct: bool = False
     """Print no text twice, so perhaps fewer."""
+    rank: bool = False
+    """Print the likeliest text first, each after its bits per character under the run."""
     watch: bool = False
     """Show the text emerging from noise."""
     html: str = ""
@@ -89,7 +91,9 @@ class Writing:
 
         recorded: list[Frame] = []
         texts: list[str] = []
-        total = 0
+        if (length := batch.ids.shape[1]) > (window := model.config.text.length):
+            note(f"{length} tokens are more than a window of this run's training ({window}); expect worse text.")
+        total, calls = 0, 0.0
         for part in [batch] if seen else model.parts(batch):
             steps = model.stream(
                 steps=self.steps or None,
@@ -103,14 +107,19 @@ class Writing:
             )
             last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
             texts += model.texts(last, part)
-            total = last.total
-        texts = self._chosen(model, texts)
+            total, calls = last.total, calls + last.calls * len(part.ids) / len(batch.ids)
+        bits = self._bits(model, texts) if self.best_of > 1 else {}
+        texts = self._chosen(texts, bits)
+        if self.rank:
+            bits = bits or self._bits(model, texts)
+            texts = sorted(texts, key=bits.__getitem__)
         facts = {
             "run": self.run,
             "recipe": model.config.recipe,
             "weights": self.weights,
             **about,
             "steps": total,
+            "calls": round(calls, 2),
             "sampler": self.sampler or sampler_name(model.config.sampler),
             **({"source": self.source} if self.source else {}),
             **({"label": self.label} if self.label else {}),
@@ -124,25 +133,39 @@ class Writing:
         }
         self._save(recorded, facts)
         if self.json:
-            print_json({**facts, "texts": texts})
+            ranks = [round(bits[text], 4) if text else None for text in texts] if self.rank else []
+            print_json({**facts, "texts": texts, **({"bits_per_character": ranks} if self.rank else {})})
         else:
-            print_texts(texts)
+            print_texts(texts, [bits[text] for text in texts] if self.rank else None)
 
-    def _chosen(self, model: TextDiffusion, texts: list[str]) -> list[str]:
+    def _chosen(self, texts: list[str], bits: dict[str, float]) -> list[str]:
         """Of the candidates for each text the best."""
-        from ..selection import best_of, distinct, fluency, mbr
+        from ..selection import distinct, mbr
 
         size = self.candidates
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
-        if size > 1:
-            score = fluency(model, source=self.source or None, label=self.label or None)
-            texts = [mbr(group) if self.mbr > 1 else best_of(group, score) for group in groups]
+        if self.mbr > 1:
+            texts = [mbr(group) for group in groups]
+        elif size > 1:
+            texts = [min(group, key=bits.__getitem__) for group in groups]
         if self.distinct:
             found = distinct(texts)
             if len(found) < len(texts):
                 note(f"{len(texts) - len(found)} of {len(texts)} texts were the same as others.")
             return found
         return texts
+
+    def _bits(self, model: TextDiffusion, texts: list[str]) -> dict[str, float]:
+        """Bits per character of each different text under the run; inf of an empty one."""
+        from ..selection import distinct, fluency
+
+        score = fluency(model, source=self.source or None, label=self.label or None)
+        different, bits = distinct(texts), dict[str, float]()
+        with status("Scoring ...") as say:
+            for text in different:
+                say(f"Scoring: {len(bits)} of {len(different)} different texts")
+                bits[text] = -score([text])[0]
+        return bits
 
     def _watched(
         self, model: TextDiffusion, batch: Batch, steps: Iterator[Step], recorded: list[Frame], done: str

@@ -66,6 +66,17 @@ class Automaton:
         ends = (self.accepts.cpu()[:, None] & other.accepts.cpu()).flatten()
         return replace(_reduced(table, ends.numpy()), begins=self.begins)
 
+    def lengths(self, most: int) -> list[int]:
+        """Of how many tokens, from 1 to `most`, a text that matches may be."""
+        after, accepts = self.after.cpu(), self.accepts.cpu()
+        reached, found = torch.arange(len(accepts)) == 0, []
+        for length in range(1, most + 1):
+            at = after[reached].unique()
+            reached = torch.zeros_like(reached).index_fill(0, at, True)
+            if bool(accepts[at].any()):
+                found.append(length)
+        return found
+
     def to(self, device: torch.device) -> Automaton:
         """The same on another device."""
         return Automaton(self.after.to(device), self.classes.to(device), self.accepts.to(device), self.begins)

@@ -134,8 +134,17 @@ class Watched(Wrapped):
         logp = _told(logp, whole.ids, whole.ids < vocab)
         skip = self.automaton.outside(whole)
         if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
-            given = " with what is given" if whole.told is not None else ""
-            raise UserError(f"No text of {whole.ids.shape[1]} tokens{given} matches {self.name}.")
+            length, why = whole.ids.shape[1], ""
+            if whole.told is not None:
+                raise UserError(
+                    f"No text of {length} tokens with what is given matches {self.name}; all of the text has to "
+                    "match, with what is given."
+                )
+            if lengths := self.automaton.lengths(max(2 * length, len(self.automaton.accepts))):
+                why = f"; texts of {min(lengths, key=lambda other: abs(other - length))} tokens can"
+            else:
+                why = ", nor does one of another length: the run's tokens spell none, or wishes exclude each other"
+            raise UserError(f"No text of {length} tokens matches {self.name}{why}.")
 
 
 def _told(logp: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:

@@ -84,7 +84,7 @@ class Regex(GuidePart):
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         from ..text import regexes
 
-        return _matching(regexes.parse(self.pattern), f"regex {self.pattern!r}", self.weight, model, tokenizer)
+        return _matching(regexes.parse(self.pattern), f"regex '{self.pattern}'", self.weight, model, tokenizer)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def labelled(path: str | Path) -> list[tuple[str, str]]:
             records = lines(path, kind, decoded(path, file, "utf-8"), ("text", "", "label"), columns)
             found = [(text, label) for text, _, label in records]
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     for number, record in enumerate(found, 1):
         if "" in record:
             raise UserError(f"Record {number} of {path} has an empty text or label.")
