@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from textdiffusion import TextDiffusion, recipes
+from textdiffusion.cli.output import print_texts
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
 from textdiffusion.errors import UserError
@@ -81,8 +82,14 @@ def test_infill_keeps_the_text_and_says_what_the_run_can_do(textdiffusion, tiny_
         assert re.fullmatch(r"The .{3} pear is .{4}\.", text, re.DOTALL)
         assert text in done.out
     assert "from left to right" in textdiffusion("infill", tiny_run("autoregressive"), "The [MASK:3]").err
+    assert "expect worse" in textdiffusion("infill", tiny_run("mdlm"), "The [MASK:40]", "--num", 1, "--steps", 1).err
     refused = textdiffusion("infill", tiny_run("mdlm"), "The [MASK:x]")
     assert (refused.code, refused.out) == (2, "")
+
+
+def test_texts_are_piped_as_they_are(capsys: pytest.CaptureFixture[str]):
+    print_texts(["a\tb", "[red]"], [1.0, 2.0])
+    assert capsys.readouterr().out == "1.000\ta\tb\n2.000\t[red]\n"
 
 
 def test_candidates_are_chosen_from(textdiffusion, tiny_run: MakeRun):
