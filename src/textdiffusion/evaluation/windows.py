@@ -19,8 +19,9 @@ from ..text.tokenizers import Tokenizer
 
 
 class Texts:
-    """Texts cut into windows of `config.length` tokens, each text for itself, normalised, ended and padded as in
-    training; characters are counted after normalising.
+    """Texts cut into windows of `config.length` tokens, each text for itself, normalised and ended as in training;
+    characters are counted after normalising. Padding that is not modelled only evens windows out: none is full where
+    all texts are short.
 
     A `prefix` is given before each text: as much of its end as the window has room for. `given` is a template that the
     texts fill as `infill` would; then what is in its gaps is all that is measured, and nothing is normalised. `source`
@@ -63,7 +64,8 @@ class Texts:
             (np.append(first, ids), np.append(np.zeros_like(first), counts), np.append(first >= 0, known))
             for ids, counts, known in self._rows
         ]
-        self.length = max(whole, *(len(ids) for ids, _, _ in self._rows)) if given else whole
+        longest = max(len(ids) for ids, _, _ in self._rows)
+        self.length = max(whole, longest) if self.modelled else longest
 
     def __len__(self) -> int:
         return len(self._rows)
