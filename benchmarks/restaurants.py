@@ -176,8 +176,8 @@ class Bench:
     def attribute(self, name: str) -> None:
         """Values of a field, by a classifier."""
         given, labels, folder = self.given, values(self.known, self.test, name), self.given.out / name
-        # A label for texts that do not say would win every doubt, and any value would look like a step away from it.
-        examples = [(text, own[name]) for own, text in self.known if name in own]
+        # Without a label for texts that do not say, not saying the one value would count as saying the other.
+        examples = [(text, own.get(name, "none")) for own, text in self.known]
         judge = classifier(self.run, folder, examples, given.train_steps)
 
         def says(value: str, text: str) -> bool:
