@@ -31,7 +31,7 @@ class Run:
 COMMON = ("text.mask=none", "trunk.depth=2", "training.batch_size=64", "training.compile=on")
 WORDS = ("text.tokenizer=words", "text.length=10", *COMMON)
 RUNS = {
-    "minimal_text_diffusion": Run("words", 120, 0.9, WORDS, "one_step:eta=1,clamp=1.0,truncate=2", 64),
+    "minimal_text_diffusion": Run("words", 120, 0.9, WORDS),
     "mini_cdcd": Run("words", 180, 0.9, WORDS),
     "simple_diffusion_lm": Run(
         "400 BPE pieces", 240, 0.9, ("text.tokenizer=bpe", "text.vocab_size=400", "text.length=20", *COMMON)

@@ -1,7 +1,8 @@
 """How many questions of a task a recipe answers right after a budget of CPU-seconds.
 
     python benchmarks/tasks.py mdlm --data sudoku:easy:200000 --cpu-seconds 3600 --out FOLDER
-        [--also sudoku:medium:500 sudoku:hard:500] [--num 500] [--steps N] [--temperature T] [--set PATH=VALUE ...]
+        [--also sudoku:medium:500 sudoku:hard:500] [--num 500] [--steps N] [--temperature T] [--weights ema]
+        [--set PATH=VALUE ...]
 
 Measures on the test part, none of whose questions was trained on, and on other levels or seeds (`--also`), with the
 averaged and the raw weights. Prints one JSON line.
@@ -28,13 +29,14 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500, help="questions of the test part")
     parser.add_argument("--steps", type=int, help="of the sampler (the recipe's own)")
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--weights", nargs="*", choices=("ema", "raw"), default=("ema", "raw"))
     given = parser.parse_args()
     task = exercise(given.data)
     if task is None:
         raise UserError(f"{given.data} is no task.")
     text = {"data": given.data, **task.settings(), "valid_fraction": 0.0, "test_fraction": 0.05}
     row = trained_as(given, text)
-    for weights in ("ema", "raw"):
+    for weights in given.weights:
         model = TextDiffusion.from_pretrained(given.out, weights=weights)
         for data in ("", *given.also):
             start = time.process_time()

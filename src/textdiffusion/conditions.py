@@ -49,7 +49,7 @@ def told(batch: Batch, text: TextConfig, label: str | None) -> Batch:
     """
     if not text.label:
         if label is not None:
-            steer = "" if text.source else "; `textdiffusion train-classifier` makes a guide towards labels"
+            steer = "" if text.source else "; a guide towards labels is what `textdiffusion train-classifier` makes"
             raise UserError(f"This run takes no label; {_takes(text)}{steer}.")
         return batch
     if not label and not text.drop:

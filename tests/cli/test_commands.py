@@ -105,6 +105,10 @@ def test_candidates_are_chosen_from(textdiffusion, tiny_run: MakeRun):
     assert ranked["bits_per_character"] == pytest.approx(sorted(bits), abs=1e-4)
     assert sorted(ranked["texts"]) == sorted(told["texts"])
     assert ranked["calls"] == 6
+    ranked = json.loads(textdiffusion("sample", run, "--num", 6, "--rank", "--distinct", *few).out)
+    assert sorted(ranked["texts"]) == sorted({*drawn})
+    assert ranked["bits_per_character"] == pytest.approx([-s for s in fluency(model)(ranked["texts"])], abs=1e-4)
+    assert ranked["bits_per_character"] == sorted(ranked["bits_per_character"])
     agreed = json.loads(textdiffusion("sample", run, "--num", 2, "--mbr", 3, *few).out)["texts"]
     assert agreed == [mbr(group) for group in (drawn[:3], drawn[3:])]
     once = textdiffusion("infill", run, "The [MASK:1]", "--num", 30, "--distinct", "--json")

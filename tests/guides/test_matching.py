@@ -89,7 +89,7 @@ def test_templates_keep_what_is_given_and_match(recipe: str, tiny_run: Callable[
     for text in model.infill("The [MASK:6]is[MASK:9].", num=3, guides=["word:text=fig", "word:text=is old,at=10"]):
         assert re.fullmatch(r"The .{6}is old.{5}\.", text, re.DOTALL)
         assert re.search(r"\bfig\b", text)
-    with pytest.raises(UserError, match=r"No text of 9 tokens with what is given matches word 'plum' and word 'fig'"):
+    with pytest.raises(UserError, match=r"No text of 9 tokens matches word 'plum' and word 'fig' with what is given"):
         model.infill("The [MASK:5]", guides=["word:text=plum", "word:text=fig"])
 
 
@@ -97,6 +97,8 @@ def test_what_cannot_match_is_told_by_its_length_or_its_letters(tiny_run: Callab
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
     with pytest.raises(UserError, match=r"No text of 9 tokens matches regex '\(is\)\{2\}'; texts of 4 tokens can\."):
         model.generate(1, 9, guides=["regex:pattern=(is){2}"])
+    with pytest.raises(UserError, match=r"texts of 7 tokens can\."):
+        model.infill("[MASK:5]", guides=["regex:pattern=(is){2}[a-z]{3}"])
     for guides in (["word:text=Żubr"], ["word:text=is", "without:text=is"]):
         with pytest.raises(UserError, match="nor does one of another length"):
             model.generate(1, 9, guides=guides)

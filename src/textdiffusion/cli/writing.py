@@ -91,7 +91,8 @@ class Writing:
 
         recorded: list[Frame] = []
         texts: list[str] = []
-        if (length := batch.ids.shape[1]) > (window := model.config.text.length):
+        length, window = batch.ids.shape[1], model.config.text.length
+        if length > window and model.model.process.two_sided:  # others write on from a part of what they wrote
             note(f"{length} tokens are more than a window of this run's training ({window}); expect worse text.")
         total, calls = 0, 0.0
         for part in [batch] if seen else model.parts(batch):

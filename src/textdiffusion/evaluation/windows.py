@@ -20,8 +20,7 @@ from ..text.tokenizers import Tokenizer
 
 class Texts:
     """Texts cut into windows of `config.length` tokens, each text for itself, normalised and ended as in training;
-    characters are counted after normalising. Padding that is not modelled only evens windows out: none is full where
-    all texts are short.
+    characters are counted after normalising. Without modelled padding windows are as long as the longest text in them.
 
     A `prefix` is given before each text: as much of its end as the window has room for. `given` is a template that the
     texts fill as `infill` would; then what is in its gaps is all that is measured, and nothing is normalised. `source`

@@ -66,15 +66,22 @@ class Automaton:
         ends = (self.accepts.cpu()[:, None] & other.accepts.cpu()).flatten()
         return replace(_reduced(table, ends.numpy()), begins=self.begins)
 
-    def lengths(self, most: int) -> list[int]:
-        """Of how many tokens, from 1 to `most`, a text that matches may be."""
+    def nearest(self, length: int) -> int | None:
+        """The number of tokens nearest to `length`, 1 or more, that a text which matches may have (None: no text)."""
         after, accepts = self.after.cpu(), self.accepts.cpu()
-        reached, found = torch.arange(len(accepts)) == 0, []
-        for length in range(1, most + 1):
-            at = after[reached].unique()
-            reached = torch.zeros_like(reached).index_fill(0, at, True)
+        new = after[0].unique()
+        seen = torch.zeros_like(accepts).index_fill(0, new, True)
+        while len(new):
+            new = after[new].unique()
+            new = new[~seen[new]]
+            seen[new] = True
+        if not bool(accepts[seen].any()):
+            return None
+        at, number, found = after[0].unique(), 1, None
+        while found is None or number - length < length - found:
             if bool(accepts[at].any()):
-                found.append(length)
+                found = number
+            at, number = after[at].unique(), number + 1
         return found
 
     def to(self, device: torch.device) -> Automaton:

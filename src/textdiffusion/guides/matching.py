@@ -134,16 +134,14 @@ class Watched(Wrapped):
         logp = _told(logp, whole.ids, whole.ids < vocab)
         skip = self.automaton.outside(whole)
         if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
-            length, why = whole.ids.shape[1], ""
-            if whole.told is not None:
-                raise UserError(
-                    f"No text of {length} tokens with what is given matches {self.name}; all of the text has to "
-                    "match, with what is given."
-                )
-            if lengths := self.automaton.lengths(max(2 * length, len(self.automaton.accepts))):
-                why = f"; texts of {min(lengths, key=lambda other: abs(other - length))} tokens can"
-            else:
-                why = ", nor does one of another length: the run's tokens spell none, or wishes exclude each other"
+            length = int((~skip).sum(-1).max())
+            match self.automaton.nearest(length):
+                case None:
+                    why = ", nor does one of another length: the run's tokens spell none, or wishes exclude each other"
+                case other if other == length:
+                    why = " with what is given, which counts too"
+                case other:
+                    why = f"; texts of {other} tokens can"
             raise UserError(f"No text of {length} tokens matches {self.name}{why}.")
 
 
