@@ -41,12 +41,17 @@ def trained(
     threads: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Trains into `out`, or goes on where its last checkpoint left off; what that took, as JSON values."""
+    """Trains into `out`, or goes on where its last checkpoint left off; what that took, as JSON values.
+
+    Leaves where a signal stopped the training.
+    """
     torch.set_num_threads(threads)
     config = recipes.get(recipe)()
     training = replace(config.training, steps=10**6, max_cpu_seconds=cpu_seconds, samples=0, log_every=200, seed=seed)
     config = changed(replace(config, text=TextConfig(**text), training=training), settings)
     finished = train(config, out, console=Console(stderr=True))
+    if not finished.complete:  # a row would be of a training cut short
+        raise SystemExit(f"Stopped by {finished.signal}; the same command goes on.")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = [line for line in lines if "tokens" in line][-1]
     return {
