@@ -259,7 +259,7 @@ def test_scores(model: TextDiffusion):
 
 def test_features_are_computed_in_the_dtype_asked_for(model: TextDiffusion):
     assert model.folder
-    text = ["The red pear is old."]
+    text = ["The red pear is old. The pear is"]
     exact, found = model.score(text, draws=2)[0], {}
     for dtype in ("float32", "bfloat16", "auto"):
         other = TextDiffusion.from_pretrained(model.folder, device="cpu", dtype=dtype)
