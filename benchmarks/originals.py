@@ -15,6 +15,8 @@ from pathlib import Path
 
 from simple_sentences import measured
 
+from textdiffusion.evaluation.samples import piped
+
 
 @dataclass(frozen=True)
 class Run:
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    lines = ["| recipe | tokens | CPU-s | goal | legal | novel and legal | steps |", "|---|---|---|---|---|---|---|"]
+    rows = [["recipe", "tokens", "CPU-s", "goal", "legal", "novel and legal", "steps"]]
     for recipe in given.runs:
         run, kept = RUNS[recipe], given.out / f"{recipe}.json"
         if not kept.exists():
@@ -73,9 +75,9 @@ def main() -> None:
             )
             kept.write_text(json.dumps(row))
         row = json.loads(kept.read_text())
-        shares = f"{run.goal:.0%} | {row['ema_legal']:.1%} | {row['ema_novel_and_legal']:.1%} | {row['steps']:,}"
-        lines.append(f"| {recipe} | {run.tokens} | {run.cpu_seconds:.0f} | {shares} |")
-    print("\n".join(lines))
+        shares = [f"{run.goal:.0%}", f"{row['ema_legal']:.1%}", f"{row['ema_novel_and_legal']:.1%}"]
+        rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *shares, f"{row['steps']:,}"])
+    print("\n".join(piped(rows)))
 
 
 if __name__ == "__main__":

@@ -69,13 +69,7 @@ class Automaton:
     def nearest(self, length: int) -> int | None:
         """The number of tokens nearest to `length`, 1 or more, that a text which matches may have (None: no text)."""
         after, accepts = self.after.cpu(), self.accepts.cpu()
-        new = after[0].unique()
-        seen = torch.zeros_like(accepts).index_fill(0, new, True)
-        while len(new):
-            new = after[new].unique()
-            new = new[~seen[new]]
-            seen[new] = True
-        if not bool(accepts[seen].any()):
+        if not bool(accepts[after.unique()].any()):  # all states after a token, since every state can be reached
             return None
         at, number, found = after[0].unique(), 1, None
         while found is None or number - length < length - found:

@@ -7,6 +7,7 @@ quantiles are a sampling grid of equal information per step. What it learns is s
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -74,7 +75,7 @@ class UniformDensity(nn.Module):
         """Nothing is learned."""
 
 
-class CurveDensity(nn.Module):
+class CurveDensity(nn.Module, ABC):
     """The slope of an entropy curve L(t) = o + h G((t - mu) / b), cut to [0, 1]: equal drops of L are drawn alike.
 
     The curve (mu, ln b, ln h and perhaps o; mu and b in units of `unit`) follows the training losses; draws follow a
@@ -130,17 +131,17 @@ class CurveDensity(nn.Module):
     def _curve(self, t: Tensor, curve: Float[Tensor, " p"]) -> Tensor:
         return curve[2].exp() * self._unit(t, *self._place(curve)) + curve[3:].sum()
 
+    @abstractmethod
     def _unit(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
         """G, which rises from about 0 to about 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _slope(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
         """The slope of the curve over its rise between t = 0 and t = 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _warped(self, share: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
         """The t at which the curve has made that share of its rise."""
-        raise NotImplementedError
 
 
 class GumbelDensity(CurveDensity):

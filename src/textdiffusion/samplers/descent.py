@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -128,7 +129,7 @@ class Walk(Stream):
             self.before = mean[keep], t[keep]
 
 
-class GaussianSampler:
+class GaussianSampler(ABC):
     """Steps down a grid of noise levels, from noise to text. The last prediction is made at the lowest level.
 
     The self-conditioning estimate is carried from call to call. Tokens are read from the prediction, never from the
@@ -140,9 +141,9 @@ class GaussianSampler:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or Path()
 
+    @abstractmethod
     def step(self, walk: Walk, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
         """The state of `walk` at the next noise level, from the prediction at the present one."""
-        raise NotImplementedError
 
     def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text, fewer where all rows are done before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,17 @@ from .folder import RunFolder
 from .records import Logged, Record, Sampled, Validated
 
 
-class Sink:
+class Sink(ABC):
     """Takes records one by one; used as a context manager."""
 
     def __enter__(self) -> Sink:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: object) -> None:  # noqa: B027 most sinks have nothing to close
         pass
 
-    def __call__(self, record: Record) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, record: Record) -> None: ...
 
 
 class Metrics(Sink):
