@@ -13,18 +13,19 @@ A row that exists is kept; a run that was stopped goes on where its last checkpo
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import held_out
 import simple_sentences
+from rows import Row, Rows
 from training import trained
 
 from textdiffusion import recipes
 from textdiffusion.api import TextDiffusion
+from textdiffusion.evaluation.samples import piped
 
 TRUNK = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
 LENGTH = ["text.length=128"]
@@ -35,8 +36,6 @@ PARTICULAR = {
     "cdcd": ["text.mask=none"],
     "mdlm": ["denoiser.context_size=2"],
 }
-
-Row = dict[str, Any]
 
 
 def sentences(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
@@ -89,35 +88,33 @@ TASKS: dict[str, Callable[[str, list[str], Path, Path, int], Row]] = {
 }
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Markdown: a line for each recipe, averaged weights; the first seed where there are several."""
-    lines = [
-        "| recipe | M parameters | legal | novel and legal | plays | articles | tokens / CPU-s | CPU-s / sample |",
-        "|---|---|---|---|---|---|---|---|",
+    cells = [
+        ["recipe", "M parameters", "legal", "novel and legal", "plays", "articles", "tokens / CPU-s", "CPU-s / sample"]
     ]
     for recipe in sorted({row["recipe"] for row in rows}):
-        found: Row = {}
-        for row in reversed([r for r in rows if r["recipe"] == recipe]):
-            found[row["task"]] = row
+        found = {row["task"]: row for row in reversed(rows) if row["recipe"] == recipe}
 
-        def cell(task: str, text: str, found: Row = found) -> str:
+        def cell(task: str, text: str, found: dict[str, Row] = found) -> str:
             return text.format(**found[task]) if task in found else ""
 
         size = next((row["parameters"] / 1e6 for row in found.values() if "parameters" in row), None)
-        cells = [
-            recipe,
-            f"{size:.2f}" if size else "",
-            cell("sentences", "{ema_legal:.1%}"),
-            cell("sentences", "{ema_novel_and_legal:.1%}"),
-            cell("plays", "{ema:.3f} ± {ema_error:.3f}"),
-            cell("articles", "{ema:.3f} ± {ema_error:.3f}"),
-            cell("pace", "{tokens_per_cpu_second:,}"),
-            cell("pace", "{sampling_cpu_seconds:.2f}"),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    counted = {task: row["kneser_ney"] for row in rows if "kneser_ney" in row for task in [row["task"]]}
-    n_gram = [f"{counted[task]:.3f}" if task in counted else "" for task in ("plays", "articles")]
-    return "\n".join([*lines, f"| Kneser-Ney 7-gram | | | | {n_gram[0]} | {n_gram[1]} | | |"])
+        cells.append(
+            [
+                recipe,
+                f"{size:.2f}" if size else "",
+                cell("sentences", "{ema_legal:.1%}"),
+                cell("sentences", "{ema_novel_and_legal:.1%}"),
+                cell("plays", "{ema:.3f} ± {ema_error:.3f}"),
+                cell("articles", "{ema:.3f} ± {ema_error:.3f}"),
+                cell("pace", "{tokens_per_cpu_second:,}"),
+                cell("pace", "{sampling_cpu_seconds:.2f}"),
+            ]
+        )
+    counted = {row["task"]: f"{row['kneser_ney']:.3f}" for row in rows if "kneser_ney" in row}
+    n_gram = [counted.get(task, "") for task in ("plays", "articles")]
+    return "\n".join(piped([*cells, ["Kneser-Ney 7-gram", "", "", "", *n_gram, "", ""]]))
 
 
 def main() -> None:
@@ -130,18 +127,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--table", action="store_true", help="print the table of what was measured and leave")
     given = parser.parse_args()
-    kept = given.out / "rows.jsonl"
-    rows: list[Row] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    done = {(row["recipe"], row["task"], row["seed"]) for row in rows}
+    rows = Rows(given.out / "rows.jsonl")
     wanted = [(task, seed, recipe) for task in given.tasks for seed in given.seeds for recipe in given.recipes]
     for task, seed, recipe in wanted if not given.table else []:
-        if (recipe, task, seed) in done:
-            continue
-        out = given.out / f"{recipe}-{task}-{seed}"
-        row = TASKS[task](recipe, TRUNK + PARTICULAR.get(recipe, []), given.data, out, seed) | {"task": task}
-        rows.append(row)
-        with kept.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        settings, out = TRUNK + PARTICULAR.get(recipe, []), given.out / f"{recipe}-{task}-{seed}"
+        measure = partial(TASKS[task], recipe, settings, given.data, out, seed)
+        rows.row({"recipe": recipe, "task": task, "seed": seed}, measure)
     print(table(rows))
 
 

@@ -27,11 +27,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from data_to_text import fields, said
+from rows import Row, Rows
 from steering import THROUGH, best, classifier, guides
 
 from textdiffusion import TextDiffusion, parts
@@ -84,7 +84,7 @@ class Judged:
         """Its words, punctuation being words too."""
         return len(self.judge.tokenizer.encode(text))
 
-    def row(self, wished: Wished, says: Says) -> dict[str, Any]:
+    def row(self, wished: Wished, says: Says) -> Row:
         """Figures of the texts."""
         hits = np.array([says(wish, text) for wish, texts in wished.items() for text in texts])
         after = dict(zip(wished, [*wished][1:] + [*wished][:1], strict=True))
@@ -104,47 +104,20 @@ class Judged:
         }
 
 
-@dataclass
-class Table:
-    """Rows, each made once."""
-
-    path: Path
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else ():
-            self.add(json.loads(line))
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows[f"{row['wish']} {row['method']} {row['weight']}"] = row
-        print(json.dumps(row, ensure_ascii=False), flush=True)
-
-    def row(self, wish: str, method: str, weight: Weight, make: Callable[[], dict[str, Any]]) -> None:
-        if f"{wish} {method} {weight}" in self.rows:
-            return
-        start = time.process_time()
-        figures = make()
-        spent = round(time.process_time() - start, 1)
-        self.add({"wish": wish, "method": method, "weight": weight, **figures, "cpu_seconds": spent})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([*self.rows.values()][-1], ensure_ascii=False) + "\n")
-
-    def rises(self, wish: str, method: str) -> bool:
-        """Whether success never falls from a weight to the next by more than two standard errors."""
-        rows = [r for r in self.rows.values() if r["wish"] == wish and r["method"] in ("unguided", method)]
-        rows.sort(key=lambda row: math.inf if row["weight"] is None else row["weight"])
-        return all(
-            later["success"] >= row["success"] - 2 * math.hypot(row["error"], later["error"])
-            for row, later in pairwise(rows)
-        )
+def rises(rows: Sequence[Row]) -> bool:
+    """Whether success never falls from a weight to the next by more than two standard errors."""
+    rows = sorted(rows, key=lambda row: math.inf if row["weight"] is None else row["weight"])
+    return all(
+        later["success"] >= row["success"] - 2 * math.hypot(row["error"], later["error"])
+        for row, later in pairwise(rows)
+    )
 
 
 class Bench:
     """A run, asked for one thing after another."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        self.given, self.table = given, Table(given.out / "rows.jsonl")
+        self.given, self.rows = given, Rows(given.out / "rows.jsonl")
         self.run = TextDiffusion.from_pretrained(given.run, device="cpu")
         self.judged = Judged(TextDiffusion.from_pretrained(given.judge, device="cpu"))
         self.known, self.test = pairs(given.data), pairs(given.test)
@@ -156,22 +129,31 @@ class Bench:
         """Texts as they come: for every wish the same."""
         return self.run.generate(max(BEST) * self.given.num, steps=self.given.steps)
 
+    def row(self, wish: str, method: str, weight: Weight, make: Callable[[], Row]) -> Row:
+        """A row and what it cost."""
+
+        def timed() -> Row:
+            start = time.process_time()
+            return make() | {"cpu_seconds": round(time.process_time() - start, 1)}
+
+        return self.rows.row({"wish": wish, "method": method, "weight": weight}, timed)
+
     def compare(
         self, wish: str, wishes: list[str], says: Says, method: str, steered: Steered, weights: Sequence[Weight]
     ) -> None:
         """Rows of one wish by one method."""
         each, plain = -(-self.given.num // len(wishes)), slice(self.given.num)
-        self.table.row(
-            wish, "unguided", 0.0, lambda: self.judged.row(dict.fromkeys(wishes, self.unguided[plain]), says)
-        )
+        rows = [
+            self.row(wish, "unguided", 0.0, lambda: self.judged.row(dict.fromkeys(wishes, self.unguided[plain]), says))
+        ]
         for weight in weights:
 
-            def made(weight: Weight = weight) -> dict[str, Any]:
+            def made(weight: Weight = weight) -> Row:
                 texts = {one: steered(one, weight, each, seed) for seed, one in enumerate(wishes, 1)}
                 return self.judged.row(texts, says)
 
-            self.table.row(wish, method, weight, made)
-        print(json.dumps({"wish": wish, "method": method, "rises": self.table.rises(wish, method)}), flush=True)
+            rows.append(self.row(wish, method, weight, made))
+        print(json.dumps({"wish": wish, "method": method, "rises": rises(rows)}), flush=True)
 
     def attribute(self, name: str) -> None:
         """Values of a field, by a classifier."""
@@ -190,13 +172,13 @@ class Bench:
         self.compare(name, labels, says, given.through, steered, given.weights)
         for n in BEST:
 
-            def chosen(n: int = n) -> dict[str, Any]:
+            def chosen(n: int = n) -> Row:
                 texts = self.unguided[: n * given.num]
                 return self.judged.row({label: best(self.run, judge, label, texts, n) for label in labels}, says)
 
-            self.table.row(name, f"best of {n}", 0.0, chosen)
+            self.row(name, f"best of {n}", 0.0, chosen)
         references = {label: [text for own, text in self.readable if own.get(name) == label][:100] for label in labels}
-        self.table.row(name, "references", 0.0, lambda: self.judged.row(references, says))
+        self.row(name, "references", 0.0, lambda: self.judged.row(references, says))
 
     def length(self) -> None:
         """Numbers of words, by a template."""

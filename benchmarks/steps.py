@@ -16,16 +16,16 @@ of a budget, brackets apart, is in bold.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rows import Rows
 
 from textdiffusion.api import TextDiffusion
 from textdiffusion.errors import UserError
@@ -33,6 +33,7 @@ from textdiffusion.evaluation.checkers import checker
 from textdiffusion.evaluation.heldout import training_corpus
 from textdiffusion.evaluation.judges import TextJudge, characters
 from textdiffusion.evaluation.metrics import unigram_entropy
+from textdiffusion.evaluation.samples import piped
 from textdiffusion.text.preparation import default_cache
 
 ORDER, TOLERANCE, COUNTED = 6, 0.05, 20_000
@@ -116,8 +117,7 @@ def table(run: Measured, rows: Sequence[dict[str, Any]], budgets: Sequence[int])
     """Markdown: samplers down, budgets across."""
     name = "legal" if run.check else "forward"
     real = ", ".join(f"{key} {value:.3f}" for key, value in run.real.items())
-    lines = [f"### {run.folder}: {name}", "", f"Real text: {real}.", ""]
-    lines += ["| sampler | " + " | ".join(f"{n} calls" for n in budgets) + " |", "|---" * (len(budgets) + 1) + "|"]
+    lines = [["sampler", *(f"{n} calls" for n in budgets)]]
     cells = {
         (s, n): cell(found, run.real, name)
         for s in dict.fromkeys(row["sampler"] for row in rows)
@@ -132,8 +132,8 @@ def table(run: Measured, rows: Sequence[dict[str, Any]], budgets: Sequence[int])
             value, reached = cells.get((sampler, n), (float("nan"), False))
             text = f"{value:.3f}"
             shown.append(f"**{text}**" if reached and value == bests[n] else text if reached else f"({text})")
-        lines.append(f"| `{sampler}` | " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([f"`{sampler}`", *shown])
+    return "\n".join([f"### {run.folder}: {name}", "", f"Real text: {real}.", "", *piped(lines), ""])
 
 
 def main() -> None:
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    done = Rows(given.out)
     tables = []
     for folder in given.runs:
         run = Measured(folder, given.num)
@@ -158,23 +158,14 @@ def main() -> None:
                 for temperature in given.temperatures:
                     key = {"run": folder, "sampler": sampler, "calls": calls, "temperature": temperature}
                     key["num"] = given.num
-                    if any(key.items() <= row.items() for row in done):
-                        continue
                     try:
-                        row = key | run.row(sampler, calls, temperature, given.batch)
+                        done.row(key, partial(run.row, sampler, calls, temperature, given.batch))
                     except UserError as error:
                         print(f"{folder} without {sampler}: {error}", flush=True)
-                        continue
-                    done.append(row)
-                    with given.out.open("a") as file:
-                        print(json.dumps(row), file=file)
-                    print(json.dumps(row), flush=True)
         chosen = [
             row
-            for row in done
-            if (row["run"], row["num"]) == (folder, given.num)
-            and row["sampler"] in given.samplers
-            and row["temperature"] in given.temperatures
+            for row in done.having(run=folder, num=given.num)
+            if row["sampler"] in given.samplers and row["temperature"] in given.temperatures
         ]
         tables.append(table(run, chosen, given.calls))
     print("\n" + "\n".join(tables))
