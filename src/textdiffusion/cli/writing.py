@@ -141,14 +141,14 @@ class Writing:
 
     def _chosen(self, texts: list[str], bits: dict[str, float]) -> list[str]:
         """Of the candidates for each text the best."""
-        from ..selection import distinct, mbr
+        from ..selection import best_of, distinct, mbr
 
         size = self.candidates
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
         if self.mbr > 1:
             texts = [mbr(group) for group in groups]
         elif size > 1:
-            texts = [min(group, key=bits.__getitem__) for group in groups]
+            texts = [best_of(group, lambda group: [-bits[text] for text in group]) for group in groups]
         if self.distinct:
             found = distinct(texts)
             if len(found) < len(texts):
