@@ -27,15 +27,14 @@ from textdiffusion import recipes
 from textdiffusion.api import TextDiffusion
 from textdiffusion.evaluation.samples import piped
 
-TRUNK = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
+SAME = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
+PAIRS = ["denoiser.context_size=2"]  # tables of triples have 2 M rows
 LENGTH = ["text.length=128"]
 
-# Where a default is not the same task or size: no conditioning masks, tables of pairs alone (triples' are 2 M rows).
-PARTICULAR = {
-    "autoregressive": ["denoiser.context_size=2"],
-    "cdcd": ["text.mask=none"],
-    "mdlm": ["denoiser.context_size=2"],
-}
+
+def settings_of(recipe: str) -> list[str]:
+    """Its defaults but for what is to be equal."""
+    return SAME + (PAIRS if hasattr(recipes.get(recipe)().denoiser, "context_size") else [])
 
 
 def sentences(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
@@ -130,8 +129,8 @@ def main() -> None:
     rows = Rows(given.out / "rows.jsonl")
     wanted = [(task, seed, recipe) for task in given.tasks for seed in given.seeds for recipe in given.recipes]
     for task, seed, recipe in wanted if not given.table else []:
-        settings, out = TRUNK + PARTICULAR.get(recipe, []), given.out / f"{recipe}-{task}-{seed}"
-        measure = partial(TASKS[task], recipe, settings, given.data, out, seed)
+        out = given.out / f"{recipe}-{task}-{seed}"
+        measure = partial(TASKS[task], recipe, settings_of(recipe), given.data, out, seed)
         rows.row({"recipe": recipe, "task": task, "seed": seed}, measure)
     print(table(rows))
 
