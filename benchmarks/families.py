@@ -30,7 +30,7 @@ from textdiffusion.api import TextDiffusion
 from textdiffusion.evaluation.samples import piped
 
 SAME = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
-PAIRS = ["denoiser.context_size=2"]  # tables of triples have 2 M rows
+PAIRS = ["denoiser.context_size=2"]  # tables of triples have 2 M parameters
 LENGTH = ["text.length=128"]
 LARGE = ["trunk.width=384", "trunk.depth=5"]
 
@@ -84,7 +84,8 @@ def articles(recipe: str, settings: list[str], data: Path, out: Path, seed: int)
 def large(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
     """`articles` at about 10 M parameters, 3,600 CPU-seconds."""
     corpus = data / "corpora" / "wiki_text8style.txt"
-    return bits(recipe, corpus, settings + LARGE, out, seed, 0.05, 0.05, 3600)
+    rate = recipes.get(recipe)().training.lr * 128 / 384  # what the width asks for
+    return bits(recipe, corpus, [*settings, *LARGE, f"training.lr={rate}"], out, seed, 0.05, 0.05, 3600)
 
 
 def pace(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:

@@ -11,7 +11,7 @@ references. Success: the value stands in the text, the phrase does, or its words
 more or fewer. `wrong`: the same of the next value, which was not asked for. Fluency: bits per word under the judge,
 exact. Each weight gives `num` texts in all. Beside them: the references, unguided texts, and the best of n unguided by
 the classifier (n = 2 calls the network as often as guidance does). Rows that FOLDER/rows.jsonl has are not made again;
-prints a JSON line for each row, and for each wish whether success rises with the weight, within two standard errors.
+prints a JSON line for each new row, and for each wish whether success rises with the weight, to two standard errors.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Rows(list[Row]):
             return found[0]
         row = {**key, **make()}
         self.append(row)
-        line = json.dumps(row, ensure_ascii=False)
+        line = json.dumps(row)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         print(line, flush=True)

@@ -146,6 +146,16 @@ def test_the_error_between_windows(toy):
     assert bits_per_character(toy(0.0), Rows([1]), draws=2).window_error is None
 
 
+@pytest.mark.parametrize("first", [[1] * 150, [0, 1, 2, 3] * 40])
+def test_noise_that_a_pass_spreads_over_its_windows_is_none_between_them(toy, first):
+    """Levels that cost 0 to 600 nats: each window has seen four or more of them, and their sum all."""
+    found = bits_per_character(toy(0.0, slope=600.0), Rows(first), draws=6)
+    true = np.std(first, ddof=1) * 10 / 10 / LN2 / math.sqrt(len(first))
+    assert found.window_error == pytest.approx(math.hypot(true, found.monte_carlo_error), abs=0.4)
+    levels = 600 / math.sqrt(12 * 6)  # the standard deviation of a window's mean, in nats
+    assert levels / 10 / LN2 / math.sqrt(len(first)) > 0.8
+
+
 @settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 150), st.integers(0, 2**33))
 def test_the_batch_size_does_not_matter(toy, count: int, batch_size: int, seed: int):

@@ -59,7 +59,7 @@ class Likelihood:
 
     `monte_carlo_error` is the standard error that the random draws leave in `bits`, with the text fixed; 0 if exact.
     `window_error` is the standard error of `bits` as an estimate for more text of this kind, from the spread between
-    windows as if they were independent (None: one window). It contains the Monte-Carlo error.
+    windows as if they were independent (None: one window), and the Monte-Carlo error.
     """
 
     bits: float
@@ -118,8 +118,7 @@ def bits_per_character(
     likelihood = model.likelihood if likelihood is None else likelihood
     kind, exact = type(likelihood).__name__, bool(likelihood.exact)
     copies = 1 if exact else -(-LEAST_ROWS // count)
-    # Neighbouring rows get neighbouring noise levels, so this order spreads the copies of a window evenly.
-    rows, chars = np.tile(np.arange(count), copies), _characters(windows, batch_size)
+    chars = _characters(windows, batch_size)
     passes: list[np.ndarray] = []
     error = math.inf
     with torch.no_grad(), evaluating(model):
@@ -133,14 +132,17 @@ def bits_per_character(
                 if progress:
                     progress(number + 1, share, error)
 
+            # Neighbouring rows get neighbouring noise levels: copies of a window spread evenly, and windows at random.
+            order = Rng.of(seed, count).fork("order").fork(number).uniform(1)[:, 0].argsort().numpy()
+            rows = np.tile(order, copies)
             nats = drawn(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
-            passes.append(nats.numpy())
-            totals = np.array([each.sum() for each in passes]) / copies / chars.sum() / math.log(2.0)
+            passes.append(nats.numpy().reshape(copies, count).mean(0)[order.argsort()])
+            totals = np.array([each.sum() for each in passes]) / chars.sum() / math.log(2.0)
             if len(passes) >= 2:
                 error = float(totals.std(ddof=1) / math.sqrt(len(passes)))
                 if draws is None and _settled(len(passes), error, target_error):
                     break
-    nats = np.mean(passes, axis=0).reshape(copies, count).mean(0)
+    between = window_error(np.array(passes), chars)
     made = len(passes) * copies
     protocol: dict[str, Fact] = {
         "windows": count,
@@ -154,7 +156,7 @@ def bits_per_character(
     return Likelihood(
         bits=float(totals.mean()),
         monte_carlo_error=0.0 if exact else error,
-        window_error=window_error(nats, chars),
+        window_error=None if between is None else math.hypot(between, 0.0 if exact else error),
         exact=exact,
         characters=int(chars.sum()),
         windows=count,
@@ -204,13 +206,19 @@ def _characters(windows: Windows, batch_size: int) -> Float[np.ndarray, " window
     return np.concatenate(parts)
 
 
-def window_error(nats: Float[np.ndarray, " w"], chars: Float[np.ndarray, " w"]) -> float | None:
-    """Standard error of the ratio of sums, by linearisation."""
-    count = len(nats)
+def window_error(nats: Float[np.ndarray, "passes w"], chars: Float[np.ndarray, " w"]) -> float | None:
+    """Standard error of the ratio of sums over windows, by linearisation; None for one window.
+
+    What the passes differ by within a window is taken out (analysis of variance): noise levels are even over the
+    windows of a pass, not over the passes of a window, so a window has all of that noise and the sum hardly any.
+    """
+    passes, count = nats.shape
     if count < 2:
         return None
-    residual = nats - nats.sum() / chars.sum() * chars
-    return float(math.sqrt(count / (count - 1) * np.square(residual).sum()) / chars.sum() / math.log(2.0))
+    residual = nats - nats.sum(1, keepdims=True) / chars.sum() * chars
+    spread = count / (count - 1) * np.square(residual.mean(0)).sum()
+    noise = residual.var(0, ddof=1).sum() / passes if passes > 1 else 0.0
+    return float(math.sqrt(max(0.0, spread - noise)) / chars.sum() / math.log(2.0))
 
 
 class evaluating:

@@ -88,7 +88,7 @@ def noise_curve(
     noise = process.sigma(times) if gaussian else 1.0 - process.schedule.alpha(times)
     chars = batch.chars.cpu().double()
     per_char = math.log(2.0) * chars.sum()
-    each = [window_error(row.numpy(), chars.numpy()) for row in nats[kept]]
+    each = [window_error(row[None].numpy(), chars.numpy()) for row in nats[kept]]
     return NoiseCurve(
         gaussian,
         noise.cpu()[kept].double().numpy(),
