@@ -87,16 +87,14 @@ class GaussianLikelihood(nn.Module):
         return torch.stack((u, self._missed(model, x0, t, batch, rng) / slope), dim=-1)
 
     def aimed(self, pilot: Float[Tensor, "n 2"]) -> GaussianLikelihood:
-        """The same bound, drawn in proportion to the standard deviation of the integrand in each part of ln sigma.
+        """The same bound, drawn in proportion to the root mean square of the integrand in each part of ln sigma.
 
-        That is the density of least variance where levels are stratified: how the integrand rises and falls with the
-        level costs nothing then, and what is left are differences between rows of neighbouring levels. The bound stays
-        unbiased, for the pilot's draws are not the ones that count.
+        That is the density of least variance. It stays unbiased, for the pilot's draws are not the ones that count.
         """
-        u, integrand = pilot[pilot[:, 0].argsort()].unbind(-1)
-        place = (u[1:] * PARTS).long().clamp(max=PARTS - 1)
-        squares = 0.5 * integrand.diff() ** 2
-        sums = pilot.new_zeros(2, PARTS).index_add(1, place, torch.stack((squares, torch.ones_like(squares))))
+        place = (pilot[:, 0] * PARTS).long().clamp(max=PARTS - 1)
+        sums = pilot.new_zeros(2, PARTS).index_add(
+            1, place, torch.stack((pilot[:, 1] ** 2, torch.ones_like(pilot[:, 1])))
+        )
         for _ in range(SMOOTHED):
             padded = torch.cat((sums[:, :1], sums, sums[:, -1:]), dim=-1)
             sums = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
