@@ -9,10 +9,11 @@ in the reference systems was far from all. Prints a Markdown table; a row that e
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from rows import Rows
 from simple_sentences import measured
 
 from textdiffusion.evaluation.samples import piped
@@ -59,22 +60,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
     given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
+    kept = Rows(given.out / "rows.jsonl")
     rows = [["recipe", "tokens", "CPU-s", "goal", "legal", "novel and legal", "steps"]]
     for recipe in given.runs:
-        run, kept = RUNS[recipe], given.out / f"{recipe}.json"
-        if not kept.exists():
-            row = measured(
-                recipe,
-                given.data / "corpora" / "mtd_simple_train.txt",
-                out=given.out / recipe,
-                cpu_seconds=run.cpu_seconds,
-                sampler=run.sampler,
-                steps=run.steps,
-                settings=run.settings,
-            )
-            kept.write_text(json.dumps(row))
-        row = json.loads(kept.read_text())
+        run = RUNS[recipe]
+        measure = partial(
+            measured,
+            recipe,
+            given.data / "corpora" / "mtd_simple_train.txt",
+            out=given.out / recipe,
+            cpu_seconds=run.cpu_seconds,
+            sampler=run.sampler,
+            steps=run.steps,
+            settings=run.settings,
+        )
+        row = kept.row({"recipe": recipe}, measure)
         shares = [f"{run.goal:.0%}", f"{row['ema_legal']:.1%}", f"{row['ema_novel_and_legal']:.1%}"]
         rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *shares, f"{row['steps']:,}"])
     print("\n".join(piped(rows)))
