@@ -65,6 +65,35 @@ def test_spans_are_one_to_five_and_shuffling_keeps_their_size():
     assert not torch.equal(shuffled, given)
 
 
+def test_a_given_span_has_any_length_and_place():
+    real = real_of(*[8] * 8000)
+    given = given_mask("given_span", real, Rng.of(0, 8000))
+    begins = (torch.nn.functional.pad(given, (1, 0)).diff(dim=1).int() & given.int()).sum(1)
+    assert set(begins.tolist()) == {0, 1}
+    assert torch.allclose(given.sum(1).bincount(minlength=8) / 8000, torch.full((8,), 1 / 8), atol=0.02)
+    firsts = given[given.sum(1) == 3].int().argmax(1).bincount(minlength=6).float()
+    assert torch.allclose(firsts / firsts.sum(), torch.full((6,), 1 / 6), atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_examples_of_a_packed_row_are_drawn_as_rows_of_their_own(kind):
+    sizes, rows = (5, 3, 4), 3000
+    segments = torch.repeat_interleave(torch.arange(4), torch.tensor((*sizes, 2))).expand(rows, 14)
+    real = (segments < 3).clone()
+    packed = given_mask(kind, real, Rng.of(0, rows), segments)
+    assert not (packed & ~real).any()
+    counts = []
+    for number, size in enumerate(sizes):
+        given = packed[:, segments[0] == number]
+        alone = given_mask(kind, torch.ones(rows, size, dtype=torch.bool), Rng.of(1, rows))
+        shares = [mask.sum(1).bincount(minlength=size + 1) / rows for mask in (given, alone)]
+        assert shares[0][size] == 0  # something is left of every example
+        assert torch.allclose(*shares, atol=0.04)
+        counts.append(given.float().mean(1))
+    between = torch.corrcoef(torch.stack(counts))
+    assert kind == "none" or (between - torch.eye(3)).abs().max() < 0.06
+
+
 def test_mixtures_keep_their_shares():
     real = real_of(*[12] * 4000)
     given = given_mask("mixed", real, Rng.of(0, 4000))

@@ -54,7 +54,7 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
             subword_sampling=0.1,
             length=64,
             model_padding=True,
-            mask="spans",
+            mask="given_spans",
         ),
         codec=Embeddings(dim=64, init_std=1e-3, norm="affine"),
         process=Gaussian(schedule="cosine", low=1e-3, high=100.0),

@@ -12,7 +12,9 @@ TokenizerKind = Literal["characters", "bytes", "words", "bpe", "wordpiece", "sen
 Layout = Literal["stream", "lines", "documents"]
 Split = Literal["cut", "documents", "files"]
 TooLong = Literal["truncate", "drop", "error"]
-Mask = Literal["none", "prefix", "random", "span", "shuffled_span", "cdcd", "spans", "mixed", "question"]
+Mask = Literal[
+    "none", "prefix", "random", "given_span", "span", "shuffled_span", "cdcd", "spans", "given_spans", "mixed", "question"
+]
 
 LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # kinds whose vocabulary size is chosen
 

@@ -17,23 +17,37 @@ SPANS = 5  # at most so many noised spans in a row (SED, Strudel et al. 2022, se
 MIXTURES: dict[str, dict[str, float]] = {
     "cdcd": {"prefix": 0.5, "random": 0.5},  # Dieleman et al. 2022, section 4.3
     "spans": {"span": 0.5, "shuffled_span": 0.5},
+    "given_spans": {"given_span": 0.5, "random": 0.5},  # simple-diffusion-lm
     "mixed": {"none": 0.25, "prefix": 0.25, "random": 0.25, "span": 0.25},
 }
 
 
-def given_mask(kind: str, real: Bool[Tensor, "b l"], rng: Rng) -> Bool[Tensor, "b l"]:
+def given_mask(
+    kind: str, real: Bool[Tensor, "b l"], rng: Rng, segments: Int[Tensor, "b l"] | None = None
+) -> Bool[Tensor, "b l"]:
     """True at the positions that are given; a function of each row's own draws.
 
-    `none`; `prefix`: the first positions, their number uniform; `random`: as many anywhere; `span`: all but 1 to
-    `SPANS` spans with random ends; `shuffled_span`: as many as `span` gives, anywhere; or a mixture of `MIXTURES`.
-    Positions that are not `real` are never given, and at least one real position of a row is not. Raises UserError for
-    an unknown kind.
+    `none`; `prefix`: the first positions, their number uniform; `random`: as many anywhere; `given_span`: as many in
+    one piece; `span`: all but 1 to `SPANS` spans with random ends; `shuffled_span`: as many as `span` gives, anywhere;
+    or a mixture of `MIXTURES`. Positions that are not `real` are never given, and at least one real position of a row
+    is not. Each of the examples that `segments` tells apart is drawn as a row of its own. Raises UserError for an
+    unknown kind.
     """
+    if segments is not None:
+        return _each(kind, real, rng, segments)
     if kind in MIXTURES:
         return _mixture(MIXTURES[kind], real, rng)
     if kind not in MASKS:
         raise UserError(f"There is no conditioning mask {kind!r}; it can be {', '.join([*MASKS, *MIXTURES])}.")
     return MASKS[kind](real, rng)
+
+
+def _each(kind: str, real: Bool[Tensor, "b l"], rng: Rng, segments: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    numbers = torch.arange(int(segments.max()) + 1, device=real.device)
+    alone = real[:, None] & (segments[:, None] == numbers[:, None])
+    rows = rng.rows[:, None] * real.shape[1] + numbers
+    given = given_mask(kind, alone.flatten(0, 1), Rng(rng.key, rows.flatten()))
+    return given.view_as(alone).any(1)
 
 
 def _mixture(shares: dict[str, float], real: Bool[Tensor, "b l"], rng: Rng) -> Bool[Tensor, "b l"]:
@@ -55,6 +69,13 @@ def _prefix(real: Bool[Tensor, "b l"], rng: Rng) -> Bool[Tensor, "b l"]:
 
 def _random(real: Bool[Tensor, "b l"], rng: Rng) -> Bool[Tensor, "b l"]:
     return _anywhere(real, _count(real, rng), rng)
+
+
+def _given_span(real: Bool[Tensor, "b l"], rng: Rng) -> Bool[Tensor, "b l"]:
+    count = _count(real, rng)
+    first = (rng.fork("first").uniform() * (real.sum(1) - count + 1)).long()[:, None]
+    rank = real.cumsum(1) - 1
+    return real & (rank >= first) & (rank < first + count[:, None])
 
 
 def _span(real: Bool[Tensor, "b l"], rng: Rng) -> Bool[Tensor, "b l"]:
@@ -97,6 +118,7 @@ MASKS: dict[str, Callable[[Bool[Tensor, "b l"], Rng], Bool[Tensor, "b l"]]] = {
     "none": _none,
     "prefix": _prefix,
     "random": _random,
+    "given_span": _given_span,
     "span": _span,
     "shuffled_span": _shuffled_span,
 }

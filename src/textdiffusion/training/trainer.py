@@ -227,7 +227,7 @@ class Trainer:
         """The batch with what training gives of its text, in part of its rows hidden again."""
         text = self.config.text
         if text.mask not in ("none", "question"):
-            given = given_mask(text.mask, batch.noised, rng.fork("given"))
+            given = given_mask(text.mask, batch.noised, rng.fork("given"), batch.segments)
             batch = replace(batch, given=given if batch.given is None else given | batch.given)
         if text.drop:
             pad = self.corpus.tokenizer.pad_id
