@@ -8,6 +8,7 @@ from textdiffusion.codecs.table import TableCodec
 from textdiffusion.objectives.gaussian_bound import GaussianLikelihood
 from textdiffusion.objectives.plaid_bound import PlaidBound
 from textdiffusion.prediction import Prediction
+from textdiffusion.processes.beta_grid import BetaGrid
 from textdiffusion.processes.densities import GumbelDensity, UniformDensity
 from textdiffusion.processes.piecewise import PiecewiseDensity, SteadyDensity
 from textdiffusion.processes.schedules import CosineNoise, Karras, LearnedSigma, LinearBeta, LogSigma, SqrtNoise
@@ -40,6 +41,15 @@ def test_gaussian_likelihood_does_not_depend_on_the_schedule(made):
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, made(0.15 * codec.norm, 15.0 * codec.norm))
     excess, spread = excess_of(GaussianLikelihood(uniform=0.5), model)
+    assert abs(excess) < 3 * spread + 0.007
+    assert spread < 0.025
+
+
+def test_gaussian_likelihood_reads_a_grid_of_betas_between_its_points():
+    codec = tables(3)["bits"]
+    excess, spread = excess_of(
+        GaussianLikelihood(), ideal_gaussian(LANGUAGE, codec, BetaGrid("sqrt", 2000, codec.scale))
+    )
     assert abs(excess) < 3 * spread + 0.007
     assert spread < 0.025
 

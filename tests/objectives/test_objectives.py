@@ -8,13 +8,13 @@ from torch import nn
 
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
-from textdiffusion.errors import UserError
 from textdiffusion.model import Model
 from textdiffusion.objectives.anchored_squares import AnchoredSquares
 from textdiffusion.objectives.diffusion_lm import DiffusionLM
 from textdiffusion.objectives.noised import alternate_coin, noised
 from textdiffusion.objectives.score_interpolation import ScoreInterpolation
 from textdiffusion.overrides import changed
+from textdiffusion.processes.beta_grid import BetaGrid
 from textdiffusion.processes.densities import UniformDensity
 from textdiffusion.randomness import Rng
 
@@ -343,7 +343,13 @@ def test_diffusion_lm_moves_embeddings_by_every_term():
         assert float(model.codec.weight.grad.abs().sum()) > 0
 
 
-def test_diffusion_lm_wants_a_regressed_state():
-    model = Model(changed(recipes.get("diffusion_lm")(), ["denoiser.readout.kind=Softmax"]), VOCAB)
-    with pytest.raises(UserError, match=r"set denoiser\.readout\.kind=Regression"):
-        model.objective(model, _batch(2), rng=Rng.of(0, 2))
+@pytest.mark.parametrize("std", [0.1, 1.0])
+def test_what_the_prior_counts_does_not_depend_on_the_unit_of_embeddings(std):
+    """|sqrt(abar_T) start|^2 in squared units of the state, with the abar_T of the betas."""
+    model = Model(changed(recipes.get("diffusion_lm")(), [f"codec.init_std={std}"]), VOCAB)
+    batch = _batch(256)
+    prior = model.objective(model, batch, rng=Rng.of(0, 256)).parts["prior"]
+    grid, x0 = BetaGrid("sqrt", 2000), model.codec.encode(batch.ids).detach()
+    first, last = (float(grid.sigma(torch.tensor(t))) for t in (0.0, 1.0))
+    expected = (x0.square().mean() + (std * first) ** 2) / (1 + last**2)
+    torch.testing.assert_close(prior, expected, rtol=0.02, atol=0.0)

@@ -147,7 +147,7 @@ def _alpha_bar(name, n):
     return torch.tensor(found, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("steps", [200, 2000])
+@pytest.mark.parametrize("steps", [20, 200, 2000])
 @pytest.mark.parametrize("name", get_args(Betas))
 def test_the_grid_has_the_alpha_bar_of_its_betas(name, steps):
     grid = BetaGrid(name, steps)

@@ -10,6 +10,7 @@ from textdiffusion.parts import DpmSolver as DpmSolverPart
 from textdiffusion.parts import Heun as HeunPart
 from textdiffusion.parts import OneStep as OneStepPart
 from textdiffusion.processes.densities import GumbelDensity
+from textdiffusion.processes.schedules import CosineNoise, LinearBeta, SqrtNoise
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.descent import Path
 from textdiffusion.samplers.dpm_solver import DpmSolver
@@ -54,6 +55,20 @@ def test_early_exit_ends_rows_one_by_one(sampler, guides):
     calls = [step.calls for step in alone]
     assert early[-1].calls == pytest.approx(sum(calls) / ROWS)
     assert len(set(calls)) > 1
+
+
+@pytest.mark.parametrize("sampler", [OneStep(), OneStep(1.0), DpmSolver(), DpmSolver(1.0), Heun()])
+@pytest.mark.parametrize("schedule", [CosineNoise, SqrtNoise, LinearBeta])
+def test_a_cut_schedule_may_stand_still(sampler, schedule):
+    """Its range is a part of the curve's: below t = 0.2 all levels are the lowest, and above 0.9 the highest."""
+    whole = schedule(1e-3, 1e3)
+    low, high = (float(whole.sigma(torch.tensor(t))) for t in (0.2, 0.9))
+    model = ideal_gaussian(LANGUAGE, tables(3)["bits"], schedule(low, high))
+    levels = model.process.sigma(torch.linspace(0, 1, 31))
+    assert min(int((levels == level).sum()) for level in (levels[0], levels[-1])) > 2
+    with torch.no_grad():
+        steps = list(sampler(model, Request.blank(ROWS, 3, 30), rng=Rng.of(0, ROWS)))
+    assert all(torch.isfinite(step.state).all() for step in steps)
 
 
 def test_early_exit_that_does_not_fire_changes_nothing():

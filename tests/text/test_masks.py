@@ -86,9 +86,9 @@ def test_examples_of_a_packed_row_are_drawn_as_rows_of_their_own(kind):
     for number, size in enumerate(sizes):
         given = packed[:, segments[0] == number]
         alone = given_mask(kind, torch.ones(rows, size, dtype=torch.bool), Rng.of(1, rows))
-        shares = [mask.sum(1).bincount(minlength=size + 1) / rows for mask in (given, alone)]
-        assert shares[0][size] == 0  # something is left of every example
-        assert torch.allclose(*shares, atol=0.04)
+        found, expected = (mask.sum(1).bincount(minlength=size + 1) / rows for mask in (given, alone))
+        assert found[size] == 0  # something is left of every example
+        assert torch.allclose(found, expected, atol=0.04)
         counts.append(given.float().mean(1))
     between = torch.corrcoef(torch.stack(counts))
     assert kind == "none" or (between - torch.eye(3)).abs().max() < 0.06

@@ -55,14 +55,14 @@ class PriorHead(nn.Module):
     learn what the context adds. Its input is the hidden features beside x / sigma^2 and -1 / (2 sigma^2).
     """
 
-    def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"]) -> None:
+    def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"], dtype: torch.dtype) -> None:
         super().__init__()
-        self.linear, self.table, self.vocab = linear, table, linear.vocab
+        self.linear, self.table, self.vocab, self.dtype = linear, table, linear.vocab, dtype
 
     def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
         rows = torch.cat((self.table, self.table.square().sum(-1, keepdim=True)), dim=-1)
         features, evidence = hidden.split((self.linear.in_features, rows.shape[1]), dim=-1)
-        return self.linear(features).float() + evidence.float() @ rows.T
+        return self.linear(features.to(self.dtype)).float() + evidence.float() @ rows.T
 
 
 class SoftmaxReadout(nn.Module):
@@ -84,7 +84,8 @@ class SoftmaxReadout(nn.Module):
         if not self.prior:
             return HiddenPrediction(hidden, self.head, table)
         evidence = torch.cat((x, torch.full_like(x[..., :1], -0.5)), dim=-1) / sigma**2
-        return HiddenPrediction(torch.cat((hidden.float(), evidence), dim=-1), PriorHead(self.head, table), table)
+        head = PriorHead(self.head, table, hidden.dtype)
+        return HiddenPrediction(torch.cat((hidden.float(), evidence), dim=-1), head, table)
 
 
 class RoundingHead(nn.Module):

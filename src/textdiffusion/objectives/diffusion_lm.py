@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ..batch import Batch
-from ..errors import UserError
 from ..model import Model
 from ..prediction import RegressedPrediction
 from ..processes.gaussian import GaussianProcess
@@ -34,18 +33,18 @@ class DiffusionLM(nn.Module):
         self.error, self.rounding, self.prior = error, rounding, prior
 
     def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
-        """Squared units of the state plus nats per token. Raises UserError where the network regresses no state."""
+        """Squared units of the state plus nats per token."""
         drawn = noised(model, batch, rng=rng)
         prediction, zero = drawn.prediction, torch.zeros_like(drawn.t)
-        if not isinstance(prediction, RegressedPrediction):
-            raise UserError("DiffusionLM needs a network that regresses states; set denoiser.readout.kind=Regression.")
+        assert isinstance(prediction, RegressedPrediction)
         clean = RegressedPrediction(drawn.x0, prediction.head, prediction.table)
         start = model.process.reverse(drawn.xt, clean, drawn.t, zero, rng=rng.fork("start"))
         target = torch.where(drawn.t[:, None, None] == 0, drawn.x0, start)
         error = squared_error(prediction.fitted, target, batch)
         nats = RegressedPrediction(start, prediction.head, prediction.table).nll(batch.ids, batch.noised)
         rounding = per_token(nats.sum(-1), batch)
-        alpha_bar = 1.0 / (1.0 + model.process.sigma(zero + 1.0) ** 2)
+        unit = model.codec.scale**2
+        alpha_bar = unit / (unit + model.process.sigma(zero + 1.0) ** 2)
         prior = alpha_bar * squared_error(torch.zeros_like(start), start, batch)
         row = self.error * error + self.rounding * rounding + self.prior * prior
         fit = density_fit(model, drawn.t, row)

@@ -54,8 +54,12 @@ class Gumbel(DensityPart):
         from ..processes.schedules import LogSigma
 
         codec = fitting(self, codec, TableCodec)
-        process = fitting(self, process, GaussianProcess)
-        schedule = fitting(self, process.schedule, LogSigma)  # the curve's shape is one in ln sigma
+        schedule = fitting(self, process, GaussianProcess).schedule
+        if not isinstance(schedule, LogSigma):
+            raise UserError(
+                "density.kind=Gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
+                "Cauchy, PiecewiseLinear and Uniform go with every schedule."
+            )
         span = math.log(schedule.high / schedule.low)
         mu = math.log(self.half * codec.norm / schedule.low) / span
         return GumbelDensity(mu, self.scale / span, math.log(codec.vocab), self.uniform)
@@ -142,6 +146,16 @@ class LossAware(DensityPart):
 
     def __post_init__(self) -> None:
         bounded(self, bins=(1, None), uniform=(1e-6, 0.99))
+
+    def check(self, config: Config) -> None:
+        from .losses import DiffusionLM
+
+        if not isinstance(config.objective, DiffusionLM):
+            name = type(config.objective).__name__
+            raise UserError(
+                f"LossAware works with objective.kind=DiffusionLM: {name} does not weight draws, which would change "
+                "what is learned."
+            )
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..processes.gaussian import GaussianProcess

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .base import LossPart, bounded
+from .base import LossPart, ReadoutPart, bounded
 from .densities import Steady, Uniform
 from .networks import NoisyStates, Regression, SoftTokens
 from .states import Embeddings
@@ -130,12 +130,17 @@ class ScoreInterpolation(LossPart):
         return Built(self.uneven)
 
 
+def _readout(config: Config) -> ReadoutPart | None:
+    """What a network of states predicts (None: it is one of tokens)."""
+    return config.denoiser.readout if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
+
+
 @dataclass(frozen=True)
 class SquaredError(LossPart):
     """Squared error of the clean state at noised positions."""
 
     def check(self, config: Config) -> None:
-        readout = config.denoiser.readout if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
+        readout = _readout(config)
         if isinstance(readout, Regression) and readout.bias:  # it would be a parameter without a gradient
             raise UserError("denoiser.readout.bias has no effect on SquaredError; set it to false.")
         if isinstance(config.codec, Embeddings) and config.codec.learned:
@@ -185,6 +190,10 @@ class DiffusionLM(LossPart):
     def __post_init__(self) -> None:
         bounded(self, error=(0.0, None), rounding=(1e-6, None), prior=(0.0, None))  # as for `anchor`
 
+    def check(self, config: Config) -> None:
+        if not isinstance(_readout(config), Regression):
+            raise UserError("DiffusionLM fits regressed states; set denoiser.readout.kind=Regression.")
+
     def build(self) -> nn.Module:
         from ..objectives.diffusion_lm import DiffusionLM as Built
 
@@ -227,6 +236,10 @@ class PlaidBound(LossPart):
 @dataclass(frozen=True)
 class NextToken(LossPart):
     """Cross-entropy of the next token."""
+
+    def check(self, config: Config) -> None:
+        if config.density != Uniform():
+            raise UserError("density has no effect on NextToken, which has no noise levels; leave it Uniform.")
 
     def build(self) -> nn.Module:
         from ..objectives.next_token import NextToken as Built

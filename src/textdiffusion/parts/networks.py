@@ -44,6 +44,13 @@ def _told(process: AbsorbingProcess, time: bool) -> AbsorbingProcess:
     return process
 
 
+def _listening(part: DenoiserPart, trunk: BuiltTrunk) -> BuiltTrunk:
+    """The trunk, which must hear of the noise level that the part tells it."""
+    if trunk.modulation == "none":
+        raise UserError(f"{type(part).__name__} tells the trunk the noise level; set trunk.modulation=adaln or film.")
+    return trunk
+
+
 @dataclass(frozen=True)
 class MaskedTokens(TokensPart):
     """Token ids in, logits over real tokens out; `time` tells the network the noise level, which it can see itself."""
@@ -92,9 +99,7 @@ class NoisyTokens(TokensPart):
         from ..processes.tokens import RandomTokens
 
         process = fitting(self, process, RandomTokens)
-        if trunk.modulation == "none":
-            raise UserError("NoisyTokens tells the trunk the noise level; set trunk.modulation=adaln.")
-        return TokenDenoiser(trunk, process, time=True, tables=self.tables(AROUND))
+        return TokenDenoiser(_listening(self, trunk), process, time=True, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,12 @@ class NoisyStates(DenoiserPart):
         process = fitting(self, process, GaussianProcess)
         readout = self.readout.build(trunk.width, codec)
         return StateDenoiser(
-            trunk, process, codec, readout=readout, decoded=self.decoded, self_conditioning=self.self_conditioning
+            _listening(self, trunk),
+            process,
+            codec,
+            readout=readout,
+            decoded=self.decoded,
+            self_conditioning=self.self_conditioning,
         )
 
 
@@ -236,5 +246,10 @@ class SoftTokens(DenoiserPart):
         process = fitting(self, process, GaussianProcess)
         readout = self.readout.build(trunk.width, codec)
         return SimplexDenoiser(
-            trunk, process, codec, readout=readout, reading=self.reading, self_conditioning=self.self_conditioning
+            _listening(self, trunk),
+            process,
+            codec,
+            readout=readout,
+            reading=self.reading,
+            self_conditioning=self.self_conditioning,
         )

@@ -50,6 +50,11 @@ class Embeddings(CodecPart):
     def __post_init__(self) -> None:
         # A centred row of one coordinate is zero, one of two has only a sign.
         bounded(self, dim=(1 if self.norm in ("l2", "none") else 3, None), init_std=(1e-9, None))
+        if self.norm == "none" and self.init_std < 0.1:
+            raise UserError(
+                f"codec.init_std is {self.init_std:g}, the unit of noise where codec.norm=none: vectors would outgrow "
+                "it in a few steps, and no noise hide them. Set codec.init_std=1."
+            )
 
     def build(self, vocab: int) -> nn.Module:
         import math
@@ -196,7 +201,9 @@ class Gaussian(ProcessPart):
         if self.offset != 2e-4 and self.schedule != "cosine":
             raise UserError(f"process.offset has no effect on schedule={self.schedule}; it is for cosine.")
         if self.factor != 1.0 and self.schedule not in ("cosine", "sqrt", "linear_beta"):
-            raise UserError(f"process.factor has no effect on schedule={self.schedule}: its low and high say it all.")
+            raise UserError(
+                f"process.factor has no effect on schedule={self.schedule}, only on cosine, sqrt, linear_beta."
+            )
 
     def check(self, config: Config) -> None:
         from .losses import PlaidBound

@@ -68,7 +68,7 @@ def _betas(name: Betas, n: int) -> list[float]:
 
 
 def _line(first: float, last: float, n: int) -> list[float]:
-    return [first + (last - first) * i / (n - 1) for i in range(n)]
+    return [min(first + (last - first) * i / (n - 1), MAX_BETA) for i in range(n)]
 
 
 def _from_alpha_bar(alpha_bar: Callable[[float], float], n: int, jump: bool = False) -> list[float]:

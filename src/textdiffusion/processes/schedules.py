@@ -51,7 +51,7 @@ class LogLinear:
 
 @dataclass(frozen=True)
 class CosineMask:
-    """alpha = 1 - cos(pi (1 - t) / 2): few masks early, many late (MD4, table 1)."""
+    """alpha = 1 - cos(pi (1 - t) / 2): more masks than t, so that sampling reveals few at first (MD4, table 1)."""
 
     def alpha(self, t: Times) -> Times:
         """Probability that a token is still clean at t: 1 exactly at t = 0, and not rounded to 0 before t = 1."""

@@ -30,7 +30,9 @@ class DpmSolver(GaussianSampler):
         share, line = -torch.expm1(-(1.0 + self.eta) * step), goal
         if walk.before is not None:
             earlier, since = walk.before
-            line = goal + 0.5 * step / torch.log(walk.process.sigma_over(since, x) / now) * (goal - earlier)
+            last = torch.log(walk.process.sigma_over(since, x) / now)
+            # Where a cut schedule stood still both predictions are of one noise level, and no line goes through them.
+            line = goal + torch.where(last > 0, 0.5 * step / last, 0.0) * (goal - earlier)
         walk.before = goal, walk.t
         xs = (1.0 - share) * x + share * line
         if not self.eta:

@@ -13,7 +13,17 @@ Layout = Literal["stream", "lines", "documents"]
 Split = Literal["cut", "documents", "files"]
 TooLong = Literal["truncate", "drop", "error"]
 Mask = Literal[
-    "none", "prefix", "random", "given_span", "span", "shuffled_span", "cdcd", "spans", "given_spans", "mixed", "question"
+    "none",
+    "prefix",
+    "random",
+    "given_span",
+    "span",
+    "shuffled_span",
+    "cdcd",
+    "spans",
+    "given_spans",
+    "mixed",
+    "question",
 ]
 
 LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # kinds whose vocabulary size is chosen

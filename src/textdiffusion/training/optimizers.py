@@ -130,5 +130,6 @@ def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
 
 
 def _undecayed(model: Model) -> set[nn.Parameter]:
-    embeddings = {p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    return embeddings | set(model.codec.parameters()) | {p for p in model.parameters() if p.ndim < 2}
+    """All but the matrices that map features to features: tables of tokens are many small vectors, not a map."""
+    maps = {module.weight for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d))}
+    return set(model.parameters()) - maps
