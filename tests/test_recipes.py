@@ -1,6 +1,8 @@
 """Recipes and their published variants."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,14 @@ def test_block_diffusion_as_published_is_the_network_of_mdlm():
     """As in the released files, which add two buffers (specs: checkpoints 1)."""
     sizes = [_parameters(recipes.get(name)("as_published"), 50_257) for name in ("block_diffusion", "mdlm")]
     assert sizes[0] == sizes[1]
+
+
+def test_autoregressive_as_published_is_the_network_of_mdlm_without_noise_levels():
+    """What modulates: 6 vectors a block and 2 at the end, each from 128 numbers, and the map from levels to these."""
+    blocks, width, told = 12, 768, 128
+    modulation = (6 * blocks + 2) * width * (told + 1) + (256 * told + told) + (told * told + told)
+    found, mdlm = (_parameters(recipes.get(name)("as_published"), 50_257) for name in ("autoregressive", "mdlm"))
+    assert mdlm - found == modulation
 
 
 def test_cdcd_as_published_scales_to_the_papers_size():
@@ -84,6 +94,16 @@ def test_diffusion_lm_as_published_has_the_papers_size():
 def test_minimal_text_diffusion_as_published_has_the_repositorys_parameters():
     """86.9 million at 165 words, counted in the repository's model."""
     assert _parameters(recipes.get("minimal_text_diffusion")("as_published"), 165) == pytest.approx(86.9e6, rel=0.01)
+
+
+def test_no_other_file_knows_a_recipes_name():
+    """What is published names its own kinds of networks, in `published`."""
+    package = Path(recipes.__file__).parents[1]
+    files = [f for f in package.rglob("*.py") if f.parent.name not in ("recipes", "published")]
+    assert len(files) > 100
+    for file in files:
+        texts = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & set(recipes.names()), file
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -32,9 +32,12 @@ class Training:
     lr: float = 3e-3
     warmup: int = 100
     """Steps until the full learning rate; at most a twentieth of `steps`."""
-    decay: Literal["linear", "cosine", "constant"] = "linear"
-    """From the warm-up to the end of the run, to zero. The end is the last step or the end of a time limit, whichever
-    comes first; with a time limit the learning rate follows the clock, and two runs are no longer bit for bit alike."""
+    decay: Literal["linear", "cosine", "exponential", "inverse_sqrt", "constant"] = "linear"
+    """From the warm-up to the end of the run, to the floor; `inverse_sqrt` falls as 1 / sqrt(step). The end is the last
+    step or the end of a time limit, whichever comes first; with a time limit the learning rate follows the clock, and
+    two runs are no longer bit for bit alike."""
+    floor: float = 0.0
+    """The share of the learning rate that is left at the end of linear, cosine and exponential decay."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon orthogonalises the updates of the blocks' matrices, but for their modulation; all else is AdamW's."""
     muon_lr: float = 0.01
@@ -76,6 +79,14 @@ class Training:
         for name in ("warmup", *limits, *intervals):
             if getattr(self, name) < 0:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it cannot be negative.")
+        if not 0 <= self.floor <= 1:
+            raise UserError(f"training.floor is {self.floor}; it must be in [0, 1].")
+        if self.floor and self.decay in ("inverse_sqrt", "constant"):
+            raise UserError(f"training.floor has no effect on training.decay={self.decay}.")
+        if self.decay == "exponential" and not self.floor:
+            raise UserError(
+                "training.decay=exponential never comes to 0; set training.floor to where it ends, as 0.01."
+            )
         if not 0 <= self.ema < 1:
             raise UserError(f"training.ema is {self.ema}; it must be in [0, 1).")
 

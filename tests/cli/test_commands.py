@@ -174,6 +174,14 @@ def test_recipes_and_their_variants(textdiffusion):
             recipes.get(entry["name"])(variant)
 
 
+def test_a_recipe_is_described_in_whole(textdiffusion):
+    told = textdiffusion("recipes", "sedd").out
+    assert told.startswith(textdiffusion("recipes", "sedd", "--json").out.split('"what": "')[1].split('"')[0])
+    assert "`as_published` is the paper's small OpenWebText model" in told
+    assert "Variants: default, uniform, as_published" in told
+    assert "There is no recipe 'sed'; there are analog_bits," in textdiffusion("recipes", "sed").err
+
+
 def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     run = shutil.copytree(tiny_run("cdcd"), tmp_path / "run")
     tuned = ("sample", run, "--num", 1, "--steps", 3, "--sampler", "heun:grid=tuned")
@@ -249,6 +257,18 @@ def test_packed_examples_have_no_model_of_their_padding():
     assert not command(layout="stream").config().text.model_padding
     with pytest.raises(UserError, match="exclude each other"):
         command("text.packing=true", "text.model_padding=true", layout="lines").config()
+
+
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_every_recipe_takes_every_tokenizer_and_layout(recipe):
+    """Settings of the recipe's own tokenizer or layout give way, which the person who asks for another did not set."""
+    for variant in recipes.variants(recipe):
+        for tokenizer in ("characters", "bytes", "words", "bpe", "wordpiece", "sentencepiece", "mine.json"):
+            text = Train(recipe=recipe, variant=variant, data="my.txt", out="run", tokenizer=tokenizer).config().text
+            assert text.tokenizer == (tokenizer if tokenizer != "mine.json" else "file")
+        for layout in ("stream", "lines", "documents"):
+            text = Train(recipe=recipe, variant=variant, data="my.txt", out="run", layout=layout).config().text
+            assert text.layout == layout
 
 
 def test_a_published_recipe_takes_a_text_and_tokenizer_of_ones_own():

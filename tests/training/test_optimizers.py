@@ -1,6 +1,7 @@
 """Parameter groups, Muon, the learning rate, the average and the choice of device and dtype."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -160,6 +161,32 @@ def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
     if decay == "linear":
         assert rates[-1] == pytest.approx(1 / (steps - warm))
         assert rate(training, steps // 2, 1.0) == 0.0
+
+
+@given(st.integers(40, 400), st.floats(0.01, 1.0), st.sampled_from(["linear", "cosine", "exponential"]))
+def test_decay_ends_at_its_floor(steps, floor, decay):
+    training = Training(steps=steps, warmup=0, decay=decay, floor=floor)
+    rates = [rate(training, step, step / steps) for step in range(steps + 1)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1.0
+    assert rates[-1] == pytest.approx(floor)
+    if decay == "exponential":
+        assert [b / a for a, b in pairwise(rates)] == pytest.approx([floor ** (1 / steps)] * steps)
+
+
+def test_a_rate_that_falls_with_the_root_of_the_step():
+    training = Training(steps=8000, warmup=100, decay="inverse_sqrt")
+    rates = [rate(training, step, step / 8000) for step in range(8000)]
+    assert max(rates) == rates[99] == 1.0
+    assert rates[399] == pytest.approx(0.5)
+    assert rates[6399] == pytest.approx(0.125)
+
+
+def test_a_floor_without_effect_is_refused():
+    with pytest.raises(UserError, match=r"training\.floor has no effect on training\.decay=constant"):
+        Training(decay="constant", floor=0.1)
+    with pytest.raises(UserError, match=r"exponential never comes to 0; set training\.floor"):
+        Training(decay="exponential")
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])

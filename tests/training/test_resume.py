@@ -35,7 +35,7 @@ from .tiny import tiny
     [
         ("mdlm", "none", {}),
         ("udlm", "mixed", {}),
-        ("cdcd", "cdcd", {}),
+        ("cdcd", "prefixes", {}),
         ("analog_bits", "mixed", {}),
         ("cdcd", "none", {"optimizer": "muon", "accumulate": 2, "log_every": 4}),
         ("difformer", "spans", {}),

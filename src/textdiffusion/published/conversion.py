@@ -16,7 +16,7 @@ from ..config import Config
 from ..errors import UserError
 from ..model import Model
 from ..networks.transformer import heads
-from ..parts import Absorbing, MaskedTokens, TokenRatios, Trunk
+from ..parts import Absorbing, LossPart, MaskedBound, MaskedTokens, ScoreEntropy, TokenRatios, Trunk
 from ..text.config import TextConfig
 from ..text.subwords import load_any
 from ..text.tokenizers import Bytes, Tokenizer
@@ -78,17 +78,23 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
     trunk = _trunk(path, settings, tensors)
     timed = trunk.modulation != "none"
     if timed and not prefixed:
-        base = recipes.get("sedd")("as_published")
-        base = replace(base, denoiser=TokenRatios(scale_by_sigma=settings.get(bool, "model.scale_by_sigma")))
+        base = replace(
+            _recipe(ScoreEntropy), denoiser=TokenRatios(scale_by_sigma=settings.get(bool, "model.scale_by_sigma"))
+        )
     else:
-        base = recipes.get("mdlm")("as_published")
         # Without time conditioning MDLM's network has the adaptive norms all the same and reads 0; RADD's has none.
         time = timed and settings.get(bool, "time_conditioning")
         process = Absorbing(schedule="log_linear", level="sigma" if time else "share")
-        base = replace(base, process=process, denoiser=MaskedTokens(time=time))
+        base = replace(_recipe(MaskedBound), process=process, denoiser=MaskedTokens(time=time))
     data = f"hf:{settings.get(str, 'data.train', default='openwebtext')}"
     length = settings.get(int, "model.length", "model_length")
     return replace(base, trunk=trunk, text=TextConfig(data=data, field="text", length=length, **text))
+
+
+def _recipe(objective: type[LossPart]) -> Config:
+    """The recipe that was published with this objective and masks."""
+    found = (recipes.get(name)("as_published") for name in recipes.names() if "as_published" in recipes.variants(name))
+    return next(c for c in found if isinstance(c.objective, objective) and isinstance(c.process, Absorbing))
 
 
 def _trunk(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:

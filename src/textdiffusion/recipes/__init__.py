@@ -10,6 +10,9 @@ from ..config import Config, Training
 from ..errors import UserError
 from ..parts import Trunk
 
+FIRST = "mdlm"
+"""The recipe to begin with."""
+
 # The small diffusion transformer of SEDD and the papers after it, and how they train it.
 PUBLISHED_TRUNK = Trunk(
     width=768,

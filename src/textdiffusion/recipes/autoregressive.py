@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import Config, Training
 from ..parts import LeftToRight, LeftToRightOrder, NextToken, NextTokenLikelihood, NextTokens, Tokens, Trunk, Uniform
 from ..text.config import TextConfig
-from . import variant_of
+from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 
 def autoregressive(variant: str = "default") -> Config:
@@ -14,24 +16,28 @@ def autoregressive(variant: str = "default") -> Config:
         textdiffusion train autoregressive --data my.txt --out runs/mine
 
     It reaches fewer bits per character than any diffusion model of its cost, and cannot see what comes after a gap.
+    `as_published` is the baseline of MDLM's table on OpenWebText (Sahoo et al. 2024, section 5): its network, causal.
     """
-    return variant_of(
-        "autoregressive",
-        variant,
-        {
-            "default": Config(
-                recipe="autoregressive",
-                variant="default",
-                text=TextConfig(),
-                codec=Tokens(),
-                process=LeftToRightOrder(),
-                density=Uniform(),
-                trunk=Trunk(width=128, depth=4, reach=4),
-                denoiser=NextTokens(context_dim=32),
-                objective=NextToken(),
-                likelihood=NextTokenLikelihood(),
-                sampler=LeftToRight(),
-                training=Training(optimizer="muon", lr=1e-2),
-            ),
-        },
+    default = Config(
+        recipe="autoregressive",
+        variant="default",
+        text=TextConfig(),
+        codec=Tokens(),
+        process=LeftToRightOrder(),
+        density=Uniform(),
+        trunk=Trunk(width=128, depth=4, reach=4),
+        denoiser=NextTokens(context_dim=32),
+        objective=NextToken(),
+        likelihood=NextTokenLikelihood(),
+        sampler=LeftToRight(),
+        training=Training(optimizer="muon", lr=1e-2),
     )
+    published = replace(
+        default,
+        variant="as_published",
+        text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
+        trunk=replace(PUBLISHED_TRUNK, modulation="none"),
+        denoiser=NextTokens(),
+        training=PUBLISHED_TRAINING,
+    )
+    return variant_of("autoregressive", variant, {"default": default, "as_published": published})

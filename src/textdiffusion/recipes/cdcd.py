@@ -49,7 +49,7 @@ def cdcd(variant: str = "default") -> Config:
         recipe="cdcd",
         variant="as_published",
         text=TextConfig(
-            data="hf:c4", field="text", tokenizer="sentencepiece", vocab_size=32_000, length=64, mask="cdcd"
+            data="hf:c4", field="text", tokenizer="sentencepiece", vocab_size=32_000, length=64, mask="prefixes"
         ),
         codec=Embeddings(dim=256, init_std=1e-3),
         process=Gaussian(schedule="linear_sigma", low=1 / 16, high=300 / 16),

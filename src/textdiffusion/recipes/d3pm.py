@@ -31,7 +31,7 @@ def d3pm(variant: str = "default") -> Config:
 
     `as_published` is the paper's absorbing model of text8: 12 layers, windows of 256 characters, the bound with
     lambda = 0.01 of cross-entropy. The released code weighs that against one of the 1000 steps, so here, against their
-    sum, it is 10. The paper's learning rate falls with the root of the step; here it stays.
+    sum, it is 10.
     """
     default = Config(
         recipe="d3pm",
@@ -74,7 +74,7 @@ def d3pm(variant: str = "default") -> Config:
         objective=ChainBound(steps=STEPS, cross_entropy=0.01 * STEPS),
         sampler=Ancestral(steps=STEPS),
         training=Training(
-            steps=1_000_000, batch_size=512, lr=5e-4, warmup=10_000, decay="constant", optimizer="adamw", ema=0.9999
+            steps=1_000_000, batch_size=512, lr=5e-4, warmup=10_000, decay="inverse_sqrt", optimizer="adamw", ema=0.9999
         ),
     )
     return variant_of("d3pm", variant, {"default": default, "uniform": uniform, "as_published": published})

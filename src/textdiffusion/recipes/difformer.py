@@ -26,7 +26,7 @@ def difformer(variant: str = "default") -> Config:
 
     `as_published` has the size of the paper's translation models, 12 blocks of 512 (theirs: 6 that read and 6 that
     write), with the source as a given prefix, noise rescaled by 4 and moving targets. Label smoothing, the prediction
-    of lengths and the ranking of candidates are not here; the learning rate falls linearly (theirs: as 1 / sqrt(step)).
+    of lengths and the ranking of candidates are not here.
     """
     default = Config(
         recipe="difformer",
@@ -65,6 +65,14 @@ def difformer(variant: str = "default") -> Config:
         objective=AnchoredSquares(moving=True),
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=20, eta=1.0),
-        training=Training(steps=500_000, batch_size=256, lr=5e-4, warmup=10_000, optimizer="adamw", ema=0.0),
+        training=Training(
+            steps=500_000,
+            batch_size=256,
+            lr=5e-4,
+            warmup=10_000,
+            decay="inverse_sqrt",
+            optimizer="adamw",
+            ema=0.0,
+        ),
     )
     return variant_of("difformer", variant, {"default": default, "as_published": published})

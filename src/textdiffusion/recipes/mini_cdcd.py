@@ -28,8 +28,7 @@ def mini_cdcd(variant: str = "default") -> Config:
     `as_published` is the 140-million-parameter model of the notebook: TinyStories, one story cut to 64 of BERT's tokens
     (its vocab.txt in a folder `bert`), noise from 0.01 to 200. Our block differs: attention as wide as the features
     (theirs: 256 and 4096 wide) and a feed-forward with a non-linearity, so it is 576 wide to be as large. Padding is
-    masked out, the head is normalised as the input is, and the learning rate falls linearly (theirs: by 3 % every 100
-    steps); how long it was trained is not said.
+    masked out, and the head is normalised as the input is. How long it was trained is not said: here 20,000 steps.
     """
     readout = Regression(preconditioning="karras", interpolated=True)
     default = Config(
@@ -66,7 +65,15 @@ def mini_cdcd(variant: str = "default") -> Config:
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=1000, eta=0.0),
         training=Training(
-            steps=20_000, batch_size=64, lr=5e-3, warmup=2000, decay="linear", optimizer="adamw", beta2=0.999, ema=0.0
+            steps=20_000,
+            batch_size=64,
+            lr=5e-3,
+            warmup=2000,
+            decay="exponential",
+            floor=0.97**180,  # by 3 % every 100 steps
+            optimizer="adamw",
+            beta2=0.999,
+            ema=0.0,
         ),
     )
     return variant_of("mini_cdcd", variant, {"default": default, "as_published": published})

@@ -28,8 +28,8 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
         textdiffusion train simple_diffusion_lm --data my.txt --out runs/mine
 
     `as_published` is the script's model: 8 blocks of 512, 64-dimensional embeddings, lines of up to 64 SentencePiece
-    tokens cut anew each time. Its second head, to states, is not here, and the learning rate falls to zero (theirs: to
-    a tenth). `successor` is what its author came to: see docs/families.md.
+    tokens cut anew each time. Its second head, to states, is not here. `successor` is what its author came to: see
+    docs/families.md.
     """
     default = Config(
         recipe="simple_diffusion_lm",
@@ -78,6 +78,7 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
             batch_size=256,
             lr=1e-4,
             warmup=2000,
+            floor=0.1,
             optimizer="adamw",
             weight_decay=1e-4,
             ema=0.0,

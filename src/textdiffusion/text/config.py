@@ -19,7 +19,7 @@ Mask = Literal[
     "given_span",
     "span",
     "shuffled_span",
-    "cdcd",
+    "prefixes",
     "spans",
     "given_spans",
     "mixed",

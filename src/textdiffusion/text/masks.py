@@ -15,7 +15,7 @@ SPANS = 5  # at most so many noised spans in a row (SED, Strudel et al. 2022, se
 
 # Each kind is chosen per row with this probability.
 MIXTURES: dict[str, dict[str, float]] = {
-    "cdcd": {"prefix": 0.5, "random": 0.5},  # Dieleman et al. 2022, section 4.3
+    "prefixes": {"prefix": 0.5, "random": 0.5},  # Dieleman et al. 2022, section 4.3
     "spans": {"span": 0.5, "shuffled_span": 0.5},
     "given_spans": {"given_span": 0.5, "random": 0.5},  # simple-diffusion-lm
     "mixed": {"none": 0.25, "prefix": 0.25, "random": 0.25, "span": 0.25},

@@ -108,13 +108,18 @@ def rate(training: Training, step: int, progress: float) -> float:
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
     share = warmup / steps
     left = min(1.0, max(0.0, 1.0 - progress) / (1.0 - share))
+    floor = training.floor
     match training.decay:
         case "constant":
             return warm
+        case "inverse_sqrt":
+            return min(warm, math.sqrt((warmup or 1) / (step + 1)))
+        case "exponential":
+            return min(warm, floor ** (1.0 - left))
         case "linear":
-            return min(warm, left)
+            return min(warm, floor + (1.0 - floor) * left)
         case "cosine":
-            return min(warm, 0.5 * (1.0 - math.cos(math.pi * left)))
+            return min(warm, floor + (1.0 - floor) * 0.5 * (1.0 - math.cos(math.pi * left)))
 
 
 def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
