@@ -26,12 +26,8 @@ from .tiny import tiny
     ("recipe", "third"),
     [
         ("mdlm", 20),
-        ("sedd", 20),
         ("udlm", 20),
-        ("block_diffusion", 20),
         ("cdcd", 40),
-        ("analog_bits", 40),
-        ("difformer", 40),
         ("autoregressive", 20),
     ],
 )
@@ -53,16 +49,6 @@ def test_training_learns(recipe, third, tmp_path):
     assert texts[0] in (tmp_path / f"run/samples/step-{steps:09}.txt").read_text()
     exported, averaged = load_tensors(tmp_path / "run/model.safetensors"), tmp_path / f"run/checkpoints/step-{steps:09}"
     assert all(torch.equal(exported[k], v) for k, v in load_tensors(averaged / "ema.safetensors").items())
-
-
-@pytest.mark.parametrize(
-    ("recipe", "part"), [("mini_cdcd", "cross_entropy"), ("plaid", "bound"), ("ssd_lm", "cross_entropy")]
-)
-def test_the_loss_falls(recipe, part, tmp_path):
-    config = tiny(recipe, tmp_path, steps=120, log_every=40, eval_every=120, checkpoint_every=120, lr=1e-2)
-    run(config, tmp_path / "run", tmp_path)
-    nats = [m["parts"][part] for m in metrics(tmp_path / "run", "logged")]
-    assert nats[-1] < nats[0] - 0.05
 
 
 def test_samples_and_checkpoints_come_with_every_validation_unless_told_otherwise(tmp_path):

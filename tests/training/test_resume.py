@@ -16,7 +16,7 @@ from rich.console import Console
 from textdiffusion.config import Config
 from textdiffusion.errors import UserError
 from textdiffusion.overrides import changed
-from textdiffusion.parts import Duality
+from textdiffusion.parts import Duality, LossAware, PiecewiseLinear
 from textdiffusion.training import sinks
 from textdiffusion.training.checkpoint import RAW
 from textdiffusion.training.folder import RunFolder
@@ -34,6 +34,16 @@ from .tiny import tiny
     ("recipe", "mask", "options"),
     [
         ("mdlm", "none", {}),
+        ("sedd", "none", {}),
+        ("d3pm/uniform", "none", {}),
+        ("block_diffusion", "prefix", {}),
+        ("autoregressive", "none", {}),
+        ("simple_diffusion_lm/successor", "mixed", {}),
+        ("diffusion_lm", "none", {"density": LossAware()}),
+        ("minimal_text_diffusion", "none", {}),
+        ("analog_bits/unet", "none", {}),
+        ("ssd_lm/tess", "none", {}),
+        ("cdcd", "none", {"density": PiecewiseLinear()}),
         ("udlm", "mixed", {}),
         ("cdcd", "prefixes", {}),
         ("analog_bits", "mixed", {}),
@@ -45,7 +55,9 @@ from .tiny import tiny
     ],
 )
 def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
+    density = options.pop("density", None)
     config = tiny(recipe, tmp_path, mask, checkpoint_every=5, **options)
+    config = replace(config, density=density or config.density)
     run(config, tmp_path / "whole", tmp_path)
     for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
         if isinstance(record, Saved):

@@ -15,11 +15,12 @@ LENGTH, BATCH = 16, 8
 
 
 def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Config:
-    """The recipe at 64 features and one block, on a text file made in `folder`."""
+    """The recipe (`NAME` or `NAME/VARIANT`) at 64 features and one block, on a text file made in `folder`."""
     text = folder / "text.txt"
     if not text.exists():
         text.write_text("".join(f"{i} and {i + 1} make {2 * i + 1}.\n" for i in range(300)), encoding="utf-8")
-    config = recipes.get(recipe)()
+    name, _, variant = recipe.partition("/")
+    config = recipes.get(name)(variant or "default")
     trunk = replace(config.trunk, width=64, depth=1)
     settings: dict[str, Any] = {
         "steps": 10,

@@ -1,0 +1,32 @@
+"""Every recipe learns four greetings by heart, and writes them."""
+
+import pytest
+
+from textdiffusion import TextDiffusion, recipes
+from textdiffusion.overrides import changed
+from textdiffusion.parts import Tokens
+
+from .runs import run
+
+GREETINGS = ("hello there", "welcome back", "nice to meet you", "long time no see")  # no word is in two of them
+
+TEXT = "tokenizer=words unk=false layout=lines length=6 model_padding=true mask=none valid_fraction=0"
+TRAINING = "batch_size=64 lr=0.02 optimizer=muon muon_lr=0.05 warmup=5 samples=0 compile=off dtype=float32"
+
+
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_greetings_are_learned_by_heart(recipe, tmp_path):
+    """One text of these words in thousands is a greeting. Vectors ask for more steps than tokens."""
+    data = tmp_path / "greetings.txt"
+    data.write_text("".join(f"{greeting}\n" for greeting in GREETINGS * 16), encoding="utf-8")
+    config = recipes.get(recipe)()
+    steps, share = (60, 0.6) if isinstance(config.codec, Tokens) else (120, 0.3)
+    text, training = (
+        [f"{group}.{s}" for s in given.split()] for group, given in (("text", TEXT), ("training", TRAINING))
+    )
+    own = [f"text.data={data}", f"training.steps={steps}", "trunk.width=64", "trunk.depth=1"]
+    run(changed(config, [*text, *training, *own]), tmp_path / "run", tmp_path)
+    model = TextDiffusion.from_pretrained(tmp_path / "run", device="cpu")
+    written = [text.strip() for text in model.generate(64, steps=6 if isinstance(config.codec, Tokens) else 16)]
+    assert sum(text in GREETINGS for text in written) / 64 > share
+    assert set(GREETINGS) <= set(written)
