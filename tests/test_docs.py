@@ -112,7 +112,12 @@ def test_every_recipe_is_on_the_page_of_families():
     from textdiffusion import recipes
 
     text = (ROOT / "docs/families.md").read_text(encoding="utf-8")
-    assert all(f"## {name}: " in text for name in recipes.names())
+    sections = dict(re.findall(r"^## (\w+): .*\n((?:(?!^## ).*\n)*)", text, re.MULTILINE))
+    assert sorted(sections) == recipes.names()
+    for name, section in sections.items():
+        assert re.search(r"^    \S", section, re.MULTILINE), f"{name} has no equation"
+        assert any(f"`{other}`" in section for other in {*recipes.names()} - {name}) or name == "autoregressive", name
+        assert re.search(r"^Use it ", section, re.MULTILINE), f"{name} does not say when to use it"
     assert all(f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8") for name in recipes.names())
 
 
