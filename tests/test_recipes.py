@@ -13,6 +13,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.model import Model
 from textdiffusion.overrides import changed
 from textdiffusion.text.preparation import prepare
+from textdiffusion.training.optimizers import rate
 
 
 def _parameters(config, vocab):
@@ -49,6 +50,13 @@ def test_cdcd_as_published_scales_to_the_papers_size():
 def test_simple_diffusion_lm_as_published_has_the_originals_size():
     """27.7 million with 400 pieces; its second head, to states, is not here, and its FiLM modulates no last norm."""
     assert _parameters(recipes.get("simple_diffusion_lm")("as_published"), 400) == pytest.approx(27.7e6, rel=0.005)
+
+
+def test_mini_cdcd_as_published_loses_three_percent_of_its_rate_in_a_hundred_steps():
+    training = recipes.get("mini_cdcd")("as_published").training
+    at = [rate(training, step, step / training.steps) for step in (1999, 2000, 2100, 39_900)]
+    assert at[:2] == [1.0, 1.0]
+    assert at[2:] == pytest.approx([0.97, 0.97**379])
 
 
 def test_mini_cdcd_as_published_is_as_large_as_the_notebooks():
@@ -137,8 +145,8 @@ def test_every_recipe_explains_itself(name):
         ("cdcd", "process.schedule=cosine", "density.kind=Gumbel .* needs process.schedule=log_sigma; .* Uniform go"),
         ("cdcd", "density.kind=LossAware", "LossAware works with objective.kind=DiffusionLM: ScoreInterpolation"),
         ("cdcd", "codec.norm=none", "init_std is 0.001, the unit of noise where codec.norm=none: .* codec.init_std=1"),
-        ("cdcd", "trunk.modulation=none", "NoisyStates tells the trunk the noise level; set trunk.modulation=adaln"),
-        ("ssd_lm", "trunk.kind=Trunk", "SoftTokens tells the trunk the noise level; set trunk.modulation=adaln"),
+        ("cdcd", "trunk.modulation=none", "NoisyStates tells the trunk the noise level; set trunk.modulation=film"),
+        ("ssd_lm", "trunk.kind=Trunk", "SoftTokens tells the trunk the noise level; set trunk.modulation=film"),
         ("diffusion_lm", "denoiser.readout.kind=Softmax", "DiffusionLM fits regressed states; set denoiser.readout"),
         ("autoregressive", "density.low=0.5", "density has no effect on NextToken"),
         ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
@@ -200,6 +208,10 @@ def test_every_recipe_explains_itself(name):
 def test_parts_that_do_not_fit_are_refused_in_a_sentence(recipe, setting, message):
     with pytest.raises(UserError, match=message):
         Model(changed(recipes.get(recipe)(), setting.split()), 11)
+
+
+def test_vectors_that_do_not_move_may_begin_small():
+    Model(changed(recipes.get("cdcd")(), ["codec.norm=none", "codec.init_std=0.05", "codec.learned=false"]), 11)
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -266,9 +266,12 @@ def test_every_recipe_takes_every_tokenizer_and_layout(recipe):
         for tokenizer in ("characters", "bytes", "words", "bpe", "wordpiece", "sentencepiece", "mine.json"):
             text = Train(recipe=recipe, variant=variant, data="my.txt", out="run", tokenizer=tokenizer).config().text
             assert text.tokenizer == (tokenizer if tokenizer != "mine.json" else "file")
+            assert text.subword_sampling == 0.0 or tokenizer == "sentencepiece"
         for layout in ("stream", "lines", "documents"):
             text = Train(recipe=recipe, variant=variant, data="my.txt", out="run", layout=layout).config().text
             assert text.layout == layout
+        task = Train(recipe=recipe, variant=variant, data="sudoku:easy:100:0", out="run").config().text
+        assert (task.mask, task.packing, task.subword_sampling) == ("question", False, 0.0)
 
 
 def test_a_published_recipe_takes_a_text_and_tokenizer_of_ones_own():
@@ -362,3 +365,19 @@ def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch:
         assert done.code == 0, done.err
         for part in ("1. Training mdlm", "noise 100%", "--- 3", "Kneser-Ney 7-gram", "still ahead", "sample"):
             assert part in done.out
+
+
+def test_the_demo_of_another_recipe(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from textdiffusion.cli.demo import Command
+    from textdiffusion.overrides import changed
+
+    whole = Command._config
+    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), SMALL[:-1]))
+    data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
+    options = ("--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
+    done = textdiffusion("demo", "--recipe", "autoregressive", *options)
+    assert done.code == 0, done.err
+    assert "1. Training autoregressive" in done.out
+    assert "this model" in done.out
+    assert "upper bound" not in done.out
+    assert "textdiffusion train autoregressive" in done.out

@@ -43,6 +43,7 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
     assert names["density.curve"] == ("AdamW", 0.02, 0.0)
     assert names["codec.weight"] == ("AdamW", 0.001, 0.0)
     assert names["denoiser.decoded.tokens"] == ("AdamW", 0.001, 0.0)
+    assert all(seen[p][2] == 0.0 for p in model.denoiser.trunk.parameters() if p.ndim == 4)  # of `reach`
     assert names["denoiser.readout.head.weight"] == ("AdamW", 0.001, 0.1)
     assert names["denoiser.readout.head.bias"] == ("AdamW", 0.001, 0.0)
     assert names["denoiser.trunk.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)

@@ -55,9 +55,9 @@ from .tiny import tiny
     ],
 )
 def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
-    density = options.pop("density", None)
-    config = tiny(recipe, tmp_path, mask, checkpoint_every=5, **options)
-    config = replace(config, density=density or config.density)
+    training = {name: value for name, value in options.items() if name != "density"}
+    config = tiny(recipe, tmp_path, mask, checkpoint_every=5, **training)
+    config = replace(config, density=options.get("density", config.density))
     run(config, tmp_path / "whole", tmp_path)
     for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
         if isinstance(record, Saved):

@@ -89,7 +89,11 @@ class Command:
             ngram = kneser_ney(train, text, model.tokenizer.vocab_size)
         error = found.window_error or 0.0
         rows = [
-            ("this model (upper bound)", f"{found.bits:.3f} +- {error:.3f}", f"{self.minutes:g} minutes of training"),
+            (
+                "this model" if found.exact else "this model (upper bound)",
+                f"{found.bits:.3f} +- {error:.3f}",
+                f"{self.minutes:g} minutes of training",
+            ),
             (f"Kneser-Ney {ngram.order}-gram", f"{ngram.bits:.3f}", "a few seconds of counting"),
         ]
         print_table(("", "BITS PER CHARACTER", "COST"), rows)

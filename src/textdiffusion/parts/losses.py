@@ -239,7 +239,7 @@ class NextToken(LossPart):
 
     def check(self, config: Config) -> None:
         if config.density != Uniform():
-            raise UserError("density has no effect on NextToken, which has no noise levels; leave it Uniform.")
+            raise UserError("density has no effect on NextToken, which has no noise levels; leave it as it is.")
 
     def build(self) -> nn.Module:
         from ..objectives.next_token import NextToken as Built

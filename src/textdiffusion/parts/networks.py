@@ -47,7 +47,7 @@ def _told(process: AbsorbingProcess, time: bool) -> AbsorbingProcess:
 def _listening(part: DenoiserPart, trunk: BuiltTrunk) -> BuiltTrunk:
     """The trunk, which must hear of the noise level that the part tells it."""
     if trunk.modulation == "none":
-        raise UserError(f"{type(part).__name__} tells the trunk the noise level; set trunk.modulation=adaln or film.")
+        raise UserError(f"{type(part).__name__} tells the trunk the noise level; set trunk.modulation=film.")
     return trunk
 
 

@@ -50,7 +50,7 @@ class Embeddings(CodecPart):
     def __post_init__(self) -> None:
         # A centred row of one coordinate is zero, one of two has only a sign.
         bounded(self, dim=(1 if self.norm in ("l2", "none") else 3, None), init_std=(1e-9, None))
-        if self.norm == "none" and self.init_std < 0.1:
+        if self.norm == "none" and self.learned and self.init_std < 0.1:
             raise UserError(
                 f"codec.init_std is {self.init_std:g}, the unit of noise where codec.norm=none: vectors would outgrow "
                 "it in a few steps, and no noise hide them. Set codec.init_std=1."

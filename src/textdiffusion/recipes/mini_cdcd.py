@@ -28,7 +28,8 @@ def mini_cdcd(variant: str = "default") -> Config:
     `as_published` is the 140-million-parameter model of the notebook: TinyStories, one story cut to 64 of BERT's tokens
     (its vocab.txt in a folder `bert`), noise from 0.01 to 200. Our block differs: attention as wide as the features
     (theirs: 256 and 4096 wide) and a feed-forward with a non-linearity, so it is 576 wide to be as large. Padding is
-    masked out, and the head is normalised as the input is. How long it was trained is not said: here 20,000 steps.
+    masked out, and the head is normalised as the input is. How long it was trained is not said: here 40,000 steps, of
+    which 2,000 warm up.
     """
     readout = Regression(preconditioning="karras", interpolated=True)
     default = Config(
@@ -65,12 +66,12 @@ def mini_cdcd(variant: str = "default") -> Config:
         likelihood=GaussianLikelihood(),
         sampler=OneStep(steps=1000, eta=0.0),
         training=Training(
-            steps=20_000,
+            steps=40_000,
             batch_size=64,
             lr=5e-3,
             warmup=2000,
             decay="exponential",
-            floor=0.97**180,  # by 3 % every 100 steps
+            floor=0.97**380,  # by 3 % every 100 steps
             optimizer="adamw",
             beta2=0.999,
             ema=0.0,

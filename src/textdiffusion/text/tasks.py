@@ -95,10 +95,12 @@ class Exercise:
             "layout": "lines",
             "length": self.task.width(self.level) + 2,  # with = and the end
             "split": "documents",
+            "packing": False,
             "too_long": "error",
             "tokenizer": "characters",
             "vocab_size": 0,
             "tokenizer_path": "",
+            "subword_sampling": 0.0,
             "normaliser": "none",
             "mask": "question",
         }

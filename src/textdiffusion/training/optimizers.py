@@ -136,5 +136,5 @@ def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
 
 def _undecayed(model: Model) -> set[nn.Parameter]:
     """All but the matrices that map features to features: tables of tokens are many small vectors, not a map."""
-    maps = {module.weight for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv1d))}
+    maps = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
     return set(model.parameters()) - maps
