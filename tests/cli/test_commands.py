@@ -372,7 +372,8 @@ def test_the_demo_of_another_recipe(textdiffusion, tiny_run: MakeRun, tmp_path: 
     from textdiffusion.overrides import changed
 
     whole = Command._config
-    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), SMALL[:-1]))
+    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), [*SMALL[:-1], "training.samples=0"]))
+    monkeypatch.setattr("textdiffusion.cli.demo.WATCHED", 32)
     data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
     options = ("--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
     done = textdiffusion("demo", "--recipe", "autoregressive", *options)

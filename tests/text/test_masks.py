@@ -105,5 +105,5 @@ def test_mixtures_keep_their_shares():
 
 
 def test_unknown_kind():
-    with pytest.raises(UserError, match="no conditioning mask 'prefixes'; it can be none, prefix"):
-        given_mask("prefixes", real_of(3), Rng.of(0, 1))
+    with pytest.raises(UserError, match="no conditioning mask 'suffix'; it can be none, prefix"):
+        given_mask("suffix", real_of(3), Rng.of(0, 1))

@@ -26,7 +26,6 @@ from .tiny import tiny
     ("recipe", "third"),
     [
         ("mdlm", 20),
-        ("udlm", 20),
         ("cdcd", 40),
         ("autoregressive", 20),
     ],
