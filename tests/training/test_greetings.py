@@ -1,5 +1,8 @@
 """Every recipe learns four greetings by heart, and writes them."""
 
+from collections.abc import Iterator
+
+import jaxtyping
 import pytest
 
 from textdiffusion import TextDiffusion, recipes
@@ -12,6 +15,14 @@ GREETINGS = ("hello there", "welcome back", "nice to meet you", "long time no se
 
 TEXT = "tokenizer=words unk=false layout=lines length=6 model_padding=true mask=none valid_fraction=0"
 TRAINING = "batch_size=64 lr=0.02 optimizer=muon muon_lr=0.05 warmup=5 samples=0 compile=off dtype=float32"
+
+
+@pytest.fixture(autouse=True)
+def _unchecked() -> Iterator[None]:
+    """Shapes are checked in every other test, and would take half of the time of these."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("recipe", recipes.names())
