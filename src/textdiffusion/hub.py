@@ -62,10 +62,10 @@ def upload(save: Callable[[Path], Path], repo_id: str, private: bool) -> str:
 
 def model_card(name: str, config: Config, parameters: int, vocab_size: int, weights: str, folder: Path | None) -> str:
     """The card in Markdown; figures come from the run's `metrics.jsonl` where `folder` has one."""
-    from .recipes import get
+    from .recipes import description
 
     training, text, sampler = config.training, config.text, config.sampler
-    what = (get(config.recipe).__doc__ or "").strip().splitlines()[0]
+    what = description(config.recipe).partition("\n")[0]
     steps = sampler.steps or "one per token"
     told = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
     lines = [

@@ -352,31 +352,31 @@ def test_from_a_text_to_samples(textdiffusion, tiny_run: MakeRun, tmp_path: Path
     assert "is whole" in textdiffusion("doctor", tmp_path / "a").out
 
 
-def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from textdiffusion import TextDiffusion
+def small_demo(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> tuple:
+    """The command and its options, with these settings of what it trains."""
     from textdiffusion.cli.demo import Command
     from textdiffusion.overrides import changed
 
     whole = Command._config
-    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), SMALL))
+    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), settings))
     data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
+    return ("demo", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
+
+
+def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL)
     for _ in range(2):  # the second time the run is there and only shown
-        done = textdiffusion("demo", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
+        done = textdiffusion(*demo)
         assert done.code == 0, done.err
         for part in ("1. Training mdlm", "noise 100%", "--- 3", "Kneser-Ney 7-gram", "still ahead", "sample"):
             assert part in done.out
 
 
 def test_the_demo_of_another_recipe(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from textdiffusion.cli.demo import Command
-    from textdiffusion.overrides import changed
-
-    whole = Command._config
-    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), [*SMALL[:-1], "training.samples=0"]))
+    """Left to right takes a step a token, so there are few of them."""
     monkeypatch.setattr("textdiffusion.cli.demo.WATCHED", 32)
-    data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
-    options = ("--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
-    done = textdiffusion("demo", "--recipe", "autoregressive", *options)
+    demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL[:-1], "training.samples=0")
+    done = textdiffusion(*demo, "--recipe", "autoregressive")
     assert done.code == 0, done.err
     assert "1. Training autoregressive" in done.out
     assert "this model" in done.out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,13 +24,12 @@ class Command:
 
         found: list[dict[str, Any]] = []
         for name in [self.recipe] if self.recipe else recipes.names():
-            text = inspect.getdoc(recipes.get(name)) or ""
-            what, _, more = text.partition("\n")
+            what, _, more = recipes.description(name).partition("\n")
             found.append({"name": name, "what": what, "variants": recipes.variants(name), "more": more.strip("\n")})
         if self.json:
             print_json(found)
         elif self.recipe:
-            print(text)
+            print(recipes.description(self.recipe))
             print(f"\nVariants: {', '.join(found[0]['variants'])}")
         else:
             rows = [(r["name"], r["what"], ", ".join(r["variants"])) for r in found]

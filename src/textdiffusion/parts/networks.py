@@ -214,15 +214,10 @@ class NoisyStates(DenoiserPart):
         from ..processes.gaussian import GaussianProcess
 
         codec = fitting(self, codec, TableCodec)
-        process = fitting(self, process, GaussianProcess)
+        trunk, process = _listening(self, trunk), fitting(self, process, GaussianProcess)
         readout = self.readout.build(trunk.width, codec)
         return StateDenoiser(
-            _listening(self, trunk),
-            process,
-            codec,
-            readout=readout,
-            decoded=self.decoded,
-            self_conditioning=self.self_conditioning,
+            trunk, process, codec, readout=readout, decoded=self.decoded, self_conditioning=self.self_conditioning
         )
 
 
@@ -243,13 +238,8 @@ class SoftTokens(DenoiserPart):
         from ..processes.gaussian import GaussianProcess
 
         codec = fitting(self, codec, SimplexCodec)
-        process = fitting(self, process, GaussianProcess)
+        trunk, process = _listening(self, trunk), fitting(self, process, GaussianProcess)
         readout = self.readout.build(trunk.width, codec)
         return SimplexDenoiser(
-            _listening(self, trunk),
-            process,
-            codec,
-            readout=readout,
-            reading=self.reading,
-            self_conditioning=self.self_conditioning,
+            trunk, process, codec, readout=readout, reading=self.reading, self_conditioning=self.self_conditioning
         )

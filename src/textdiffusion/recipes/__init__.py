@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from typing import Protocol, runtime_checkable
 
@@ -58,6 +59,11 @@ def get(name: str) -> Recipe:
     if name not in names():
         raise UserError(f"There is no recipe {name!r}; there are {', '.join(names())}.")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+
+def description(name: str) -> str:
+    """What the recipe says of itself; its idea is the first line."""
+    return inspect.getdoc(get(name)) or ""
 
 
 class UnknownVariant(UserError):

@@ -111,15 +111,16 @@ def rate(training: Training, step: int, progress: float) -> float:
     floor = training.floor
     match training.decay:
         case "constant":
-            return warm
+            decayed = 1.0
         case "inverse_sqrt":
-            return min(warm, math.sqrt((warmup or 1) / (step + 1)))
+            decayed = math.sqrt((warmup or 1) / (step + 1))
         case "exponential":
-            return min(warm, floor ** (1.0 - left))
+            decayed = floor ** (1.0 - left)
         case "linear":
-            return min(warm, floor + (1.0 - floor) * left)
+            decayed = floor + (1.0 - floor) * left
         case "cosine":
-            return min(warm, floor + (1.0 - floor) * 0.5 * (1.0 - math.cos(math.pi * left)))
+            decayed = floor + (1.0 - floor) * 0.5 * (1.0 - math.cos(math.pi * left))
+    return min(warm, decayed)
 
 
 def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
