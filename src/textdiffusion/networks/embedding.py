@@ -83,18 +83,19 @@ def _neighbour(
     ids: Int[Tensor, "b l"], offset: int, edge: int, batch: Batch, blocks: Blocks | None
 ) -> Int[Tensor, "b l"]:
     """The id `offset` places to the right of each position; `edge` where that is padding, another example or hidden."""
-
-    def near(ids: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
-        return _shift(ids if batch.real is None else torch.where(batch.real, ids, edge), offset, edge)
-
-    shifted = near(ids)
+    shifted = _shift(_unpadded(ids, edge, batch), offset, edge)
     if blocks is not None:
         own = blocks.numbers.expand_as(ids)
         there = _shift(own, offset, 0)
-        shifted = torch.where(there < own, near(blocks.clean), torch.where(there == own, shifted, edge))
+        clean = _shift(_unpadded(blocks.clean, edge, batch), offset, edge)
+        shifted = torch.where(there < own, clean, torch.where(there == own, shifted, edge))
     if batch.segments is None:
         return shifted
     return torch.where(_shift(batch.segments, offset, -1) == batch.segments, shifted, edge)
+
+
+def _unpadded(ids: Int[Tensor, "b l"], edge: int, batch: Batch) -> Int[Tensor, "b l"]:
+    return ids if batch.real is None else torch.where(batch.real, ids, edge)
 
 
 def _shift(x: Int[Tensor, "b l"], offset: int, fill: int) -> Int[Tensor, "b l"]:
