@@ -32,6 +32,9 @@ class Run:
 
 
 COMMON = ("text.mask=none", "trunk.depth=2", "training.batch_size=64", "training.compile=on")
+LETTERS = ("trunk.reach=5", *COMMON)
+DRAWN = ("objective.kind=ScoreInterpolation", "denoiser.self_conditioning=false")
+SUREST_FIRST = "ordered:order=entropy,rounds=24,again=0.8"
 WORDS = ("text.tokenizer=words", "text.length=10", *COMMON)
 RUNS = {
     "minimal_text_diffusion": Run("words", 120, 0.9, WORDS),
@@ -43,12 +46,17 @@ RUNS = {
         "characters",
         360,
         0.9,
-        ("trunk.reach=5", "denoiser.context_rows=4096", "objective.max_weight=1.0", *COMMON),
-        sampler="ordered:order=entropy,rounds=12,again=0.8",
-        steps=280,
+        (*LETTERS, "denoiser.context_rows=4096", "objective.max_weight=1.0"),
+        sampler=SUREST_FIRST,
+        steps=560,
     ),
-    "analog_bits": Run(
-        "bytes", 360, 0.8, ("text.tokenizer=bytes", "trunk.reach=5", *COMMON, "trunk.depth=3", "text.mask=mixed")
+    "analog_bits": Run(  # drawn letter by letter, from the law that cross-entropy makes of the softmax
+        "bytes",
+        360,
+        0.8,
+        ("text.tokenizer=bytes", *LETTERS, "text.mask=random", "density.kind=Uniform", *DRAWN),
+        sampler=SUREST_FIRST,
+        steps=560,
     ),
 }
 

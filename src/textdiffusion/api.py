@@ -24,6 +24,7 @@ from .model import Model
 from .parts import GuidePart, SamplerPart
 from .samplers.grids import FILE as GRID
 from .samplers.grids import load_grid, save_grid
+from .samplers.in_masks import driven_by
 from .samplers.step import Step
 from .sampling import Sampling, replaces_given
 from .text import tokenizers
@@ -292,11 +293,14 @@ class TextDiffusion:
         return None
 
     def samplers(self) -> dict[str, SamplerPart]:
-        """The samplers that can drive this run, by name, the run's own with its settings."""
+        """The samplers that can drive this run, by name, the run's own with its settings.
+
+        Samplers of masks drive runs of other noise too whose training gave tokens (`samplers.in_masks`).
+        """
         own = self.config.sampler
         kinds = overrides.kinds_of(SamplerPart)
         parts = {name: own if type(own) is kind else kind() for name, kind in kinds.items()}
-        return {n: part for n, part in parts.items() if isinstance(self.model.process, part.build().processes)}
+        return {name: part for name, part in parts.items() if driven_by(part.build(), self.model)}
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.

@@ -23,6 +23,7 @@ from .model import Model
 from .networks.classifier import NoisyClassifier
 from .processes.densities import stratified
 from .randomness import Rng
+from .samplers.in_masks import InMasks
 from .text.config import TextConfig
 from .text.normalisers import normalise
 from .text.tokenizers import Tokenizer, fingerprint
@@ -90,6 +91,8 @@ class Classifier:
 
 def load(folder: str | Path, model: Model, tokenizer: Tokenizer) -> Classifier:
     """The classifier in a folder, for this model. Raises UserError where it is none, or was trained for another run."""
+    if isinstance(model, InMasks):
+        raise UserError("Classifiers hear the run's own noise, not masks: use one of the samplers of that noise.")
     path = Path(folder) / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from .model import Model
 from .parts import GuidePart, SamplerPart
 from .processes.tokens import TokenProcess
 from .randomness import Rng
+from .samplers.in_masks import driven_by
 from .samplers.step import Request, Step, require
 
 if TYPE_CHECKING:
@@ -44,11 +45,12 @@ class Sampling:
 
     def settled(self, run: TextDiffusion, batch: Batch) -> Settled:
         """What samples the rows of `batch`, or parts of it. Whatever a user can get wrong is refused here."""
-        model, own = run.model, run.config.sampler
+        own = run.config.sampler
         part = overrides.sampler(self.sampler, own) if isinstance(self.sampler, str) else self.sampler or own
-        if not isinstance(model.process, part.build().processes):
+        model = driven_by(part.build(), run.model, self.seed)
+        if model is None:
             raise UserError(
-                f"{type(part).__name__} cannot drive this run's {type(model.process).__name__}; "
+                f"{type(part).__name__} cannot drive this run's {type(run.model.process).__name__}; "
                 f"it can use {', '.join(run.samplers())}."
             )
         # Settings of samplers that take places one by one may say 0: one step a token.
