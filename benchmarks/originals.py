@@ -31,12 +31,12 @@ class Run:
     steps: int | None = None
 
 
-COMMON = ("text.mask=none", "trunk.depth=2", "training.batch_size=64", "training.compile=on")
+COMMON = ("trunk.depth=2", "training.batch_size=64", "training.compile=on")
 LETTERS = ("trunk.reach=5", *COMMON)
 # For samplers of masks: tokens given anywhere, pure noise seen often.
 IN_MASKS = ("text.mask=random", "density.kind=Uniform", "denoiser.self_conditioning=false")
 SUREST_FIRST = "ordered:order=entropy,rounds=24,again=0.8"
-WORDS = ("text.tokenizer=words", "text.length=10", *COMMON)
+WORDS = ("text.tokenizer=words", "text.length=10", "text.mask=none", *COMMON)
 RUNS = {
     "minimal_text_diffusion": Run("words", 120, 0.9, WORDS),
     "mini_cdcd": Run("words", 180, 0.9, WORDS),
@@ -52,7 +52,7 @@ RUNS = {
         "characters",
         360,
         0.9,
-        (*LETTERS, "denoiser.context_rows=4096", "objective.max_weight=1.0"),
+        (*LETTERS, "text.mask=none", "denoiser.context_rows=4096", "objective.max_weight=1.0"),
         sampler=SUREST_FIRST,
         steps=560,
     ),
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
     given = parser.parse_args()
     kept = Rows(given.out / "rows.jsonl")
-    rows = [["recipe", "tokens", "CPU-s", "goal", "legal", "novel and legal", "steps"]]
+    rows = [["recipe", "tokens", "CPU-s", "goal", "legal", "novel and legal", "steps", "sampler"]]
     for recipe in given.runs:
         run = RUNS[recipe]
         measure = partial(
@@ -88,9 +88,11 @@ def main() -> None:
             steps=run.steps,
             settings=run.settings,
         )
-        row = kept.row({"recipe": recipe}, measure)
+        made = {"set": list(run.settings), "sampler": run.sampler, "sampling_steps": run.steps}
+        row = kept.row({"recipe": recipe, **made}, measure)
         shares = [f"{run.goal:.0%}", f"{row['ema_legal']:.1%}", f"{row['ema_novel_and_legal']:.1%}"]
-        rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *shares, f"{row['steps']:,}"])
+        how = [f"{row['steps']:,}", run.sampler or "its own"]
+        rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *shares, *how])
     print("\n".join(piped(rows)))
 
 

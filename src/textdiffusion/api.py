@@ -24,7 +24,7 @@ from .model import Model
 from .parts import GuidePart, SamplerPart
 from .samplers.grids import FILE as GRID
 from .samplers.grids import load_grid, save_grid
-from .samplers.in_masks import driven_by
+from .samplers.in_masks import obstacle
 from .samplers.step import Step
 from .sampling import Sampling, replaces_given
 from .text import tokenizers
@@ -295,12 +295,12 @@ class TextDiffusion:
     def samplers(self) -> dict[str, SamplerPart]:
         """The samplers that can drive this run, by name, the run's own with its settings.
 
-        Samplers of masks drive runs of other noise too whose training gave tokens (`samplers.in_masks`).
+        Samplers of masks drive runs of vectors too whose training gave tokens (`samplers.in_masks`).
         """
         own = self.config.sampler
         kinds = overrides.kinds_of(SamplerPart)
         parts = {name: own if type(own) is kind else kind() for name, kind in kinds.items()}
-        return {name: part for name, part in parts.items() if driven_by(part.build(), self.model)}
+        return {name: part for name, part in parts.items() if not obstacle(part.build(), self.model)}
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.

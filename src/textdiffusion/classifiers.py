@@ -91,8 +91,7 @@ class Classifier:
 
 def load(folder: str | Path, model: Model, tokenizer: Tokenizer) -> Classifier:
     """The classifier in a folder, for this model. Raises UserError where it is none, or was trained for another run."""
-    if isinstance(model, InMasks):
-        raise UserError("Classifiers hear the run's own noise, not masks: use one of the samplers of that noise.")
+    model = model.inner if isinstance(model, InMasks) else model
     path = Path(folder) / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from .model import Model
 from .parts import GuidePart, SamplerPart
 from .processes.tokens import TokenProcess
 from .randomness import Rng
-from .samplers.in_masks import driven_by
+from .samplers.in_masks import InMasks, driven_by, obstacle
 from .samplers.step import Request, Step, require
 
 if TYPE_CHECKING:
@@ -47,12 +47,9 @@ class Sampling:
         """What samples the rows of `batch`, or parts of it. Whatever a user can get wrong is refused here."""
         own = run.config.sampler
         part = overrides.sampler(self.sampler, own) if isinstance(self.sampler, str) else self.sampler or own
+        if why_not := obstacle(part.build(), run.model):
+            raise UserError(f"{why_not} It can use {', '.join(run.samplers())}.")
         model = driven_by(part.build(), run.model, self.seed)
-        if model is None:
-            raise UserError(
-                f"{type(part).__name__} cannot drive this run's {type(run.model.process).__name__}; "
-                f"it can use {', '.join(run.samplers())}."
-            )
         # Settings of samplers that take places one by one may say 0: one step a token.
         steps = self.steps if self.steps is not None else part.steps or batch.ids.shape[1]
         if steps < 1:
@@ -64,6 +61,8 @@ class Sampling:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
             guides.append(settings.build(model, run.tokenizer) if isinstance(settings, GuidePart) else settings)
             require(guides[-1], model.process)
+            if isinstance(model, InMasks) and getattr(guides[-1], "process", model.process) is not model.process:
+                raise UserError(f"{type(guides[-1]).__name__} was made for other noise; give the guide by its name.")
         guides += [Temperature(self.temperature)] if self.temperature != 1.0 else []
         guides += [Truncated(self.top_k, self.top_p)] if (self.top_k, self.top_p) != (0, 1.0) else []
         replacing = [guide for guide in guides if isinstance(guide, GivenTokens)]

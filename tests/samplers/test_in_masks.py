@@ -5,18 +5,19 @@ import torch
 
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.batch import Batch
+from textdiffusion.classifiers import Settings, kinship, train
 from textdiffusion.errors import UserError
+from textdiffusion.guides.cfg import ClassifierFree
 from textdiffusion.model import Model
 from textdiffusion.processes.schedules import LogLinear, LogSigma
 from textdiffusion.randomness import Rng
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.in_masks import InMasks, driven_by
-from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.in_masks import InMasks, driven_by, obstacle
 from textdiffusion.samplers.ordered import Ordered
 from textdiffusion.samplers.step import Request
 
 from ..exact.convergence import LANGUAGE
-from ..exact.language import ideal_gaussian, ideal_masked, ideal_uniform, last, tables
+from ..exact.language import ideal_gaussian, ideal_masked, last, tables
 
 DRAWS = 8000
 FAR = 5000.0  # norms; at 20 of them noise still says a twentieth of a nat
@@ -24,7 +25,6 @@ IDEAL = {
     name: ideal_gaussian(LANGUAGE, codec, LogSigma(0.05 * codec.norm, FAR * codec.norm))
     for name, codec in tables(3).items()
 }
-IDEAL["uniform"] = ideal_uniform(LANGUAGE, LogLinear(0.0))
 LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream")
 
 
@@ -56,23 +56,60 @@ def test_predictions_are_those_of_masks(name):
     assert torch.allclose(found[where], expected[where], atol=1e-3)
 
 
-def test_only_runs_that_were_given_tokens_are_driven_by_samplers_of_masks(tiny_run):
-    ordered, steps = Ordered("entropy"), OneStep()
-    for recipe, mask, drives in (
-        ("cdcd", "mixed", InMasks),
-        ("udlm", "random", InMasks),
-        ("cdcd", "none", type(None)),
-        ("udlm", "none", type(None)),
-        ("mdlm", "random", Model),
-        ("autoregressive", "random", type(None)),
-    ):
-        run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, f"text.mask={mask}"), device="cpu")
-        assert type(driven_by(ordered, run.model)) is drives, recipe
-        assert ("ordered" in run.samplers()) == (drives is not type(None))
-        assert driven_by(steps, run.model) is (run.model if recipe == "cdcd" else None)
+@pytest.mark.parametrize(
+    ("recipe", "settings", "drives", "says"),
+    [
+        ("cdcd", ["text.mask=mixed"], True, None),
+        ("ssd_lm", ["text.mask=spans"], True, None),
+        ("analog_bits", ["text.mask=random", "objective.kind=ScoreInterpolation"], True, None),
+        ("mdlm", ["text.mask=none"], True, None),
+        ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, as by text.mask=random"),
+        ("cdcd", ["text.mask=prefix"], False, "trained with given tokens anywhere"),
+        ("analog_bits", ["text.mask=random"], False, "objective.kind=ScoreInterpolation does"),
+        ("udlm", ["text.mask=random"], False, "cannot drive this run's UniformProcess. It can use analytic, ancestral"),
+        ("autoregressive", [], False, "cannot drive this run's LeftToRightProcess. It can use left_to_right"),
+    ],
+)
+def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, recipe, settings, drives, says):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, *settings), device="cpu")
+    assert ("ordered" in run.samplers()) == drives
+    assert (obstacle(Ordered("entropy"), run.model) is None) == drives
+    assert isinstance(driven_by(run.model.sampler, run.model, 0), Model)
+    assert driven_by(run.model.sampler, run.model, 0) is run.model
+    if says:
+        with pytest.raises(UserError, match=says):
+            run.generate(sampler="ordered", length=8)
 
 
-@pytest.mark.parametrize("recipe", ["cdcd", "analog_bits", "ssd_lm", "udlm"])
+@pytest.mark.parametrize("recipe", ["cdcd", "ssd_lm", "simple_diffusion_lm"])
+def test_a_network_sees_noise_at_masks_and_tokens_as_given(tiny_run, recipe: str):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, "text.mask=random"), device="cpu")
+    model, mask = run.model, run.tokenizer.vocab_size
+    xt = torch.tensor([[mask, 3, mask, 4, 5], [1, 2, mask, 9, 9]])
+    real = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    given, ids, t = (xt < mask) & real, torch.where((xt < mask) & real, xt, 0), torch.full((2,), 0.3)
+    clean = model.codec.encode(ids)
+    noise = model.process.prior(clean, rng=Rng.of(7, 2).fork("masks as noise"))
+    state = torch.where(given[..., None], clean, noise)
+    with torch.no_grad():
+        found = InMasks(model, 7).denoiser(xt, t, batch=Batch(xt, real=real)).logits
+        expected = model.denoiser(state, torch.ones(2), batch=Batch(ids, real=real, given=given)).logits
+        other = InMasks(model, 7).denoiser(xt.clone().fill_(2), t, batch=Batch(xt, real=real)).logits
+        padded = InMasks(model, 7).denoiser(torch.where(real, xt, 6), t, batch=Batch(xt, real=real)).logits
+    assert torch.equal(found[real], expected[real])
+    assert not torch.allclose(found[real], other[real])
+    assert torch.allclose(found[real], padded[real], atol=1e-6)  # whatever stands at padding
+
+
+def test_templates_of_unequal_length_are_filled_as_each_alone(tiny_run):
+    run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, "text.mask=random"), device="cpu")
+    templates = ["The [MASK:3] pear", "a [MASK:2]."]
+    together = run.infill(templates, sampler="ordered:order=left", steps=3)
+    assert together[0] == run.infill(templates[0], sampler="ordered:order=left", steps=3)[0]
+    assert [len(text) for text in together] == [12, 5]
+
+
+@pytest.mark.parametrize("recipe", ["cdcd", "mini_cdcd", "ssd_lm", "simple_diffusion_lm"])
 def test_texts_are_written_letter_by_letter(tiny_run, recipe: str):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, "text.mask=random"), device="cpu")
     letters = {"sampler": "ordered:order=entropy,steps=0", "length": 8}
@@ -101,11 +138,29 @@ def test_noise_belongs_to_the_row_and_the_seed(tiny_run):
     assert not torch.allclose(said(0, [0]), said(1, [0]), atol=1e-3)
 
 
-def test_guides_of_the_runs_own_noise_are_refused(tiny_run, tmp_path):
+def test_guides_are_those_of_masks(tiny_run):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
-    with pytest.raises(UserError, match="Classifiers hear the run's own noise"):
-        run.generate(sampler="ordered", guides=[f"classifier:path={tmp_path},label=red"])
-    assert run.generate(sampler="ordered", guides=["without:text=e"], length=8)
+    assert set(run.generate(sampler="ordered", guides=["regex:pattern=[a-e ]*"], length=8)[0]) <= set("abcde ")
+    template, guide = "The [MASK:3] pear", ClassifierFree(run.model, 2.0, None)
+    assert run.infill(template, sampler="ordered", guides=["cfg:weight=2"], steps=3)
+    with pytest.raises(UserError, match="ClassifierFree was made for other noise; give the guide by its name"):
+        run.infill(template, sampler="ordered", guides=[guide])
+    dropped = ("text.layout=lines", "text.drop=0.1", *LETTERS[:2])
+    run = TextDiffusion.from_pretrained(tiny_run("cdcd", *dropped), device="cpu")
+    with pytest.raises(UserError, match=r"cfg of a run trained with text\.drop needs a sampler of its own noise"):
+        run.infill(template, sampler="ordered", guides=["cfg:weight=2"])
+
+
+def test_a_classifier_of_noisy_vectors_guides_through_the_prediction_alone(tiny_run, tmp_path):
+    run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
+    examples = [("The red pear.", "pear"), ("The old fig.", "fig")] * 10
+    classifier, _ = train(run.model, run.tokenizer, examples, Settings(steps=2))
+    classifier.save(tmp_path, {"run": kinship(run.model, run.tokenizer)})
+    guide = f"classifier:path={tmp_path},label=fig"
+    plain, guided = (run.generate(4, sampler="ordered", guides=g, length=8) for g in ([], [f"{guide},weight=500"]))
+    assert guided != plain
+    with pytest.raises(UserError, match="hears noise on vectors, not masks: use through=prediction"):
+        run.generate(sampler="ordered", guides=[f"{guide},through=state"])
 
 
 def test_a_model_in_masks_leaves_the_other_as_it_was(tiny_run):

@@ -8,7 +8,7 @@ import torch
 from textdiffusion.errors import UserError
 from textdiffusion.randomness import Rng
 from textdiffusion.text.config import Mask
-from textdiffusion.text.masks import MASKS, MIXTURES, SPANS, given_mask
+from textdiffusion.text.masks import MASKS, MIXTURES, SPANS, given_mask, gives_anywhere
 
 ALL = [*MASKS, *MIXTURES]
 
@@ -107,3 +107,14 @@ def test_mixtures_keep_their_shares():
 def test_unknown_kind():
     with pytest.raises(UserError, match="no conditioning mask 'suffix'; it can be none, prefix"):
         given_mask("suffix", real_of(3), Rng.of(0, 1))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_is_given_anywhere_falls_into_more_pieces_than_spans_leave(kind):
+    given = given_mask(kind, real_of(*[32] * 400, length=32), Rng.of(5, 400)).int()
+    pieces = given[:, 0] + (given.diff(dim=1) == 1).sum(1)
+    assert (int(pieces.max()) > SPANS + 1) == gives_anywhere(kind)
+
+
+def test_questions_are_not_given_anywhere():
+    assert not gives_anywhere("question")

@@ -108,12 +108,17 @@ class Classifier(GuidePart):
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         from ..classifiers import load
         from ..guides.classifier import ByGradient, ByPrediction, ByToken
+        from ..samplers.in_masks import InMasks
 
         classifier, process = load(self.path, model, tokenizer), model.process
         if self.exact and (self.through == "prediction" or isinstance(process, ByGradient.processes)):
             raise UserError("classifier.exact is for states of token ids with through=state; leave it out here.")
         if self.through == "prediction":
             return ByPrediction(classifier.reader(self.label), process, self.weight)
+        if isinstance(model, InMasks):
+            raise UserError(
+                "This classifier hears noise on vectors, not masks: use through=prediction, or a sampler of that noise."
+            )
         judge = classifier.judge(self.label)
         if isinstance(process, ByGradient.processes):
             return ByGradient(judge, process, self.weight)
@@ -177,8 +182,14 @@ class Cfg(GuidePart):
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         from ..guides.cfg import ClassifierFree
         from ..processes.absorbing import AbsorbingProcess
+        from ..samplers.in_masks import InMasks
 
         text = model.config.text
+        if text.drop and isinstance(model, InMasks):
+            raise UserError(
+                "cfg of a run trained with text.drop needs a sampler of its own noise: without the condition it was "
+                "shown nothing but that."
+            )
         unseen = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
         if not (text.drop or unseen):
             raise UserError(

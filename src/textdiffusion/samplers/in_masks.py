@@ -1,4 +1,4 @@
-"""A model whose noise are vectors or tokens, seen as one of masks, so that every sampler of masks can write with it."""
+"""A model of noisy vectors, seen as one of masks, so that every sampler of masks can write with it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..codecs.tokens import TokenCodec
-from ..guides.infill import GivenTokens
 from ..model import Model
+from ..objectives.squared_error import SquaredError
 from ..prediction import Prediction
 from ..processes.absorbing import AbsorbingProcess
 from ..processes.densities import UniformDensity
+from ..processes.gaussian import GaussianProcess
 from ..processes.schedules import LogLinear
 from ..randomness import Rng
+from ..text.masks import gives_anywhere
 from .step import Sampler
 
 
-class NothingButNoise(nn.Module):
+class MasksAsNoise(nn.Module):
     """A denoiser of masks made of one whose training gave it tokens: masks are places of pure noise, all else is given.
 
     A place at t = 1 says nothing of its token, as a mask does; so where the denoiser is ideal this one is too. It is
-    good where the noise density reaches pure noise often and conditioning masks give tokens anywhere. A row's noise is
-    the same in every call.
+    good where the noise density reaches pure noise often and conditioning masks give tokens anywhere. The noise of a
+    numbered row is the same in every call, so the law that all its tokens are drawn from is one and the same.
     """
 
     time_free, self_conditioning = True, False
@@ -39,14 +41,13 @@ class NothingButNoise(nn.Module):
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
         """The law of the tokens behind the masks."""
-        masked = xt == self.mask
-        known = ~masked if batch.real is None else ~masked & batch.real
-        ids = xt.masked_fill(masked, 0)
+        known = xt != self.mask if batch.real is None else (xt != self.mask) & batch.real
+        ids = torch.where(known, xt, 0)
         clean = self.codec.encode(ids)
         rows = torch.arange(len(ids), device=ids.device) if batch.rows is None else batch.rows
-        noise = self.process.prior(clean, rng=Rng.of(self.seed, rows).fork("nothing but noise"))
-        state = torch.where(known if clean.ndim == 2 else known[..., None], clean, noise)
-        return self.denoiser(state, torch.ones_like(t), batch=replace(batch, ids=ids, given=known))
+        noise = self.process.prior(clean, rng=Rng.of(self.seed, rows).fork("masks as noise"))
+        state = torch.where(known[..., None], clean, noise)
+        return Prediction(self.denoiser(state, torch.ones_like(t), batch=replace(batch, ids=ids, given=known)).logits)
 
 
 class InMasks(Model):
@@ -55,15 +56,27 @@ class InMasks(Model):
     def __init__(self, model: Model, seed: int) -> None:
         nn.Module.__init__(self)
         vocab = model.codec.vocab
-        self.config, self.codec, self.density = model.config, TokenCodec(vocab), UniformDensity()
+        self.inner, self.config = model, model.config
+        self.codec, self.density = TokenCodec(vocab), UniformDensity()
         self.process = AbsorbingProcess(vocab, LogLinear(0.0))
-        self.denoiser = NothingButNoise(model, self.process.mask, seed)
+        self.denoiser = MasksAsNoise(model, self.process.mask, seed)
         self.register_buffer("tuned", None, persistent=False)
 
 
-def driven_by(sampler: Sampler, model: Model, seed: int = 0) -> Model | None:
-    """The model as `sampler` can drive it: as it is, in masks if its training gave tokens, or not at all (None)."""
+def obstacle(sampler: Sampler, model: Model) -> str | None:
+    """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""
     if isinstance(model.process, sampler.processes):
-        return model
-    given = isinstance(model.process, GivenTokens.processes) and model.config.text.mask != "none"
-    return InMasks(model, seed) if given and issubclass(AbsorbingProcess, sampler.processes) else None
+        return None
+    name = type(sampler).__name__
+    if not (isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)):
+        return f"{name} cannot drive this run's {type(model.process).__name__}."
+    if not gives_anywhere(model.config.text.mask):
+        return f"{name} needs a run of vectors to be trained with given tokens anywhere, as by text.mask=random."
+    if isinstance(model.objective, SquaredError):
+        return f"{name} draws tokens, whose law a squared error does not learn; objective.kind=ScoreInterpolation does."
+    return None
+
+
+def driven_by(sampler: Sampler, model: Model, seed: int) -> Model:
+    """The model as the sampler can drive it, where there is no `obstacle`; `seed` is that of the noise at masks."""
+    return model if isinstance(model.process, sampler.processes) else InMasks(model, seed)

@@ -22,6 +22,11 @@ MIXTURES: dict[str, dict[str, float]] = {
 }
 
 
+def gives_anywhere(kind: str) -> bool:
+    """At least a part of the rows is given tokens at places scattered over all of the text."""
+    return not {"random", "shuffled_span"}.isdisjoint(MIXTURES.get(kind, {kind}))
+
+
 def given_mask(
     kind: str, real: Bool[Tensor, "b l"], rng: Rng, segments: Int[Tensor, "b l"] | None = None
 ) -> Bool[Tensor, "b l"]:
