@@ -231,7 +231,10 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"top_k": -1}, "top_k -1 is not allowed"),
         ({"top_p": 0.0}, "top_p 0.0 is not allowed"),
         ({"temperature": float("nan")}, "above 0"),
-        ({"sampler": "one_step"}, "cannot drive this run's AbsorbingProcess. It can use analytic, ancestral, euler"),
+        (
+            {"sampler": "one_step"},
+            "it needs GaussianProcess. It can use analytic, ancestral, euler",
+        ),
         ({"sampler": "ancestrl"}, "did you mean ancestral"),
         ({"sampler": "ancestral:eta=1"}, "no 'eta'"),
     ],

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from .config import Config
+from .errors import UserError
 from .networks.labels import Labels
 from .samplers.step import Sampler, require
 
@@ -35,6 +36,8 @@ class Model(nn.Module):
     """Times at even shares of the way from clean to noise, the sampling grid tuned after training (None: not tuned)."""
 
     def __init__(self, config: Config, vocab: int) -> None:
+        from .samplers.in_masks import obstacle  # which makes models itself
+
         super().__init__()
         self.config = config
         codec: Any = config.codec.build(vocab)
@@ -50,9 +53,11 @@ class Model(nn.Module):
         self.likelihood = config.likelihood.build()
         self.sampler: Sampler = config.sampler.build()
         self.register_buffer("tuned", None, persistent=False)
-        acting: tuple[Any, ...] = (self.objective, self.likelihood, self.sampler)
+        acting: tuple[Any, ...] = (self.objective, self.likelihood)
         for part in acting:
             require(part, self.process)
+        if why_not := obstacle(self.sampler, self):
+            raise UserError(why_not)
 
     def settle(self) -> None:
         """Lets such parts move on: once after every step of the optimizer, however the batch was cut up."""

@@ -66,8 +66,18 @@ def test_predictions_are_those_of_masks(name):
         ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, as by text.mask=random"),
         ("cdcd", ["text.mask=prefix"], False, "trained with given tokens anywhere"),
         ("analog_bits", ["text.mask=random"], False, "objective.kind=ScoreInterpolation does"),
-        ("udlm", ["text.mask=random"], False, "cannot drive this run's UniformProcess. It can use analytic, ancestral"),
-        ("autoregressive", [], False, "cannot drive this run's LeftToRightProcess. It can use left_to_right"),
+        (
+            "udlm",
+            ["text.mask=random"],
+            False,
+            "it needs AbsorbingProcess. It can use analytic, ancestral",
+        ),
+        (
+            "autoregressive",
+            [],
+            False,
+            "it needs AbsorbingProcess. It can use left_to_right",
+        ),
     ],
 )
 def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, recipe, settings, drives, says):
@@ -121,6 +131,14 @@ def test_texts_are_written_letter_by_letter(tiny_run, recipe: str):
     assert run.generate(num=2, seed=1, **letters) != run.texts(steps[-1])
     filled = run.infill("The [MASK:3] pear", num=2, sampler="ordered:order=entropy", steps=3)
     assert all(text.startswith("The ") and text.endswith(" pear") and len(text) == 12 for text in filled)
+
+
+def test_a_run_can_be_meant_for_it(tiny_run):
+    asked = ("sampler.kind=Ordered", "sampler.order=entropy")
+    run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, *asked), device="cpu")
+    assert run.generate(length=8) == run.generate(length=8, sampler="ordered:order=entropy")
+    with pytest.raises(UserError, match=r"Ordered needs .* by text\.mask=random"):
+        tiny_run("cdcd", *LETTERS, *asked, "text.mask=none")
 
 
 def test_noise_belongs_to_the_row_and_the_seed(tiny_run):

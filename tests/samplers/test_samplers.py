@@ -290,10 +290,8 @@ def test_samplers_are_lazy():
 def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
     from dataclasses import replace
 
-    from textdiffusion.parts import Ancestral as AncestralPart
-
-    config = replace(recipes.get("cdcd")(), sampler=AncestralPart())
-    with pytest.raises(UserError, match="Ancestral cannot act on GaussianProcess: it needs TokenProcess"):
+    config = replace(recipes.get("mdlm")(), sampler=OneStepPart())
+    with pytest.raises(UserError, match="OneStep cannot act on AbsorbingProcess: it needs GaussianProcess"):
         Model(config, VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
 

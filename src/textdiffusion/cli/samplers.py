@@ -28,13 +28,20 @@ class Command:
         for name, part in model.samplers().items():
             settings = {key: value for key, value in to_dict(part).items() if key != "kind"}
             doc = (type(part).__doc__ or "").strip().splitlines()[0]
-            rows.append({"name": name, "intended": type(part) is own, "settings": settings, "what": doc})
+            in_masks = not isinstance(model.model.process, part.build().processes)
+            rows.append(
+                {"name": name, "intended": type(part) is own, "in_masks": in_masks, "settings": settings, "what": doc}
+            )
+        rows.sort(key=lambda row: row["in_masks"])
         if self.json:
             print_json(rows)
             return
         shown = []
         for row in rows:
             settings = ",".join(f"{key}={value}" for key, value in row["settings"].items())
-            shown.append((row["name"] + (" *" if row["intended"] else ""), settings, row["what"]))
+            marks = (" *" if row["intended"] else "") + (" +" if row["in_masks"] else "")
+            shown.append((row["name"] + marks, settings, row["what"]))
         print_table(("SAMPLER", "SETTINGS", "WHAT IT DOES"), shown)
         print("* what the run is meant for")
+        if any(row["in_masks"] for row in rows):
+            print("+ writes token by token: places of pure noise are its masks")

@@ -19,7 +19,7 @@ from ..processes.gaussian import GaussianProcess
 from ..processes.schedules import LogLinear
 from ..randomness import Rng
 from ..text.masks import gives_anywhere
-from .step import Sampler
+from .step import Sampler, misfit
 
 
 class MasksAsNoise(nn.Module):
@@ -65,11 +65,12 @@ class InMasks(Model):
 
 def obstacle(sampler: Sampler, model: Model) -> str | None:
     """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""
-    if isinstance(model.process, sampler.processes):
-        return None
+    unfit = misfit(sampler, model.process)
+    if unfit is None or not (
+        isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
+    ):
+        return unfit
     name = type(sampler).__name__
-    if not (isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)):
-        return f"{name} cannot drive this run's {type(model.process).__name__}."
     if not gives_anywhere(model.config.text.mask):
         return f"{name} needs a run of vectors to be trained with given tokens anywhere, as by text.mask=random."
     if isinstance(model.objective, SquaredError):

@@ -78,11 +78,18 @@ class Acts(Protocol):
     processes: ClassVar[tuple[type, ...]]
 
 
+def misfit(part: Acts, process: object) -> str | None:
+    """Why a part cannot act on a process, as a sentence that names those it can (None: it can)."""
+    if isinstance(process, part.processes):
+        return None
+    allowed = " or ".join(p.__name__ for p in part.processes)
+    return f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}."
+
+
 def require(part: Acts, process: object) -> None:
-    """Refuses a part that cannot act on a process, with a sentence that names those it can."""
-    if not isinstance(process, part.processes):
-        allowed = " or ".join(p.__name__ for p in part.processes)
-        raise UserError(f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}.")
+    """Refuses a part that cannot act on a process."""
+    if why_not := misfit(part, process):
+        raise UserError(why_not)
 
 
 class Stream:

@@ -20,6 +20,7 @@ from ..config import Config, Training
 from ..errors import UserError
 from ..model import Model
 from ..randomness import Rng
+from ..samplers.in_masks import driven_by
 from ..samplers.step import Request
 from ..text.masks import given_mask
 from ..text.preparation import Corpus
@@ -314,7 +315,7 @@ class Trainer:
             request = replace(request, batch=replace(shown, real=None).to(self.device))
         rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
         ids = None
-        for step in model.sampler(model, request, rng=rng):
+        for step in model.sampler(driven_by(model.sampler, model, self.training.seed), request, rng=rng):
             ids = step.ids
         rows = [] if ids is None else list(ids.cpu().numpy())
         return [corpus.tokenizer.decode(after(row, text, corpus.tokenizer)) for row in rows]
