@@ -9,7 +9,8 @@ that are legal, and novel and legal. `plays` and `articles`: 600 CPU-seconds on 
 Kneser-Ney n-gram. `pace`: training tokens a CPU-second, and CPU-seconds of a sample of 128 characters in 64 steps
 (left to right: 128).
 `large`, if asked for: `articles` at about 10 M parameters, 3,600 CPU-seconds.
-A row that exists is kept; a run that was stopped goes on where its last checkpoint left off.
+A row that exists is kept; a run that was stopped goes on where its last checkpoint left off. `results/families` beside
+this file holds rows that were measured: as `--out`, it goes on from them.
 """
 
 from __future__ import annotations
