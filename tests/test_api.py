@@ -233,7 +233,7 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"temperature": float("nan")}, "above 0"),
         (
             {"sampler": "one_step"},
-            "it needs GaussianProcess. It can use analytic, ancestral, euler",
+            "OneStep cannot act on AbsorbingProcess: it needs GaussianProcess. It can use analytic, ancestral, euler",
         ),
         ({"sampler": "ancestrl"}, "did you mean ancestral"),
         ({"sampler": "ancestral:eta=1"}, "no 'eta'"),

@@ -47,9 +47,10 @@ class Sampling:
         """What samples the rows of `batch`, or parts of it. Whatever a user can get wrong is refused here."""
         own = run.config.sampler
         part = overrides.sampler(self.sampler, own) if isinstance(self.sampler, str) else self.sampler or own
-        if why_not := obstacle(part.build(), run.model):
+        sampler = part.build()
+        if why_not := obstacle(sampler, run.model):
             raise UserError(f"{why_not} It can use {', '.join(run.samplers())}.")
-        model = driven_by(part.build(), run.model, self.seed)
+        model = driven_by(sampler, run.model, self.seed)
         # Settings of samplers that take places one by one may say 0: one step a token.
         steps = self.steps if self.steps is not None else part.steps or batch.ids.shape[1]
         if steps < 1:

@@ -70,13 +70,13 @@ def test_predictions_are_those_of_masks(name):
             "udlm",
             ["text.mask=random"],
             False,
-            "it needs AbsorbingProcess. It can use analytic, ancestral",
+            "Ordered cannot act on UniformProcess: it needs AbsorbingProcess. It can use analytic, ancestral",
         ),
         (
             "autoregressive",
             [],
             False,
-            "it needs AbsorbingProcess. It can use left_to_right",
+            "Ordered cannot act on LeftToRightProcess: it needs AbsorbingProcess. It can use left_to_right",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, rec
 @pytest.mark.parametrize("recipe", ["cdcd", "ssd_lm", "simple_diffusion_lm"])
 def test_a_network_sees_noise_at_masks_and_tokens_as_given(tiny_run, recipe: str):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, "text.mask=random"), device="cpu")
-    model, mask = run.model, run.tokenizer.vocab_size
+    model, view, mask = run.model, InMasks(run.model, 7).denoiser, run.tokenizer.vocab_size
     xt = torch.tensor([[mask, 3, mask, 4, 5], [1, 2, mask, 9, 9]])
     real = torch.tensor([[True] * 5, [True, True, True, False, False]])
     given, ids, t = (xt < mask) & real, torch.where((xt < mask) & real, xt, 0), torch.full((2,), 0.3)
@@ -102,10 +102,10 @@ def test_a_network_sees_noise_at_masks_and_tokens_as_given(tiny_run, recipe: str
     noise = model.process.prior(clean, rng=Rng.of(7, 2).fork("masks as noise"))
     state = torch.where(given[..., None], clean, noise)
     with torch.no_grad():
-        found = InMasks(model, 7).denoiser(xt, t, batch=Batch(xt, real=real)).logits
+        found = view(xt, t, batch=Batch(xt, real=real)).logits
         expected = model.denoiser(state, torch.ones(2), batch=Batch(ids, real=real, given=given)).logits
-        other = InMasks(model, 7).denoiser(xt.clone().fill_(2), t, batch=Batch(xt, real=real)).logits
-        padded = InMasks(model, 7).denoiser(torch.where(real, xt, 6), t, batch=Batch(xt, real=real)).logits
+        other = view(xt.clone().fill_(2), t, batch=Batch(xt, real=real)).logits
+        padded = view(torch.where(real, xt, 6), t, batch=Batch(xt, real=real)).logits
     assert torch.equal(found[real], expected[real])
     assert not torch.allclose(found[real], other[real])
     assert torch.allclose(found[real], padded[real], atol=1e-6)  # whatever stands at padding

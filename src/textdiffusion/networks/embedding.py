@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -64,7 +64,10 @@ class TokenEmbedding(nn.Module):
         features = self.tokens(ids)
         if not self.contexts:
             return features
-        near = {o: _neighbour(ids, o, edge, batch, blocks) for offsets in self.contexts for o in offsets}
+        if batch.real is not None:
+            ids = torch.where(batch.real, ids, edge)
+            blocks = blocks and replace(blocks, clean=torch.where(batch.real, blocks.clean, edge))
+        near = {o: _neighbour(ids, o, edge, batch.segments, blocks) for offsets in self.contexts for o in offsets}
         index, first = [], 0
         for offsets, rows in zip(self.contexts, self.rows, strict=True):
             index.append(self._group([near[o] for o in offsets], rows) + first)
@@ -80,22 +83,18 @@ class TokenEmbedding(nn.Module):
 
 
 def _neighbour(
-    ids: Int[Tensor, "b l"], offset: int, edge: int, batch: Batch, blocks: Blocks | None
+    ids: Int[Tensor, "b l"], offset: int, edge: int, segments: Int[Tensor, "b l"] | None, blocks: Blocks | None
 ) -> Int[Tensor, "b l"]:
-    """The id `offset` places to the right of each position; `edge` where that is padding, another example or hidden."""
-    shifted = _shift(_unpadded(ids, edge, batch), offset, edge)
+    """The id `offset` places to the right of each position; `edge` where that is another example or hidden."""
+    shifted = _shift(ids, offset, edge)
     if blocks is not None:
         own = blocks.numbers.expand_as(ids)
         there = _shift(own, offset, 0)
-        clean = _shift(_unpadded(blocks.clean, edge, batch), offset, edge)
+        clean = _shift(blocks.clean, offset, edge)
         shifted = torch.where(there < own, clean, torch.where(there == own, shifted, edge))
-    if batch.segments is None:
+    if segments is None:
         return shifted
-    return torch.where(_shift(batch.segments, offset, -1) == batch.segments, shifted, edge)
-
-
-def _unpadded(ids: Int[Tensor, "b l"], edge: int, batch: Batch) -> Int[Tensor, "b l"]:
-    return ids if batch.real is None else torch.where(batch.real, ids, edge)
+    return torch.where(_shift(segments, offset, -1) == segments, shifted, edge)
 
 
 def _shift(x: Int[Tensor, "b l"], offset: int, fill: int) -> Int[Tensor, "b l"]:

@@ -66,9 +66,8 @@ class InMasks(Model):
 def obstacle(sampler: Sampler, model: Model) -> str | None:
     """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""
     unfit = misfit(sampler, model.process)
-    if unfit is None or not (
-        isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
-    ):
+    in_masks = isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
+    if unfit is None or not in_masks:
         return unfit
     name = type(sampler).__name__
     if not gives_anywhere(model.config.text.mask):
