@@ -5,7 +5,7 @@
 
 Characters throughout, about 1 M parameters. `sentences`: 180 CPU-seconds on mtd_simple, the share of 1,000 samples
 that are legal, and novel and legal. `plays` and `articles`: 600 CPU-seconds on tinyshakespeare (first 90 % / last
-10 %) and on wiki_text8style (90 / 5 / 5 %), bits per character with a Monte-Carlo error of 0.02, beside a modified
+10 %) and on wiki_text8style (90 / 5 / 5 %), bits per character with a Monte-Carlo error below 0.04, beside a modified
 Kneser-Ney n-gram. `pace`: training tokens a CPU-second, and CPU-seconds of a sample of 128 characters in 64 steps
 (left to right: 128).
 `large`, if asked for: `articles` at about 10 M parameters, 3,600 CPU-seconds.
@@ -59,7 +59,7 @@ def bits(
     test: float = 0.1,
     cpu_seconds: float = 600,
 ) -> Row:
-    """Bits per character of averaged weights; Gaussian bounds at 0.01 would cost as much as the training."""
+    """Bits per character of averaged weights; Gaussian bounds to an error of 0.02 cost as much as the training."""
     return held_out.measured(
         recipe,
         str(corpus),
@@ -70,7 +70,7 @@ def bits(
         settings=settings + LENGTH,
         seed=seed,
         weights=("ema",),
-        target_error=0.02,
+        target_error=0.04,
     )
 
 
