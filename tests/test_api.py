@@ -291,6 +291,8 @@ def test_scores_refuse_what_has_none(tiny_run: MakeRun):
     for texts, says in (([""], "empty"), (["§"], "§"), ("text", "list")):
         with pytest.raises(UserError, match=says):
             model.score(texts)
+    with pytest.raises(UserError, match="draws is 1; an error can be told from 2 on"):
+        model.score(["text"], draws=1)
 
 
 def test_saved_and_loaded_it_is_the_same(model: TextDiffusion, tmp_path: Path):

@@ -47,6 +47,13 @@ def test_labels_are_learned_at_every_noise_level_and_steer(recipe: str, tiny_run
         run.generate(guides=[parts.Classifier(str(tmp_path), "blue")])
 
 
+@pytest.mark.parametrize("recipe", ["autoregressive", "block_diffusion"])
+def test_runs_that_no_classifier_can_guide_get_none(recipe: str, tiny_run: MakeRun):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
+    with pytest.raises(UserError, match="No classifier can guide this run"):
+        train(run.model, run.tokenizer, EXAMPLES, Settings(steps=1))
+
+
 def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):
     run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
     with pytest.raises(UserError, match="is no classifier"):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from textdiffusion import recipes
+from textdiffusion import overrides, parts, recipes
 from textdiffusion.config import Config, Training, dumps, from_dict, loads, to_dict
 from textdiffusion.errors import UserError
 from textdiffusion.parts import Part
@@ -74,6 +74,13 @@ def _changed(path, value):
         ("training", None, ["config.training is None"]),
         ("training.steps", 0, ["training.steps is 0", "at least 1"]),
         ("training.ema", 1.0, ["training.ema is 1.0"]),
+        ("training.beta2", 1.0, ["training.beta2 is 1.0", "[0, 1)"]),
+        ("training.lr", -1.0, ["training.lr is -1.0", "negative"]),
+        ("training.muon_lr", float("nan"), ["training.muon_lr is nan"]),
+        ("training.samples", -1, ["training.samples is -1"]),
+        ("sampler.greedy", float("nan"), ["Ordered.greedy is nan", "[0, 1]"]),
+        ("sampler.kind", "Word", ["config.sampler.kind is 'Word'", "Ancestral"]),
+        ("sampler.kind", "GaussianSteps", ["config.sampler.kind is 'GaussianSteps'", "OneStep"]),
         ("text.mask", "some", ["mask", "'some'", "prefix"]),
     ],
 )
@@ -82,6 +89,34 @@ def test_what_does_not_fit_is_named_with_what_would(path, value, words):
         from_dict(Config, _changed(path, value))
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "said"),
+    [
+        ("autoregressive", ["sampler.steps=64"], "takes one for each of the 128 tokens"),
+        ("mdlm", ["sampler.kind=FirstHitting", "sampler.steps=8"], "takes one for each of the 128 tokens"),
+        ("cdcd", ["sampler.grid=tuned"], "for sampling from a run"),
+        ("block_diffusion", ["text.layout=lines", "text.mask=prefix", "text.drop=0.1"], "no use with BlockTokens"),
+        ("mdlm", ["sampler.kind=GaussianSteps"], "sampler.kind is 'GaussianSteps'; it can be"),
+        ("mdlm", ["sampler.kind=Word"], "sampler.kind is 'Word'; it can be"),
+        ("mdlm", ["denoiser.kind=TokensPart"], "denoiser.kind is 'TokensPart'; it can be"),
+        ("mdlm", ["training.kind=x"], "has no 'kind'"),
+    ],
+)
+def test_what_no_run_can_be_is_refused_before_it_begins(recipe, settings, said):
+    with pytest.raises(UserError, match=said):
+        overrides.changed(recipes.get(recipe)(), settings)
+
+
+def test_a_part_with_a_subclass_stays_a_choice():
+    class Mine(parts.Ancestral):
+        pass
+
+    try:
+        assert {"Ancestral", "Mine"} <= parts.SamplerPart.choices().keys()
+    finally:
+        del parts.Part.kinds["Mine"]
 
 
 def test_an_absent_part_is_named():

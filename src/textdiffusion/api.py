@@ -189,6 +189,8 @@ class TextDiffusion:
         """
         if isinstance(texts, str):
             raise UserError('score takes a list of texts: score(["some text"]).')
+        if draws is not None and draws < 2:
+            raise UserError(f"draws is {draws}; an error can be told from 2 on, and None means as many as needed.")
         before = [prefix] * len(texts) if isinstance(prefix, str) else list(prefix)
         if len(before) != len(texts):
             raise UserError(

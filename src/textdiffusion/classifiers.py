@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .batch import Batch
 from .codecs.table import TableCodec
 from .config import to_dict
 from .errors import UserError
-from .guides.classifier import Judge, Reader
+from .guides.classifier import ByPrediction, Judge, Reader
 from .model import Model
 from .networks.classifier import NoisyClassifier
 from .processes.densities import stratified
@@ -43,8 +42,6 @@ class Settings:
     steps: int = 1000
     batch_size: int = 64
     lr: float = 1e-3
-    max_cpu_seconds: float = 0.0
-    """Of training (0: no limit)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -129,10 +126,13 @@ def train(
     """A classifier of x_t at all noise levels, and how often it is right on a tenth that is held out.
 
     t is drawn as in the run's training, and one row in ten has no noise. `progress` is told the share that is done and
-    the loss in nats. Raises UserError for texts that the tokenizer lacks characters of.
+    the loss in nats. Raises UserError for texts that the tokenizer lacks characters of, and for runs that no guide with
+    a classifier can act on.
     """
     if model.config.text.source:
         raise UserError("Classifiers are for runs without sources; this one writes a text after its source.")
+    if not isinstance(model.process, ByPrediction.processes):
+        raise UserError(f"No classifier can guide this run: it has a {type(model.process).__name__}.")
     labels = tuple(sorted({label for _, label in examples}))
     ids, real = laid_out([text for text, _ in examples], tokenizer, model.config.text)
     targets = torch.tensor([labels.index(label) for _, label in examples])
@@ -144,12 +144,8 @@ def train(
             model.process, model.codec, labels=len(labels), width=settings.width, depth=settings.depth
         ).to(place)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99))
-    begin, done = time.process_time(), 0.0
     for step in range(settings.steps):
-        spent = (time.process_time() - begin) / settings.max_cpu_seconds if settings.max_cpu_seconds else 0.0
-        done = max(step / settings.steps, spent)
-        if done >= 1.0:
-            break
+        done = step / settings.steps
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * min(1.0, (step + 1) / 50) * (1.0 - done)
         rng = Rng.of(settings.seed, settings.batch_size, place).fork(step)

@@ -76,8 +76,9 @@ class Training:
             ("max_minutes", "max_cpu_seconds", "clip"),
             ("eval_every", "sample_every", "checkpoint_every"),
         )
-        for name in ("warmup", *limits, *intervals):
-            if getattr(self, name) < 0:
+        rates = ("lr", "muon_lr", "density_lr", "codec_lr", "weight_decay")
+        for name in ("warmup", "samples", *limits, *intervals, *rates):
+            if not getattr(self, name) >= 0:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it cannot be negative.")
         if not 0 <= self.floor <= 1:
             raise UserError(f"training.floor is {self.floor}; it must be in [0, 1].")
@@ -87,8 +88,9 @@ class Training:
             raise UserError(
                 "training.decay=exponential never comes to 0; set training.floor to where it ends, as 0.01."
             )
-        if not 0 <= self.ema < 1:
-            raise UserError(f"training.ema is {self.ema}; it must be in [0, 1).")
+        for name in ("ema", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
 
 
 @dataclass(frozen=True)

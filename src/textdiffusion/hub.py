@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from .config import Config
 from .errors import UserError
 from .published.settings import settings_in
+from .training.folder import history
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
 
@@ -106,29 +106,13 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
     return "\n".join(lines)
 
 
-def records(folder: Path | None) -> list[dict[str, Any]]:
-    """The records of a run's `metrics.jsonl` (none where there is no such file); lines cut short are left out."""
-    path = folder / "metrics.jsonl" if folder else None
-    if path is None or not path.is_file():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            data = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(data, dict):
-            found.append(data)
-    return found
-
-
 def _trained(folder: Path | None, planned: int) -> str:
-    done = max((r["step"] for r in records(folder) if isinstance(r.get("step"), int)), default=None)
+    done = max((r["step"] for r in history(folder) if isinstance(r.get("step"), int)), default=None)
     return f"{planned:,} (planned)" if done is None else f"{done:,}"
 
 
 def _bits(folder: Path | None, weights: str) -> str:
-    validated = [r for r in records(folder) if "raw_bits" in r and "bits" in r]
+    validated = [r for r in history(folder) if "raw_bits" in r and "bits" in r]
     if not validated:
         return "not measured"
     last, prefix = validated[-1], "" if weights == "ema" else "raw_"

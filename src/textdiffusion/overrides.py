@@ -27,7 +27,10 @@ _ALIASES = {"model": "trunk"}  # what people call the network's settings
 
 
 def sized(config: Config, size: Size) -> Config:
-    """The configuration with a trunk of that size. The learning rate falls as 1 / width, as wider matrices need."""
+    """The configuration with a trunk of that size.
+
+    AdamW's learning rate falls as 1 / width, as wider matrices need; Muon's updates have one size at any width.
+    """
     width, depth = SIZES[size]
     training = replace(config.training, lr=config.training.lr * config.trunk.width / width)
     return replace(config, trunk=replace(config.trunk, width=width, depth=depth), training=training)
@@ -115,11 +118,6 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
     key, *rest = keys
     hints = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
-    if key == "kind" and "kind" in data and not rest:
-        data.clear()
-        part = Part.kinds.get(text)
-        data |= to_dict(part()) if part and dataclasses.is_dataclass(part) else {"kind": text}
-        return
     if key not in names:
         if kind is Config:
             raise UserError(f"The configuration has no {key!r}{_or_else(path, fields_of(Config), names)}")
@@ -130,7 +128,10 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
     if nested and not rest:
         inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(nested)[:3])
         raise UserError(f"{path} is a group of settings; set one of them, such as {inside}, or {path}.kind.")
-    if nested:
+    if nested and rest == ["kind"] and issubclass(nested, Part):
+        part = hints[key].choices().get(text)
+        data[key] = to_dict(part()) if part else {"kind": text}
+    elif nested:
         _set(data[key], nested, rest, text, path)
     elif rest:
         raise UserError(f"{path} does not exist: {path.removesuffix('.' + '.'.join(rest))} is a single value.")

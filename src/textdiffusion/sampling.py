@@ -21,7 +21,7 @@ from .parts import GuidePart, SamplerPart
 from .processes.tokens import TokenProcess
 from .randomness import Rng
 from .samplers.in_masks import InMasks, driven_by, obstacle
-from .samplers.step import Request, Step, require
+from .samplers.step import Request, Sampler, Step, require
 
 if TYPE_CHECKING:
     from .api import TextDiffusion
@@ -77,7 +77,7 @@ class Sampling:
         if replaced:  # last, so that nothing changes what is given
             others = [guide for guide in guides if not isinstance(guide, GivenTokens)]
             guides = [*others, *(replacing or [GivenTokens(model)])]
-        return Settled(model, part, steps, tuple(guides), self.seed)
+        return Settled(model, sampler, steps, tuple(guides), self.seed)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Settled:
     """A sampler with its steps and guides."""
 
     model: Model
-    part: SamplerPart
+    sampler: Sampler
     steps: int
     guides: tuple[Guide, ...]
     seed: int
@@ -96,7 +96,7 @@ class Settled:
         rng = Rng.of(self.seed, batch.rows)
         if batch.given is not None and replaces_given(self.model):
             batch = replace(batch, given=None, known=batch.given)
-        made = iter(self.part.build()(self.model, Request(batch, self.steps, self.guides), rng=rng))
+        made = iter(self.sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
         while True:
             with torch.no_grad():  # not around a `yield`, which would switch it on in the caller
                 step = next(made, None)

@@ -119,6 +119,16 @@ def test_init_starts_from_another_runs_weights_and_tokenizer(tmp_path):
     assert run(replace(config, training=replace(config.training, steps=11)), tmp_path / "second", tmp_path).step == 11
 
 
+def test_init_begins_a_curriculum_anew_and_takes_one_that_is_done(tmp_path):
+    """What a curriculum has counted is not what its network has learned."""
+    duo = tiny("udlm/duo", tmp_path)
+    run(duo, tmp_path / "first", tmp_path)
+    for name, config in (("again", duo), ("plain", tiny("udlm", tmp_path))):
+        run(config, tmp_path / name, tmp_path, init=tmp_path / "first")
+    done = [load_tensors(tmp_path / name / "model.safetensors")["objective.done"] for name in ("first", "again")]
+    assert [int(count) for count in done] == [10, 10]
+
+
 def test_a_run_refuses_changed_text_and_resume_never_and_always(tmp_path):
     config = tiny("mdlm", tmp_path)
     with pytest.raises(UserError, match="no checkpoint to resume"):

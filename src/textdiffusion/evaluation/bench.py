@@ -7,14 +7,13 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..api import TextDiffusion
 from ..errors import UserError
 from ..text.tasks import exercise
-from ..training.folder import records
+from ..training.folder import history
 from .baseline import Baseline, kneser_ney
 from .calibration import calibrate
 from .frontier import RealText, Say, Written, references, settings, written
@@ -231,7 +230,7 @@ class Bench:
 
 def training_of(folder: Path | None) -> Trained | None:
     """What `metrics.jsonl` of a run says; None where there is none."""
-    found: list[dict[str, Any]] = [] if folder is None else [data for _, data in records(folder / "metrics.jsonl")]
+    found = history(folder)
     logged = [data for data in found if data.get("event") == "logged"]
     if not logged:
         return None

@@ -12,7 +12,7 @@ from ..batch import Batch
 from ..prediction import HiddenPrediction, Prediction
 from ..processes.left_to_right import LeftToRightProcess
 from ..processes.tokens import TokenProcess
-from .attention import Kind, attention_mask, positions
+from .attention import attention_mask, positions
 from .embedding import Tables, TokenEmbedding
 from .labels import Labelled
 from .readouts import LinearHead, OwnHead
@@ -47,13 +47,12 @@ class TokenDenoiser(Labelled):
         self,
         trunk: Trunk,
         process: TokenProcess,
-        kind: Kind = "full",
         *,
         time: bool = False,
         tables: Tables | None = None,
     ) -> None:
         super().__init__()
-        self.trunk, self.process, self.kind = trunk, process, kind
+        self.trunk, self.process = trunk, process
         self.embedding = TokenEmbedding(process.vocab + 1, trunk.width, tables, states=process.states)
         self.head = LinearHead(trunk.width, process.vocab)
         self.time_free, self.self_conditioning = not time, False
@@ -91,7 +90,7 @@ class TokenDenoiser(Labelled):
         features = self.embedding(xt, self.process.vocab, batch)
         if soft is not None:
             features = features + soft @ self.embedding.tokens.weight - self.embedding.tokens(xt)
-        return self.trunk(self.told(features, batch), level, positions(batch), attention_mask(self.kind, batch))
+        return self.trunk(self.told(features, batch), level, positions(batch), attention_mask("full", batch))
 
 
 class NextTokenDenoiser(Labelled):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,13 +23,6 @@ class Loss:
 
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """Draws noise for a batch and returns the loss, averaged over the noised positions of these rows."""
-
-    def __call__(self, model: Model, batch: Batch, *, rng: Rng) -> Loss: ...
 
 
 def per_token(nats: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, " b"]:

@@ -71,7 +71,7 @@ class GaussianLikelihood(nn.Module):
     model's own prediction at the lowest noise (Plaid). D is the posterior mean, with two passes where the denoiser
     takes self-conditioning, and a token's own vector where x_t leaves no doubt (`denoised`): a function of x_t alone,
     as the bound demands. A share `uniform` of the noise levels is drawn evenly in ln sigma so that no part of the
-    integral goes unseen; the others follow the model's density or, once `aimed`, what a pilot pass saw of the integrand.
+    integral goes unseen; the others follow the model's density or, once `aimed`, what a pilot saw of the integrand.
     """
 
     exact = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -37,7 +38,7 @@ class Part:
     def choices(cls) -> dict[str, type]:
         """The parts that can stand where one of this class is asked for, by their `kind`."""
         return {
-            k: v for k, v in Part.kinds.items() if issubclass(v, cls) and is_dataclass(v) and not v.__subclasses__()
+            k: v for k, v in Part.kinds.items() if issubclass(v, cls) and is_dataclass(v) and not inspect.isabstract(v)
         }
 
 
@@ -121,6 +122,14 @@ class SamplerPart(Part, ABC):
     @abstractmethod
     def build(self) -> Sampler: ...
 
+    def one_a_token(self, config: Config) -> None:
+        """Raises UserError unless the steps are as many as the tokens of a window."""
+        if self.steps not in (0, config.text.length):
+            raise UserError(
+                f"sampler.steps is {self.steps}; {type(self).__name__} takes one for each of the {config.text.length} "
+                "tokens of a window, which 0 asks for too."
+            )
+
 
 class GuidePart(Part, ABC):
     """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
@@ -140,6 +149,6 @@ def bounded(part: Part, **limits: tuple[int | float, int | float | None]) -> Non
     """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
     for name, (low, high) in limits.items():
         value = getattr(part, name)
-        if value < low or (high is not None and value > high):
+        if not value >= low or (high is not None and not value <= high):  # nan is outside too
             allowed = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
             raise UserError(f"{type(part).__name__}.{name} is {value:g}; it must be {allowed}.")

@@ -9,6 +9,7 @@ from ..errors import UserError
 from .base import SamplerPart, bounded
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..samplers.descent import Path
     from ..samplers.step import Sampler
 
@@ -37,6 +38,10 @@ class GaussianSteps(SamplerPart):
         bounded(self, patience=(0, None))
         if self.rho != 7.0 and self.grid != "edm":
             raise UserError(f"sampler.rho={self.rho:g} has no effect without sampler.grid=edm.")
+
+    def check(self, config: Config) -> None:
+        if self.grid == "tuned":
+            raise UserError("sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured.")
 
     def path(self, churn: float = 0.0, gate: float = 0.0) -> Path:
         """These settings, and those of churn where a sampler has it."""
@@ -72,7 +77,7 @@ class OneStep(GaussianSteps):
         if self.top_p != 1.0 and self.projection != "sample":
             raise UserError(f"sampler.top_p={self.top_p:g} has no effect without sampler.projection=sample.")
         if self.renoise and self.eta:
-            raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps nothing of the noise.")
+            raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps no noise; set eta=0.")
         if self.truncate and not (self.eta or self.renoise):
             raise UserError("sampler.truncate has no effect without noise; set sampler.eta or sampler.renoise.")
         _churning(self, self.churn, self.gate)

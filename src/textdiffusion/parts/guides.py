@@ -148,7 +148,7 @@ class Energy(GuidePart):
 
         judge = load(self.path, model, tokenizer).judge(self.label)
         if not isinstance(model.codec, TableCodec):
-            raise UserError("energy moves states that are vectors; this run's are token ids: use classifier instead.")
+            raise UserError("energy moves states that are vectors; here they are token ids: use classifier instead.")
         return Built(judge, model.process, self.weight, model.codec.scale, self.fluency, self.updates)
 
 

@@ -75,6 +75,8 @@ class BlockTokens(TokensPart):
     def check(self, config: Config) -> None:
         if config.text.label:
             raise UserError("BlockTokens is told no label; give text.source a field with the label's name instead.")
+        if config.text.drop:
+            raise UserError("text.drop has no use with BlockTokens: nothing samples blocks without their condition.")
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..networks.block_denoiser import BlockDenoiser

@@ -51,6 +51,9 @@ class LeftToRight(SamplerPart):
     fewest: ClassVar[int] = 0
     steps: int = 0
 
+    def check(self, config: Config) -> None:
+        self.one_a_token(config)
+
     def build(self) -> Sampler:
         from ..samplers.left_to_right import LeftToRight as Built
 

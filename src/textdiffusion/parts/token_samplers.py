@@ -9,6 +9,7 @@ from ..errors import UserError
 from .base import SamplerPart, bounded
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..samplers.step import Sampler
 
 
@@ -64,6 +65,9 @@ class FirstHitting(SamplerPart):
 
     fewest: ClassVar[int] = 0
     steps: int = 0
+
+    def check(self, config: Config) -> None:
+        self.one_a_token(config)
 
     def build(self) -> Sampler:
         from ..samplers.first_hitting import FirstHitting as Built

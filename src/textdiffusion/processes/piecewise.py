@@ -31,7 +31,7 @@ class PiecewiseDensity(nn.Module):
         return (edges[i] - width[i] + width[i] * (u - (levels[i] - share[i])) / share[i]).clamp(0.0, 1.0)
 
     def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Times of equal loss drop, for sampling."""
+        """Quantiles of the draws, the uniform share too: times of equal loss drop where that is 0, for sampling."""
         return self.quantile(u)
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

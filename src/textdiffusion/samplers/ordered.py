@@ -80,14 +80,14 @@ class Ordered:
                     due = torch.minimum(due.clamp(min=1), left)
                 rows = (due > 0).nonzero()[:, 0]
                 if len(rows):
-                    share, few = left[rows] / free[rows], draws.select(rows)
-                    t = process.schedule.time(1.0 - share)
+                    hidden, few = left[rows] / free[rows], draws.select(rows)
+                    t = process.schedule.time(1.0 - hidden)
                     said = stream.denoiser(stream.x[rows], t, batch=batch.select(rows))
                     probs = said.logits[masked[rows]].softmax(-1)
                     chosen = self._chosen(probs, masked[rows], due[rows], rng=few.fork("order"))
                     law = said.drawn(few.fork("whole")).logits[chosen].softmax(-1)
                     token = few.fork("token").categorical_at(chosen, law)
-                    greedy = (share <= self.greedy)[:, None].expand_as(chosen)[chosen]
+                    greedy = (hidden <= self.greedy)[:, None].expand_as(chosen)[chosen]
                     token = torch.where(greedy, law.argmax(-1), token)
                     revealed = torch.zeros_like(masked)
                     revealed[rows] = chosen

@@ -40,10 +40,11 @@ def train(
     """Trains what `config` says in the folder `out`, and returns the last record.
 
     `resume`: `auto` continues a run that is there, `never` refuses it, `always` refuses its absence. `init` is another
-    run's folder whose weights and tokenizer a new run starts from. `track` names trackers (`tensorboard`) beside
-    `metrics.jsonl`. `cache` keeps prepared text. Under torchrun the processes share the global batch; the first one
-    alone writes. SIGINT and SIGTERM save and return. Raises UserError for a folder in use or of another configuration,
-    text that cannot be used, a missing device, and a loss that is no number (the last good checkpoint is kept).
+    run's folder whose weights and tokenizer a new run starts from, in place of any `pretrained` ones. `track` names
+    trackers (`tensorboard`) beside `metrics.jsonl`. `cache` keeps prepared text. Under torchrun the processes share the
+    global batch; the first one alone writes. SIGINT and SIGTERM save and return. Raises UserError for a folder in use
+    or of another configuration, text that cannot be used, a missing device, and a loss that is no number (the last good
+    checkpoint is kept).
     """
     cache = Path(cache or default_cache())
     config = replace(config, text=labelled(config.text, cache))

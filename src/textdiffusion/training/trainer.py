@@ -91,9 +91,9 @@ class Trainer:
             self.folder.export(tensors_of(self.average.model))
 
     def initialise(self, weights: Path) -> None:
-        """Begins from the weights of a file instead of random ones."""
-        load_weights(self.model, weights)
-        load_weights(self.average.model, weights)
+        """Begins from the weights of a file instead of random ones; what an objective counts begins anew."""
+        for model in (self.model, self.average.model):
+            load_weights(model, weights, besides="objective.")
 
     def begin(self) -> None:
         """Begins from random weights, and from pretrained ones where the parts' settings name any."""

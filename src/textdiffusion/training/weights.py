@@ -36,9 +36,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills `module` from `path`. Raises UserError where names or shapes do not fit."""
-    target, source = tensors_of(module), load_tensors(path)
+def load_weights(module: nn.Module, path: Path, *, besides: str | None = None) -> None:
+    """Fills `module` from `path`, all but names that begin with `besides`.
+
+    Raises UserError where names or shapes do not fit.
+    """
+    target, source = (
+        {name: tensor for name, tensor in each.items() if besides is None or not name.startswith(besides)}
+        for each in (tensors_of(module), load_tensors(path))
+    )
     if odd := sorted(target.keys() ^ source.keys()):
         raise UserError(f"{path} does not fit this model: {_few(odd)} is in one and not in the other.")
     if odd := sorted(name for name in target if target[name].shape != source[name].shape):
