@@ -50,7 +50,7 @@ def test_labels_steer_every_family(recipe: str, make: Make):
 
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "block_diffusion"])
 def test_texts_answer_to_sources(recipe: str, make: Make):
-    model = make(recipe, *SOURCE)
+    model = make(recipe, *(SOURCE[:1] if recipe == "block_diffusion" else SOURCE))
     both = model.generate(1, length=8, source=["a fig", "a pear"])
     assert both == [*model.generate(1, length=8, source="a fig"), *model.generate(1, length=8, source="a pear")]
     batch = model.blank(1, source="a fig")

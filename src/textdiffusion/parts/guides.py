@@ -191,7 +191,8 @@ class Cfg(GuidePart):
                 "shown nothing but that."
             )
         unseen = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
-        if not (text.drop or unseen):
+        fits = isinstance(model.process, ClassifierFree.processes)  # what does not is refused as such
+        if fits and not (text.drop or unseen):
             raise UserError(
                 "The guide cfg needs a run that has also learned to do without the condition: train with text.drop=0.1."
             )
