@@ -59,7 +59,7 @@ def bits(
     test: float = 0.1,
     cpu_seconds: float = 600,
 ) -> Row:
-    """Bits per character of averaged weights; Gaussian bounds to an error of 0.02 cost as much as the training."""
+    """Bits per character of averaged weights, with an error that tells families apart."""
     return held_out.measured(
         recipe,
         str(corpus),

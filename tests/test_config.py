@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from textdiffusion.config import Config, Training, dumps, from_dict, loads, to_d
 from textdiffusion.errors import UserError
 from textdiffusion.parts import Part
 from textdiffusion.recipes import UnknownVariant
+from textdiffusion.training.loop import train
 
 
 def _variants():
@@ -94,19 +96,40 @@ def test_what_does_not_fit_is_named_with_what_would(path, value, words):
 @pytest.mark.parametrize(
     ("recipe", "settings", "said"),
     [
-        ("autoregressive", ["sampler.steps=64"], "takes one for each of the 128 tokens"),
-        ("mdlm", ["sampler.kind=FirstHitting", "sampler.steps=8"], "takes one for each of the 128 tokens"),
-        ("cdcd", ["sampler.grid=tuned"], "for sampling from a run"),
-        ("block_diffusion", ["text.layout=lines", "text.mask=prefix", "text.drop=0.1"], "no use with BlockTokens"),
-        ("mdlm", ["sampler.kind=GaussianSteps"], "sampler.kind is 'GaussianSteps'; it can be"),
-        ("mdlm", ["sampler.kind=Word"], "sampler.kind is 'Word'; it can be"),
-        ("mdlm", ["denoiser.kind=TokensPart"], "denoiser.kind is 'TokensPart'; it can be"),
+        ("mdlm", ["sampler.kind=GaussianSteps"], "sampler.kind is 'GaussianSteps'"),
+        ("mdlm", ["sampler.kind=Word"], "sampler.kind is 'Word'"),
+        ("mdlm", ["denoiser.kind=TokensPart"], "denoiser.kind is 'TokensPart'"),
         ("mdlm", ["training.kind=x"], "has no 'kind'"),
+        ("cdcd", ["codec.kind=Embedings", "codec.dim=8"], "codec.kind is 'Embedings'; did you mean Embeddings"),
+        (
+            "mdlm",
+            ["training=3"],
+            r"group of settings; set one of them, such as [\w., ]*batch_size, training.accumulate\.",
+        ),
     ],
 )
-def test_what_no_run_can_be_is_refused_before_it_begins(recipe, settings, said):
+def test_what_cannot_be_set_is_refused(recipe, settings, said):
     with pytest.raises(UserError, match=said):
         overrides.changed(recipes.get(recipe)(), settings)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "said"),
+    [
+        ("autoregressive", ["sampler.steps=64"], "takes one for each of the 128 tokens"),
+        ("mdlm", ["sampler.kind=FirstHitting", "sampler.steps=8"], "takes one for each of the 128 tokens"),
+        ("mdlm", ["sampler.kind=FirstHitting", "sampler.steps=200"], None),
+        ("cdcd", ["sampler.grid=tuned"], "for sampling from a run"),
+        ("block_diffusion", ["text.layout=lines", "text.mask=prefix", "text.drop=0.1"], "no use with BlockTokens"),
+    ],
+)
+def test_what_no_run_should_begin_with_is_refused_then_and_read_where_one_has_it(recipe, settings, said, tmp_path):
+    config = overrides.changed(recipes.get(recipe)(), settings)
+    assert loads(dumps(config)) == config
+    text = replace(config.text, data=str(tmp_path / "none.txt"))
+    with pytest.raises(UserError, match=said or "none.txt"):
+        train(replace(config, text=text), tmp_path / "run", cache=tmp_path)
+    assert not (tmp_path / "run/config.json").exists()
 
 
 def test_a_part_with_a_subclass_stays_a_choice():

@@ -115,9 +115,13 @@ class Config:
         if self.text.packing and not self.trunk.packs:
             name = type(self.trunk).__name__
             raise UserError(f"text.packing needs trunk.kind=Trunk: {name} would mix the examples of a packed row.")
-        for f in dataclasses.fields(self):
-            if isinstance(part := getattr(self, f.name), Part):
-                part.check(self)
+        for part in self.parts():
+            part.check(self)
+
+    def parts(self) -> list[Part]:
+        """The codec, the process and all else that a model is made of."""
+        values = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return [value for value in values if isinstance(value, Part)]
 
 
 def to_dict(value: Any) -> Any:

@@ -127,10 +127,13 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
     nested = _nested(hints[key], data.get(key))
     if nested and not rest:
         inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(nested)[:3])
-        raise UserError(f"{path} is a group of settings; set one of them, such as {inside}, or {path}.kind.")
+        kind_too = f", or {path}.kind" if issubclass(nested, Part) else ""
+        raise UserError(f"{path} is a group of settings; set one of them, such as {inside}{kind_too}.")
     if nested and rest == ["kind"] and issubclass(nested, Part):
-        part = hints[key].choices().get(text)
-        data[key] = to_dict(part()) if part else {"kind": text}
+        choices = hints[key].choices()
+        if text not in choices:
+            raise UserError(f"{path} is {text!r}{_or_else(text, choices)}")
+        data[key] = to_dict(choices[text]())
     elif nested:
         _set(data[key], nested, rest, text, path)
     elif rest:

@@ -6,7 +6,9 @@ from torch import nn
 
 from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec
-from textdiffusion.objectives.gaussian_bound import GaussianLikelihood
+from textdiffusion.objectives import gaussian_bound
+from textdiffusion.objectives.gaussian_bound import GaussianLikelihood, denoised
+from textdiffusion.objectives.noised import predicted
 from textdiffusion.objectives.plaid_bound import PlaidBound
 from textdiffusion.prediction import Prediction
 from textdiffusion.processes.beta_grid import BetaGrid
@@ -143,19 +145,42 @@ class Misreading(nn.Module):
         return Prediction(torch.where(misread, prediction.logits.roll(1, -1), prediction.logits), prediction.table)
 
 
-def _misreading(until):
+def _misreading(until, codec="simplex"):
     """Wrong below so many norms."""
-    codec = tables(3)["simplex"]
+    codec = tables(3)[codec]
     model = ideal_gaussian(LANGUAGE, codec)
     model.denoiser = Misreading(model.denoiser, float(model.process.schedule.time(torch.tensor(until * codec.norm))))
     return excess_of(GaussianLikelihood(), model)
 
 
-def test_a_token_that_its_noisy_vector_shows_is_never_misread():
+@pytest.mark.parametrize("codec", ["simplex", "embeddings", "bits"])
+def test_a_token_that_its_noisy_vector_shows_is_never_misread(codec):
     """Below 0.18 norms the three vectors are read apart a thousand to one, whatever the network says."""
-    excess, spread = _misreading(until=0.15)
+    excess, spread = _misreading(0.15 if codec == "simplex" else 0.1, codec)
     assert abs(excess) < 3 * spread + 0.02
     assert spread < 0.025
+
+
+def test_vectors_that_are_nearly_one_leave_doubt_at_any_noise():
+    """The evidence of two is large there, and so is its rounding; 1 of 1,000 is a matter of their difference."""
+    codec = TableCodec(torch.tensor([[1.0, 1e-3], [1.0, -1e-3], [-1.0, 0.0]]))
+    model = ideal_gaussian(LANGUAGE, codec, LogSigma(1e-4, 20.0))
+    batch, between = Batch(torch.tensor([[0, 1, 2]])), torch.tensor([[[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]])
+    near = denoised(model, between, torch.zeros(1), batch)
+    assert torch.equal(near[:, :2], predicted(model, between, torch.zeros(1), batch).mean[:, :2])
+    assert not any(torch.equal(near[0, 0], row) for row in codec.table())
+    assert torch.equal(near[0, 2], codec.table()[2])
+
+
+def test_what_is_read_does_not_depend_on_chunks(monkeypatch):
+    model = ideal_gaussian(LANGUAGE, tables(3)["bits"])
+    batch, _ = batch_of("plain", 4)
+    x0, rng = model.codec.encode(batch.ids), Rng.of(0, len(batch.ids))
+    t = rng.uniform(1)[:, 0]
+    xt = model.process.corrupt(x0, t, rng=rng)
+    whole = denoised(model, xt, t, batch)
+    monkeypatch.setattr(gaussian_bound, "CHUNK_ELEMENTS", 20)
+    assert torch.equal(denoised(model, xt, t, batch), whole)
 
 
 def test_the_model_is_believed_where_a_noisy_vector_leaves_doubt():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..batch import Batch
 from ..model import Model
-from ..prediction import Prediction
+from ..prediction import CHUNK_ELEMENTS, Prediction
 from ..processes.densities import stratified
 from ..processes.gaussian import GaussianProcess
 from ..randomness import Rng
@@ -18,7 +18,7 @@ from . import corrupted
 from .noised import predicted
 
 PARTS = 32  # of the range of ln sigma, among which a pilot pass decides
-SURE = 1e-3  # the chance of every other token together below which a noisy vector is read as the token it must be
+DOUBT = 1e-3  # the chance of all other tokens below which a noisy vector is read as the token it must be
 SMOOTHED = 8  # times its squares are averaged with their neighbours: a few rows in each part say little by themselves
 
 
@@ -41,15 +41,23 @@ def missed_nats(
 
 
 def denoised(model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l d"]:
-    """D(x_t): the model's mean, but the token's own vector where Bayes' rule with a uniform prior is `SURE` of it.
+    """D(x_t): the model's mean, but a token's own vector where Bayes' rule with a uniform prior leaves less `DOUBT`.
 
     A network that misreads one such place costs |x0 - D|^2 / sigma^2, thousands of nats at the lowest noise.
     """
-    mean = predicted(model, xt, t, batch).mean
-    evidence = model.codec.evidence(xt, model.process.sigma(t)[:, None, None])
-    best, ids = evidence.max(-1)
-    sure = torch.logsumexp(evidence, -1) - best < SURE
-    return torch.where(sure[..., None], model.codec.encode(ids), mean)
+    mean, sigma = predicted(model, xt, t, batch).mean, model.process.sigma(t)[:, None, None]
+    rows = max(1, CHUNK_ELEMENTS // (xt.shape[1] * model.codec.vocab))
+    read = [_read(model, *part) for part in zip(xt.split(rows), sigma.split(rows), mean.split(rows), strict=True)]
+    return torch.cat(read)
+
+
+def _read(
+    model: Model, xt: Float[Tensor, "b l d"], sigma: Float[Tensor, "b 1 1"], mean: Float[Tensor, "b l d"]
+) -> Float[Tensor, "b l d"]:
+    evidence = model.codec.evidence(xt, sigma)
+    best, ids = evidence.max(-1, keepdim=True)
+    doubtful = torch.logsumexp(evidence - best, -1, keepdim=True) >= DOUBT
+    return torch.where(doubtful, mean, model.codec.encode(ids[..., 0]))
 
 
 def decoded_nats(model: Model, near: Float[Tensor, "b l d"], batch: Batch, learned: bool) -> Float[Tensor, " b"]:

@@ -19,6 +19,8 @@ from .noised import alternate_coin, noised, seen_times
 class PlaidBound(nn.Module):
     """The bound of `GaussianLikelihood` with a learned decoder, in nats per token (Plaid, section 3).
 
+    The denoiser is the network alone, so that it learns at every noise level.
+
     One row in `every` is decoded, from the lowest noise; the others are denoised at a noise level each; both are
     weighted by their share. The bound trains the network, the embeddings and the ends of the schedule; the noise
     density sees the integrand. All of it is float32.

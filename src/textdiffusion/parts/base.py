@@ -34,6 +34,9 @@ class Part:
     def check(self, config: Config) -> None:
         """Raises UserError where this part does not fit the others of its configuration."""
 
+    def check_begin(self, config: Config) -> None:
+        """Raises UserError where a run of this configuration should not begin; runs that are there may have it."""
+
     @classmethod
     def choices(cls) -> dict[str, type]:
         """The parts that can stand where one of this class is asked for, by their `kind`."""
@@ -122,14 +125,6 @@ class SamplerPart(Part, ABC):
     @abstractmethod
     def build(self) -> Sampler: ...
 
-    def one_a_token(self, config: Config) -> None:
-        """Raises UserError unless the steps are as many as the tokens of a window."""
-        if self.steps not in (0, config.text.length):
-            raise UserError(
-                f"sampler.steps is {self.steps}; {type(self).__name__} takes one for each of the {config.text.length} "
-                "tokens of a window, which 0 asks for too."
-            )
-
 
 class GuidePart(Part, ABC):
     """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
@@ -152,3 +147,13 @@ def bounded(part: Part, **limits: tuple[int | float, int | float | None]) -> Non
         if not value >= low or (high is not None and not value <= high):  # nan is outside too
             allowed = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
             raise UserError(f"{type(part).__name__}.{name} is {value:g}; it must be {allowed}.")
+
+
+def one_a_token(part: SamplerPart, config: Config, *, more: bool = False) -> None:
+    """Raises UserError unless the steps are as many as the tokens of a window, or, if they may be, more."""
+    length = config.text.length
+    if part.steps not in (0, length) and not (more and part.steps > length):
+        raise UserError(
+            f"sampler.steps is {part.steps}; {type(part).__name__} takes one for each of the {length} tokens of a "
+            "window, which 0 asks for too."
+        )

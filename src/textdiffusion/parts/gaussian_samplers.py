@@ -39,7 +39,7 @@ class GaussianSteps(SamplerPart):
         if self.rho != 7.0 and self.grid != "edm":
             raise UserError(f"sampler.rho={self.rho:g} has no effect without sampler.grid=edm.")
 
-    def check(self, config: Config) -> None:
+    def check_begin(self, config: Config) -> None:
         if self.grid == "tuned":
             raise UserError("sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured.")
 

@@ -75,6 +75,8 @@ class BlockTokens(TokensPart):
     def check(self, config: Config) -> None:
         if config.text.label:
             raise UserError("BlockTokens is told no label; give text.source a field with the label's name instead.")
+
+    def check_begin(self, config: Config) -> None:
         if config.text.drop:
             raise UserError("text.drop has no use with BlockTokens: nothing samples blocks without their condition.")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import UserError
-from .base import SamplerPart
+from .base import SamplerPart, one_a_token
 from .states import AbsorbingBlocks
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class LeftToRight(SamplerPart):
     fewest: ClassVar[int] = 0
     steps: int = 0
 
-    def check(self, config: Config) -> None:
-        self.one_a_token(config)
+    def check_begin(self, config: Config) -> None:
+        one_a_token(self, config)
 
     def build(self) -> Sampler:
         from ..samplers.left_to_right import LeftToRight as Built

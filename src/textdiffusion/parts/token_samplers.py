@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError
-from .base import SamplerPart, bounded
+from .base import SamplerPart, bounded, one_a_token
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -66,8 +66,8 @@ class FirstHitting(SamplerPart):
     fewest: ClassVar[int] = 0
     steps: int = 0
 
-    def check(self, config: Config) -> None:
-        self.one_a_token(config)
+    def check_begin(self, config: Config) -> None:
+        one_a_token(self, config, more=True)
 
     def build(self) -> Sampler:
         from ..samplers.first_hitting import FirstHitting as Built

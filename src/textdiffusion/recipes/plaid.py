@@ -13,7 +13,8 @@ def plaid(variant: str = "default") -> Config:
 
         textdiffusion train plaid --data my.txt --out runs/mine
 
-    `cdcd` with the bound in place of the cross-entropy. What training shows as `bound` is what `evaluate` measures.
+    `cdcd` with the bound in place of the cross-entropy. What training shows as `bound` is what `evaluate`
+    measures, but for vectors that can only be one token (`objectives.gaussian_bound.denoised`).
 
     `as_published` is the model of the paper's ablations (table 1): 16 blocks of 384, 16-dimensional embeddings, 92,000
     steps. For Plaid 1B set trunk.width=2048 trunk.depth=24. The schedule's inside is piecewise linear in 100 pieces

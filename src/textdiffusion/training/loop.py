@@ -94,6 +94,9 @@ def _trainer(
         raise UserError(f"{folder.path} holds a run already; continue it with resume=auto, or use another folder.")
     if resume == "always" and found is None:
         raise UserError(f"{folder.path} has no checkpoint to resume from.")
+    if found is None:
+        for part in config.parts():
+            part.check_begin(config)
     tokenizer = None
     if found is not None and not found[1].own_tokenizer:
         tokenizer = load(folder.tokenizer)
