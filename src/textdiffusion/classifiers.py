@@ -22,7 +22,6 @@ from .model import Model
 from .networks.classifier import NoisyClassifier
 from .processes.densities import stratified
 from .randomness import Rng
-from .samplers.in_masks import InMasks
 from .text.config import TextConfig
 from .text.normalisers import normalise
 from .text.tokenizers import Tokenizer, fingerprint
@@ -88,7 +87,6 @@ class Classifier:
 
 def load(folder: str | Path, model: Model, tokenizer: Tokenizer) -> Classifier:
     """The classifier in a folder, for this model. Raises UserError where it is none, or was trained for another run."""
-    model = model.inner if isinstance(model, InMasks) else model
     path = Path(folder) / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -65,6 +65,7 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
     from .recipes import description
 
     training, text, sampler = config.training, config.text, config.sampler
+    records = history(folder)
     what = description(config.recipe).partition("\n")[0]
     steps = sampler.steps or "one per token"
     told = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
@@ -85,9 +86,9 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
         f"| training text | {text.data} |",
         f"| tokenizer | {text.tokenizer}, {vocab_size:,} tokens |",
         f"| window | {text.length} tokens, layout {text.layout}, conditioning masks: {text.mask} |",
-        f"| training | {_trained(folder, training.steps)} steps of {training.batch_size} rows, "
+        f"| training | {_trained(records, training.steps)} steps of {training.batch_size} rows, "
         f"{training.optimizer}, learning rate {training.lr:g} |",
-        f"| bits per character | {_bits(folder, weights)} |",
+        f"| bits per character | {_bits(records, weights)} |",
         f"| intended sampler | {type(sampler).__name__}, steps: {steps} |",
         "",
         "## Use",
@@ -106,13 +107,13 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
     return "\n".join(lines)
 
 
-def _trained(folder: Path | None, planned: int) -> str:
-    done = max((r["step"] for r in history(folder) if isinstance(r.get("step"), int)), default=None)
+def _trained(records: list[dict[str, Any]], planned: int) -> str:
+    done = max((r["step"] for r in records if isinstance(r.get("step"), int)), default=None)
     return f"{planned:,} (planned)" if done is None else f"{done:,}"
 
 
-def _bits(folder: Path | None, weights: str) -> str:
-    validated = [r for r in history(folder) if "raw_bits" in r and "bits" in r]
+def _bits(records: list[dict[str, Any]], weights: str) -> str:
+    validated = [r for r in records if "raw_bits" in r and "bits" in r]
     if not validated:
         return "not measured"
     last, prefix = validated[-1], "" if weights == "ema" else "raw_"

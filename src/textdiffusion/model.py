@@ -59,6 +59,11 @@ class Model(nn.Module):
         if why_not := obstacle(self.sampler, self):
             raise UserError(why_not)
 
+    @property
+    def own(self) -> Model:
+        """The model of the run's own noise: this one, unless it is that model seen in masks."""
+        return self
+
     def settle(self) -> None:
         """Lets such parts move on: once after every step of the optimizer, however the batch was cut up."""
         parts: tuple[Any, ...] = (self.density, self.objective)

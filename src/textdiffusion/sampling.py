@@ -20,7 +20,7 @@ from .model import Model
 from .parts import GuidePart, SamplerPart
 from .processes.tokens import TokenProcess
 from .randomness import Rng
-from .samplers.in_masks import InMasks, driven_by, obstacle
+from .samplers.in_masks import driven_by, obstacle
 from .samplers.step import Request, Sampler, Step, require
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Sampling:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
             guides.append(settings.build(model, run.tokenizer) if isinstance(settings, GuidePart) else settings)
             require(guides[-1], model.process)
-            if isinstance(model, InMasks) and getattr(guides[-1], "process", model.process) is not model.process:
+            if model is not run.model and getattr(guides[-1], "process", model.process) is not model.process:
                 raise UserError(f"{type(guides[-1]).__name__} was made for other noise; give the guide by its name.")
         guides += [Temperature(self.temperature)] if self.temperature != 1.0 else []
         guides += [Truncated(self.top_k, self.top_p)] if (self.top_k, self.top_p) != (0, 1.0) else []

@@ -41,9 +41,10 @@ def missed_nats(
 
 
 def denoised(model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l d"]:
-    """D(x_t): the model's mean, but a token's own vector where Bayes' rule with a uniform prior leaves less `DOUBT`.
+    """D(x_t): the model's mean, but a token's own vector where Bayes' rule leaves less than `DOUBT` for all others.
 
-    A network that misreads one such place costs |x0 - D|^2 / sigma^2, thousands of nats at the lowest noise.
+    Its prior is uniform. A network that misreads one such place costs |x0 - D|^2 / sigma^2, thousands of nats at the
+    lowest noise.
     """
     mean, sigma = predicted(model, xt, t, batch).mean, model.process.sigma(t)[:, None, None]
     rows = max(1, CHUNK_ELEMENTS // (xt.shape[1] * model.codec.vocab))

@@ -108,14 +108,13 @@ class Classifier(GuidePart):
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         from ..classifiers import load
         from ..guides.classifier import ByGradient, ByPrediction, ByToken
-        from ..samplers.in_masks import InMasks
 
-        classifier, process = load(self.path, model, tokenizer), model.process
+        classifier, process = load(self.path, model.own, tokenizer), model.process
         if self.exact and (self.through == "prediction" or isinstance(process, ByGradient.processes)):
             raise UserError("classifier.exact is for states of token ids with through=state; leave it out here.")
         if self.through == "prediction":
             return ByPrediction(classifier.reader(self.label), process, self.weight)
-        if isinstance(model, InMasks):
+        if model.own is not model:
             raise UserError(
                 "This classifier hears noise on vectors, not masks: use through=prediction, or a sampler of that noise."
             )
@@ -146,7 +145,7 @@ class Energy(GuidePart):
         from ..codecs.table import TableCodec
         from ..guides.classifier import Energy as Built
 
-        judge = load(self.path, model, tokenizer).judge(self.label)
+        judge = load(self.path, model.own, tokenizer).judge(self.label)
         if not isinstance(model.codec, TableCodec):
             raise UserError("energy moves states that are vectors; here they are token ids: use classifier instead.")
         return Built(judge, model.process, self.weight, model.codec.scale, self.fluency, self.updates)
@@ -182,10 +181,9 @@ class Cfg(GuidePart):
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
         from ..guides.cfg import ClassifierFree
         from ..processes.absorbing import AbsorbingProcess
-        from ..samplers.in_masks import InMasks
 
         text = model.config.text
-        if text.drop and isinstance(model, InMasks):
+        if text.drop and model.own is not model:
             raise UserError(
                 "cfg of a run trained with text.drop needs a sampler of its own noise: without the condition it was "
                 "shown nothing but that."

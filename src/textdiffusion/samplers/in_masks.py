@@ -62,6 +62,10 @@ class InMasks(Model):
         self.denoiser = MasksAsNoise(model, self.process.mask, seed)
         self.register_buffer("tuned", None, persistent=False)
 
+    @property
+    def own(self) -> Model:
+        return self.inner
+
 
 def obstacle(sampler: Sampler, model: Model) -> str | None:
     """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""

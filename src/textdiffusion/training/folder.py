@@ -126,6 +126,11 @@ def records(path: Path) -> Iterator[tuple[str, dict]]:
             yield line, data
 
 
+def history(folder: Path | None) -> list[dict[str, Any]]:
+    """What the `metrics.jsonl` of a run's folder says; nothing where there is none."""
+    return [] if folder is None else [data for _, data in records(folder / "metrics.jsonl")]
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
@@ -142,8 +147,3 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def history(folder: Path | None) -> list[dict[str, Any]]:
-    """What the `metrics.jsonl` of a run's folder says; nothing where there is none."""
-    return [] if folder is None else [data for _, data in records(folder / "metrics.jsonl")]
