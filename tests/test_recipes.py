@@ -163,6 +163,12 @@ def test_every_recipe_explains_itself(name):
             "objective.kind=SquaredError",
             "all learned embeddings one; set codec.learned=false or objective.kind=AnchoredSquares",
         ),
+        (
+            "cdcd",
+            "objective.kind=GaussianLikelihood",
+            "it can be AnchoredSquares, ChainBound, DiffusionLM",
+        ),
+        ("cdcd", "likelihood.kind=ScoreInterpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
         ("diffusion_lm", "objective.rounding=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
         (
             "analog_bits",

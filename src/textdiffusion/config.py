@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import UserError
-from .parts import CodecPart, DenoiserPart, DensityPart, LossPart, Part, ProcessPart, SamplerPart, TrunkPart
+from .parts import (
+    CodecPart,
+    DenoiserPart,
+    DensityPart,
+    LikelihoodPart,
+    ObjectivePart,
+    Part,
+    ProcessPart,
+    SamplerPart,
+    TrunkPart,
+)
 from .text.config import TextConfig
 
 SCHEMA = 1
@@ -105,8 +115,8 @@ class Config:
     density: DensityPart
     trunk: TrunkPart
     denoiser: DenoiserPart
-    objective: LossPart
-    likelihood: LossPart
+    objective: ObjectivePart
+    likelihood: LikelihoodPart
     sampler: SamplerPart
     training: Training = field(default_factory=Training)
     schema: int = SCHEMA
@@ -141,7 +151,7 @@ def from_dict(kind: type, data: Any, where: str = "config") -> Any:
         name = data.pop("kind", None)
         kinds = kind.choices()
         if not isinstance(name, str) or name not in kinds:
-            raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(sorted(kinds))}.")
+            raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(kinds)}.")
         kind = kinds[name]
     hints = typing.get_type_hints(kind)
     hints = {f.name: hints[f.name] for f in dataclasses.fields(kind)}

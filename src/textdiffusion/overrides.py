@@ -71,8 +71,7 @@ def guide(text: str) -> GuidePart:
 
 def kinds_of(part: type[P]) -> dict[str, type[P]]:
     """All samplers, or guides, by the name a user types."""
-    kinds = sorted(part.choices().items())
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in kinds}
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in part.choices().items()}
 
 
 def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = None) -> Any:

@@ -9,7 +9,8 @@ from .base import (
     DenoiserPart,
     DensityPart,
     GuidePart,
-    LossPart,
+    LikelihoodPart,
+    ObjectivePart,
     Part,
     ProcessPart,
     ReadoutPart,
@@ -19,22 +20,12 @@ from .base import (
 from .densities import Cauchy, Gumbel, LossAware, PiecewiseLinear, Steady, Uniform
 from .gaussian_samplers import DpmSolver, Heun, OneStep
 from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
-from .losses import (
-    AnchoredSquares,
-    ChainBound,
+from .likelihoods import (
     ChainLikelihood,
-    DiffusionLM,
-    Duality,
     GaussianLikelihood,
-    MaskedBound,
     MaskedLikelihood,
-    NextToken,
     NextTokenLikelihood,
-    PlaidBound,
-    ScoreEntropy,
     ScoreEntropyLikelihood,
-    ScoreInterpolation,
-    SquaredError,
 )
 from .networks import (
     BlockTokens,
@@ -47,6 +38,18 @@ from .networks import (
     Softmax,
     SoftTokens,
     TokenRatios,
+)
+from .objectives import (
+    AnchoredSquares,
+    ChainBound,
+    DiffusionLM,
+    Duality,
+    MaskedBound,
+    NextToken,
+    PlaidBound,
+    ScoreEntropy,
+    ScoreInterpolation,
+    SquaredError,
 )
 from .samplers import Analytic, Ancestral, BlockAncestral, Euler, LeftToRight
 from .states import (
@@ -98,9 +101,9 @@ __all__ = [
     "Heun",
     "LeftToRight",
     "LeftToRightOrder",
+    "LikelihoodPart",
     "Logistic",
     "LossAware",
-    "LossPart",
     "MaskedBound",
     "MaskedLikelihood",
     "MaskedTokens",
@@ -109,6 +112,7 @@ __all__ = [
     "NextTokens",
     "NoisyStates",
     "NoisyTokens",
+    "ObjectivePart",
     "OneStep",
     "Ordered",
     "Part",

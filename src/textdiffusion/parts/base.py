@@ -39,10 +39,9 @@ class Part:
 
     @classmethod
     def choices(cls) -> dict[str, type]:
-        """The parts that can stand where one of this class is asked for, by their `kind`."""
-        return {
-            k: v for k, v in Part.kinds.items() if issubclass(v, cls) and is_dataclass(v) and not inspect.isabstract(v)
-        }
+        """The parts that can stand where one of this class is asked for, by their `kind`, in its order."""
+        kinds = sorted(Part.kinds.items())
+        return {k: v for k, v in kinds if issubclass(v, cls) and is_dataclass(v) and not inspect.isabstract(v)}
 
 
 class CodecPart(Part, ABC):
@@ -104,8 +103,15 @@ class DenoiserPart(Part, ABC):
     def build(self, trunk: Trunk, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
-class LossPart(Part, ABC):
-    """An objective or a likelihood."""
+class ObjectivePart(Part, ABC):
+    """What training makes small."""
+
+    @abstractmethod
+    def build(self) -> nn.Module: ...
+
+
+class LikelihoodPart(Part, ABC):
+    """What a text is evaluated by, exact or a bound."""
 
     @abstractmethod
     def build(self) -> nn.Module: ...

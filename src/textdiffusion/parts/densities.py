@@ -125,7 +125,7 @@ class Steady(DensityPart):
         bounded(self, bins=(1, None), uniform=(0.0, 0.99))
 
     def check(self, config: Config) -> None:
-        from .losses import PlaidBound
+        from .objectives import PlaidBound
 
         if not isinstance(config.objective, PlaidBound):
             name = type(config.objective).__name__
@@ -148,7 +148,7 @@ class LossAware(DensityPart):
         bounded(self, bins=(1, None), uniform=(1e-6, 0.99))
 
     def check(self, config: Config) -> None:
-        from .losses import DiffusionLM
+        from .objectives import DiffusionLM
 
         if not isinstance(config.objective, DiffusionLM):
             name = type(config.objective).__name__

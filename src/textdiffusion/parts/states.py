@@ -206,7 +206,7 @@ class Gaussian(ProcessPart):
             )
 
     def check(self, config: Config) -> None:
-        from .losses import PlaidBound
+        from .objectives import PlaidBound
 
         if self.schedule == "learned" and not isinstance(config.objective, PlaidBound):
             raise UserError(

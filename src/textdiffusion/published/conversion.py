@@ -16,7 +16,7 @@ from ..config import Config
 from ..errors import UserError
 from ..model import Model
 from ..networks.transformer import heads
-from ..parts import Absorbing, LossPart, MaskedBound, MaskedTokens, ScoreEntropy, TokenRatios, Trunk
+from ..parts import Absorbing, MaskedBound, MaskedTokens, ObjectivePart, ScoreEntropy, TokenRatios, Trunk
 from ..text.config import TextConfig
 from ..text.subwords import load_any
 from ..text.tokenizers import Bytes, Tokenizer
@@ -91,7 +91,7 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
     return replace(base, trunk=trunk, text=TextConfig(data=data, field="text", length=length, **text))
 
 
-def _recipe(objective: type[LossPart]) -> Config:
+def _recipe(objective: type[ObjectivePart]) -> Config:
     """The recipe that was published with this objective and masks."""
     found = (recipes.get(name)("as_published") for name in recipes.names() if "as_published" in recipes.variants(name))
     return next(c for c in found if isinstance(c.objective, objective) and isinstance(c.process, Absorbing))

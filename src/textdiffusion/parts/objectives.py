@@ -1,4 +1,4 @@
-"""Objectives and likelihoods."""
+"""Objectives: what training makes small."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .base import LossPart, ReadoutPart, bounded
+from .base import ObjectivePart, ReadoutPart, bounded
 from .densities import Steady, Uniform
 from .networks import NoisyStates, Regression, SoftTokens
 from .states import Embeddings
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MaskedBound(LossPart):
+class MaskedBound(ObjectivePart):
     """The masked bound, its weight cut at `max_weight` in training (0: never)."""
 
     max_weight: float = 3.0
@@ -33,17 +33,7 @@ class MaskedBound(LossPart):
 
 
 @dataclass(frozen=True)
-class MaskedLikelihood(LossPart):
-    """The masked bound with exactly k masks, for evaluation."""
-
-    def build(self) -> nn.Module:
-        from ..objectives.masked_bound import MaskedLikelihood as Built
-
-        return Built()
-
-
-@dataclass(frozen=True)
-class ChainBound(LossPart):
+class ChainBound(ObjectivePart):
     """The bound of a chain over token ids in so many `steps` (0: continuous time), and so much plain cross-entropy."""
 
     steps: int = 0
@@ -59,7 +49,7 @@ class ChainBound(LossPart):
 
 
 @dataclass(frozen=True)
-class Duality(LossPart):
+class Duality(ObjectivePart):
     """The uniform bound in continuous time, on soft inputs of a temperature from `warm` to `cold` for `steps` steps."""
 
     steps: int = 2500
@@ -76,22 +66,7 @@ class Duality(LossPart):
 
 
 @dataclass(frozen=True)
-class ChainLikelihood(LossPart):
-    """The bound of a chain over token ids, for evaluation."""
-
-    steps: int = 0
-
-    def __post_init__(self) -> None:
-        bounded(self, steps=(0, None))
-
-    def build(self) -> nn.Module:
-        from ..objectives.chain_bound import ChainLikelihood as Built
-
-        return Built(self.steps)
-
-
-@dataclass(frozen=True)
-class ScoreEntropy(LossPart):
+class ScoreEntropy(ObjectivePart):
     """The score entropy of ratios, its weight cut at `max_weight` in training (0: never)."""
 
     max_weight: float = 3.0
@@ -106,17 +81,7 @@ class ScoreEntropy(LossPart):
 
 
 @dataclass(frozen=True)
-class ScoreEntropyLikelihood(LossPart):
-    """The score entropy as a bound, for evaluation."""
-
-    def build(self) -> nn.Module:
-        from ..objectives.score_entropy import ScoreEntropyLikelihood as Built
-
-        return Built()
-
-
-@dataclass(frozen=True)
-class ScoreInterpolation(LossPart):
+class ScoreInterpolation(ObjectivePart):
     """Cross-entropy at noised positions; a share `uneven` of the rows has a noise level for each position."""
 
     uneven: float = 0.0
@@ -136,7 +101,7 @@ def _readout(config: Config) -> ReadoutPart | None:
 
 
 @dataclass(frozen=True)
-class SquaredError(LossPart):
+class SquaredError(ObjectivePart):
     """Squared error of the clean state at noised positions."""
 
     def check(self, config: Config) -> None:
@@ -156,7 +121,7 @@ class SquaredError(LossPart):
 
 
 @dataclass(frozen=True)
-class AnchoredSquares(LossPart):
+class AnchoredSquares(ObjectivePart):
     """Squared error and cross-entropy of the clean state at noised positions, each with its weight.
 
     `moving` lets embeddings be moved as targets too.
@@ -177,7 +142,7 @@ class AnchoredSquares(LossPart):
 
 
 @dataclass(frozen=True)
-class DiffusionLM(LossPart):
+class DiffusionLM(ObjectivePart):
     """Squared error of the clean state, cross-entropy of rounding it, and a penalty on what is left of it in noise.
 
     Each has its weight; averages are over coordinates and tokens.
@@ -201,20 +166,7 @@ class DiffusionLM(LossPart):
 
 
 @dataclass(frozen=True)
-class GaussianLikelihood(LossPart):
-    """The bound of Gaussian processes, for evaluation; tokens are read at the lowest noise by Bayes' rule or, with
-    `learned_decoder`, by the network."""
-
-    learned_decoder: bool = False
-
-    def build(self) -> nn.Module:
-        from ..objectives.gaussian_bound import GaussianLikelihood as Built
-
-        return Built(learned_decoder=self.learned_decoder)
-
-
-@dataclass(frozen=True)
-class PlaidBound(LossPart):
+class PlaidBound(ObjectivePart):
     """The same bound, for training; one row in `every` is decoded."""
 
     every: int = 8
@@ -234,7 +186,7 @@ class PlaidBound(LossPart):
 
 
 @dataclass(frozen=True)
-class NextToken(LossPart):
+class NextToken(ObjectivePart):
     """Cross-entropy of the next token."""
 
     def check(self, config: Config) -> None:
@@ -243,15 +195,5 @@ class NextToken(LossPart):
 
     def build(self) -> nn.Module:
         from ..objectives.next_token import NextToken as Built
-
-        return Built()
-
-
-@dataclass(frozen=True)
-class NextTokenLikelihood(LossPart):
-    """The exact likelihood, left to right."""
-
-    def build(self) -> nn.Module:
-        from ..objectives.next_token import NextTokenLikelihood as Built
 
         return Built()
