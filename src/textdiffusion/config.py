@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -88,8 +89,8 @@ class Training:
         )
         rates = ("lr", "muon_lr", "density_lr", "codec_lr", "weight_decay")
         for name in ("warmup", "samples", *limits, *intervals, *rates):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"training.{name} is {getattr(self, name)}; it cannot be negative.")
+            if not 0 <= getattr(self, name) < math.inf:  # nan is outside too
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be a number of at least 0.")
         if not 0 <= self.floor <= 1:
             raise UserError(f"training.floor is {self.floor}; it must be in [0, 1].")
         if self.floor and self.decay in ("inverse_sqrt", "constant"):
@@ -98,6 +99,8 @@ class Training:
             raise UserError(
                 "training.decay=exponential never comes to 0; set training.floor to where it ends, as 0.01."
             )
+        if self.optimizer != "muon" and self.muon_lr != type(self).muon_lr:
+            raise UserError(f"training.muon_lr has no effect on training.optimizer={self.optimizer}; set it to muon.")
         for name in ("ema", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")

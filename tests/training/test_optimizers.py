@@ -183,6 +183,12 @@ def test_a_rate_that_falls_with_the_root_of_the_step():
     assert rates[6399] == pytest.approx(0.125)
 
 
+def test_a_rate_for_muon_without_muon_is_refused():
+    with pytest.raises(UserError, match=r"training\.muon_lr has no effect on training\.optimizer=adamw"):
+        Training(muon_lr=0.02)
+    assert Training(muon_lr=0.02, optimizer="muon").muon_lr == 0.02
+
+
 def test_a_floor_without_effect_is_refused():
     with pytest.raises(UserError, match=r"training\.floor has no effect on training\.decay=constant"):
         Training(decay="constant", floor=0.1)
