@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from textdiffusion import templates
 from textdiffusion.errors import UserError
 from textdiffusion.text.subwords import train_words
-from textdiffusion.text.tokenizers import END, PAD, Bytes, Characters
+from textdiffusion.text.tokenizers import END, PAD, UNK, Bytes, Characters
 
 
 def test_pieces():
@@ -116,6 +116,14 @@ def test_a_space_before_a_gap_is_its_first_words():
     assert not templates.encode("The [MASK:2]", Characters("The "))[2].any()  # a space is a character of its own
     specials = [i for i in (words.end_id, words.pad_id) if i is not None]
     assert table[:, specials].tolist() == [[False] * 2, [True] * 2, [False] * 2]
+
+
+def test_no_gap_holds_the_unknown_token():
+    tokenizer = Characters("ab", (END, PAD, UNK))
+    table = templates.allowed(tokenizer)
+    assert tokenizer.unk_id is not None
+    assert not table[:, tokenizer.unk_id].any()
+    assert table[templates.TEXT].tolist() == [True, True, False, False, False]
 
 
 def test_an_open_gap_at_the_end_may_end_the_text():

@@ -9,21 +9,22 @@ from torch import nn
 from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.model import Model
+from textdiffusion.objectives import density_fit
 from textdiffusion.objectives.anchored_squares import AnchoredSquares
 from textdiffusion.objectives.diffusion_lm import DiffusionLM
 from textdiffusion.objectives.noised import alternate_coin, noised
 from textdiffusion.objectives.score_interpolation import ScoreInterpolation
 from textdiffusion.overrides import changed
 from textdiffusion.processes.beta_grid import BetaGrid
-from textdiffusion.processes.densities import UniformDensity
+from textdiffusion.processes.densities import GumbelDensity, UniformDensity
 from textdiffusion.randomness import Rng
 
 VOCAB, LENGTH = 9, 10
 
 
-def _model(name):
+def _model(name, variant="default", *settings):
     torch.manual_seed(0)
-    model = Model(changed(recipes.get(name)(), ["trunk.width=64", "trunk.depth=2"]), VOCAB)
+    model = Model(changed(recipes.get(name)(variant), ["trunk.width=64", "trunk.depth=2", *settings]), VOCAB)
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):
@@ -125,6 +126,25 @@ def test_given_and_padded_positions_are_never_noised(name):
             assert bool(same[~batch.noised].all())
             assert bool((~same[batch.noised]).any())
         assert seen.given is not None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *((name,) for name in recipes.names()),
+        ("sedd", "uniform"),
+        ("udlm", "duo"),
+        ("plaid", "default", "process.low=5"),  # a token decoded at little noise costs nothing, padding or not
+    ],
+    ids=" ".join,
+)
+def test_what_lies_under_padding_changes_no_loss(settings):
+    model, batch = _model(*settings), _batch(16)
+    real = torch.arange(LENGTH) < torch.tensor([5, 7, 8, 9])[torch.arange(16) % 4, None]
+    others = torch.where(real, batch.ids, (batch.ids + 4) % VOCAB)
+    said, told = (model.objective(model, Batch(ids, real=real), rng=Rng.of(0, 16)) for ids in (batch.ids, others))
+    torch.testing.assert_close(told.total, said.total)
+    torch.testing.assert_close(told.parts, said.parts)
 
 
 def test_the_self_conditioning_coin_is_fair_and_half_of_any_batch():
@@ -247,6 +267,25 @@ def test_a_fit_of_the_density_that_is_no_number_leaves_the_loss_as_it_is(name):
     without = model.objective(model, batch, rng=Rng.of(0, 8)).total
     model.density.fit_loss = lambda t, nats: torch.full_like(nats, math.inf)
     assert torch.equal(model.objective(model, batch, rng=Rng.of(0, 8)).total, without)
+
+
+@pytest.mark.parametrize("bad", ["nats", "weight"])
+def test_rows_whose_fit_is_no_number_leave_the_others_their_gradient(bad):
+    t, nats, where = torch.tensor([0.1, 0.3, 0.5, 0.7]), torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 1, 1])
+
+    def gradient(t, nats, where):
+        model = _model("cdcd")
+        model.density = GumbelDensity(0.4, 0.1, 2.0, uniform=0.0)
+        fit = density_fit(model, t, nats, where.bool())
+        return [fit.detach(), *torch.autograd.grad(fit, model.density.curve)]
+
+    expected = gradient(t[2:], nats[2:], where[2:])
+    if bad == "nats":
+        nats[:2] = torch.tensor([math.inf, math.nan])
+    else:
+        t[:2] = -0.2  # a density of 0 there
+        assert bool(torch.isinf(GumbelDensity(0.4, 0.1, 2.0, uniform=0.0).fit_loss(t, nats)[:2]).all())
+    torch.testing.assert_close(gradient(t, nats, where), [value / 2 for value in expected])
 
 
 @pytest.mark.parametrize("settings", [[], ["objective.steps=0"]])

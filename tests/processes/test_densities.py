@@ -201,19 +201,29 @@ def test_the_steady_density_settles_where_an_estimate_varies_least():
     assert float(weighted.var()) < 0.1 * float(even.var())
 
 
-@pytest.mark.parametrize("make", [_gumbel, lambda: CauchyDensity(0.3, 0.1, 4.0)], ids=["Gumbel", "Cauchy"])
+@pytest.mark.parametrize(
+    "make", [_gumbel, lambda: CauchyDensity(0.3, 0.1, 4.0), _piecewise], ids=["Gumbel", "Cauchy", "piecewise"]
+)
 def test_a_fit_that_is_not_finite_leaves_the_last_good_curve(make):
     density = make()
+    fitted = next(density.parameters()).detach()
     for _ in range(3):
-        with torch.no_grad():
-            density.curve.add_(0.1)
+        fitted.add_(0.1)
         density.settle()
     good = density.settled.clone()
-    with torch.no_grad():
-        density.curve[1] = torch.nan
+    fitted.view(-1)[1] = torch.nan
     density.settle()
     assert torch.equal(density.settled, good)
-    assert torch.equal(density.curve.detach(), good)
+    assert torch.equal(fitted, good)
+
+
+def test_a_steep_curve_has_a_gradient_far_below_its_rise():
+    density = _gumbel(scale=0.003)
+    loss = density.fit_loss(torch.tensor([0.01, 0.36]), torch.ones(2))
+    grad = torch.autograd.grad(loss.sum(), density.curve)[0]
+    assert bool(loss.isfinite().all())
+    assert bool(grad.isfinite().all())
+    assert float(grad.abs().sum()) > 0
 
 
 def test_the_first_arctan_curve_rises_from_nothing_to_the_height_asked_for():

@@ -1,7 +1,7 @@
 """The loop end to end, on models of a few thousand parameters."""
 
 import time
-from itertools import count, pairwise
+from itertools import combinations, count, pairwise
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from textdiffusion.errors import UserError
 from textdiffusion.networks import transformer
 from textdiffusion.objectives import Loss
 from textdiffusion.overrides import changed
-from textdiffusion.training.checkpoint import RAW
+from textdiffusion.training.checkpoint import AVERAGED, RAW
 from textdiffusion.training.records import Logged
 from textdiffusion.training.signals import Stop
 from textdiffusion.training.trainer import NonFiniteLoss
@@ -118,6 +118,42 @@ def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     with pytest.raises(NonFiniteLoss, match=r"step 5: loss nan.*last good checkpoint is .*step-000000003.*metrics"):
         list(trainer.records(Stop()))
     assert [path.name for path in trainer.folder.checkpoints.paths()] == ["step-000000003"]
+
+
+def test_every_step_sees_other_text_and_other_draws(tmp_path):
+    steps = 6
+    trainer = trainer_of(tiny("cdcd", tmp_path, steps=steps, eval_windows=2), tmp_path / "run", tmp_path)
+    objective = trainer.model.objective
+    texts, keys, estimates = [], [], []
+
+    class Spy(torch.nn.Module):
+        def forward(self, model, batch, *, rng):
+            texts.append(batch.ids.tolist())
+            keys.append(int(rng.key))
+            hook = model.denoiser.register_forward_pre_hook(
+                lambda module, given, named: estimates.append(named.get("self_cond")), with_kwargs=True
+            )
+            loss = objective(model, batch, rng=rng)
+            hook.remove()
+            return loss
+
+    trainer.model.objective = Spy()
+    list(trainer.records(Stop()))
+    assert len(texts) == len(set(keys)) == steps
+    assert all(one != other for one, other in combinations(texts, 2))
+    fed = [bool(estimate[0].any()) for estimate in estimates if estimate is not None]
+    assert len(fed) == steps
+    assert set(fed) == {False, True}  # the coin of the first row
+
+
+def test_without_ema_the_averaged_weights_are_the_weights(tmp_path):
+    averaged = tiny("cdcd", tmp_path, steps=3, eval_windows=2)
+    for name, config in (("plain", changed(averaged, ["training.ema=0"])), ("averaged", averaged)):
+        run(config, tmp_path / name, tmp_path)
+        saved = tmp_path / name / "checkpoints/step-000000003"
+        raw, mean = load_tensors(saved / RAW), load_tensors(saved / AVERAGED)
+        assert raw.keys() == mean.keys()
+        assert all(torch.equal(raw[key], mean[key]) for key in raw) == (name == "plain")
 
 
 def test_a_time_limit_ends_the_run_with_the_rate_at_zero(tmp_path, monkeypatch):

@@ -75,6 +75,21 @@ def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
     assert float(gradient[0, 0]) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("clip", "norm"), [(1.0, 1.0), (0.0, 5.0), (6.0, 5.0)])
+def test_a_gradient_above_the_clip_is_cut_to_it(clip, norm, tmp_path):
+    model = model_of("cdcd", tmp_path, clip=clip)
+    optimizers = Optimizers(model, model.config.training)
+    gradients = [torch.zeros_like(p) for p in optimizers.network]
+    gradients[0].view(-1)[0], gradients[1].view(-1)[0] = 3.0, 4.0
+    for p, gradient in zip(optimizers.network, gradients, strict=True):
+        p.grad = gradient
+    model.density.curve.grad = noise = torch.tensor([0.0, 5.0, 0.0])
+    assert float(optimizers.step(0.0)) == pytest.approx(5.0)
+    assert float(gradients[0].norm()) == pytest.approx(0.6 * norm)
+    assert float(gradients[1].norm()) == pytest.approx(0.8 * norm)
+    assert float(noise.norm()) == pytest.approx(norm)
+
+
 def test_a_gradient_of_the_density_that_is_no_number_is_left_out(tmp_path):
     """In AdamW's averages it would stay, and the density never move again."""
     model = model_of("cdcd", tmp_path)

@@ -34,8 +34,12 @@ def density_fit(
     model: Model, t: Float[Tensor, " b"], nats: Float[Tensor, " b"], where: Bool[Tensor, " b"] | bool = True
 ) -> Float[Tensor, ""]:
     """The mean of what the density is to learn from the rows `where`; 0 for rows whose fit is no number."""
-    each = model.density.fit_loss(t, nats)
-    return torch.where(each.isfinite() & where, each, 0.0).mean()
+    with torch.no_grad():
+        usable = model.density.fit_loss(t, nats).isfinite() & where
+        middle = model.density.quantile(torch.full_like(t, 0.5))
+    # Rows left out are replaced before the fit too: the gradient would be 0 times what is infinite in them.
+    each = model.density.fit_loss(torch.where(usable, t, middle), torch.where(usable, nats, 0.0))
+    return torch.where(usable, each, 0.0).mean()
 
 
 def drawn_times(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:

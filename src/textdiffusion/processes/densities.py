@@ -155,7 +155,7 @@ class GumbelDensity(CurveDensity):
         super().__init__((mu, math.log(scale), math.log(height)), uniform, rate)
 
     def _unit(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
-        return torch.exp(-torch.exp(-(t - mu) / scale))
+        return torch.exp(-torch.exp(((mu - t) / scale).clamp(max=80.0)))  # beyond, the gradient is 0 times infinity
 
     def _slope(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:
         low, high = self._unit(torch.stack((torch.zeros_like(mu), torch.ones_like(mu))), mu, scale)

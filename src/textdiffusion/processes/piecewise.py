@@ -49,7 +49,11 @@ class PiecewiseDensity(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up."""
+        """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up.
+
+        A fit that is not finite is dropped; the last good one stays.
+        """
+        self.logits.copy_(torch.where(self.logits.isfinite().all(), self.logits, self.settled))
         self.settled.lerp_(self.logits, self.rate)
 
     def _curve(self, t: Tensor, logits: Float[Tensor, "2 n"]) -> Tensor:

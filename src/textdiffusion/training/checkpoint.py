@@ -16,6 +16,7 @@ from ..errors import UserError
 from .weights import load_tensors, save_tensors
 
 RAW, AVERAGED, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
+REPLACED = ".replaced-"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Checkpoints:
     """The folder `checkpoints/` of a run.
 
     A checkpoint is written beside its place, flushed to the disk and renamed into place; to delete one it is first
-    renamed away. So a folder `step-*` is whole, unless the disk is at fault: checksums find that.
+    renamed away. So a folder `step-*` is whole, unless the disk is at fault: checksums find that. One that is replaced
+    is `.replaced-step-*` until the new one is in its place, and stands in for it.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -71,7 +73,9 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """All checkpoints, oldest first."""
-        return sorted(self.folder.glob("step-*"))
+        there = {path.name.removeprefix(REPLACED): path for path in self.folder.glob(f"{REPLACED}step-*")}
+        there |= {path.name: path for path in self.folder.glob("step-*")}
+        return [path for _, path in sorted(there.items())]
 
     def save(self, state: State, tensors: dict[str, dict[str, Tensor]]) -> Path:
         """Writes `tensors` (by file name) and `state`, then deletes what is neither among the latest nor the best."""
@@ -88,13 +92,13 @@ class Checkpoints:
         for file in partial.iterdir():
             flush(file)
         flush(partial)
-        leaving = self.folder / f".partial-deleted-{path.name}"
+        replaced = self.folder / f"{REPLACED}{path.name}"
         if path.exists():  # the same step again: a better bound, a resume from an earlier step, a damaged file
-            path.rename(leaving)
+            path.rename(replaced)
         partial.rename(path)
         flush(self.folder)
-        if leaving.exists():
-            shutil.rmtree(leaving)
+        if replaced.exists():
+            shutil.rmtree(replaced)
         self._prune(state)
         return path
 
@@ -108,9 +112,12 @@ class Checkpoints:
         return None
 
     def clean(self) -> None:
-        """Removes what a killed run left half-written or half-deleted."""
+        """Removes what a killed run left half-written or half-deleted, and takes back what it had not yet replaced."""
         for path in self.folder.glob(".partial-*"):
             shutil.rmtree(path)
+        for path in self.folder.glob(f"{REPLACED}step-*"):
+            place = path.with_name(path.name.removeprefix(REPLACED))
+            shutil.rmtree(path) if place.exists() else path.rename(place)
 
     def _prune(self, state: State) -> None:
         # Those of later steps were damaged when the run was resumed from an earlier one; they must not count as kept.
