@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textdiffusion import randomness
 from textdiffusion.randomness import Rng
 
 
@@ -81,12 +82,19 @@ def test_uniforms_are_uniform_over_rows_and_over_positions(shape):
     assert draws.dtype == torch.float32
 
 
-def test_the_extremes_stay_inside():
-    """The smallest and the largest word, through the same arithmetic."""
-    for word in (0, 2**32 - 1):
-        value = (torch.tensor(word >> 9).float() + 0.5) * 2.0**-23
-        assert 0.0 < float(value) < 1.0
-        assert math.isfinite(math.log(float(value)))
+@pytest.mark.parametrize("word", [0, 2**32 - 1])
+def test_the_extremes_stay_inside(word, monkeypatch):
+    """Every draw of the smallest or of the largest word alone."""
+    monkeypatch.setattr(randomness, "mix", lambda x: torch.full_like(x, word))
+    rng = Rng(torch.tensor(0), torch.arange(2))
+    assert bool((rng.words(3) == word).all())
+    for draw in (rng.uniform(3), rng.shared_uniform()):
+        assert bool(((draw > 0) & (draw < 1)).all())
+    assert bool(rng.normal(3).isfinite().all())
+    for limit in (0.5, 2.0, 8.0):
+        assert bool((rng.truncated(limit, 3).abs() <= limit).all())
+    weights = torch.tensor([0.0, 0.3, 0.6, 0.0])
+    assert bool((rng.categorical(weights.expand(2, 3, 4)) == (2 if word else 1)).all())
 
 
 def _correlation(a, b):

@@ -8,9 +8,10 @@ from textdiffusion.errors import UserError
 from textdiffusion.evaluation.flow import FlowLikelihood, flow_report
 from textdiffusion.evaluation.windows import Texts
 from textdiffusion.prediction import Prediction
+from textdiffusion.randomness import Rng
 
 from .language import IdealDenoiser, WrongDenoiser, ideal_gaussian, tables
-from .texts import LANGUAGE, nats_of, on_average
+from .texts import LANGUAGE, batch_of, nats_of, on_average
 
 
 class Smooth(IdealDenoiser):
@@ -55,6 +56,32 @@ def test_the_flow_of_a_wrong_denoiser_lies_above_the_truth(self_conditioning):
     mean, error, truth = nats_of(FlowLikelihood(24), model, repeats=20)
     average, spread = on_average(mean - truth, error)
     assert average > 4 * spread
+
+
+class Twice(torch.nn.Module):
+    """Both passes of self-conditioning as one function of x_t."""
+
+    time_free, self_conditioning = False, False
+
+    def __init__(self, once):
+        super().__init__()
+        self.once = once
+
+    def forward(self, xt, t, *, batch, self_cond=None):
+        return self.once(xt, t, batch=batch, self_cond=self.once(xt, t, batch=batch).mean)
+
+
+def test_two_passes_are_differentiated_whole():
+    model, (batch, _) = _model("bits"), batch_of("given and padded", 4)
+    once = WrongDenoiser(LANGUAGE, model.codec.table())
+    nats = []
+    for denoiser in (once, Twice(once)):
+        model.denoiser = denoiser
+        nats.append(FlowLikelihood(8)(model, batch, rng=Rng.of(0, len(batch.ids))))
+    torch.testing.assert_close(*nats)
+    once.self_conditioning = False
+    model.denoiser = once
+    assert not torch.allclose(FlowLikelihood(8)(model, batch, rng=Rng.of(0, len(batch.ids))), nats[0])
 
 
 def test_a_report_has_a_figure_for_every_number_of_steps(tiny_run):

@@ -7,6 +7,7 @@ from textdiffusion import recipes
 from textdiffusion.batch import Batch
 from textdiffusion.codecs.table import TableCodec, bits
 from textdiffusion.errors import UserError
+from textdiffusion.guides.classifier import Energy
 from textdiffusion.guides.infill import GivenTokens
 from textdiffusion.guides.temperature import Temperature
 from textdiffusion.guides.tokens import Fitting
@@ -161,3 +162,21 @@ def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
     for wrapped in (known, Temperature(5.0).wrap(known, REQUEST)):
         torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(batch.ids)[:, 1])
     assert torch.equal(known(x, t, batch=batch).mean[:, [0, 2]], plain.mean[:, [0, 2]])
+
+
+def test_fluency_holds_the_state_and_the_judge_is_told_where_the_step_ended():
+    """At no fluency the judge alone moves the state, and at much of it it hardly may."""
+    xs, s, told = torch.randn(B, L, 3), torch.linspace(0.3, 0.8, B), []
+    batch = Batch(torch.zeros(B, L, dtype=torch.long))
+
+    def judge(x, t, seen):
+        told.append((t, seen))
+        return x.sum((1, 2))
+
+    moved = []
+    for fluency in (0.0, 0.1, 1.0, 10.0, 100.0):
+        guide = Energy(judge, PROCESS, 0.1, CODEC.scale, fluency, updates=20)
+        moved.append((guide.after(xs, s, batch=batch, rng=Rng.of(0, B)) - xs).square().sum((1, 2)))
+    assert bool((torch.stack(moved).diff(dim=0) < 0).all())
+    assert len(told) == 5 * 20
+    assert all(torch.equal(t, s) and seen is batch for t, seen in told)

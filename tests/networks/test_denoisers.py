@@ -7,13 +7,20 @@ from typing import Any
 import pytest
 import torch
 
+from textdiffusion import recipes
 from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import BitCodec, TableCodec, bits
+from textdiffusion.codecs.table import BitCodec, SimplexCodec, TableCodec, bits
+from textdiffusion.codecs.tokens import TokenCodec
+from textdiffusion.model import Model
+from textdiffusion.networks.attention import rotary
+from textdiffusion.networks.classifier import NoisyClassifier
 from textdiffusion.networks.denoisers import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
 from textdiffusion.networks.readouts import BitReadout, RegressionReadout, SoftmaxReadout
+from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.state_denoiser import StateDenoiser
 from textdiffusion.networks.transformer import Neighbours, Transformer, visible
+from textdiffusion.overrides import changed
 from textdiffusion.parts import Logistic, Regression, Softmax, UNet
 from textdiffusion.processes.absorbing import AbsorbingProcess
 from textdiffusion.processes.gaussian import GaussianProcess
@@ -34,6 +41,7 @@ KINDS = [
     "states, regressed",
     "states, bits",
     "states, U-Net",
+    "soft tokens",
 ]
 TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 
@@ -61,6 +69,10 @@ def _denoiser(kind, **options) -> Any:
         case "next" | "next, tables":
             order = LeftToRightProcess(V)
             return NextTokenDenoiser(_trunk(**options), order, tables=_tables(BEFORE) if "tables" in kind else None)
+        case "soft tokens":
+            simplex, noise = SimplexCodec(V, 1.0), GaussianProcess(LogSigma(0.1, 50.0))
+            trunk = _trunk(modulation="adaln", **options)
+            return SimplexDenoiser(trunk, noise, simplex, readout=SoftmaxReadout(64, simplex))
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
@@ -86,7 +98,7 @@ def _state(denoiser, ids, seed=0) -> tuple[Any, Any, Any]:
     """Something a denoiser may be called with, its level of noise, and a self-conditioning estimate."""
     draw = torch.Generator().manual_seed(seed)
     t = torch.full((len(ids),), 0.4)
-    if isinstance(denoiser, StateDenoiser):
+    if isinstance(denoiser, StateDenoiser | SimplexDenoiser):
         shape = (*ids.shape, denoiser.codec.dim)
         return torch.randn(shape, generator=draw) * 3, t, torch.randn(shape, generator=draw)
     return torch.where(torch.rand(ids.shape, generator=draw) < 0.4, V, ids), t, None
@@ -127,6 +139,25 @@ def test_padding_does_not_change_what_is_said_of_real_positions(kind):
     short = None if estimate is None else estimate[:, :5]
     alone = denoiser(x[:, :5], t, batch=Batch(ids[:, :5]), self_cond=short).logits
     torch.testing.assert_close(alone, said, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["masked", "states"])
+def test_padding_does_not_change_what_a_classifier_says(kind):
+    run = _denoiser(kind)
+    codec = TokenCodec(V) if kind == "masked" else run.codec
+    classifier = _stirred(NoisyClassifier(run.process, codec, labels=3, width=64, depth=2))
+    ids, others = _ids(2), _ids(2, seed=9)
+    real = torch.arange(L).expand(2, L) < 5
+    (x, t, _), (y, _, _) = _state(run, ids), _state(run, others, seed=9)
+    probs, doubts = torch.randn(2, 2, L, V, generator=torch.Generator().manual_seed(3)).softmax(-1)
+    padded, other = Batch(ids, real=real), Batch(torch.where(real, ids, others), real=real)
+    y = torch.where(real[..., None] if x.ndim == 3 else real, x, y)
+    said = classifier(x, t, padded)
+    torch.testing.assert_close(classifier(y, t, other), said)
+    torch.testing.assert_close(classifier(x[:, :5], t, Batch(ids[:, :5])), said, atol=2e-5, rtol=1e-4)
+    said = classifier.soft(probs, padded)
+    torch.testing.assert_close(classifier.soft(torch.where(real[..., None], probs, doubts), other), said)
+    torch.testing.assert_close(classifier.soft(probs[:, :5], Batch(ids[:, :5])), said, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["next", "next, tables"])
@@ -374,3 +405,34 @@ def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_ali
                 expected[:, i] += near.weight[:, 0, 0, j - i + reach] * x[:, j]
     torch.testing.assert_close(near(x, None), expected)
     torch.testing.assert_close(near(x, visible(torch.ones(1, 1, 5, 5, dtype=torch.bool), reach)), expected)
+
+
+def _muted(modulate, shift):
+    """FiLM that says 1 + scale = 0, and this shift, at every noise level; the order of its outputs is shift, scale."""
+    torch.nn.init.zeros_(modulate.weight)
+    modulate.bias.data = torch.cat((shift, torch.full_like(shift, -1.0)), dim=-1).flatten()
+
+
+@pytest.mark.parametrize("activation", ["relu2", "gelu"])
+def test_film_is_linear_and_may_hide_all_that_a_branch_sees(activation):
+    """Scaled by 0, a branch sees its shift alone, and says of it what its maps do: nothing bends FiLM's outputs."""
+    trunk = _stirred(_trunk(modulation="film", activation=activation))
+    block, level, shifts = trunk.blocks[0], torch.tensor([0.3, 0.8]), torch.randn(2, 64)
+    _muted(block.modulate, shifts)
+    bend = {"relu2": lambda h: h.relu().square(), "gelu": lambda h: torch.nn.functional.gelu(h, approximate="tanh")}
+    seen = block.out(block.qkv(shifts[0])[128:]) + block.down(bend[activation](block.up(shifts[1])))
+    block.near = None  # which sums fewer places at the ends
+    x, turn = torch.randn(2, L, 64), rotary(torch.arange(L)[None], 64)
+    torch.testing.assert_close(block(x, trunk.time(level)[:, None], turn, None), x + seen, atol=1e-4, rtol=1e-4)
+    _muted(trunk.modulate, shifts[:1])
+    torch.testing.assert_close(trunk(x, level, torch.arange(L)[None], None), shifts[0].expand_as(x))
+
+
+@pytest.mark.parametrize("variant", ["default", "as_published"])
+def test_simple_diffusion_lm_fits_the_state_that_it_samples(variant):
+    model = Model(changed(recipes.get("simple_diffusion_lm")(variant), ["trunk.width=64", "trunk.depth=1"]), V)
+    denoiser = _stirred(model.denoiser)
+    x, t, estimate = _state(denoiser, _ids(2))
+    said = denoiser(x, t, batch=Batch(_ids(2)), self_cond=estimate)
+    torch.testing.assert_close(said.fitted, said.probs @ model.codec.table())
+    assert torch.equal(said.mean, said.fitted)

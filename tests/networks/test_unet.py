@@ -57,6 +57,19 @@ def test_the_noise_level_and_only_a_timed_network_reads_it():
         assert torch.equal(early, late) == same
 
 
+def test_film_is_linear_and_may_hide_all_that_a_convolution_sees():
+    """Scaled by 0, the second of a block sees its shift alone, bent once; so do features at the end, not bent."""
+    net, level, shift = _stirred(), torch.tensor([0.3, 0.8]), torch.randn(32)
+    block = net.blocks[0]
+    for modulate in (block.modulate, net.modulate):
+        torch.nn.init.zeros_(modulate.weight)
+        modulate.bias.data = torch.cat((shift, torch.full((32,), -1.0)))
+    x = torch.randn(2, L, 32)
+    seen = block.second(torch.nn.functional.silu(shift).expand_as(x))
+    torch.testing.assert_close(block(x, net.time(level)[:, None], None), block.past(x) + seen)
+    torch.testing.assert_close(net(x, level, torch.arange(L)[None], None), shift.expand_as(x))
+
+
 def test_nothing_is_seen_through_a_mask_of_segments():
     """Such rows are refused with the configuration; were one to come here, examples would still not mix."""
     net = _stirred()

@@ -35,7 +35,8 @@ class Uniform(DensityPart):
 class Gumbel(DensityPart):
     """The slope of a Gumbel curve in ln sigma, refitted to the training losses.
 
-    It starts where a token without context loses half of its information: at `half` norms of a clean state.
+    It starts where a token without context loses about half of its information: steepest at `half` norms of a clean
+    state.
     """
 
     half: float = 0.43
