@@ -68,6 +68,31 @@ def test_a_tokenizer_that_exists_is_used(folder):
     assert other.folder != prepare(small(folder / "a.txt", **all_of), folder / "cache").folder
 
 
+def test_held_out_examples_that_are_trained_on_are_counted(tmp_path):
+    """Whole examples, as often as they are held out; a source is part of them, and part of a line is none."""
+    (tmp_path / "a.txt").write_text("one\ntwo\ntwo\nthree\n" * 2)
+    (tmp_path / "b.txt").write_text("two\ntwo\nthre\nfour\none\n")
+    (tmp_path / "c.txt").write_text("four\n")
+    config = TextConfig(data=str(tmp_path / "a.txt"), layout="lines", length=8, valid=str(tmp_path / "b.txt"))
+    config = replace(config, test=str(tmp_path / "c.txt"), unk=True)
+    for _ in range(2):  # made, and found again
+        notes = prepare(config, tmp_path / "cache").notes
+        assert notes == ("valid: 3 of 5 examples are in the training part too",)
+    (tmp_path / "a.csv").write_text("de,en\neins,one\nzwei,two\n")
+    (tmp_path / "b.csv").write_text("de,en\neins,one\nuno,one\n")
+    pairs = replace(config, data=str(tmp_path / "a.csv"), valid=str(tmp_path / "b.csv"), test="", test_fraction=0.0)
+    pairs = replace(pairs, field="en", source="de", length=12, layout="documents")
+    assert prepare(pairs, tmp_path / "cache").notes == ("valid: 1 of 2 examples are in the training part too",)
+
+
+def test_the_small_language_repeats_itself(tmp_path, data):
+    """The corpora's own count: 178 of 500 held-out sentences are trained on."""
+    path = data / "corpora/mtd_simple_train.txt"
+    config = TextConfig(data=str(path), layout="lines", length=64, test_fraction=0.0, valid_fraction=0.0)
+    corpus = prepare(replace(config, test=str(data / "corpora/mtd_simple_test.txt")), tmp_path)
+    assert corpus.notes == ("test: 178 of 500 examples are in the training part too",)
+
+
 def test_a_stream_of_words_is_cut_between_words(tmp_path):
     text = " ".join(f"number{i % 10}" for i in range(300))
     (tmp_path / "a.txt").write_text(text)

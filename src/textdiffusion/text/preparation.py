@@ -23,6 +23,7 @@ from textdiffusion.text.config import TextConfig
 from textdiffusion.text.corpora import Unit, open_source, read_together, units
 from textdiffusion.text.label_numbers import Numbers, labels_beside
 from textdiffusion.text.layouts import Dataset, open_dataset
+from textdiffusion.text.repeats import repeated
 from textdiffusion.text.shards import ShardWriter, open_shard, verify
 from textdiffusion.text.sources import Source
 from textdiffusion.text.splits import Cuts, Tally
@@ -85,6 +86,7 @@ def prepare(
     used = load(folder / "tokenizer.json")
     parts: dict[str, Dataset | None] = {}
     notes: list[str] = []
+    repeats = json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("repeated", {})
     for part in ("train", "valid", "test"):
         if part != "train" and not getattr(config, part) and not getattr(config, f"{part}_fraction"):
             parts[part] = None
@@ -93,6 +95,8 @@ def prepare(
         name, labels = f"the {part} part of {config.data}", labels_beside(folder, part) if config.label else None
         dataset = open_dataset(shard, config, used, seed=seed, name=name, labels=labels)
         notes += [f"{part}: {note}" for note in dataset.notes]
+        if count := repeats.get(part):
+            notes.append(f"{part}: {count} of {shard.header.examples} examples are in the training part too")
         parts[part] = dataset
     train = parts["train"]
     assert train is not None
@@ -177,6 +181,10 @@ def _fill(
     for path in folder.glob("*.tokens"):
         verify(path)
     described = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "cuts": asdict(cuts)}
+    if config.layout != "stream":
+        shards = {path.stem: open_shard(path) for path in sorted(folder.glob("*.tokens"))}
+        train = shards.pop("train")
+        described["repeated"] = {part: repeated(train, shard) for part, shard in shards.items()}
     (folder / "corpus.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 
