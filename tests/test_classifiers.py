@@ -8,8 +8,9 @@ import torch
 
 from textdiffusion import TextDiffusion, parts
 from textdiffusion.batch import Batch
-from textdiffusion.classifiers import Settings, kinship, load, train
+from textdiffusion.classifiers import Classifier, Settings, kinship, laid_out, load, train
 from textdiffusion.errors import UserError
+from textdiffusion.randomness import Rng
 from textdiffusion.text.labels import labelled
 
 MakeRun = Callable[..., Path]
@@ -27,6 +28,8 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
     assert right["0"] == 1.0
     assert right["0.25"] > 0.7  # of 40 texts; a mask hides the word of one in four
     assert made.labels == ("green", "red")
+    for t, most in ((0.5, 0.75), (1.0, 0.85)):  # doubtful where noise hides the word: never taught so, it costs 1 to 8
+        assert _nats(made, run, t) < most
     made.save(tmp_path, {"run": kinship(run.model, run.tokenizer)})
     again = load(tmp_path, run.model, run.tokenizer)
     for name, tensor in made.network.state_dict().items():
@@ -46,6 +49,14 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
         other.generate(guides=[parts.Classifier(str(tmp_path), "red")])
     with pytest.raises(UserError, match="no label 'blue'; it can be green, red"):
         run.generate(guides=[parts.Classifier(str(tmp_path), "blue")])
+
+
+def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
+    """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
+    ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.model.config.text)
+    noisy = run.model.process.corrupt(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
+    said = made.network(noisy, torch.full((200,), t), Batch(ids))
+    return -float(said[torch.arange(200), [made.labels.index(label) for _, label in EXAMPLES[:200]]].mean())
 
 
 @pytest.mark.parametrize("recipe", ["autoregressive", "block_diffusion"])
