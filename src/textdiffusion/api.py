@@ -11,7 +11,7 @@ import torch
 
 from . import overrides, templates
 from .batch import Batch
-from .conditions import after, before, told
+from .conditions import after, before, with_label
 from .config import Config, dumps, loads
 from .errors import UserError
 from .evaluation.likelihood import Likelihood, bits_per_character
@@ -235,7 +235,7 @@ class TextDiffusion:
         sizes = [text.length - len(ids) if length is None else length for ids in begun]
         rows = [templates.begun(ids, size) for ids, size in zip(begun, sizes, strict=True)]
         batch = templates.laid_out(rows, self.tokenizer, num=num)
-        return told(replace(batch, given=None) if source is None else batch, text, label)
+        return with_label(replace(batch, given=None) if source is None else batch, text, label)
 
     def filled(
         self,
@@ -264,7 +264,7 @@ class TextDiffusion:
             padded_to=text.length if text.model_padding else 0,
             room=text.length,
         )
-        return told(replace(batch, rows=torch.arange(len(batch.ids)) % num), text, label)
+        return with_label(replace(batch, rows=torch.arange(len(batch.ids)) % num), text, label)
 
     def parts(self, batch: Batch) -> Iterator[Batch]:
         """The rows in parts that fit into memory; streamed one after the other, they give the texts of the whole."""

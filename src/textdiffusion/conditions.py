@@ -42,7 +42,7 @@ def after(ids: Ids, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     return ids[int((ids == tokenizer.end_id).argmax()) + 1 :] if text.source else ids
 
 
-def told(batch: Batch, text: TextConfig, label: str | None) -> Batch:
+def with_label(batch: Batch, text: TextConfig, label: str | None) -> Batch:
     """Rows with a label (None: without, as training with text.drop shows some).
 
     Raises UserError for an unknown label, and where a run takes none or cannot do without.

@@ -12,7 +12,6 @@ from torch import nn
 from textdiffusion.config import Training
 from textdiffusion.errors import UserError
 from textdiffusion.model import Model
-from textdiffusion.training import compilation
 from textdiffusion.training.distributed import World
 from textdiffusion.training.ema import Average, decay_at
 from textdiffusion.training.muon import Muon, orthogonalised
@@ -284,34 +283,3 @@ def test_every_process_has_a_gpu_of_its_own_and_makes_it_the_current_one(monkeyp
     world.local_rank = 2
     with pytest.raises(UserError, match=r"Process 2 .* there are 2"):
         world.device("cuda")
-
-
-def test_compilation_is_decided_by_the_configuration(tmp_path, monkeypatch):
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: "/usr/bin/" + name)
-
-    def against(begun=None, **training) -> str:
-        model = model_of("mdlm", tmp_path, **training)
-        return compilation.reason_against(model.config, model, cpu, begun) or "nothing"
-
-    assert against(compile="on") == "nothing"
-    assert "off" in against(compile="off")
-    assert "too short" in against(compile="auto")
-    assert against(compile="auto", steps=10**8) == "nothing"
-    assert "too short" in against(compile="auto", steps=10**8, max_minutes=1.0)
-    assert against(compile="auto", begun=True) == "nothing"
-    assert "began without" in against(compile="auto", steps=10**8, begun=False)
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
-    assert "C++ compiler" in against(compile="on")
-
-
-def test_a_failure_to_compile_is_no_failure_to_train(tmp_path):
-    model = model_of("mdlm", tmp_path)
-
-    def fail() -> None:
-        raise RuntimeError("no such compiler\nand much more")
-
-    assert compilation.compile_trunk(model, fail) == (
-        "Compilation failed, so training goes on without: RuntimeError: no such compiler"
-    )
-    assert model.denoiser.trunk._compiled_call_impl is None

@@ -11,7 +11,7 @@ import torch
 
 from .. import templates
 from ..batch import Batch
-from ..conditions import before, told
+from ..conditions import before, with_label
 from ..errors import UserError
 from ..text.config import TextConfig
 from ..text.normalisers import normalise
@@ -42,7 +42,7 @@ class Texts:
         label: str | None = None,
     ) -> None:
         first = before(source, config, tokenizer)
-        self.told = partial(told, text=config, label=label)
+        self.labelled = partial(with_label, text=config, label=label)
         whole, config = config.length, replace(config, length=config.length - len(first))
         self.length, self.pad = config.length, tokenizer.pad_id or 0
         self.modelled = config.model_padding
@@ -84,7 +84,7 @@ class Texts:
             rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
             chars=torch.tensor([int(counts[~known].sum()) for _, counts, known in chosen]),
         )
-        return self.told(batch)
+        return self.labelled(batch)
 
 
 _Row = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids, characters of each, and which are given

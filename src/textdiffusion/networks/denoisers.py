@@ -90,7 +90,7 @@ class TokenDenoiser(Labelled):
         features = self.embedding(xt, self.process.vocab, batch)
         if soft is not None:
             features = features + soft @ self.embedding.tokens.weight - self.embedding.tokens(xt)
-        return self.trunk(self.told(features, batch), level, positions(batch), attention_mask("full", batch))
+        return self.trunk(self.labelled(features, batch), level, positions(batch), attention_mask("full", batch))
 
 
 class NextTokenDenoiser(Labelled):
@@ -111,6 +111,6 @@ class NextTokenDenoiser(Labelled):
         """p(x_i | x_{<i}) at every position; the mask id stands in for the token before the first."""
         at = positions(batch)
         shifted = torch.where(at == 0, self.process.mask, xt.roll(1, dims=1))
-        features = self.told(self.embedding(shifted, self.process.mask, batch), batch)
+        features = self.labelled(self.embedding(shifted, self.process.mask, batch), batch)
         hidden = self.trunk(features, None, at, attention_mask("causal", batch))
         return HiddenPrediction(hidden, self.head)

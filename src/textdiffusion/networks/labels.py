@@ -24,7 +24,7 @@ class Labelled(nn.Module):
         super().__init__()
         self.labels: Labels | None = None
 
-    def told(self, features: Float[Tensor, "b l w"], batch: Batch) -> Float[Tensor, "b l w"]:
+    def labelled(self, features: Float[Tensor, "b l w"], batch: Batch) -> Float[Tensor, "b l w"]:
         """The features at every position with the vector of the row's label."""
         if self.labels is None or batch.labels is None:
             return features

@@ -66,7 +66,7 @@ class SimplexDenoiser(Labelled):
         features = seen @ self.tokens
         given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
         clean = nn.functional.embedding(batch.ids, self.tokens) + self.given
-        features = self.told(torch.where(given[..., None], clean, features), batch)
+        features = self.labelled(torch.where(given[..., None], clean, features), batch)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         return self.readout(hidden, xt, sigma)
 

@@ -78,6 +78,6 @@ class StateDenoiser(Labelled):
         features = self.input(torch.cat((scaled, clean, bit, estimate * (1.0 - bit) / self.scale), dim=-1))
         if self.decoded is not None:
             features = features + self.decoded(self.codec.evidence(xt, sigma)) * (1.0 - bit)
-        features = self.told(features, batch)
+        features = self.labelled(features, batch)
         hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
         return self.readout(hidden, xt, sigma)

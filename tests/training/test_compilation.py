@@ -1,0 +1,67 @@
+"""When the trunk is compiled, and that it computes the same."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from textdiffusion.model import Model
+from textdiffusion.training import compilation
+
+from .runs import CHILD, metrics
+from .tiny import tiny
+
+
+def model_of(recipe: str, tmp_path, **training) -> Model:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Model(tiny(recipe, tmp_path, **training), 11)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
+def test_a_compiled_run_computes_what_another_does(tmp_path):
+    """In processes of their own: the checks of shapes and types in this one cannot be compiled."""
+    seen = []
+    for compiled in ("on", "off"):
+        settings = f"compile={compiled}", "steps=6", "eval_every=6"
+        arguments = [sys.executable, CHILD, "mdlm", tmp_path, tmp_path / compiled, *settings]
+        child = subprocess.run(arguments, capture_output=True, text=True, timeout=240)
+        assert "finished 6" in child.stdout, child.stdout + child.stderr
+        assert ("Compiled in" in child.stdout + child.stderr) == (compiled == "on")
+        seen.append(torch.tensor([[m["loss"], m["grad_norm"]] for m in metrics(tmp_path / compiled, "logged")]))
+    assert len(seen[0]) == 6
+    torch.testing.assert_close(seen[0], seen[1], rtol=2e-3, atol=0)
+
+
+def test_compilation_is_decided_by_the_configuration(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: "/usr/bin/" + name)
+
+    def against(begun=None, **training) -> str:
+        model = model_of("mdlm", tmp_path, **training)
+        return compilation.reason_against(model.config, model, cpu, begun) or "nothing"
+
+    assert against(compile="on") == "nothing"
+    assert "off" in against(compile="off")
+    assert "too short" in against(compile="auto")
+    assert against(compile="auto", steps=10**8) == "nothing"
+    assert "too short" in against(compile="auto", steps=10**8, max_minutes=1.0)
+    assert against(compile="auto", begun=True) == "nothing"
+    assert "began without" in against(compile="auto", steps=10**8, begun=False)
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    assert "C++ compiler" in against(compile="on")
+
+
+def test_a_failure_to_compile_is_no_failure_to_train(tmp_path):
+    model = model_of("mdlm", tmp_path)
+
+    def fail() -> None:
+        raise RuntimeError("no such compiler\nand much more")
+
+    assert compilation.compile_trunk(model, fail) == (
+        "Compilation failed, so training goes on without: RuntimeError: no such compiler"
+    )
+    assert model.denoiser.trunk._compiled_call_impl is None
