@@ -1,17 +1,19 @@
 """What README and docs show is run: Python blocks as they stand, commands with a small network and few steps."""
 
+import ast
 import json
 import re
 import shlex
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
-from textdiffusion.cli import main
+from textdiffusion.cli import COMMANDS, main
 from textdiffusion.text.tokenizers import Bytes
 
 from .published.reference import random_reference
@@ -55,6 +57,7 @@ def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "gpt2").mkdir()
     Bytes().save(tmp_path / "gpt2/tokenizer.json")
     (tmp_path / "my.txt").write_text("The red pear is fresh.\nThe old fig is sweet.\n" * 80)
+    (tmp_path / "valid.txt").write_text("The red fig is fresh.\n" * 40)
     (tmp_path / "my.tsv").write_text("The red pear is fresh.\tred\nThe old fig is sweet.\told\n" * 10)
     (tmp_path / "colours.tsv").write_text(
         "colour\tsentence\n" + "red\tThe red pear is fresh.\ngreen\tThe old fig.\n" * 40
@@ -88,6 +91,20 @@ def test_commands_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         else:
             assert words[:2] == ["pip", "install"], words
+
+
+def test_options_that_errors_name_exist(capsys: pytest.CaptureFixture[str]):
+    for words in [["--help"], *([name, "--help"] for name in COMMANDS)]:
+        with suppress(SystemExit):
+            main(words)
+    options = set(re.findall(r"--[a-z][-\w]*", capsys.readouterr().out))
+    named: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
+                named |= set(re.findall(r"(?<![-\w])--[a-z][-\w]*", ast.unparse(node)))
+    assert len(named) > 10
+    assert named <= options
 
 
 def test_extras_that_are_named_exist():

@@ -22,7 +22,8 @@ PAGE = Path(__file__).parents[2] / "docs/bad-inputs.md"
 HEAD = """# Bad inputs and what they print
 
 Each row was tried; the message is what the command line prints (exit code 2, no traceback), and nothing half-done stays
-behind. This page is written by `python tests/text/test_bad_inputs.py`, and the tests fail where it is out of date.
+behind. Settings such as `text.unk=true` are given by `--set`. The tests fail where this page is out of date, and
+`python tests/text/test_bad_inputs.py` writes it.
 
 | input | message |
 |---|---|

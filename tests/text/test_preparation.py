@@ -50,7 +50,7 @@ def test_held_out_text_of_its_own(folder):
 def test_the_vocabulary_is_that_of_the_training_part(folder):
     (folder / "e.txt").write_text("abcabcabcabcabcabcabcabcabcabcabcabX")
     config = small(folder / "e.txt")
-    with pytest.raises(UserError, match=r"^In the test part of .*e.txt: Character 'X' .* unk=true"):
+    with pytest.raises(UserError, match=r"^In the test part of .*e.txt: Character 'X' .* text.unk=true"):
         prepare(config, folder / "cache")
     assert list((folder / "cache").iterdir()) == []  # nothing half-done
     with_unk = prepare(replace(config, unk=True), folder / "cache")

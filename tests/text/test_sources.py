@@ -54,7 +54,7 @@ def test_jsonl(tmp_path, name):
     with opener(tmp_path / name, "wt", encoding="utf-8") as file:
         file.write(lines)
     assert read(tmp_path / name, field="text") == DOCUMENTS
-    with pytest.raises(UserError, match=r"holds records: name the field with the text \(one of id, text\)"):
+    with pytest.raises(UserError, match=r"holds records: set text.field to the one with the text \(id, text\)"):
         read(tmp_path / name)
     with pytest.raises(UserError, match=r"line 1: no field 'body'; it has 'id', 'text'"):
         read(tmp_path / name, field="body")
@@ -96,7 +96,7 @@ def test_the_first_bad_byte_is_named(tmp_path_factory, good, piece, bad):
         with pytest.raises(UserError) as error:
             list(Files("a", [path]).pieces())
     assert f"byte 0x{bad[0]:02x} at offset {len(start)} cannot be read" in str(error.value)
-    assert "--encoding latin-1" in str(error.value)
+    assert "text.encoding=latin-1" in str(error.value)
 
 
 def test_encodings(tmp_path):
@@ -104,7 +104,7 @@ def test_encodings(tmp_path):
     path.write_text("Café", encoding="latin-1")
     assert read(path, encoding="latin-1") == ["Café"]
     path.write_text("Café", encoding="utf-16")
-    with pytest.raises(UserError, match=r"offset 0 .* --encoding utf-16"):
+    with pytest.raises(UserError, match=r"offset 0 .* text.encoding=utf-16"):
         read(path)
     path.write_text("Café", encoding="utf-8-sig")
     assert read(path) == ["Café"]

@@ -138,7 +138,7 @@ def test_tokens_are_shown_as_text():
 
 
 def test_unseen_characters_are_named():
-    with pytest.raises(UserError, match=r"Characters 'X' \(U\+0058\), '🍐' \(U\+1F350\) are not in .* unk=true"):
+    with pytest.raises(UserError, match=r"Characters 'X' \(U\+0058\), '🍐' \(U\+1F350\) are not in .* text.unk=true"):
         Characters("abc").encode("aX🍐b")
     with pytest.raises(UserError, match=r"Character 'X' \(U\+0058\) is not in"):
         Characters("abc").encode("X")
@@ -149,13 +149,13 @@ def test_unseen_characters_are_named():
 
 
 def test_unseen_words_are_named():
-    with pytest.raises(UserError, match=r"lacks ' zebra', ' lion': .* unk=true"):
+    with pytest.raises(UserError, match=r"lacks ' zebra', ' lion': .* text.unk=true"):
         PLAIN["words"].encode("The orange zebra lion")
     tokenizer = subwords.train_words([TEXT], 0, (), unk=True)
     ids, counts = counted(tokenizer, "The orange zebra")
     assert [tokenizer.token_text(int(i)) for i in ids] == ["The", " orange", UNK]
     assert counts.tolist() == [3, 7, 6]
-    with pytest.raises(UserError, match="needs unk=true"):
+    with pytest.raises(UserError, match=r"needs text.unk=true"):
         subwords.train_words([TEXT], 10, (), unk=False)
     assert subwords.train_words([TEXT], 10, (END, PAD), unk=True).vocab_size == 10
 

@@ -51,7 +51,7 @@ class Examples:
         if long.size and config.too_long == "error":
             raise UserError(
                 f"Example {long[0] + 1} of {name} has {lengths[long[0]]} tokens with its end, more than a window of "
-                f"{self.length} ({long.size} such): use a greater length, or too_long=truncate or drop."
+                f"{self.length} ({long.size} such): use a greater length, or text.too_long=truncate or drop."
             )
         what = {"truncate": "cut short", "drop": "left out", "error": ""}[config.too_long]
         self.notes = (f"{long.size} of {len(lengths)} examples are longer than {self.length} tokens and {what}",)[

@@ -24,7 +24,7 @@ def spool(name: str, config: TextConfig, cache: Path) -> Files:
     leaves nothing behind.
     """
     if not config.field:
-        raise UserError(f"hf:{name} holds records: name the field with the text, for example field=text.")
+        raise UserError(f"hf:{name} holds records: set text.field to the one with the text, as text.field=text.")
     wanted = [name, config.hub_config, config.hub_split, config.fields, config.limit]
     key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     path = cache / f"hub-{key}.jsonl"

@@ -76,7 +76,7 @@ class Files:
                 raise UserError(f"{option}={value!r} has no effect on {name}: fields are for files in {kinds}.")
         if found and not fields[0]:
             names = tables.fields(found[0], suffix(found[0]))
-            raise UserError(f"{found[0]} holds records: name the field with the text (one of {names}).")
+            raise UserError(f"{found[0]} holds records: set text.field to the one with the text ({names}).")
         try:
             codecs.lookup(encoding)
         except LookupError:
@@ -206,7 +206,7 @@ def _undecodable(path: Path, encoding: str, offset: int, byte: int) -> UserError
     guess = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
     return UserError(
         f"{path} is not {encoding}: byte 0x{byte:02x} at offset {offset} cannot be read. "
-        f"Name its encoding, for example --encoding {guess}."
+        f"Set text.encoding to what it is, for example text.encoding={guess}."
     )
 
 

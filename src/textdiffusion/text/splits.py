@@ -49,7 +49,7 @@ class Tally:
         if (count := len(self._starts)) < parts:
             raise UserError(
                 f"{name} has too few {self.config.split} ({count}) for {parts} parts: "
-                "use split=cut, or set valid_fraction=0 or test_fraction=0."
+                "use text.split=cut, or set text.valid_fraction=0 or text.test_fraction=0."
             )
         tests = max(1, round(count * test)) if test else 0
         valids = max(1, round(count * valid)) if valid else 0

@@ -59,7 +59,7 @@ class Subwords(Tokenizer):
                 more = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
                 raise UserError(
                     f"The vocabulary lacks {', '.join(map(repr, unseen[:8]))}{more}: "
-                    "train with text that has them, or set unk=true when training."
+                    "train with text that has them, or set text.unk=true when training."
                 ) from None
             raise UserError(f"The tokenizer cannot encode this text: {error}.") from None
         ids, starts, before = [], [], 0
@@ -117,7 +117,7 @@ class Subwords(Tokenizer):
 def train_words(texts: Iterable[str], vocab_size: int, specials: Sequence[str], *, unk: bool) -> Subwords:
     """Words with the space before them, punctuation and line breaks; the most frequent, or all (`vocab_size` 0)."""
     if vocab_size and not unk:
-        raise UserError(f"vocab_size={vocab_size} leaves words out, so tokenizer=words needs unk=true with it.")
+        raise UserError(f"vocab_size={vocab_size} leaves words out, so tokenizer=words needs text.unk=true with it.")
     engine = Engine(models.WordLevel(unk_token=UNK))
     engine.pre_tokenizer, engine.decoder = _WORDS, decoders.Fuse()
     room = max(vocab_size - len(specials), 2) if vocab_size else 1 << 31

@@ -100,7 +100,7 @@ class Characters(Tokenizer):
             unseen = "".join(chr(p) for p in np.unique(points[ids < 0]))
             raise UserError(
                 f"{_listed(unseen)} not in the tokenizer's vocabulary of {len(self.characters)} characters; "
-                "give text without, train with text that has them, or set unk=true when training."
+                "give text without, train with text that has them, or set text.unk=true when training."
             )
         return ids.astype(np.int64), None
 
