@@ -121,7 +121,7 @@ def test_sources_that_fill_the_window_are_left_out_and_counted(tmp_path: Path):
         ({"drop": 1.0, "label": "kind"}, r"lies in \[0, 1\)"),
         ({"source": "who"}, "no field 'who'; it has kind, what, text"),
         ({"label": "kind", "labels": ("red",)}, "no label 'green'; there are red"),
-        ({"field": ""}, "one of kind, what, text"),
+        ({"field": ""}, r"set text.field to the one with the text \(kind, what, text\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, tmp_path: Path):
