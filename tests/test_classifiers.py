@@ -11,7 +11,7 @@ from textdiffusion.batch import Batch
 from textdiffusion.classifiers import Classifier, Settings, kinship, laid_out, load, train
 from textdiffusion.errors import UserError
 from textdiffusion.randomness import Rng
-from textdiffusion.text.labels import labelled
+from textdiffusion.text.labels import read_labelled
 
 MakeRun = Callable[..., Path]
 WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
@@ -90,7 +90,7 @@ def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str |
     if content:
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=said):
-        labelled(tmp_path / name)
+        read_labelled(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str |
 )
 def test_labelled_texts_of_every_kind_of_file(name: str, content: str, tmp_path: Path):
     (tmp_path / name).write_text(content, encoding="utf-8")
-    assert labelled(tmp_path / name) == [("a\u2028b", "1"), ("c", "2")]
+    assert read_labelled(tmp_path / name) == [("a\u2028b", "1"), ("c", "2")]

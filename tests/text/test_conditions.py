@@ -13,7 +13,7 @@ from textdiffusion.conditions import after, dropped
 from textdiffusion.errors import UserError
 from textdiffusion.randomness import Rng
 from textdiffusion.text.config import TextConfig
-from textdiffusion.text.label_numbers import labelled
+from textdiffusion.text.label_numbers import with_label_names
 from textdiffusion.text.preparation import prepare
 
 RECORDS = [
@@ -45,7 +45,7 @@ def _config(data: str, **options: Any) -> TextConfig:
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
 def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
     config = _config(_write(tmp_path / f"d.{kind}"), source="what", label="kind", model_padding=True)
-    config = labelled(config, tmp_path)
+    config = with_label_names(config, tmp_path)
     assert config.labels == ("green", "red")
     corpus = prepare(config, tmp_path / "cache")
     own = corpus.tokenizer
@@ -71,7 +71,7 @@ def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
 
 
 def test_lines_have_the_label_of_their_record(tmp_path: Path):
-    config = labelled(_config(_write(tmp_path / "d.csv"), label="kind", layout="lines"), tmp_path)
+    config = with_label_names(_config(_write(tmp_path / "d.csv"), label="kind", layout="lines"), tmp_path)
     batch = prepare(config, tmp_path / "cache").train.windows(range(6))
     assert batch.labels is not None
     assert batch.labels.tolist() == [2] * 6
@@ -79,7 +79,7 @@ def test_lines_have_the_label_of_their_record(tmp_path: Path):
 
 
 def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
-    config = labelled(_config(_write(tmp_path / "d.csv"), source="what", label="kind"), tmp_path)
+    config = with_label_names(_config(_write(tmp_path / "d.csv"), source="what", label="kind"), tmp_path)
     corpus = prepare(config, tmp_path / "cache")
     batch = corpus.train.windows(range(6))
     pad = corpus.tokenizer.pad_id
@@ -134,7 +134,7 @@ def test_labels_are_few_and_tables_are_whole(tmp_path: Path):
     many = tmp_path / "many.tsv"
     many.write_text("a\tb\n" + "".join(f"{i}\tx\n" for i in range(1001)))
     with pytest.raises(UserError, match="holds text, not labels"):
-        labelled(_config(str(many), field="b", label="a"), tmp_path)
+        with_label_names(_config(str(many), field="b", label="a"), tmp_path)
     (tmp_path / "broken.csv").write_text('a,b\n1,"never closed\n')
     with pytest.raises(UserError, match="not CSV"):
         prepare(_config(str(tmp_path / "broken.csv"), field="b"), tmp_path / "cache")

@@ -37,10 +37,10 @@ class Command:
     def execute(self) -> None:
         from ..api import TextDiffusion
         from ..classifiers import Settings, kinship, train
-        from ..text.labels import labelled
+        from ..text.labels import read_labelled
 
         settings = Settings(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
-        examples = labelled(self.data)
+        examples = read_labelled(self.data)
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         with status("Training ...") as say:
             made, right = train(

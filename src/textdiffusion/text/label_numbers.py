@@ -14,7 +14,7 @@ from textdiffusion.text.corpora import open_source, units
 MOST = 1000
 
 
-def labelled(config: TextConfig, cache: Path) -> TextConfig:
+def with_label_names(config: TextConfig, cache: Path) -> TextConfig:
     """The configuration with the labels of its data, in order, unless it names them or has none.
 
     Raises UserError where there are none, or too many to be labels.

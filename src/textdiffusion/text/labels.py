@@ -11,7 +11,7 @@ from .tables import lines
 COLUMNS = "text", "label"
 
 
-def labelled(path: str | Path) -> list[tuple[str, str]]:
+def read_labelled(path: str | Path) -> list[tuple[str, str]]:
     """Texts with their labels: the fields `text` and `label` of .csv and .jsonl; of other files lines `text TAB
     label`, whose texts have no tabs.
 

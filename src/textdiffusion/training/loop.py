@@ -12,7 +12,7 @@ from rich.console import Console
 from ..config import Config
 from ..errors import UserError
 from ..hub import find_run
-from ..text.label_numbers import labelled
+from ..text.label_numbers import with_label_names
 from ..text.preparation import default_cache, prepare
 from ..text.tokenizers import load
 from .display import Display
@@ -47,7 +47,7 @@ def train(
     checkpoint is kept).
     """
     cache = Path(cache or default_cache())
-    config = replace(config, text=labelled(config.text, cache))
+    config = replace(config, text=with_label_names(config.text, cache))
     folder = RunFolder(Path(out), config.training.keep)
     ranks = world()
     first = ranks.rank == 0
