@@ -17,10 +17,10 @@ from dataclasses import replace
 
 from training import arguments, trained
 
-from textdiffusion.api import TextDiffusion
+from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.heldout import held_out
-from textdiffusion.evaluation.likelihood import bits_per_character
-from textdiffusion.text.preparation import default_cache
+from textdiffusion.inference.api import TextDiffusion
+from textdiffusion.scoring.likelihood import bits_per_character
 
 SIZE = ("trunk.width=384", "trunk.depth=6", "text.length=256", "text.mask=none")
 

@@ -17,8 +17,8 @@ import time
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.guides.automata import Automaton
-from textdiffusion.text import regexes
+from textdiffusion.guidance import regex as regexes
+from textdiffusion.guidance.automata import Automaton
 
 
 def main() -> None:

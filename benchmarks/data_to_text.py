@@ -19,7 +19,7 @@ from pathlib import Path
 
 from training import arguments, trained_as
 
-from textdiffusion.api import TextDiffusion
+from textdiffusion.inference.api import TextDiffusion
 
 FAMILY = ("family", "child", "kid")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from families import SAME, bits
 from rows import Rows
 
-from textdiffusion.evaluation.samples import piped
+from textdiffusion.evaluation.sample_report import piped
 
 DENSITIES = ["Gumbel", "PiecewiseLinear", "Cauchy", "Uniform"]
 

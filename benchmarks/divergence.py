@@ -21,9 +21,9 @@ import torch
 from rich.console import Console
 
 from textdiffusion import recipes
-from textdiffusion.config import Config
-from textdiffusion.overrides import changed
-from textdiffusion.training.loop import train
+from textdiffusion.config.config import Config
+from textdiffusion.config.overrides import changed
+from textdiffusion.training.run import train
 from textdiffusion.training.trainer import NonFiniteLoss
 
 SMALL = ["trunk.width=64", "trunk.depth=1", "trunk.expansion=2", "text.length=32"]

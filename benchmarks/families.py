@@ -28,9 +28,9 @@ from rows import Row, Rows
 from training import trained
 
 from textdiffusion import recipes
-from textdiffusion.api import TextDiffusion
-from textdiffusion.evaluation.samples import piped
-from textdiffusion.parts import LeftToRight
+from textdiffusion.evaluation.sample_report import piped
+from textdiffusion.inference.api import TextDiffusion
+from textdiffusion.parts.samplers import LeftToRight
 
 SAME = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
 PAIRS = ["denoiser.context_size=2"]  # tables of triples have 2 M parameters

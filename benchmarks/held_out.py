@@ -17,11 +17,11 @@ from typing import Any
 
 from training import arguments, trained
 
-from textdiffusion.api import TextDiffusion
-from textdiffusion.evaluation.baseline import kneser_ney
+from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.heldout import held_out, training_corpus
-from textdiffusion.evaluation.likelihood import bits_per_character
-from textdiffusion.text.preparation import default_cache
+from textdiffusion.evaluation.ngram import kneser_ney
+from textdiffusion.inference.api import TextDiffusion
+from textdiffusion.scoring.likelihood import bits_per_character
 
 
 def measured(

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.evaluation.checkers import checker
+from textdiffusion.data.tokenizers.base import Tokenizer
+from textdiffusion.evaluation.metrics import checker
 from textdiffusion.evaluation.ngram import NGram
-from textdiffusion.text.tokenizers import Tokenizer
 
 
 def masked(length: int, spans: int, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -15,13 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from textdiffusion.evaluation.copies import Copies
-from textdiffusion.evaluation.grams import Grams
-from textdiffusion.evaluation.judges import TextJudge, characters
-from textdiffusion.evaluation.measures import Real, Row
-from textdiffusion.evaluation.metrics import Undefined
-from textdiffusion.evaluation.ngram import NGram
-from textdiffusion.evaluation.samples import sample_report
+from textdiffusion.evaluation.metrics import Copies, Grams, Undefined
+from textdiffusion.evaluation.ngram import NGram, TextJudge, characters
+from textdiffusion.evaluation.sample_report import Real, Row, sample_report
 
 NUM, LENGTH = 1000, 256
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from rows import Rows
 from simple_sentences import measured
 
-from textdiffusion.evaluation.samples import piped
+from textdiffusion.evaluation.sample_report import piped
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from textdiffusion.text.config import TextConfig
-from textdiffusion.text.grammar import sentences
-from textdiffusion.text.preparation import prepare
+from textdiffusion.data.builtin.grammar import sentences
+from textdiffusion.data.config import TextConfig
+from textdiffusion.data.prepare import prepare
 
 SENTENCES = 100_000  # of which the file is made
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from textdiffusion.api import TextDiffusion
-from textdiffusion.evaluation.judges import TextJudge, characters
 from textdiffusion.evaluation.metrics import unigram_entropy
+from textdiffusion.evaluation.ngram import TextJudge, characters
+from textdiffusion.inference.api import TextDiffusion
 
 SAMPLERS = (
     "ordered:order=random@1",

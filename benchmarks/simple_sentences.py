@@ -17,8 +17,8 @@ from typing import Any
 
 from training import arguments, trained
 
-from textdiffusion.api import TextDiffusion
-from textdiffusion.evaluation.checkers import ProduceSentences
+from textdiffusion.evaluation.metrics import ProduceSentences
+from textdiffusion.inference.api import TextDiffusion
 
 LONGEST = 42  # characters of a line, its end included
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from textdiffusion import TextDiffusion, parts
-from textdiffusion.batch import Batch
-from textdiffusion.classifiers import Classifier, Settings, kinship, laid_out, load, train
+from textdiffusion.core.batch import Batch
+from textdiffusion.guidance.trained_classifier import Classifier, kinship, load
+from textdiffusion.training.classifier import Settings, laid_out, train
 
 THROUGH = ("state", "prediction", "energy")
 

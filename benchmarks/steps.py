@@ -27,14 +27,13 @@ import numpy as np
 import torch
 from rows import Rows
 
-from textdiffusion.api import TextDiffusion
-from textdiffusion.errors import UserError
-from textdiffusion.evaluation.checkers import checker
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.heldout import training_corpus
-from textdiffusion.evaluation.judges import TextJudge, characters
-from textdiffusion.evaluation.metrics import unigram_entropy
-from textdiffusion.evaluation.samples import piped
-from textdiffusion.text.preparation import default_cache
+from textdiffusion.evaluation.metrics import checker, unigram_entropy
+from textdiffusion.evaluation.ngram import TextJudge, characters
+from textdiffusion.evaluation.sample_report import piped
+from textdiffusion.inference.api import TextDiffusion
 
 ORDER, TOLERANCE, COUNTED = 6, 0.05, 20_000
 

@@ -15,11 +15,11 @@ import time
 
 from training import arguments, trained_as
 
-from textdiffusion.api import TextDiffusion
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.builtin.tasks import exercise
+from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.tasks import solved
-from textdiffusion.text.preparation import default_cache
-from textdiffusion.text.tasks import exercise
+from textdiffusion.inference.api import TextDiffusion
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 
 from textdiffusion import recipes
-from textdiffusion.overrides import changed
-from textdiffusion.text.config import TextConfig
-from textdiffusion.training.loop import train
+from textdiffusion.config.overrides import changed
+from textdiffusion.data.config import TextConfig
+from textdiffusion.training.run import train
 
 
 def arguments(doc: str, cpu_seconds: float) -> argparse.ArgumentParser:

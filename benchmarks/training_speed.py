@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.model import Model
-from textdiffusion.parts import MaskedTokens
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.devices import choose_dtype
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.model import Model
+from textdiffusion.parts.networks import MaskedTokens
 from textdiffusion.training.compilation import compile_trunk
 from textdiffusion.training.optimizers import Optimizers
-from textdiffusion.training.precision import choose_dtype
 
 VOCAB = 65
 

@@ -42,9 +42,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     import torch
 
     from textdiffusion import TextDiffusion, recipes
-    from textdiffusion.model import Model
-    from textdiffusion.overrides import changed
-    from textdiffusion.text.preparation import prepare
+    from textdiffusion.config.overrides import changed
+    from textdiffusion.data.prepare import prepare
+    from textdiffusion.diffusion.model import Model
 
     home = tmp_path_factory.mktemp("runs")
     corpus = home / "corpus.txt"

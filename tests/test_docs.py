@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import save_file
 
 from textdiffusion.cli import COMMANDS, main
-from textdiffusion.text.tokenizers import Bytes
+from textdiffusion.data.tokenizers.base import Bytes
 
 from .published.reference import random_reference
 

@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import recipes as recipes
-    from .api import TextDiffusion as TextDiffusion
-    from .errors import UserError as UserError
-    from .training.loop import train as train
+    from . import recipes
+    from .core.errors import UserError as UserError
+    from .inference.api import TextDiffusion as TextDiffusion
+    from .training.run import train as train
 
 __version__ = "0.1.0"
 
 # Imported when first asked for, so that the command line starts without torch.
-_HOME = {"TextDiffusion": "api", "train": "training.loop", "UserError": "errors"}
+_HOME = {"TextDiffusion": "inference.api", "train": "training.run", "UserError": "core.errors"}
 
 __all__ = ["TextDiffusion", "UserError", "__version__", "recipes", "train"]
 

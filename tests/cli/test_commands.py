@@ -14,9 +14,10 @@ from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli.output import print_texts
 from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
-from textdiffusion.errors import UserError
-from textdiffusion.parts import Bits, Embeddings, Trunk
-from textdiffusion.selection import best_of, fluency, mbr
+from textdiffusion.core.errors import UserError
+from textdiffusion.inference.selection import best_of, fluency, mbr
+from textdiffusion.parts.states import Bits, Embeddings
+from textdiffusion.parts.trunks import Trunk
 
 MakeRun = Callable[..., Path]
 
@@ -34,7 +35,7 @@ def test_sample_prints_the_texts_and_json_the_same_bytes_each_time(textdiffusion
 
 
 def test_texts_of_several_lines_have_headings(textdiffusion, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("textdiffusion.api.TextDiffusion.texts", lambda self, step, batch: ["a\nb", "[red]c"])
+    monkeypatch.setattr("textdiffusion.inference.api.TextDiffusion.texts", lambda self, step, batch: ["a\nb", "[red]c"])
     assert textdiffusion("sample", tiny_run("mdlm")).out == "--- 1\na\nb\n--- 2\n[red]c\n"
 
 
@@ -51,7 +52,7 @@ def test_many_texts_are_written_in_parts(textdiffusion, tiny_run: MakeRun, monke
     monkeypatch.setattr(TextDiffusion, "stream", counted)
     sample = ("sample", tiny_run("mdlm"), "--num", 5, "--json")
     whole = textdiffusion(*sample)
-    monkeypatch.setattr("textdiffusion.api._ROWS", 2)
+    monkeypatch.setattr("textdiffusion.inference.api._ROWS", 2)
     assert textdiffusion(*sample) == whole
     textdiffusion("sample", tiny_run("mdlm"), "--num", 5, "--watch")
     assert rows == [5, 2, 2, 1, 5]  # what is watched is shown at once
@@ -357,7 +358,7 @@ def test_from_a_text_to_samples(textdiffusion, tiny_run: MakeRun, tmp_path: Path
 def small_demo(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> tuple:
     """The command and its options, with these settings of what it trains."""
     from textdiffusion.cli.demo import Command
-    from textdiffusion.overrides import changed
+    from textdiffusion.config.overrides import changed
 
     whole = Command._config
     monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), settings))

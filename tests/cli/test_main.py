@@ -11,7 +11,7 @@ import pytest
 
 from textdiffusion import cli
 from textdiffusion.cli import COMMANDS, main
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
 
 FAILURES = [
     (["trian"], "There is no command 'trian'; did you mean train?"),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from textdiffusion.evaluation.checkers import ProduceSentences, checker
-from textdiffusion.text import grammar
+from textdiffusion.data.builtin import grammar
+from textdiffusion.evaluation.metrics import ProduceSentences, checker
 
 LINES = ["The red apple is ripe.", "The green sweet potato is deep-fried."]
 

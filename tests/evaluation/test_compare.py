@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from textdiffusion import TextDiffusion
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
 from textdiffusion.evaluation import bench
-from textdiffusion.evaluation.bench import Plan
+from textdiffusion.evaluation.bench import Plan, Setting, Written, settings
 from textdiffusion.evaluation.compare import compare, judged
-from textdiffusion.evaluation.frontier import Setting, Written, settings
-from textdiffusion.evaluation.samples import NAIVE, REAL
+from textdiffusion.evaluation.sample_report import NAIVE, REAL
 
 PLAN = Plan(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
 

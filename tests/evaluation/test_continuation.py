@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.batch import Batch
-from textdiffusion.errors import UserError
-from textdiffusion.evaluation.continuation import brier, continuation_brier
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.evaluation.tasks import brier, continuation_brier
 
 
 def test_continuations_that_are_the_truth_and_that_are_not():

@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.evaluation.copies import Copies
-from textdiffusion.evaluation.grams import Grams
+from textdiffusion.evaluation.metrics import Copies, Grams
 
 TEXT = st.text("ab c", max_size=40)
 

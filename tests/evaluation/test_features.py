@@ -6,13 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from textdiffusion.evaluation.features import (
-    HashedNgrams,
-    frechet_distance,
-    frontier_area,
-    histogram_frontier,
-    kmeans,
-)
+from textdiffusion.evaluation.features import HashedNgrams, frechet_distance, frontier_area, histogram_frontier, kmeans
 
 
 def test_the_frontier_of_equal_and_of_disjoint_histograms():

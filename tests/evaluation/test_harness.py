@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.batch import Batch
-from textdiffusion.errors import UserError
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
 from textdiffusion.evaluation.harness import Answers, Asked, _asked, register
 
 Runs = Callable[..., Path]

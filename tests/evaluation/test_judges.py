@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.evaluation.judges import TextJudge, characters, words
-from textdiffusion.evaluation.ngram import NGram
+from textdiffusion.evaluation.ngram import NGram, TextJudge, characters, words
 
 TRAIN = "the king and the queen and the old king of the land"
 

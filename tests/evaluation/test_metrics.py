@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.evaluation.grams import Grams
 from textdiffusion.evaluation.metrics import (
+    Grams,
     compression,
     distinct,
     entropy_within,

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tests.exact.language import Language, ideal_gaussian, ideal_masked, ideal_uniform, tables
-from textdiffusion.batch import Batch
-from textdiffusion.errors import UserError
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.densities import GumbelDensity
+from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.evaluation.noise_curve import noise_curve
-from textdiffusion.processes.densities import GumbelDensity
-from textdiffusion.processes.left_to_right import LeftToRightProcess
-from textdiffusion.processes.schedules import LogLinear
-from textdiffusion.randomness import Rng
-from textdiffusion.views.curve import blank, write_curve
+from textdiffusion.evaluation.report.plots import blank, write_curve
 
 LANGUAGE = Language.random(vocab=3, length=3)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
 from textdiffusion.evaluation.perplexity import judged_by_pretrained, judged_by_run
 
 SAMPLES = ["The red fig is old.", "The ripe plum is sweet.", "red red red"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.builtin import grammar
 from textdiffusion.evaluation.perplexity import Perplexity
-from textdiffusion.evaluation.samples import COPIED, IMITATED, NAIVE, REAL, SHUFFLED, sample_report
-from textdiffusion.text import grammar
+from textdiffusion.evaluation.sample_report import COPIED, IMITATED, NAIVE, REAL, SHUFFLED, sample_report
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from typing import ClassVar
 import pytest
 
 from textdiffusion import TextDiffusion
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.builtin.tasks import exercise
+from textdiffusion.data.templates import parse
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.tasks import solved, template
-from textdiffusion.templates import parse
-from textdiffusion.text.tasks import exercise
 
 READING = ["layout=lines", "split=documents", "too_long=error", "mask=question"]
 

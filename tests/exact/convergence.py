@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from textdiffusion.model import Model
-from textdiffusion.processes.beta_grid import BetaGrid
-from textdiffusion.processes.densities import GumbelDensity
-from textdiffusion.processes.schedules import (
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.densities import GumbelDensity
+from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.schedules import (
+    BetaGrid,
     CosineMask,
     CosineNoise,
     Geometric,
@@ -20,14 +21,12 @@ from textdiffusion.processes.schedules import (
     LogSigma,
     SqrtNoise,
 )
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.descent import Path
+from textdiffusion.samplers.ancestral import Analytic, Ancestral, Euler
+from textdiffusion.samplers.base import Request, Sampler
+from textdiffusion.samplers.ddim import OneStep
 from textdiffusion.samplers.dpm_solver import DpmSolver
+from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.heun import Heun
-from textdiffusion.samplers.jumps import Analytic, Euler
-from textdiffusion.samplers.one_step import OneStep
-from textdiffusion.samplers.step import Request, Sampler
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 

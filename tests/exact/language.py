@@ -9,16 +9,15 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import SimplexCodec, TableCodec, bits
-from textdiffusion.codecs.tokens import TokenCodec
-from textdiffusion.model import Model
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.densities import UniformDensity
-from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.processes.schedules import LogSigma
-from textdiffusion.processes.uniform import UniformProcess
+from textdiffusion.core.batch import Batch
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.densities import UniformDensity
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.uniform import UniformProcess
 
 
 @dataclass(frozen=True)

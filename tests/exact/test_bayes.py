@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.batch import Batch
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.processes.schedules import CosineMask, Karras, LogLinear, LogSigma
-from textdiffusion.processes.uniform import UniformProcess
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import CosineMask, Karras, LogLinear, LogSigma
+from textdiffusion.diffusion.uniform import UniformProcess
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, point, tables
 

@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.tokens import TokenCodec
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.blocks import BlockProcess
+from textdiffusion.diffusion.codecs import TokenCodec
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 from textdiffusion.networks.block_denoiser import BlockDenoiser
-from textdiffusion.networks.denoisers import TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, Tables
+from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
-from textdiffusion.objectives.masked_bound import MaskedBound, MaskedLikelihood
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.blocks import BlockProcess
-from textdiffusion.processes.schedules import CosineMask, LogLinear
-from textdiffusion.randomness import Rng
+from textdiffusion.objectives.masked import MaskedBound, MaskedLikelihood
 from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.block_ancestral import BlockAncestral
-from textdiffusion.samplers.step import Request
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.blocks import BlockAncestral
 
 from .language import Language, assemble, last
 

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from textdiffusion import TextDiffusion
-from textdiffusion.batch import Batch
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.evaluation.calibration import Calibration, calibrate
-from textdiffusion.evaluation.windows import Texts
-from textdiffusion.objectives.gaussian_bound import GaussianLikelihood
-from textdiffusion.objectives.masked_bound import MaskedLikelihood
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.schedules import LogLinear
-from textdiffusion.randomness import Rng
+from textdiffusion.objectives.gaussian_elbo import GaussianLikelihood
+from textdiffusion.objectives.masked import MaskedLikelihood
+from textdiffusion.scoring.windows import Texts
 
 from .language import WrongDenoiser, ideal_gaussian, ideal_masked, tables
 from .texts import LANGUAGE, LAW, LAYOUTS, TEXTS, nats_of, on_average

@@ -3,16 +3,12 @@
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.objectives.chain_bound import ChainBound, ChainLikelihood
-from textdiffusion.objectives.masked_bound import MaskedBound
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.schedules import CosineMask, Geometric, LogLinear
+from textdiffusion.objectives.discrete import ChainBound, ChainLikelihood
+from textdiffusion.objectives.masked import MaskedBound
 from textdiffusion.objectives.score_entropy import ScoreEntropyLikelihood
-from textdiffusion.processes.schedules import (
-    CosineMask,
-    Geometric,
-    LogLinear,
-)
-from textdiffusion.randomness import Rng
 
 from .language import WrongDenoiser, ideal_masked, ideal_uniform, point
 from .texts import (

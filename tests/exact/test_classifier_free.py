@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.guides.cfg import ClassifierFree
-from textdiffusion.processes.schedules import LogLinear
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.step import Request
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.schedules import LogLinear
+from textdiffusion.guidance.cfg import ClassifierFree
+from textdiffusion.samplers.base import Request
 
 from .language import IdealDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, tables
 

@@ -7,17 +7,16 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import TableCodec
-from textdiffusion.processes.blocks import BlockProcess
-from textdiffusion.processes.left_to_right import LeftToRightProcess
-from textdiffusion.processes.schedules import CosineMask, LogLinear, LogSigma
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.jumps import Analytic, Euler
-from textdiffusion.samplers.left_to_right import LeftToRight
-from textdiffusion.samplers.one_step import OneStep
-from textdiffusion.samplers.step import Request
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.blocks import BlockProcess
+from textdiffusion.diffusion.codecs import TableCodec
+from textdiffusion.diffusion.schedules import CosineMask, LogLinear, LogSigma
+from textdiffusion.samplers.ancestral import Analytic, Ancestral, Euler
+from textdiffusion.samplers.autoregressive import LeftToRight
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.ddim import OneStep
 
 from .convergence import LANGUAGE, cases
 from .language import ChainDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.tokens import TokenCodec
-from textdiffusion.errors import UserError
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.schedules import CosineMask, LogLinear
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.codecs import TokenCodec
+from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.correctors import Gibbs, PredictorCorrector
 from textdiffusion.samplers.first_hitting import FirstHitting
 from textdiffusion.samplers.remasking import Planned, Remasking
-from textdiffusion.samplers.step import Request
 
 from .convergence import LANGUAGE
 from .language import Language, WrongDenoiser, assemble, ideal_masked, ideal_uniform

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.errors import UserError
+from textdiffusion.core.errors import UserError
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.evaluation.flow import FlowLikelihood, flow_report
-from textdiffusion.evaluation.windows import Texts
-from textdiffusion.prediction import Prediction
-from textdiffusion.randomness import Rng
+from textdiffusion.scoring.windows import Texts
 
 from .language import IdealDenoiser, WrongDenoiser, ideal_gaussian, tables
 from .texts import LANGUAGE, batch_of, nats_of, on_average

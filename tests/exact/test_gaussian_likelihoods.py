@@ -4,18 +4,23 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import TableCodec
-from textdiffusion.objectives import gaussian_bound
-from textdiffusion.objectives.gaussian_bound import GaussianLikelihood, denoised
-from textdiffusion.objectives.noised import predicted
-from textdiffusion.objectives.plaid_bound import PlaidBound
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.beta_grid import BetaGrid
-from textdiffusion.processes.densities import GumbelDensity, UniformDensity
-from textdiffusion.processes.piecewise import PiecewiseDensity, SteadyDensity
-from textdiffusion.processes.schedules import CosineNoise, Karras, LearnedSigma, LinearBeta, LogSigma, SqrtNoise
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.codecs import TableCodec
+from textdiffusion.diffusion.densities import GumbelDensity, PiecewiseDensity, SteadyDensity, UniformDensity
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import (
+    BetaGrid,
+    CosineNoise,
+    Karras,
+    LearnedSigma,
+    LinearBeta,
+    LogSigma,
+    SqrtNoise,
+)
+from textdiffusion.objectives import gaussian_elbo as gaussian_bound
+from textdiffusion.objectives.base import predicted
+from textdiffusion.objectives.gaussian_elbo import GaussianLikelihood, PlaidBound, denoised
 
 from .language import WrongDenoiser, ideal_gaussian, tables
 from .texts import LANGUAGE, LAW, LAYOUTS, TEXTS, batch_of, excess_of, nats_of, on_average

@@ -4,14 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from textdiffusion.batch import Batch
-from textdiffusion.guides.classifier import ByGradient, ByPrediction, ByToken, Energy
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.schedules import CosineMask, LogLinear
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.schedules import CosineMask, LogLinear
+from textdiffusion.guidance.classifier import ByGradient, ByPrediction, ByToken, Energy
 from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.one_step import OneStep
-from textdiffusion.samplers.step import Request
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.ddim import OneStep
 
 from .language import IdealDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 

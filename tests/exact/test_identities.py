@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import BitCodec, bits
-from textdiffusion.networks.readouts import BitHead
-from textdiffusion.prediction import BitPrediction
-from textdiffusion.processes.densities import GumbelDensity
-from textdiffusion.processes.schedules import (
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.codecs import BitCodec, bits
+from textdiffusion.diffusion.densities import GumbelDensity
+from textdiffusion.diffusion.prediction import BitPrediction
+from textdiffusion.diffusion.schedules import (
     CosineMask,
     CosineNoise,
     Karras,
@@ -20,9 +20,9 @@ from textdiffusion.processes.schedules import (
     LogSigma,
     SqrtNoise,
 )
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.one_step import OneStep
-from textdiffusion.samplers.step import Request
+from textdiffusion.networks.output_heads import BitHead
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.ddim import OneStep
 
 from .language import Language, ideal_gaussian, ideal_masked, tables
 

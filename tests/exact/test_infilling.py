@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.guides.infill import GivenTokens
-from textdiffusion.lengths import given_nats
-from textdiffusion.objectives.masked_bound import MaskedLikelihood
-from textdiffusion.processes.schedules import LogLinear
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.schedules import LogLinear
+from textdiffusion.guidance.replacement import GivenTokens
+from textdiffusion.inference.lengths import given_nats
+from textdiffusion.objectives.masked import MaskedLikelihood
 from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.one_step import OneStep
-from textdiffusion.samplers.step import Request
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.ddim import OneStep
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 from .texts import LANGUAGE as THREE
@@ -60,7 +60,7 @@ def test_masks_need_none_of_that():
 @pytest.mark.parametrize("where", [[0, 2], [1]], ids=str)
 def test_the_probability_of_given_text_is_that_of_the_whole_over_that_of_the_gaps(where, monkeypatch):
     """Whatever fills the gaps; it is what lengths of gaps are proposed by."""
-    monkeypatch.setattr("textdiffusion.lengths.DRAWN", 2000)
+    monkeypatch.setattr("textdiffusion.inference.lengths.DRAWN", 2000)
     given = mask_of(*where)
     model = ideal_masked(THREE, LogLinear(0.0))
     model.likelihood, model.anchor = MaskedLikelihood(), torch.nn.Parameter(torch.zeros(()))

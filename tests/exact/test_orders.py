@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.batch import Batch
-from textdiffusion.processes.schedules import CosineMask
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.ordered import Ordered, _first_of_stretches
-from textdiffusion.samplers.step import Request
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.schedules import CosineMask
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.unmasking import Ordered, _first_of_stretches
 
 from .convergence import LANGUAGE
 from .language import ideal_masked

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.codecs.tokens import TokenCodec
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.schedules import LogLinear
-from textdiffusion.randomness import Rng
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.codecs import TokenCodec
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.step import Request
+from textdiffusion.samplers.base import Request
 
 from .language import assemble, last
 

@@ -6,16 +6,15 @@ from itertools import product
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.objectives.masked_bound import MaskedBound
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.ratios import AbsorbingGraph, UniformGraph
+from textdiffusion.diffusion.schedules import CosineMask, Geometric, LogLinear
+from textdiffusion.objectives.masked import MaskedBound
 from textdiffusion.objectives.score_entropy import ScoreEntropy
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.graphs import AbsorbingGraph, UniformGraph
-from textdiffusion.processes.schedules import CosineMask, Geometric, LogLinear
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.jumps import Analytic
-from textdiffusion.samplers.step import Request
+from textdiffusion.samplers.ancestral import Analytic, Ancestral
+from textdiffusion.samplers.base import Request
 
 from .language import Language, WrongDenoiser, ideal_masked, ideal_uniform
 

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.codecs.table import TableCodec
-from textdiffusion.prediction import Prediction
-from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.processes.schedules import LogSigma
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.descent import Path
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.codecs import TableCodec
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.samplers.base import Request
+from textdiffusion.samplers.ddim import OneStep
 from textdiffusion.samplers.dpm_solver import DpmSolver
+from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.heun import Heun
-from textdiffusion.samplers.one_step import OneStep
-from textdiffusion.samplers.step import Request
 
 from .language import Language, assemble, ideal_gaussian, last
 

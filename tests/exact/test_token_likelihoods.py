@@ -4,14 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.objectives.masked_bound import MaskedBound, MaskedLikelihood
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.schedules import CosineMask, LogLinear
+from textdiffusion.objectives.masked import MaskedBound, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
-from textdiffusion.processes.schedules import (
-    CosineMask,
-    LogLinear,
-)
-from textdiffusion.randomness import Rng
 
 from .language import ChainDenoiser, WrongDenoiser, ideal_masked
 from .texts import (

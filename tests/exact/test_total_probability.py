@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.model import Model
-from textdiffusion.overrides import changed
-from textdiffusion.randomness import Rng
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.model import Model
 
 VOCAB, LENGTH, BATCHES, REPEATS = 3, 3, 10, 12
 TEXTS = torch.cartesian_prod(*[torch.arange(VOCAB)] * LENGTH)

@@ -5,9 +5,9 @@ from itertools import permutations
 import numpy as np
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.prediction import Prediction
-from textdiffusion.randomness import Rng
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.prediction import Prediction
 
 from .language import Language, WrongDenoiser
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.networks.attention import attend, attention_mask, positions, rotary, rotate
+from textdiffusion.core.batch import Batch, positions
+from textdiffusion.networks.attention import attend, attention_mask, rotary, rotate
 
 REAL = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0]])

@@ -8,25 +8,25 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import BitCodec, SimplexCodec, TableCodec, bits
-from textdiffusion.codecs.tokens import TokenCodec
-from textdiffusion.model import Model
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.schedules import LogLinear, LogSigma
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
-from textdiffusion.networks.denoisers import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
-from textdiffusion.networks.readouts import BitReadout, RegressionReadout, SoftmaxReadout
+from textdiffusion.networks.embedding_denoiser import StateDenoiser
+from textdiffusion.networks.output_heads import BitReadout, RegressionReadout, SoftmaxReadout
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
-from textdiffusion.networks.state_denoiser import StateDenoiser
+from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.transformer import Neighbours, Transformer, visible
-from textdiffusion.overrides import changed
-from textdiffusion.parts import Logistic, Regression, Softmax, UNet
-from textdiffusion.processes.absorbing import AbsorbingProcess
-from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.processes.left_to_right import LeftToRightProcess
-from textdiffusion.processes.schedules import LogLinear, LogSigma
-from textdiffusion.randomness import Rng
+from textdiffusion.parts.networks import Logistic, Regression, Softmax
+from textdiffusion.parts.trunks import UNet
 
 V, L = 7, 8
 KINDS = [

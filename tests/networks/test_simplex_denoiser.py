@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from textdiffusion.batch import Batch
-from textdiffusion.codecs.table import SimplexCodec, TableCodec
-from textdiffusion.networks.readouts import SoftmaxReadout
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.networks.output_heads import SoftmaxReadout
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.transformer import Transformer
-from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.processes.schedules import LogSigma
-from textdiffusion.randomness import Rng
 
 V, L, K = 7, 6, 5.0
 CODEC = SimplexCodec(V, K)

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.errors import UserError
-from textdiffusion.model import Model
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.diffusion.model import Model
 from textdiffusion.networks.attention import attention_mask
-from textdiffusion.networks.trunk import Trunk
-from textdiffusion.overrides import changed
-from textdiffusion.parts import UNet
+from textdiffusion.networks.backbone import Trunk
+from textdiffusion.parts.trunks import UNet
 
 L = 13
 

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.model import Model
-from textdiffusion.objectives.duality import signal
-from textdiffusion.overrides import changed
-from textdiffusion.randomness import Rng
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.model import Model
+from textdiffusion.objectives.discrete import signal
 
 
 @pytest.mark.parametrize("vocab", [2, 5, 65])

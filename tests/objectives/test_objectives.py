@@ -7,17 +7,14 @@ import torch
 from torch import nn
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.model import Model
-from textdiffusion.objectives import density_fit
-from textdiffusion.objectives.anchored_squares import AnchoredSquares
-from textdiffusion.objectives.diffusion_lm import DiffusionLM
-from textdiffusion.objectives.noised import alternate_coin, noised
-from textdiffusion.objectives.score_interpolation import ScoreInterpolation
-from textdiffusion.overrides import changed
-from textdiffusion.processes.beta_grid import BetaGrid
-from textdiffusion.processes.densities import GumbelDensity, UniformDensity
-from textdiffusion.randomness import Rng
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.densities import GumbelDensity, UniformDensity
+from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.schedules import BetaGrid
+from textdiffusion.objectives.base import alternate_coin, density_fit, noised
+from textdiffusion.objectives.embedding_losses import AnchoredSquares, DiffusionLM, ScoreInterpolation
 
 VOCAB, LENGTH = 9, 10
 

@@ -13,14 +13,14 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 
 from textdiffusion import TextDiffusion, recipes
-from textdiffusion.batch import Batch
 from textdiffusion.cli import main
-from textdiffusion.errors import UserError
-from textdiffusion.model import Model
-from textdiffusion.overrides import changed
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.diffusion.model import Model
 from textdiffusion.published.conversion import _published, convert
-from textdiffusion.training.loop import train
-from textdiffusion.training.weights import tensors_of
+from textdiffusion.storage.weights import tensors_of
+from textdiffusion.training.run import train
 
 from .reference import Reference, random_reference
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from textdiffusion.codecs.table import TableCodec
-from textdiffusion.errors import UserError
-from textdiffusion.networks.readouts import RoundingHead
-from textdiffusion.prediction import Prediction, RegressedPrediction, certain
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.projection import Clamped, nucleus, projected
+from textdiffusion.core.errors import UserError
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.codecs import TableCodec
+from textdiffusion.diffusion.prediction import Prediction, RegressedPrediction, certain
+from textdiffusion.networks.output_heads import RoundingHead
+from textdiffusion.samplers.gaussian import Clamped, nucleus, projected
 
 LAW = torch.tensor([0.5, 0.25, 0.15, 0.1])
 

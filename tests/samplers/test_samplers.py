@@ -8,28 +8,25 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.batch import Batch
-from textdiffusion.errors import UserError
-from textdiffusion.guides import Guide, Predicting, Wrapped
-from textdiffusion.guides.cfg import ClassifierFree
-from textdiffusion.guides.infill import GivenTokens
-from textdiffusion.guides.temperature import Temperature
-from textdiffusion.guides.tokens import Fitting
-from textdiffusion.model import Model
-from textdiffusion.overrides import changed
-from textdiffusion.parts import OneStep as OneStepPart
-from textdiffusion.parts import SamplerPart
-from textdiffusion.prediction import Prediction, certain
-from textdiffusion.processes.gaussian import GaussianProcess
-from textdiffusion.randomness import Rng
-from textdiffusion.samplers.ancestral import Ancestral
-from textdiffusion.samplers.descent import Path
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.prediction import Prediction, certain
+from textdiffusion.guidance.cfg import ClassifierFree
+from textdiffusion.guidance.logits import Fitting, Temperature
+from textdiffusion.guidance.replacement import GivenTokens
+from textdiffusion.parts.base import SamplerPart
+from textdiffusion.parts.gaussian_samplers import OneStep as OneStepPart
+from textdiffusion.samplers.ancestral import Ancestral, Euler
+from textdiffusion.samplers.autoregressive import LeftToRight
+from textdiffusion.samplers.base import Guide, Predicting, Request, Step, Wrapped, require
+from textdiffusion.samplers.ddim import OneStep
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.jumps import Euler
-from textdiffusion.samplers.left_to_right import LeftToRight
-from textdiffusion.samplers.one_step import OneStep
+from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.remasking import Planned, Remasking
-from textdiffusion.samplers.step import Request, Step, require
 
 VOCAB, LENGTH, ROWS = 9, 6, 3
 

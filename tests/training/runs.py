@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from textdiffusion.text.preparation import prepare
+from textdiffusion.data.prepare import prepare
+from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training.distributed import World
-from textdiffusion.training.folder import RunFolder
-from textdiffusion.training.loop import train
+from textdiffusion.training.run import train
+from textdiffusion.training.run_folder import RunFolder
 from textdiffusion.training.trainer import Trainer
-from textdiffusion.training.weights import load_tensors
 
 QUIET = Console(quiet=True)
 

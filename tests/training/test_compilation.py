@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from textdiffusion.model import Model
+from textdiffusion.diffusion.model import Model
 from textdiffusion.training import compilation
 
 from .runs import CHILD, metrics

@@ -6,8 +6,8 @@ import jaxtyping
 import pytest
 
 from textdiffusion import TextDiffusion, recipes
-from textdiffusion.overrides import changed
-from textdiffusion.parts import Tokens
+from textdiffusion.config.overrides import changed
+from textdiffusion.parts.states import Tokens
 
 from .runs import run
 

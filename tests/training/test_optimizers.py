@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from textdiffusion.config import Training
-from textdiffusion.errors import UserError
-from textdiffusion.model import Model
+from textdiffusion.config.config import Training
+from textdiffusion.core.devices import choose_device, choose_dtype
+from textdiffusion.core.errors import UserError
+from textdiffusion.diffusion.model import Model
+from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
 from textdiffusion.training.distributed import World
 from textdiffusion.training.ema import Average, decay_at
 from textdiffusion.training.muon import Muon, orthogonalised
 from textdiffusion.training.optimizers import Optimizers, rate
-from textdiffusion.training.precision import choose_device, choose_dtype
-from textdiffusion.training.weights import load_weights, save_tensors, tensors_of
 
 from .tiny import tiny
 

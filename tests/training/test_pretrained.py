@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.parts import Embeddings
-from textdiffusion.training.loop import train
+from textdiffusion.parts.states import Embeddings
+from textdiffusion.training.run import train
 
 from .tiny import tiny
 

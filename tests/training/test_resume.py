@@ -13,18 +13,18 @@ import pytest
 import torch
 from rich.console import Console
 
-from textdiffusion.config import Config
-from textdiffusion.errors import UserError
-from textdiffusion.overrides import changed
-from textdiffusion.parts import Duality, LossAware, PiecewiseLinear
-from textdiffusion.training import sinks
-from textdiffusion.training.checkpoint import RAW
-from textdiffusion.training.folder import RunFolder
-from textdiffusion.training.loop import train
-from textdiffusion.training.records import Logged, Record, Saved
-from textdiffusion.training.signals import Stop
-from textdiffusion.training.sinks import Metrics, Sink
-from textdiffusion.training.weights import load_tensors
+from textdiffusion.config.config import Config
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.errors import UserError
+from textdiffusion.parts.densities import LossAware, PiecewiseLinear
+from textdiffusion.parts.objectives import Duality
+from textdiffusion.storage.checkpoint import RAW
+from textdiffusion.storage.weights import load_tensors
+from textdiffusion.training import loggers as sinks
+from textdiffusion.training.events import Logged, Record, Saved, Stop
+from textdiffusion.training.loggers import Metrics, Sink
+from textdiffusion.training.run import train
+from textdiffusion.training.run_folder import RunFolder
 
 from .runs import CHILD, assert_same_weights, losses, metrics, run, trainer_of
 from .tiny import tiny
@@ -197,7 +197,7 @@ def test_nothing_that_is_due_is_lost_to_a_signal(stopped, killed, made_up, tmp_p
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
-    from textdiffusion.training.signals import stop_on_signals
+    from textdiffusion.training.events import stop_on_signals
 
     before = signal.getsignal(signal.SIGINT)  # a shell's background jobs ignore it
     with stop_on_signals() as stop:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from textdiffusion.model import Model
-from textdiffusion.text.preparation import prepare
+from textdiffusion.data.prepare import prepare
+from textdiffusion.diffusion.model import Model
 from textdiffusion.training.distributed import World
 from textdiffusion.training.validation import validate
 

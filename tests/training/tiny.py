@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from textdiffusion import recipes
-from textdiffusion.config import Config
-from textdiffusion.text.config import Mask
+from textdiffusion.config.config import Config
+from textdiffusion.data.config import Mask
 
 LENGTH, BATCH = 16, 8
 
@@ -49,7 +49,7 @@ def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Con
 if __name__ == "__main__":
     import torch
 
-    from textdiffusion.training.loop import train
+    from textdiffusion.training.run import train
 
     torch.set_num_threads(1)
     recipe, folder, out, *settings = sys.argv[1:]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import torch
 
-from textdiffusion.samplers.step import Step
-from textdiffusion.text.tokenizers import Bytes, Characters
+from textdiffusion.data.tokenizers.base import Bytes, Characters
+from textdiffusion.samplers.base import Step
 
 Rows = Sequence[Sequence[int]]
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.text.pieces import Pieces
-from textdiffusion.text.subwords import train_bpe, train_wordpiece, train_words
-from textdiffusion.text.tokenizers import END, PAD, Characters, Tokenizer
+from textdiffusion.data.tokenizers.base import END, PAD, Characters, Tokenizer
+from textdiffusion.data.tokenizers.sentencepiece import Pieces
+from textdiffusion.data.tokenizers.subwords import train_bpe, train_wordpiece, train_words
 from textdiffusion.views.frames import Framer, Spelling, State, evenly, frames, visible
 
 TEXT = "the thing that sings, the ring: naïve 🙂 things bring strings\n" * 20

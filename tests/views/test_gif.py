@@ -2,8 +2,9 @@ import sys
 
 import pytest
 
-from textdiffusion.errors import UserError
-from textdiffusion.views import gif, palette
+from textdiffusion.core.errors import UserError
+from textdiffusion.views import frames as palette
+from textdiffusion.views import gif
 from textdiffusion.views.frames import frames
 from textdiffusion.views.gif import write_gif
 

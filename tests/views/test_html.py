@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textdiffusion.errors import UserError
-from textdiffusion.samplers.step import Step
-from textdiffusion.views import palette
+from textdiffusion.core.errors import UserError
+from textdiffusion.samplers.base import Step
+from textdiffusion.views import frames as palette
 from textdiffusion.views.frames import Cell, Frame, State, frames
 from textdiffusion.views.html import write_html
 

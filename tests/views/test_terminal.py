@@ -5,10 +5,9 @@ import torch
 from rich.cells import cell_len
 from rich.console import Console
 
-from textdiffusion.text.tokenizers import Characters
+from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.views import terminal
-from textdiffusion.views.frames import frames
-from textdiffusion.views.palette import ON_ANY
+from textdiffusion.views.frames import ON_ANY, frames
 from textdiffusion.views.terminal import history, picture, watch
 
 

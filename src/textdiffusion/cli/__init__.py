@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 COMMANDS = {
     "demo": "train on Shakespeare for a few minutes, watch text emerge from noise, compare with an n-gram",

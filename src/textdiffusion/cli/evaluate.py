@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .measuring import Bounding
 from .output import note, print_json, status
 from .parsing import RunName
@@ -28,10 +28,10 @@ class Command(Bounding):
         self.check()
         if self.calibrate < 0:
             raise UserError(f"--calibrate is {self.calibrate}; it must be a number of ranges, or 0 for none.")
-        from ..api import TextDiffusion
+        from ..data.prepare import default_cache
         from ..evaluation.bench import Bench
         from ..evaluation.compare import judged
-        from ..text.preparation import default_cache
+        from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         with status("Measuring ...") as say:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .measuring import Sweeping
 from .output import note, print_json, print_table, status
 from .parsing import RunName
@@ -32,11 +32,11 @@ class Command(Sweeping):
             raise UserError("--num must be at least 2: there is nothing to judge without texts.")
         if self.out and not self.out.endswith(".svg"):
             raise UserError(f"--out {self.out}: the picture is an .svg.")
-        from ..api import TextDiffusion
+        from ..data.prepare import default_cache
         from ..evaluation.bench import Bench
         from ..evaluation.compare import judged
-        from ..text.preparation import default_cache
-        from ..views.report import write_frontier
+        from ..evaluation.report.page import write_frontier
+        from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         name = Path(self.run).name

@@ -17,8 +17,8 @@ class Command:
     """Print JSON."""
 
     def execute(self) -> None:
-        from ..overrides import kinds_of
-        from ..parts import GuidePart
+        from ..config.overrides import kinds_of
+        from ..parts.base import GuidePart
 
         found: list[dict[str, Any]] = []
         for name, kind in kinds_of(GuidePart).items():

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .output import console, note, print_json
 
 if TYPE_CHECKING:
-    from ..text.tokenizers import Tokenizer
+    from ..data.tokenizers.base import Tokenizer
 
 FRAMES = 48  # of an animation
 
@@ -36,7 +36,7 @@ class Command:
     def execute(self) -> None:
         if not self.text:
             raise UserError("There is no text to put noise on.")
-        from ..noising import noising
+        from ..inference.noising import noising
         from ..views.frames import State, frames, visible
 
         parts = self._parts()
@@ -61,14 +61,14 @@ class Command:
     def _parts(self) -> tuple[Tokenizer, Any, Any]:
         """Tokenizer, codec and process."""
         if self.run:
-            from ..api import TextDiffusion
+            from ..inference.api import TextDiffusion
 
             model = TextDiffusion.from_pretrained(self.run, device="cpu")
             return model.tokenizer, model.model.codec, model.model.process
-        from ..codecs.tokens import TokenCodec
-        from ..processes.absorbing import AbsorbingProcess
-        from ..processes.schedules import LogLinear
-        from ..text.tokenizers import Characters
+        from ..data.tokenizers.base import Characters
+        from ..diffusion.absorbing import AbsorbingProcess
+        from ..diffusion.codecs import TokenCodec
+        from ..diffusion.schedules import LogLinear
 
         tokenizer = Characters(self.text)
         vocab = tokenizer.vocab_size

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import tyro
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .output import note, print_json, status
 from .parsing import RunName
 
@@ -32,11 +32,11 @@ class Command:
     def execute(self) -> None:
         if self.levels < 2 or self.windows < 1:
             raise UserError("--levels must be at least 2, and --windows at least 1.")
-        from ..api import TextDiffusion
+        from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import noise_curve
-        from ..text.preparation import default_cache
-        from ..views.curve import blank, write_curve
+        from ..evaluation.report.plots import blank, write_curve
+        from ..inference.api import TextDiffusion
 
         figure = blank()  # or what is missing is said before the work
         model = TextDiffusion.from_pretrained(self.run, device=self.device)

@@ -19,8 +19,8 @@ class Command:
     """Print JSON."""
 
     def execute(self) -> None:
-        from ..api import TextDiffusion
-        from ..config import to_dict
+        from ..config.config import to_dict
+        from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.run, device="cpu")
         own = type(model.config.sampler)

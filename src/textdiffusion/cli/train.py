@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 if TYPE_CHECKING:
-    from ..config import Config
-    from ..text.config import TextConfig
+    from ..config.config import Config
+    from ..data.config import TextConfig
 
 SHORT = 10.0  # minutes below which a run that is limited by time alone is not compiled
 UNLIMITED = 1_000_000  # steps where the clock decides
@@ -59,7 +59,7 @@ class Command:
 
     def execute(self) -> None:
         config = self.config()
-        from ..training.loop import train
+        from ..training.run import train
 
         done = train(
             config,
@@ -75,7 +75,7 @@ class Command:
     def config(self) -> Config:
         """The recipe's configuration with the options' changes, --set last. Raises UserError for what does not fit."""
         from .. import recipes
-        from ..overrides import changed, sized
+        from ..config.overrides import changed, sized
 
         config = recipes.get(self.recipe)(self.variant)
         if self.size != "recipe":
@@ -93,8 +93,8 @@ class Command:
         return changed(config, ["text.model_padding=true", *settings])
 
     def _text(self, text: TextConfig) -> TextConfig:
-        from ..text.sources import TABLE_SUFFIXES
-        from ..text.tasks import exercise
+        from ..data.builtin.tasks import exercise
+        from ..data.sources import TABLE_SUFFIXES
 
         task = exercise(self.data)
         options: dict[str, Any] = {"data": self.data} | (task.settings() if task else {})
@@ -109,7 +109,7 @@ class Command:
         if self.layout == "stream":
             options |= {"packing": False, "too_long": "truncate"}
         if self.tokenizer:
-            from ..text.config import TokenizerKind
+            from ..data.config import TokenizerKind
 
             kind = self.tokenizer if self.tokenizer in get_args(TokenizerKind) else "file"
             options |= {"tokenizer": kind, "vocab_size": 0, "tokenizer_path": self.tokenizer if kind == "file" else ""}

@@ -35,9 +35,10 @@ class Command:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def execute(self) -> None:
-        from ..api import TextDiffusion
-        from ..classifiers import Settings, kinship, train
-        from ..text.labels import read_labelled
+        from ..data.labels import read_labelled
+        from ..guidance.trained_classifier import kinship
+        from ..inference.api import TextDiffusion
+        from ..training.classifier import Settings, train
 
         settings = Settings(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
         examples = read_labelled(self.data)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .output import note, status
 from .parsing import RunName
 
@@ -33,11 +33,11 @@ class Command:
             raise UserError("--levels must be at least 4, and --windows at least 1.")
         if not Path(self.run).is_dir():
             raise UserError(f"{self.run} is no folder: the grid is written beside a run, so it must be one here.")
-        from ..api import TextDiffusion
+        from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import tuned_grid
-        from ..samplers.grids import FILE, save_grid
-        from ..text.preparation import default_cache
+        from ..inference.api import TextDiffusion
+        from ..samplers.time_grids import FILE, save_grid
 
         model = TextDiffusion.from_pretrained(self.run, device=self.device)
         text = held_out(model, default_cache(), self.data or model.config.text.data, self.windows)

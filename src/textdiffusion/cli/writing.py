@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .output import console, note, print_json, print_texts, status
 from .parsing import RunName
 
 if TYPE_CHECKING:
-    from ..api import TextDiffusion
-    from ..batch import Batch
-    from ..samplers.step import Step
+    from ..core.batch import Batch
+    from ..inference.api import TextDiffusion
+    from ..samplers.base import Step
     from ..views.frames import Frame
 
 
@@ -80,14 +80,14 @@ class Writing:
             raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for what the run is meant for.")
         if min(self.best_of, self.mbr) < 1 or min(self.best_of, self.mbr) > 1:
             raise UserError("--best-of and --mbr need a number of at least 1, and exclude each other.")
-        from ..api import TextDiffusion
+        from ..inference.api import TextDiffusion
 
         return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
 
     def write(self, model: TextDiffusion, batch: Batch, about: dict[str, Any]) -> None:
         """Writes the rows of a batch and shows them as asked: all at once where they are seen, else in parts."""
         seen = self.watch or self.html or self.gif
-        from ..overrides import sampler_name
+        from ..config.overrides import sampler_name
 
         recorded: list[Frame] = []
         texts: list[str] = []
@@ -141,7 +141,7 @@ class Writing:
 
     def _chosen(self, texts: list[str], bits: dict[str, float]) -> list[str]:
         """Of the candidates for each text the best."""
-        from ..selection import best_of, distinct, mbr
+        from ..inference.selection import best_of, distinct, mbr
 
         size = self.candidates
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
@@ -158,7 +158,7 @@ class Writing:
 
     def _bits(self, model: TextDiffusion, texts: list[str]) -> dict[str, float]:
         """Bits per character of each different text under the run; inf of an empty one."""
-        from ..selection import distinct, fluency
+        from ..inference.selection import distinct, fluency
 
         score = fluency(model, source=self.source or None, label=self.label or None)
         different, bits = distinct(texts), dict[str, float]()

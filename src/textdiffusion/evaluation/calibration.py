@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..model import Model
-from ..prediction import Prediction
-from ..processes.graphs import Graph
-from ..randomness import Rng
-from .likelihood import PILOT_ROWS, Windows, drawn, evaluating, spread
+from ..core.batch import Batch
+from ..core.randomness import Rng
+from ..diffusion.model import Model
+from ..diffusion.prediction import Prediction
+from ..diffusion.ratios import Graph
+from ..scoring.likelihood import PILOT_ROWS, Windows, drawn, evaluating, spread
 
 TRIED = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..api import TextDiffusion, Weights
-from ..errors import UserError
-from ..training.precision import DeviceName, DtypeName
-from .baseline import Baseline
-from .bench import Bench, Measured, Plan
-from .frontier import RealText, Say, Setting, Written
-from .kept import Kept
+from ..core.devices import DeviceName, DtypeName
+from ..core.errors import UserError
+from ..inference.api import TextDiffusion, Weights
+from ..scoring.protocol import Fact, sha256, together
+from .bench import Bench, Measured, Plan, RealText, Say, Setting, Written
+from .cache import Kept
+from .ngram import Baseline
 from .perplexity import judged_by
-from .protocol import Fact, sha256, together
-from .samples import Line, Report, sample_report
+from .sample_report import Line, Report, sample_report
 
 SHOWN = 3  # texts of each run in a gallery
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from .grams import Grams
+from .metrics import Grams
 
 Features = Float[np.ndarray, "_ d"]
 Encoder = Callable[[Sequence[str]], Features]

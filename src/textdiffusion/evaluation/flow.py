@@ -10,15 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..errors import UserError
-from ..model import Model
-from ..objectives import corrupted
-from ..objectives.gaussian_bound import decoded_nats, ends
-from ..objectives.noised import predicted
-from ..processes.gaussian import GaussianProcess
-from ..randomness import Rng
-from .likelihood import Likelihood, Windows, bits_per_character
+from ..core.batch import Batch
+from ..core.errors import UserError
+from ..core.randomness import Rng
+from ..diffusion.gaussian import GaussianProcess
+from ..diffusion.model import Model
+from ..objectives.base import corrupted, predicted
+from ..objectives.gaussian_elbo import decoded_nats, ends
+from ..scoring.likelihood import Likelihood, Windows, bits_per_character
 
 
 class FlowLikelihood(nn.Module):

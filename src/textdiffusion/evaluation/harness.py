@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ..api import TextDiffusion, Weights
-from ..conditions import before
-from ..errors import UserError
-from ..templates import begun, laid_out
-from ..text.normalisers import normalise
-from ..training.precision import DeviceName, DtypeName
+from ..core.devices import DeviceName, DtypeName
+from ..core.errors import UserError
+from ..data.conditions import before
+from ..data.normalisers import normalise
+from ..data.templates import begun, laid_out
+from ..inference.api import TextDiffusion, Weights
 
 COLD = 1e-3  # the temperature that stands for greedy choices
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..api import TextDiffusion
-from ..batch import Batch
-from ..errors import UserError
-from ..text.config import TextConfig
-from ..text.layouts import Dataset, Rows
-from ..text.preparation import Corpus, prepare
-from ..text.sources import TABLE_SUFFIXES, find, suffix
-from ..text.tokenizers import Tokenizer, fingerprint
-from .protocol import COUNTED, Fact, sha256
+from ..core.batch import Batch
+from ..core.errors import UserError
+from ..data.config import TextConfig
+from ..data.dataset import Dataset, Rows
+from ..data.prepare import Corpus, prepare
+from ..data.sources import TABLE_SUFFIXES, find, suffix
+from ..data.tokenizers.base import Tokenizer, fingerprint
+from ..inference.api import TextDiffusion
+from ..scoring.protocol import COUNTED, Fact, sha256
 
 
 @dataclass(frozen=True)

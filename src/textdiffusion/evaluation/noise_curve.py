@@ -12,18 +12,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..batch import Batch
-from ..errors import UserError
-from ..model import Model
-from ..objectives import corrupted
-from ..objectives.noised import predicted
-from ..prediction import Prediction
-from ..processes.blocks import BlockProcess
-from ..processes.gaussian import GaussianProcess
-from ..processes.tokens import TokenProcess
-from ..randomness import Rng
-from ..samplers.grids import tuned_times
-from .likelihood import Windows, window_error
+from ..core.batch import Batch
+from ..core.errors import UserError
+from ..core.randomness import Rng
+from ..diffusion.blocks import BlockProcess
+from ..diffusion.gaussian import GaussianProcess
+from ..diffusion.model import Model
+from ..diffusion.prediction import Prediction
+from ..diffusion.process import TokenProcess
+from ..objectives.base import corrupted, predicted
+from ..samplers.time_grids import tuned_times
+from ..scoring.likelihood import Windows, window_error
 
 ROWS = 64  # windows that are predicted at once
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..api import TextDiffusion
-from ..errors import UserError
-from ..networks.encoder import transformers
-from .grams import Grams
-from .likelihood import bits_per_character
-from .metrics import entropy_within
-from .windows import Texts
+from ..core.errors import UserError
+from ..inference.api import TextDiffusion
+from ..networks.bert import transformers
+from ..scoring.likelihood import bits_per_character
+from ..scoring.windows import Texts
+from .metrics import Grams, entropy_within
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..batch import Batch
+from ..core.batch import Batch, positions
 
 Kind = Literal["full", "causal", "block_causal", "two_stream"]
 
@@ -55,16 +55,6 @@ def _inside(batch: Batch) -> Bool[Tensor, "b l l"] | None:
         inside = inside & batch.real[:, None, :]
     # A position always sees itself: a row of nothing but padding would be softmax over nothing.
     return inside | torch.eye(batch.ids.shape[1], dtype=torch.bool, device=batch.ids.device)
-
-
-def positions(batch: Batch) -> Int[Tensor, "#b l"]:
-    """Position numbers; in packed rows they count from 0 in each segment."""
-    length = batch.ids.shape[1]
-    at = torch.arange(length, device=batch.ids.device)[None]
-    if batch.segments is None:
-        return at
-    starts = F.pad(batch.segments[:, 1:] != batch.segments[:, :-1], (1, 0))
-    return at - torch.where(starts, at, 0).cummax(1).values
 
 
 def rotary(at: Int[Tensor, "#b l"], dim: int, base: float = 10000.0) -> Float[Tensor, "2 #b 1 l half"]:

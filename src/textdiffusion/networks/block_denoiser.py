@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..prediction import HiddenPrediction, Prediction
-from ..processes.blocks import BlockProcess
-from .attention import attention_mask, positions
-from .denoisers import LinearHead
+from ..core.batch import Batch, positions
+from ..diffusion.blocks import BlockProcess
+from ..diffusion.prediction import HiddenPrediction, Prediction
+from .attention import attention_mask
 from .embedding import Blocks, Tables, TokenEmbedding
+from .output_heads import LinearHead
 from .transformer import Memory, Transformer
 
 

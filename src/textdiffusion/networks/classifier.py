@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..codecs.table import TableCodec
-from .attention import attention_mask, positions
-from .state_denoiser import Decoded
+from ..core.batch import Batch, positions
+from ..diffusion.codecs import TableCodec
+from .attention import attention_mask
+from .embedding_denoiser import Decoded
 from .transformer import Linear, Transformer
 
 

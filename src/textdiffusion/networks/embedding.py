@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..randomness import mix
+from ..core.batch import Batch
+from ..core.randomness import mix
 from .transformer import Linear
 
 Contexts = tuple[tuple[int, ...], ...]

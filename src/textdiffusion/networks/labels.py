@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..batch import Batch
+from ..core.batch import Batch
 
 
 class Labels(nn.Embedding):

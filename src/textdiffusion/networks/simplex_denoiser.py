@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..codecs.table import SimplexCodec
-from ..prediction import Prediction
-from ..processes.gaussian import GaussianProcess
-from .attention import attention_mask, positions
+from ..core.batch import Batch, positions
+from ..diffusion.codecs import SimplexCodec
+from ..diffusion.gaussian import GaussianProcess
+from ..diffusion.prediction import Prediction
+from .attention import attention_mask
+from .backbone import Trunk
 from .labels import Labelled
-from .readouts import Readout
-from .trunk import Trunk
+from .output_heads import Readout
 
 Reading = Literal["shrunken", "bayes"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import attend, rotary, rotate
-from .trunk import Modulation
+from .backbone import Modulation
 
 HEAD_DIM = 64  # the width at which both CPU and GPU matrix units are well fed
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .attention import rotary
+from .backbone import Modulation
 from .transformer import HEAD_DIM, Block, LayerNorm, Linear, TimeEmbedding, heads, sinusoids
-from .trunk import Modulation
 
 
 class Convolution(Linear):

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..model import Model
-from ..processes.left_to_right import LeftToRightProcess
-from ..randomness import Rng
-from . import Loss, per_token
+from ..core.batch import Batch
+from ..core.randomness import Rng
+from ..diffusion.autoregressive import LeftToRightProcess
+from ..diffusion.model import Model
+from .base import Loss, per_token
 
 
 class NextTokenLikelihood(nn.Module):

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..model import Model
-from ..processes.absorbing import AbsorbingProcess
-from ..processes.densities import stratified
-from ..processes.uniform import UniformProcess
-from ..randomness import Rng
-from . import Loss, corrupted, drawn_times, per_token
-from .chain_bound import prior_nats
+from ..core.batch import Batch
+from ..core.randomness import Rng
+from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.densities import stratified
+from ..diffusion.model import Model
+from ..diffusion.uniform import UniformProcess
+from .base import Loss, corrupted, drawn_times, per_token
+from .discrete import prior_nats
 
 
 def _entropy(model: Model, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:

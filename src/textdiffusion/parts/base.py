@@ -7,18 +7,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from ..errors import UserError
+from ..core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..codecs import Codec
-    from ..config import Config
-    from ..guides import Guide
-    from ..model import Model
-    from ..networks.trunk import Trunk
-    from ..samplers.step import Sampler
-    from ..text.tokenizers import Tokenizer
+    from ..config.config import Config
+    from ..data.tokenizers.base import Tokenizer
+    from ..diffusion.codecs import Codec
+    from ..diffusion.model import Model
+    from ..networks.backbone import Trunk
+    from ..samplers.base import Guide, Sampler
 
 T = TypeVar("T")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import DensityPart, bounded, fitting
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..codecs import Codec
-    from ..config import Config
+    from ..config.config import Config
+    from ..diffusion.codecs import Codec
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Uniform(DensityPart):
         bounded(self, low=(0.0, 0.99), high=(self.low + 0.01, 1.0))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..processes.densities import UniformDensity
+        from ..diffusion.densities import UniformDensity
 
         return UniformDensity(self.low, self.high)
 
@@ -49,10 +49,10 @@ class Gumbel(DensityPart):
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         import math
 
-        from ..codecs.table import TableCodec
-        from ..processes.densities import GumbelDensity
-        from ..processes.gaussian import GaussianProcess
-        from ..processes.schedules import LogSigma
+        from ..diffusion.codecs import TableCodec
+        from ..diffusion.densities import GumbelDensity
+        from ..diffusion.gaussian import GaussianProcess
+        from ..diffusion.schedules import LogSigma
 
         codec = fitting(self, codec, TableCodec)
         schedule = fitting(self, process, GaussianProcess).schedule
@@ -85,9 +85,9 @@ class Cauchy(DensityPart):
 
         import torch
 
-        from ..codecs.table import TableCodec
-        from ..processes.densities import CauchyDensity
-        from ..processes.gaussian import GaussianProcess
+        from ..diffusion.codecs import TableCodec
+        from ..diffusion.densities import CauchyDensity
+        from ..diffusion.gaussian import GaussianProcess
 
         codec = fitting(self, codec, TableCodec)
         schedule = fitting(self, process, GaussianProcess).schedule
@@ -108,8 +108,8 @@ class PiecewiseLinear(DensityPart):
         bounded(self, bins=(1, None), uniform=(0.0, 0.99))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..processes.gaussian import GaussianProcess
-        from ..processes.piecewise import PiecewiseDensity
+        from ..diffusion.densities import PiecewiseDensity
+        from ..diffusion.gaussian import GaussianProcess
 
         fitting(self, process, GaussianProcess)  # objectives of other processes fit no density
         return PiecewiseDensity(self.bins, self.uniform)
@@ -133,7 +133,7 @@ class Steady(DensityPart):
             raise UserError(f"Steady works with objective.kind=PlaidBound, not with {name}; Uniform works with all.")
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..processes.piecewise import SteadyDensity
+        from ..diffusion.densities import SteadyDensity
 
         return SteadyDensity(self.bins, self.uniform)
 
@@ -159,8 +159,8 @@ class LossAware(DensityPart):
             )
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..processes.gaussian import GaussianProcess
-        from ..processes.piecewise import LossAwareDensity
+        from ..diffusion.densities import LossAwareDensity
+        from ..diffusion.gaussian import GaussianProcess
 
         grid = fitting(self, process, GaussianProcess).grid
         if grid % self.bins:  # a noise level is in one bin

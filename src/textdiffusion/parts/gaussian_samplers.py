@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import SamplerPart, bounded
 
 if TYPE_CHECKING:
-    from ..config import Config
-    from ..samplers.descent import Path
-    from ..samplers.step import Sampler
+    from ..config.config import Config
+    from ..samplers.base import Sampler
+    from ..samplers.gaussian import Path
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class GaussianSteps(SamplerPart):
 
     def path(self, churn: float = 0.0, gate: float = 0.0) -> Path:
         """These settings, and those of churn where a sampler has it."""
-        from ..samplers.descent import Path
+        from ..samplers.gaussian import Path
 
         return Path(
             self.grid, self.rho, self.start, self.score_temperature, self.clamp, self.patience, churn=churn, gate=gate
@@ -83,7 +83,7 @@ class OneStep(GaussianSteps):
         _churning(self, self.churn, self.gate)
 
     def build(self) -> Sampler:
-        from ..samplers.one_step import OneStep as Built
+        from ..samplers.ddim import OneStep as Built
 
         own = self.eta, self.renoise, self.ahead, self.projection, self.top_p
         return Built(*own, truncate=self.truncate, path=self.path(self.churn, self.gate))

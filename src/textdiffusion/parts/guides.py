@@ -6,20 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import GuidePart, bounded
 
 if TYPE_CHECKING:
-    from ..guides import Guide
-    from ..model import Model
-    from ..text.patterns import Node
-    from ..text.tokenizers import Tokenizer
+    from ..data.tokenizers.base import Tokenizer
+    from ..diffusion.model import Model
+    from ..guidance.patterns import Node
+    from ..samplers.base import Guide
 
 
 def _matching(node: Node, name: str, weight: float, model: Model, tokenizer: Tokenizer, place: int = 0) -> Guide:
     """The guide towards texts that match."""
-    from ..guides.automata import Automaton
-    from ..guides.matching import Likelier, Matching
+    from ..guidance.automata import Automaton
+    from ..guidance.constraints import Likelier, Matching
 
     if math.isnan(weight) or weight == -math.inf:
         raise UserError(f"A weight of {weight} is not allowed; it is nats that a match is made likelier by, or inf.")
@@ -47,7 +47,7 @@ class Word(GuidePart):
             raise UserError("word.text is empty; write it as word:text=pear.")
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..text import patterns
+        from ..guidance import patterns
 
         if self.at < 0:
             return _matching(patterns.word(self.text), f"word {self.text!r}", self.weight, model, tokenizer)
@@ -68,7 +68,7 @@ class Without(GuidePart):
             raise UserError("without.text is empty; write it as without:text=pear.")
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..text import patterns
+        from ..guidance import patterns
 
         node = patterns.inverse(patterns.word(self.text))
         return _matching(node, f"without {self.text!r}", self.weight, model, tokenizer)
@@ -82,7 +82,7 @@ class Regex(GuidePart):
     weight: float = math.inf
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..text import regexes
+        from ..guidance import regex as regexes
 
         return _matching(regexes.parse(self.pattern), f"regex '{self.pattern}'", self.weight, model, tokenizer)
 
@@ -106,8 +106,8 @@ class Classifier(GuidePart):
         bounded(self, exact=(0, None))
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..classifiers import load
-        from ..guides.classifier import ByGradient, ByPrediction, ByToken
+        from ..guidance.classifier import ByGradient, ByPrediction, ByToken
+        from ..guidance.trained_classifier import load
 
         classifier, process = load(self.path, model.own, tokenizer), model.process
         if self.exact and (self.through == "prediction" or isinstance(process, ByGradient.processes)):
@@ -141,9 +141,9 @@ class Energy(GuidePart):
         bounded(self, fluency=(0.0, None), updates=(1, None))
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..classifiers import load
-        from ..codecs.table import TableCodec
-        from ..guides.classifier import Energy as Built
+        from ..diffusion.codecs import TableCodec
+        from ..guidance.classifier import Energy as Built
+        from ..guidance.trained_classifier import load
 
         judge = load(self.path, model.own, tokenizer).judge(self.label)
         if not isinstance(model.codec, TableCodec):
@@ -163,7 +163,7 @@ class Repaint(GuidePart):
         bounded(self, jumps=(1, None), length=(1, None))
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..guides.infill import GivenTokens
+        from ..guidance.replacement import GivenTokens
 
         return GivenTokens(model, self.jumps, self.length)
 
@@ -179,8 +179,8 @@ class Cfg(GuidePart):
         bounded(self, weight=(0.0, None))
 
     def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..guides.cfg import ClassifierFree
-        from ..processes.absorbing import AbsorbingProcess
+        from ..diffusion.absorbing import AbsorbingProcess
+        from ..guidance.cfg import ClassifierFree
 
         text = model.config.text
         if text.drop and model.own is not model:

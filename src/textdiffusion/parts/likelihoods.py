@@ -16,7 +16,7 @@ class MaskedLikelihood(LikelihoodPart):
     """The masked bound with exactly k masks, for evaluation."""
 
     def build(self) -> nn.Module:
-        from ..objectives.masked_bound import MaskedLikelihood as Built
+        from ..objectives.masked import MaskedLikelihood as Built
 
         return Built()
 
@@ -31,7 +31,7 @@ class ChainLikelihood(LikelihoodPart):
         bounded(self, steps=(0, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.chain_bound import ChainLikelihood as Built
+        from ..objectives.discrete import ChainLikelihood as Built
 
         return Built(self.steps)
 
@@ -54,7 +54,7 @@ class GaussianLikelihood(LikelihoodPart):
     learned_decoder: bool = False
 
     def build(self) -> nn.Module:
-        from ..objectives.gaussian_bound import GaussianLikelihood as Built
+        from ..objectives.gaussian_elbo import GaussianLikelihood as Built
 
         return Built(learned_decoder=self.learned_decoder)
 

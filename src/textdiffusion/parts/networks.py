@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import DenoiserPart, ReadoutPart, bounded, fitting
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..codecs import Codec
-    from ..config import Config
+    from ..config.config import Config
+    from ..diffusion.absorbing import AbsorbingProcess
+    from ..diffusion.codecs import Codec
+    from ..networks.backbone import Trunk as BuiltTrunk
     from ..networks.embedding import Contexts, Tables
-    from ..networks.trunk import Trunk as BuiltTrunk
-    from ..processes.absorbing import AbsorbingProcess
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class MaskedTokens(TokensPart):
     time: bool = False
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..networks.denoisers import TokenDenoiser
+        from ..diffusion.absorbing import AbsorbingProcess
         from ..networks.embedding import AROUND
-        from ..processes.absorbing import AbsorbingProcess
+        from ..networks.token_denoiser import TokenDenoiser
 
         process = _told(fitting(self, process, AbsorbingProcess), self.time)
         if self.time and trunk.modulation == "none":
@@ -81,10 +81,10 @@ class BlockTokens(TokensPart):
             raise UserError("text.drop has no use with BlockTokens: nothing samples blocks without their condition.")
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..diffusion.blocks import BlockProcess
         from ..networks.block_denoiser import BlockDenoiser
         from ..networks.embedding import AROUND
         from ..networks.transformer import Transformer
-        from ..processes.blocks import BlockProcess
 
         trunk = fitting(self, trunk, Transformer)
         if trunk.reach:
@@ -98,9 +98,9 @@ class NoisyTokens(TokensPart):
     """Token ids, any of which may be noise, and the noise level in, logits out."""
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..networks.denoisers import TokenDenoiser
+        from ..diffusion.process import RandomTokens
         from ..networks.embedding import AROUND
-        from ..processes.tokens import RandomTokens
+        from ..networks.token_denoiser import TokenDenoiser
 
         process = fitting(self, process, RandomTokens)
         return TokenDenoiser(_listening(self, trunk), process, time=True, tables=self.tables(AROUND))
@@ -117,10 +117,10 @@ class TokenRatios(TokensPart):
     time: bool = True
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..diffusion.absorbing import AbsorbingProcess
+        from ..diffusion.uniform import UniformProcess
         from ..networks.embedding import AROUND
-        from ..networks.scores import RatioDenoiser
-        from ..processes.absorbing import AbsorbingProcess
-        from ..processes.uniform import UniformProcess
+        from ..networks.score_denoiser import RatioDenoiser
 
         if not isinstance(process, UniformProcess):
             process = _told(fitting(self, process, AbsorbingProcess), self.time)
@@ -138,10 +138,10 @@ class NextTokens(TokensPart):
     """Every token from those before it, and its tables from groups of these."""
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..networks.denoisers import NextTokenDenoiser
+        from ..diffusion.autoregressive import LeftToRightProcess
         from ..networks.embedding import BEFORE
+        from ..networks.token_denoiser import NextTokenDenoiser
         from ..networks.transformer import Transformer
-        from ..processes.left_to_right import LeftToRightProcess
 
         process = fitting(self, process, LeftToRightProcess)
         trunk = fitting(self, trunk, Transformer)
@@ -159,8 +159,8 @@ class Softmax(ReadoutPart):
     prior: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
-        from ..codecs.table import TableCodec
-        from ..networks.readouts import SoftmaxReadout
+        from ..diffusion.codecs import TableCodec
+        from ..networks.output_heads import SoftmaxReadout
 
         return SoftmaxReadout(width, fitting(self, codec, TableCodec), prior=self.prior)
 
@@ -178,8 +178,8 @@ class Regression(ReadoutPart):
     bias: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
-        from ..codecs.table import TableCodec
-        from ..networks.readouts import RegressionReadout
+        from ..diffusion.codecs import TableCodec
+        from ..networks.output_heads import RegressionReadout
 
         codec = fitting(self, codec, TableCodec)
         return RegressionReadout(
@@ -194,8 +194,8 @@ class Logistic(ReadoutPart):
     prior: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
-        from ..codecs.table import BitCodec
-        from ..networks.readouts import BitReadout
+        from ..diffusion.codecs import BitCodec
+        from ..networks.output_heads import BitReadout
 
         return BitReadout(width, fitting(self, codec, BitCodec), prior=self.prior)
 
@@ -213,9 +213,9 @@ class NoisyStates(DenoiserPart):
     """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..codecs.table import TableCodec
-        from ..networks.state_denoiser import StateDenoiser
-        from ..processes.gaussian import GaussianProcess
+        from ..diffusion.codecs import TableCodec
+        from ..diffusion.gaussian import GaussianProcess
+        from ..networks.embedding_denoiser import StateDenoiser
 
         codec = fitting(self, codec, TableCodec)
         trunk, process = _listening(self, trunk), fitting(self, process, GaussianProcess)
@@ -237,9 +237,9 @@ class SoftTokens(DenoiserPart):
     self_conditioning: bool = True
 
     def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..codecs.table import SimplexCodec
+        from ..diffusion.codecs import SimplexCodec
+        from ..diffusion.gaussian import GaussianProcess
         from ..networks.simplex_denoiser import SimplexDenoiser
-        from ..processes.gaussian import GaussianProcess
 
         codec = fitting(self, codec, SimplexCodec)
         trunk, process = _listening(self, trunk), fitting(self, process, GaussianProcess)

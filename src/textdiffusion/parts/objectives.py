@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import ObjectivePart, ReadoutPart, bounded
 from .densities import Steady, Uniform
 from .networks import NoisyStates, Regression, SoftTokens
@@ -14,7 +14,7 @@ from .states import Embeddings
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..config import Config
+    from ..config.config import Config
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class MaskedBound(ObjectivePart):
         bounded(self, max_weight=(0.0, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.masked_bound import MaskedBound as Built
+        from ..objectives.masked import MaskedBound as Built
 
         return Built(self.max_weight or None)
 
@@ -43,7 +43,7 @@ class ChainBound(ObjectivePart):
         bounded(self, steps=(0, None), cross_entropy=(0.0, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.chain_bound import ChainBound as Built
+        from ..objectives.discrete import ChainBound as Built
 
         return Built(self.steps, self.cross_entropy)
 
@@ -60,7 +60,7 @@ class Duality(ObjectivePart):
         bounded(self, steps=(0, None), cold=(1e-6, None), warm=(self.cold, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.duality import Duality as Built
+        from ..objectives.discrete import Duality as Built
 
         return Built(self.steps, self.warm, self.cold)
 
@@ -90,7 +90,7 @@ class ScoreInterpolation(ObjectivePart):
         bounded(self, uneven=(0.0, 1.0))
 
     def build(self) -> nn.Module:
-        from ..objectives.score_interpolation import ScoreInterpolation as Built
+        from ..objectives.embedding_losses import ScoreInterpolation as Built
 
         return Built(self.uneven)
 
@@ -115,7 +115,7 @@ class SquaredError(ObjectivePart):
             )
 
     def build(self) -> nn.Module:
-        from ..objectives.squared_error import SquaredError as Built
+        from ..objectives.embedding_losses import SquaredError as Built
 
         return Built()
 
@@ -136,7 +136,7 @@ class AnchoredSquares(ObjectivePart):
         bounded(self, squares=(0.0, None), anchor=(1e-6, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.anchored_squares import AnchoredSquares as Built
+        from ..objectives.embedding_losses import AnchoredSquares as Built
 
         return Built(self.squares, self.anchor, self.moving)
 
@@ -160,7 +160,7 @@ class DiffusionLM(ObjectivePart):
             raise UserError("DiffusionLM fits regressed states; set denoiser.readout.kind=Regression.")
 
     def build(self) -> nn.Module:
-        from ..objectives.diffusion_lm import DiffusionLM as Built
+        from ..objectives.embedding_losses import DiffusionLM as Built
 
         return Built(self.error, self.rounding, self.prior)
 
@@ -180,7 +180,7 @@ class PlaidBound(ObjectivePart):
             raise UserError(f"PlaidBound works with density.kind=Steady or Uniform, not with {name}.")
 
     def build(self) -> nn.Module:
-        from ..objectives.plaid_bound import PlaidBound as Built
+        from ..objectives.gaussian_elbo import PlaidBound as Built
 
         return Built(self.every)
 

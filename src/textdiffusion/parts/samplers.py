@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import SamplerPart, one_a_token
 from .states import AbsorbingBlocks
 
 if TYPE_CHECKING:
-    from ..config import Config
-    from ..samplers.step import Sampler
+    from ..config.config import Config
+    from ..samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Euler(SamplerPart):
     """Euler steps along ratios of probabilities."""
 
     def build(self) -> Sampler:
-        from ..samplers.jumps import Euler as Built
+        from ..samplers.ancestral import Euler as Built
 
         return Built()
 
@@ -39,7 +39,7 @@ class Analytic(SamplerPart):
     """Steps along ratios of probabilities, exact for each position (Tweedie tau-leaping)."""
 
     def build(self) -> Sampler:
-        from ..samplers.jumps import Analytic as Built
+        from ..samplers.ancestral import Analytic as Built
 
         return Built()
 
@@ -55,7 +55,7 @@ class LeftToRight(SamplerPart):
         one_a_token(self, config)
 
     def build(self) -> Sampler:
-        from ..samplers.left_to_right import LeftToRight as Built
+        from ..samplers.autoregressive import LeftToRight as Built
 
         return Built()
 
@@ -73,6 +73,6 @@ class BlockAncestral(SamplerPart):
             raise UserError(f"sampler.steps is {self.steps}; a window's {blocks} blocks take at least one each.")
 
     def build(self) -> Sampler:
-        from ..samplers.block_ancestral import BlockAncestral as Built
+        from ..samplers.blocks import BlockAncestral as Built
 
         return Built()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import CodecPart, ProcessPart, bounded, fitting
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..codecs import Codec
-    from ..config import Config
-    from ..processes.schedules import MaskSchedule, NoiseSchedule
-    from ..text.tokenizers import Tokenizer
+    from ..config.config import Config
+    from ..data.tokenizers.base import Tokenizer
+    from ..diffusion.codecs import Codec
+    from ..diffusion.schedules import MaskSchedule, NoiseSchedule
 
 
 Survival = Literal["linear", "log_linear", "cosine", "geometric"]
@@ -25,7 +25,7 @@ class Tokens(CodecPart):
     """States are token ids."""
 
     def build(self, vocab: int) -> nn.Module:
-        from ..codecs.tokens import TokenCodec
+        from ..diffusion.codecs import TokenCodec
 
         return TokenCodec(vocab)
 
@@ -61,7 +61,7 @@ class Embeddings(CodecPart):
 
         import torch
 
-        from ..codecs.table import TableCodec
+        from ..diffusion.codecs import TableCodec
 
         unit = None if self.norm != "none" else math.sqrt(self.dim) * self.init_std
         start = torch.randn(vocab, self.dim) * self.init_std
@@ -70,8 +70,8 @@ class Embeddings(CodecPart):
     def begin(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
         from pathlib import Path
 
-        from ..codecs.pretrained import begin_with
-        from ..codecs.table import TableCodec
+        from ..diffusion.codecs import TableCodec
+        from ..networks.bert import begin_with
 
         table = fitting(self, codec, TableCodec)
         return begin_with(table, Path(self.pretrained), tokenizer) if self.pretrained else None
@@ -88,7 +88,7 @@ class Bits(CodecPart):
         bounded(self, scale=(1e-6, None))
 
     def build(self, vocab: int) -> nn.Module:
-        from ..codecs.table import BitCodec, bits
+        from ..diffusion.codecs import BitCodec, bits
 
         return BitCodec(bits(vocab, self.scale, self.code), self.scale)
 
@@ -103,7 +103,7 @@ class Simplex(CodecPart):
         bounded(self, scale=(1e-6, None))
 
     def build(self, vocab: int) -> nn.Module:
-        from ..codecs.table import SimplexCodec
+        from ..diffusion.codecs import SimplexCodec
 
         return SimplexCodec(vocab, self.scale)
 
@@ -123,13 +123,13 @@ class Absorbing(ProcessPart):
             )
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..processes.absorbing import AbsorbingProcess
+        from ..diffusion.absorbing import AbsorbingProcess
 
         return AbsorbingProcess(codec.vocab, _survival(self.schedule), sigma=self.level == "sigma")
 
 
 def _survival(schedule: Survival) -> MaskSchedule:
-    from ..processes.schedules import CosineMask, Geometric, LogLinear
+    from ..diffusion.schedules import CosineMask, Geometric, LogLinear
 
     match schedule:
         case "linear":
@@ -149,7 +149,7 @@ class UniformNoise(ProcessPart):
     schedule: Survival = "log_linear"
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..processes.uniform import UniformProcess
+        from ..diffusion.uniform import UniformProcess
 
         return UniformProcess(codec.vocab, _survival(self.schedule))
 
@@ -165,8 +165,8 @@ class AbsorbingBlocks(ProcessPart):
         bounded(self, block=(1, None))
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..processes.absorbing import AbsorbingProcess
-        from ..processes.blocks import BlockProcess
+        from ..diffusion.absorbing import AbsorbingProcess
+        from ..diffusion.blocks import BlockProcess
 
         return BlockProcess(AbsorbingProcess(codec.vocab, _survival(self.schedule)), self.block)
 
@@ -176,7 +176,7 @@ class LeftToRightOrder(ProcessPart):
     """Tokens become masks from the right."""
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..processes.left_to_right import LeftToRightProcess
+        from ..diffusion.autoregressive import LeftToRightProcess
 
         return LeftToRightProcess(codec.vocab)
 
@@ -215,9 +215,9 @@ class Gaussian(ProcessPart):
             )
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..codecs.table import TableCodec
-        from ..processes import schedules as s
-        from ..processes.gaussian import GaussianProcess
+        from ..diffusion import schedules as s
+        from ..diffusion.codecs import TableCodec
+        from ..diffusion.gaussian import GaussianProcess
 
         codec = fitting(self, codec, TableCodec)
         norm = codec.norm
@@ -247,9 +247,9 @@ class DiscreteGaussian(ProcessPart):
         bounded(self, steps=(20, None))
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..codecs.table import TableCodec
-        from ..processes.beta_grid import BetaGrid
-        from ..processes.gaussian import GaussianProcess
+        from ..diffusion.codecs import TableCodec
+        from ..diffusion.gaussian import GaussianProcess
+        from ..diffusion.schedules import BetaGrid
 
         codec = fitting(self, codec, TableCodec)
         return GaussianProcess(BetaGrid(self.betas, self.steps, codec.scale), grid=self.steps)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import SamplerPart, bounded, one_a_token
 
 if TYPE_CHECKING:
-    from ..config import Config
-    from ..samplers.step import Sampler
+    from ..config.config import Config
+    from ..samplers.base import Sampler
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Ordered(SamplerPart):
             raise UserError(f"sampler.again={self.again:g} has no effect without sampler.rounds.")
 
     def build(self) -> Sampler:
-        from ..samplers.ordered import Ordered as Built
+        from ..samplers.unmasking import Ordered as Built
 
         return Built(
             self.order,

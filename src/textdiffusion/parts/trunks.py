@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .base import TrunkPart, bounded, fitting
 
 if TYPE_CHECKING:
+    from ..networks.backbone import Trunk as BuiltTrunk
     from ..networks.transformer import Transformer
-    from ..networks.trunk import Trunk as BuiltTrunk
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Encoder(TrunkPart):
     def build(self) -> BuiltTrunk:
         from dataclasses import asdict
 
-        from ..networks.encoder import Encoder as Built
+        from ..networks.bert import Encoder as Built
 
         settings = asdict(self)
         del settings["pretrained"]
@@ -125,6 +125,6 @@ class Encoder(TrunkPart):
     def begin(self, trunk: BuiltTrunk) -> str | None:
         from pathlib import Path
 
-        from ..networks.encoder import Encoder as Built
+        from ..networks.bert import Encoder as Built
 
         return fitting(self, trunk, Built).begin_with(Path(self.pretrained)) if self.pretrained else None

@@ -11,17 +11,21 @@ import torch
 from torch import Tensor
 
 from .. import recipes
-from ..api import TextDiffusion
-from ..config import Config
-from ..errors import UserError
-from ..model import Model
+from ..config.config import Config
+from ..core.errors import UserError
+from ..data.config import TextConfig
+from ..data.tokenizers.base import Bytes, Tokenizer
+from ..data.tokenizers.loading import load_any
+from ..diffusion.model import Model
+from ..inference.api import TextDiffusion
 from ..networks.transformer import heads
-from ..parts import Absorbing, MaskedBound, MaskedTokens, ObjectivePart, ScoreEntropy, TokenRatios, Trunk
-from ..text.config import TextConfig
-from ..text.subwords import load_any
-from ..text.tokenizers import Bytes, Tokenizer
-from ..training.weights import tensors_of
-from .settings import Settings, settings_in
+from ..parts.base import ObjectivePart
+from ..parts.networks import MaskedTokens, TokenRatios
+from ..parts.objectives import MaskedBound, ScoreEntropy
+from ..parts.states import Absorbing
+from ..parts.trunks import Trunk
+from ..storage.foreign import Settings, settings_in
+from ..storage.weights import tensors_of
 from .tensors import read, weights_file
 
 NAMES = {  # ours, and the published ones

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..training.weights import load_tensors
+from ..core.errors import UserError
+from ..storage.weights import load_tensors
 
 FILES = ("model.safetensors", "pytorch_model.bin", "checkpoints-meta/checkpoint.pth", "checkpoints/last.ckpt")
 PREFIX = "backbone."  # MDLM's names are SEDD's with this before them

@@ -7,9 +7,9 @@ import inspect
 import pkgutil
 from typing import Protocol, runtime_checkable
 
-from ..config import Config, Training
-from ..errors import UserError
-from ..parts import Trunk
+from ..config.config import Config, Training
+from ..core.errors import UserError
+from ..parts.trunks import Trunk
 
 FIRST = "mdlm"
 """The recipe to begin with."""

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import (
-    Bits,
-    DpmSolver,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    NoisyStates,
-    OneStep,
-    Regression,
-    Softmax,
-    SquaredError,
-    Trunk,
-    UNet,
-    Uniform,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Gumbel, Uniform
+from ..parts.gaussian_samplers import DpmSolver, OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import NoisyStates, Regression, Softmax
+from ..parts.objectives import SquaredError
+from ..parts.states import Bits, Gaussian
+from ..parts.trunks import Trunk, UNet
 from . import variant_of
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import LeftToRight, LeftToRightOrder, NextToken, NextTokenLikelihood, NextTokens, Tokens, Trunk, Uniform
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.likelihoods import NextTokenLikelihood
+from ..parts.networks import NextTokens
+from ..parts.objectives import NextToken
+from ..parts.samplers import LeftToRight
+from ..parts.states import LeftToRightOrder, Tokens
+from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 

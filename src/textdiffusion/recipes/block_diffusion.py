@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import (
-    AbsorbingBlocks,
-    BlockAncestral,
-    BlockTokens,
-    MaskedBound,
-    MaskedLikelihood,
-    Tokens,
-    Trunk,
-    Uniform,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.likelihoods import MaskedLikelihood
+from ..parts.networks import BlockTokens
+from ..parts.objectives import MaskedBound
+from ..parts.samplers import BlockAncestral
+from ..parts.states import AbsorbingBlocks, Tokens
+from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from ..config import Config, Training
-from ..parts import (
-    DpmSolver,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    NoisyStates,
-    OneStep,
-    PiecewiseLinear,
-    ScoreInterpolation,
-    Softmax,
-    Trunk,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Gumbel, PiecewiseLinear
+from ..parts.gaussian_samplers import DpmSolver, OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import NoisyStates, Softmax
+from ..parts.objectives import ScoreInterpolation
+from ..parts.states import Embeddings, Gaussian
+from ..parts.trunks import Trunk
 from . import variant_of
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import (
-    Absorbing,
-    Ancestral,
-    ChainBound,
-    ChainLikelihood,
-    MaskedTokens,
-    NoisyTokens,
-    Ordered,
-    Tokens,
-    Trunk,
-    Uniform,
-    UniformNoise,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.likelihoods import ChainLikelihood
+from ..parts.networks import MaskedTokens, NoisyTokens
+from ..parts.objectives import ChainBound
+from ..parts.samplers import Ancestral
+from ..parts.states import Absorbing, Tokens, UniformNoise
+from ..parts.token_samplers import Ordered
+from ..parts.trunks import Trunk
 from . import variant_of
 
 STEPS = 1000  # of the chain

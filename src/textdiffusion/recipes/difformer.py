@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from ..config import Config, Training
-from ..parts import (
-    AnchoredSquares,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    NoisyStates,
-    OneStep,
-    Regression,
-    Trunk,
-    Uniform,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Gumbel, Uniform
+from ..parts.gaussian_samplers import OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import NoisyStates, Regression
+from ..parts.objectives import AnchoredSquares
+from ..parts.states import Embeddings, Gaussian
+from ..parts.trunks import Trunk
 from . import variant_of
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from ..config import Config, Training
-from ..parts import (
-    DiffusionLM,
-    DiscreteGaussian,
-    Embeddings,
-    GaussianLikelihood,
-    NoisyStates,
-    OneStep,
-    Regression,
-    Trunk,
-    Uniform,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.gaussian_samplers import OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import NoisyStates, Regression
+from ..parts.objectives import DiffusionLM
+from ..parts.states import DiscreteGaussian, Embeddings
+from ..parts.trunks import Trunk
 from . import variant_of
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import Absorbing, Ancestral, MaskedBound, MaskedLikelihood, MaskedTokens, Ordered, Tokens, Trunk, Uniform
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.likelihoods import MaskedLikelihood
+from ..parts.networks import MaskedTokens
+from ..parts.objectives import MaskedBound
+from ..parts.samplers import Ancestral
+from ..parts.states import Absorbing, Tokens
+from ..parts.token_samplers import Ordered
+from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from ..config import Config, Training
-from ..parts import (
-    Cauchy,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    NoisyStates,
-    OneStep,
-    Regression,
-    ScoreInterpolation,
-    Trunk,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Cauchy
+from ..parts.gaussian_samplers import OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import NoisyStates, Regression
+from ..parts.objectives import ScoreInterpolation
+from ..parts.states import Embeddings, Gaussian
+from ..parts.trunks import Trunk
 from . import variant_of
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config
-from ..parts import Embeddings, OneStep
-from ..text.config import TextConfig
+from ..config.config import Config
+from ..data.config import TextConfig
+from ..parts.gaussian_samplers import OneStep
+from ..parts.states import Embeddings
 from . import variant_of
 from .diffusion_lm import diffusion_lm
 

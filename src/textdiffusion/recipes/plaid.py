@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from ..config import Config, Training
-from ..parts import Embeddings, Gaussian, GaussianLikelihood, NoisyStates, OneStep, PlaidBound, Softmax, Steady, Trunk
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Steady
+from ..parts.gaussian_samplers import OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import NoisyStates, Softmax
+from ..parts.objectives import PlaidBound
+from ..parts.states import Embeddings, Gaussian
+from ..parts.trunks import Trunk
 from . import variant_of
 
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import (
-    Absorbing,
-    Analytic,
-    Euler,
-    MaskedLikelihood,
-    Ordered,
-    ScoreEntropy,
-    ScoreEntropyLikelihood,
-    TokenRatios,
-    Tokens,
-    Trunk,
-    Uniform,
-    UniformNoise,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.likelihoods import MaskedLikelihood, ScoreEntropyLikelihood
+from ..parts.networks import TokenRatios
+from ..parts.objectives import ScoreEntropy
+from ..parts.samplers import Analytic, Euler
+from ..parts.states import Absorbing, Tokens, UniformNoise
+from ..parts.token_samplers import Ordered
+from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import (
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    OneStep,
-    ScoreInterpolation,
-    Simplex,
-    Softmax,
-    SoftTokens,
-    Trunk,
-    Uniform,
-)
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Gumbel, Uniform
+from ..parts.gaussian_samplers import OneStep
+from ..parts.likelihoods import GaussianLikelihood
+from ..parts.networks import Softmax, SoftTokens
+from ..parts.objectives import ScoreInterpolation
+from ..parts.states import Gaussian, Simplex
+from ..parts.trunks import Trunk
 from . import variant_of
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Config, Training
-from ..parts import Ancestral, ChainBound, ChainLikelihood, Duality, NoisyTokens, Tokens, Trunk, Uniform, UniformNoise
-from ..text.config import TextConfig
+from ..config.config import Config, Training
+from ..data.config import TextConfig
+from ..parts.densities import Uniform
+from ..parts.likelihoods import ChainLikelihood
+from ..parts.networks import NoisyTokens
+from ..parts.objectives import ChainBound, Duality
+from ..parts.samplers import Ancestral
+from ..parts.states import Tokens, UniformNoise
+from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
 

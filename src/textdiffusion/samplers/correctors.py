@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..batch import Batch
-from ..networks.denoisers import Denoiser
-from ..processes.uniform import UniformProcess
-from ..randomness import Rng
+from ..core.batch import Batch
+from ..core.randomness import Rng
+from ..diffusion.model import Denoiser
+from ..diffusion.uniform import UniformProcess
 from .ancestral import Ancestral, Turn
 
 

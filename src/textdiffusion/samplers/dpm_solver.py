@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..prediction import Prediction
-from ..randomness import Rng
-from .descent import GaussianSampler, Path, Walk
+from ..core.randomness import Rng
+from ..diffusion.prediction import Prediction
+from .gaussian import GaussianSampler, Path, Walk
 
 
 class DpmSolver(GaussianSampler):

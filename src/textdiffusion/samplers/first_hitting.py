@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import torch
 
-from ..errors import UserError
-from ..model import Model
-from ..processes.absorbing import AbsorbingProcess
-from ..randomness import Rng
-from .step import Request, Step
-from .token_stream import TokenStream
+from ..core.errors import UserError
+from ..core.randomness import Rng
+from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.model import Model
+from .base import Request, Step
+from .token_state import TokenStream
 
 
 class FirstHitting:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from ..prediction import Prediction
-from ..randomness import Rng
-from .descent import GaussianSampler, Walk
+from ..core.randomness import Rng
+from ..diffusion.prediction import Prediction
+from .gaussian import GaussianSampler, Walk
 
 
 class Heun(GaussianSampler):

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..model import Model
-from ..processes.absorbing import AbsorbingProcess
-from ..processes.graphs import Jumps
+from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.model import Model
+from ..diffusion.ratios import Jumps
 from .ancestral import Ancestral, Turn
-from .step import Request
-from .token_stream import token_probs
+from .base import Request
+from .token_state import token_probs
 
 Rule = Literal["cap", "rescale", "confidence", "loop"]
 

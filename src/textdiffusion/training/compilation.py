@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from ..config import Config
-from ..model import Model
+from ..config.config import Config
+from ..diffusion.model import Model
 
 # Floating-point operations of a run, per block, above which compilation is won back about twice. Measured on an AVX2
 # core in float32 at 4 blocks of width 128, batch 32 of length 128: 28 (mdlm) to 57 (cdcd) CPU-seconds to compile, then

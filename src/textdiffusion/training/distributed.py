@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ..batch import Batch
-from ..model import Model
-from ..objectives import Loss
-from ..randomness import Rng
-from .precision import choose_device
+from ..core.batch import Batch
+from ..core.devices import choose_device
+from ..core.randomness import Rng
+from ..diffusion.model import Model
+from ..objectives.base import Loss
 
 
 class TrainingStep(nn.Module):

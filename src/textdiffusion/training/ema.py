@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from ..model import Model
+from ..diffusion.model import Model
 
 
 class Average:

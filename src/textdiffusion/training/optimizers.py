@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..config import Training
-from ..model import Model
+from ..config.config import Training
+from ..diffusion.model import Model
 from .muon import Muon
 
 PARTS_OF_QKV = 3

@@ -6,7 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,28 +14,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Batch
-from ..conditions import after, dropped
-from ..config import Config, Training
-from ..errors import UserError
-from ..model import Model
-from ..randomness import Rng
-from ..samplers.in_masks import driven_by
-from ..samplers.step import Request
-from ..text.masks import given_mask
-from ..text.preparation import Corpus
-from . import checkpoint
-from .checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
+from ..config.config import Config, Training
+from ..core.batch import Batch
+from ..core.devices import choose_dtype, seeded
+from ..core.errors import UserError
+from ..core.randomness import Rng
+from ..data.conditions import after, dropped
+from ..data.masks import given_mask
+from ..data.prepare import Corpus
+from ..diffusion.model import Model
+from ..samplers.base import Request
+from ..samplers.masked_view import driven_by
+from ..storage import checkpoint
+from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
+from ..storage.weights import load_weights, tensors_of
 from .compilation import compile_trunk, eagerly, reason_against
 from .distributed import TrainingStep, World
 from .ema import Average
-from .folder import RunFolder
+from .events import Finished, Logged, Record, Sampled, Saved, Stop, Validated
 from .optimizers import Optimizers, rate
-from .precision import choose_dtype
-from .records import Finished, Logged, Record, Sampled, Saved, Validated
-from .signals import Stop
+from .run_folder import RunFolder
 from .validation import validate
-from .weights import load_weights, tensors_of
 
 
 class NonFiniteLoss(UserError):
@@ -337,14 +336,6 @@ class Trainer:
     def _is_for_use(self) -> bool:
         """Whether this step's weights are those to evaluate and sample: the best, or the last if none was validated."""
         return self.state.best is None or self.state.best.step == self.state.step
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generator, which initialisation and dropout draw from, starts at `seed` inside and is left untouched."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _intervals(training: Training) -> set[int]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..model import Model
-from ..randomness import Rng
-from ..text.layouts import Dataset, evaluation_batches
+from ..core.randomness import Rng
+from ..data.dataset import Dataset, evaluation_batches
+from ..diffusion.model import Model
 from .distributed import World
 
 

@@ -12,10 +12,12 @@ from typing import NamedTuple
 from jaxtyping import Bool
 from torch import Tensor
 
-from textdiffusion.samplers.step import Step
-from textdiffusion.text.tokenizers import Tokenizer
+from ..data.tokenizers.base import Tokenizer
+from ..samplers.base import Step
 
 _WIDEST = 4  # tokens that may share one character: UTF-8 has at most four bytes
+
+
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -173,3 +175,41 @@ def _sign(character: str) -> str:
 def evenly(total: int, count: int) -> list[int]:
     """At most `count` (>= 2) of the numbers 0..total, evenly spaced, first and last among them."""
     return sorted({round(i * total / (count - 1)) for i in range(count)})
+
+
+LEVELS = 10
+
+
+def level(confidence: float) -> int:
+    """The step of the ramp, 0 to LEVELS - 1, for a confidence of 0 to 1."""
+    return max(0, min(int(confidence * LEVELS), LEVELS - 1))
+
+
+def _ramp(*anchors: int) -> tuple[str, ...]:
+    """LEVELS colours "#rrggbb", interpolated between `anchors` (0xrrggbb)."""
+    colours = []
+    for i in range(LEVELS):
+        place = i * (len(anchors) - 1) / (LEVELS - 1)
+        left = min(int(place), len(anchors) - 2)
+        mixed = [
+            round(
+                (anchors[left] >> shift & 255) * (1 - place + left)
+                + (anchors[left + 1] >> shift & 255) * (place - left)
+            )
+            for shift in (16, 8, 0)
+        ]
+        colours.append("#{:02x}{:02x}{:02x}".format(*mixed))
+    return tuple(colours)
+
+
+# Blue to amber by way of violet can be told apart with any kind of colour vision.
+ON_DARK = _ramp(0x5C9DFF, 0xA98BF5, 0xEE86B7, 0xFF9A62, 0xFFC24D)
+
+
+ON_LIGHT = _ramp(0x1A5FC4, 0x6A43B8, 0xA02F7B, 0xA93C1C, 0x945000)
+
+
+ON_ANY = _ramp(0x2F7BE0, 0x8A63D8, 0xC2529B, 0xCE5A36, 0xB26B00)  # a terminal does not tell its background
+
+
+DARK, LIGHT = "#14161b", "#ffffff"  # the backgrounds

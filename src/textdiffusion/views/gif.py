@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textdiffusion.errors import UserError
-from textdiffusion.views import palette
-from textdiffusion.views.frames import Frame, State, evenly, visible
-from textdiffusion.views.output import atomic
+from ..core.errors import UserError
+from ..core.files import atomic
+from . import frames as palette
+from .frames import Frame, State, evenly, visible
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,9 +12,9 @@ from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 
-from textdiffusion.views import palette
-from textdiffusion.views.frames import Cell, Frame, State, visible
-from textdiffusion.views.output import atomic
+from ..core.files import atomic
+from . import frames as palette
+from .frames import Cell, Frame, State, visible
 
 _KINDS = {State.DECIDED: 0, State.CHANGED: 0, State.UNDECIDED: 1, State.GIVEN: 2}
 _GONE = -1  # the code of a position that a row no longer has

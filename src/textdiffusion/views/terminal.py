@@ -13,10 +13,9 @@ from rich.style import Style
 from rich.text import Text
 from torch import Tensor
 
-from textdiffusion.samplers.step import Step
-from textdiffusion.text.tokenizers import Tokenizer
-from textdiffusion.views.frames import Cell, Frame, Framer, State, evenly, visible
-from textdiffusion.views.palette import LEVELS, ON_ANY, level
+from ..data.tokenizers.base import Tokenizer
+from ..samplers.base import Step
+from .frames import LEVELS, ON_ANY, Cell, Frame, Framer, State, evenly, level, visible
 
 _PAUSE = 1 / 12  # seconds between two pictures, at least
 _SHARE = 0.1  # of the time may go into drawing

@@ -1,0 +1,211 @@
+"""The frozen configuration of a run, and its JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..core.errors import UserError
+from ..data.config import TextConfig
+from ..parts.base import (
+    CodecPart,
+    DenoiserPart,
+    DensityPart,
+    LikelihoodPart,
+    ObjectivePart,
+    Part,
+    ProcessPart,
+    SamplerPart,
+    TrunkPart,
+)
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained."""
+
+    steps: int = 5000
+    batch_size: int = 32
+    """Rows of the global batch: all ranks and accumulated parts together."""
+    accumulate: int = 1
+    """Parts into which a rank cuts its share of the batch to save memory."""
+    max_minutes: float = 0.0
+    """Minutes of training steps, over all resumes, after which the run is complete (0: no limit)."""
+    max_cpu_seconds: float = 0.0
+    """The same in CPU-seconds of all threads and ranks; compilation and validation do not count."""
+    lr: float = 3e-3
+    warmup: int = 100
+    """Steps until the full learning rate; at most a twentieth of `steps`."""
+    decay: Literal["linear", "cosine", "exponential", "inverse_sqrt", "constant"] = "linear"
+    """From the warm-up to the end of the run, to the floor; `inverse_sqrt` falls as 1 / sqrt(step). The end is the last
+    step or the end of a time limit, whichever comes first; with a time limit the learning rate follows the clock, and
+    two runs are no longer bit for bit alike."""
+    floor: float = 0.0
+    """The share of the learning rate that is left at the end of linear, cosine and exponential decay."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Muon orthogonalises the updates of the blocks' matrices, but for their modulation; all else is AdamW's."""
+    muon_lr: float = 0.01
+    weight_decay: float = 0.0
+    beta2: float = 0.99
+    clip: float = 1.0
+    """Largest global norm of the gradient (0: no limit)."""
+    density_lr: float = 0.01
+    """Of the noise density, and of the ends of a learned schedule."""
+    codec_lr: float = 0.0
+    """Of learned embeddings (0: as `lr`)."""
+    ema: float = 0.9999
+    """Decay of the averaged weights, reached slowly: min(ema, (1 + n) / (10 + n)) at step n (0: no average)."""
+    seed: int = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    log_every: int = 10
+    eval_every: int = 0
+    """Steps between validations (0: about ten in a run)."""
+    eval_windows: int = 64
+    sample_every: int = 0
+    """Steps between samples on screen (0: at every validation)."""
+    samples: int = 2
+    checkpoint_every: int = 0
+    """Steps between checkpoints (0: at every validation)."""
+    keep: int = 3
+    """Latest checkpoints kept, beside the best."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "eval_windows", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.batch_size % self.accumulate:
+            raise UserError(f"training.batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}.")
+        limits, intervals = (
+            ("max_minutes", "max_cpu_seconds", "clip"),
+            ("eval_every", "sample_every", "checkpoint_every"),
+        )
+        rates = ("lr", "muon_lr", "density_lr", "codec_lr", "weight_decay")
+        for name in ("warmup", "samples", *limits, *intervals, *rates):
+            if not 0 <= getattr(self, name) < math.inf:  # nan is outside too
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be a number of at least 0.")
+        if not 0 <= self.floor <= 1:
+            raise UserError(f"training.floor is {self.floor}; it must be in [0, 1].")
+        if self.floor and self.decay in ("inverse_sqrt", "constant"):
+            raise UserError(f"training.floor has no effect on training.decay={self.decay}.")
+        if self.decay == "exponential" and not self.floor:
+            raise UserError(
+                "training.decay=exponential never comes to 0; set training.floor to where it ends, as 0.01."
+            )
+        if self.optimizer != "muon" and self.muon_lr != type(self).muon_lr:
+            raise UserError(f"training.muon_lr has no effect on training.optimizer={self.optimizer}; set it to muon.")
+        for name in ("ema", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a run. `recipe` and `variant` are its name, nothing branches on them."""
+
+    recipe: str
+    variant: str
+    text: TextConfig
+    codec: CodecPart
+    process: ProcessPart
+    density: DensityPart
+    trunk: TrunkPart
+    denoiser: DenoiserPart
+    objective: ObjectivePart
+    likelihood: LikelihoodPart
+    sampler: SamplerPart
+    training: Training = field(default_factory=Training)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.text.packing and not self.trunk.packs:
+            name = type(self.trunk).__name__
+            raise UserError(f"text.packing needs trunk.kind=Trunk: {name} would mix the examples of a packed row.")
+        for part in self.parts():
+            part.check(self)
+
+    def parts(self) -> list[Part]:
+        """The codec, the process and all else that a model is made of."""
+        values = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return [value for value in values if isinstance(value, Part)]
+
+
+def to_dict(value: Any) -> Any:
+    """A configuration as plain JSON values; parts carry their `kind`."""
+    if not dataclasses.is_dataclass(value):
+        return list(value) if isinstance(value, tuple) else value
+    fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return {"kind": type(value).__name__, **fields} if isinstance(value, Part) else fields
+
+
+def from_dict(kind: type, data: Any, where: str = "config") -> Any:
+    """The inverse of `to_dict`. Raises UserError at unknown keys, kinds and wrong types."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where} is {data!r}; it must be an object.")
+    data = dict(data)
+    if issubclass(kind, Part):
+        name = data.pop("kind", None)
+        kinds = kind.choices()
+        if not isinstance(name, str) or name not in kinds:
+            raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(kinds)}.")
+        kind = kinds[name]
+    hints = typing.get_type_hints(kind)
+    hints = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise UserError(f"{where} has no {', '.join(sorted(unknown))}; it has {', '.join(hints)}.")
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UserError(f"{where} is incomplete: {error}.") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if (isinstance(hint, type) and dataclasses.is_dataclass(hint)) or (
+        isinstance(hint, type) and issubclass(hint, Part)
+    ):
+        return from_dict(hint, value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where} is {value!r}; it can be {', '.join(map(str, args))}.")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(args[0], v, where) for v in value)
+    if origin in (typing.Union, types.UnionType):
+        allowed = args
+    else:
+        allowed = (origin or hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
+    return value
+
+
+def dumps(config: Config) -> str:
+    """The JSON text of a configuration."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def loads(text: str, where: str = "config.json") -> Config:
+    """Reads `dumps`' text. Raises UserError naming the key that does not fit, or a schema this version cannot read."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error}.") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise UserError(f"{where} has schema {schema!r}; this version reads {SCHEMA}.")
+    try:
+        return from_dict(Config, data, where)
+    except UserError as error:
+        raise UserError(f"{error} If another version of textdiffusion wrote it, use that one.") from None

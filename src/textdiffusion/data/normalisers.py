@@ -1,0 +1,57 @@
+"""Text normalisers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..core.errors import UserError
+
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_LETTERS = bytes(c if c in b"abcdefghijklmnopqrstuvwxyz" else 0x20 for c in bytes(range(256)).lower())
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _text8(text: str) -> str:
+    """The rules of text8: a-z and single spaces; ASCII capitals are lowered, digits spelled out, the rest is a space.
+
+    One space stays at an end that had any, so that pieces can be joined.
+    """
+    raw = text.encode("ascii", "replace")
+    for digit, word in enumerate(_DIGITS):
+        raw = raw.replace(b"%d" % digit, b" %s " % word.encode())
+    raw = raw.translate(_LETTERS)
+    words = b" ".join(raw.split()).decode()
+    if not words:
+        return " " if raw else ""
+    return f"{' ' if raw[:1] == b' ' else ''}{words}{' ' if raw[-1:] == b' ' else ''}"
+
+
+NORMALISERS: dict[str, Callable[[str], str]] = {"none": _same, "lower": str.lower, "text8": _text8}
+
+
+def normalise(name: str, text: str) -> str:
+    """`text` under the normaliser called `name`. Raises UserError where there is none of that name."""
+    if name not in NORMALISERS:
+        raise UserError(f"There is no normaliser {name!r}; it can be {', '.join(NORMALISERS)}.")
+    return NORMALISERS[name](text)
+
+
+class Running:
+    """A normaliser for consecutive pieces of one text: joined, its results are the normalised whole.
+
+    That holds where no cut splits a word.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._spaced = False
+
+    def __call__(self, piece: str) -> str:
+        text = normalise(self.name, piece)
+        if self.name == "text8" and text:
+            text = text[1:] if self._spaced and text[0] == " " else text
+            self._spaced = not text or text[-1] == " "
+        return text

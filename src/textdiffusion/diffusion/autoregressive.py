@@ -1,0 +1,44 @@
+"""Autoregression as a process: the masked part is a suffix, and it shrinks by one token at a time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ..core.randomness import Rng
+
+
+class LeftToRightProcess(nn.Module):
+    """The absorbing process in a fixed order: at t the last share t of every row is masked."""
+
+    two_sided: ClassVar[bool] = False  # predictions see only what stands before a position
+
+    def __init__(self, vocab: int) -> None:
+        super().__init__()
+        self.vocab, self.mask = vocab, vocab
+
+    def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+        """All masked."""
+        return torch.full_like(like, self.mask)
+
+    def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"], *, rng: Rng) -> Int[Tensor, "b l"]:
+        """x_t given x_0; there is nothing to draw."""
+        return self._masked(x0, t)
+
+    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+        """The positions whose state a step back may change: masks."""
+        return xt == self.mask
+
+    def log_likelihood(
+        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b l"]:
+        """log q(x_t | x_0) in nats per position: 0 where x_t is what x_0 becomes, else -inf."""
+        return torch.where(xt == self._masked(x0, t), 0.0, -torch.inf)
+
+    def _masked(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"]) -> Int[Tensor, "b l"]:
+        length = x0.shape[1]
+        kept = torch.arange(length, device=x0.device) < torch.round((1.0 - t) * length)[:, None]
+        return torch.where(kept, x0, self.mask)

@@ -1,0 +1,37 @@
+"""Autoregressive sampling: the order of revealing is left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+
+from ..core.errors import UserError
+from ..core.randomness import Rng
+from ..diffusion.autoregressive import LeftToRightProcess
+from ..diffusion.model import Model
+from .base import Request, Step
+from .token_state import TokenStream
+
+
+class LeftToRight:
+    """One token a step, each drawn given those before it."""
+
+    processes: ClassVar[tuple[type, ...]] = (LeftToRightProcess,)
+
+    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Steps from all masks to text, one for every position."""
+        batch, length = request.batch, request.batch.ids.shape[1]
+        if request.steps != length:
+            raise UserError(f"{request.steps} steps asked for {length} tokens: left to right takes one step per token.")
+        stream = TokenStream(model, request, rng=rng)
+        yield stream.step(0, 1.0)
+        for i in range(length):
+            x, draws = stream.x, rng.fork(i)
+            t = torch.full((len(x),), 1.0 - i / length, device=x.device)
+            logits = stream.denoiser(x[:, : i + 1], t, batch=batch.between(0, i + 1)).logits[:, -1:]
+            xs = x.clone()
+            xs[:, i : i + 1] = draws.categorical(logits.softmax(-1))
+            stream.move(stream.kept(xs), t - 1.0 / length, logits.expand(-1, length, -1), draws)
+            yield stream.step(i + 1, 1.0 - (i + 1) / length)

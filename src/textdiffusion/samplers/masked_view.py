@@ -1,0 +1,86 @@
+"""A model of noisy vectors, seen as one of masks, so that every sampler of masks can write with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..core.batch import Batch
+from ..core.randomness import Rng
+from ..data.masks import gives_anywhere
+from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.codecs import TokenCodec
+from ..diffusion.densities import UniformDensity
+from ..diffusion.gaussian import GaussianProcess
+from ..diffusion.model import Model
+from ..diffusion.prediction import Prediction
+from ..diffusion.schedules import LogLinear
+from ..objectives.embedding_losses import SquaredError
+from .base import Sampler, misfit
+
+
+class MasksAsNoise(nn.Module):
+    """A denoiser of masks made of one whose training gave it tokens: masks are places of pure noise, all else is given.
+
+    A place at t = 1 says nothing of its token, as a mask does; so where the denoiser is ideal this one is too. It is
+    good where the noise density reaches pure noise often and conditioning masks give tokens anywhere. The noise of a
+    numbered row is the same in every call, so the law that all its tokens are drawn from is one and the same.
+    """
+
+    time_free, self_conditioning = True, False
+
+    def __init__(self, model: Model, mask: int, seed: int) -> None:
+        super().__init__()
+        self.codec, self.process, self.denoiser = model.codec, model.process, model.denoiser
+        self.mask, self.seed = mask, seed
+
+    def forward(
+        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
+    ) -> Prediction:
+        """The law of the tokens behind the masks."""
+        known = xt != self.mask if batch.real is None else (xt != self.mask) & batch.real
+        ids = torch.where(known, xt, 0)
+        clean = self.codec.encode(ids)
+        rows = torch.arange(len(ids), device=ids.device) if batch.rows is None else batch.rows
+        noise = self.process.prior(clean, rng=Rng.of(self.seed, rows).fork("masks as noise"))
+        state = torch.where(known[..., None], clean, noise)
+        return Prediction(self.denoiser(state, torch.ones_like(t), batch=replace(batch, ids=ids, given=known)).logits)
+
+
+class InMasks(Model):
+    """A model with the parts that samplers of masks ask for, around the denoiser of another."""
+
+    def __init__(self, model: Model, seed: int) -> None:
+        nn.Module.__init__(self)
+        vocab = model.codec.vocab
+        self.inner, self.config = model, model.config
+        self.codec, self.density = TokenCodec(vocab), UniformDensity()
+        self.process = AbsorbingProcess(vocab, LogLinear(0.0))
+        self.denoiser = MasksAsNoise(model, self.process.mask, seed)
+        self.register_buffer("tuned", None, persistent=False)
+
+    @property
+    def own(self) -> Model:
+        return self.inner
+
+
+def obstacle(sampler: Sampler, model: Model) -> str | None:
+    """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""
+    unfit = misfit(sampler, model.process)
+    in_masks = isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
+    if unfit is None or not in_masks:
+        return unfit
+    name = type(sampler).__name__
+    if not gives_anywhere(model.config.text.mask):
+        return f"{name} needs a run of vectors to be trained with given tokens anywhere, as by text.mask=random."
+    if isinstance(model.objective, SquaredError):
+        return f"{name} draws tokens, whose law a squared error does not learn; objective.kind=ScoreInterpolation does."
+    return None
+
+
+def driven_by(sampler: Sampler, model: Model, seed: int) -> Model:
+    """The model as the sampler can drive it, where there is no `obstacle`; `seed` is that of the noise at masks."""
+    return model if isinstance(model.process, sampler.processes) else InMasks(model, seed)

@@ -1,0 +1,70 @@
+"""Where runs are: in folders and on the hub, with the card that describes them there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UserError
+from .foreign import settings_in
+
+FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
+
+
+def find_run(source: str | Path) -> Path:
+    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError where there is none."""
+    folder = Path(source)
+    if not folder.is_dir():
+        if not isinstance(source, str) or source.count("/") != 1 or source.startswith((".", "/", "~")):
+            raise UserError(
+                f"There is no run at {source}: give the folder that `train --out` made, or a hub id (owner/name)."
+            )
+        folder = download(source)
+    settings = settings_in(folder)
+    if settings and settings.foreign:
+        raise UserError(
+            f"{folder} is no run but holds published weights; make one of them: "
+            f"textdiffusion convert {folder} --out RUN"
+        )
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is no run: it has no config.json.")
+    return folder
+
+
+def download(repo_id: str) -> Path:
+    """The folder of a downloaded run. Raises UserError without the extra `hf`, or where the hub has no such run."""
+    hub = _hub(f"{repo_id} is no folder here, and reading from the hub")
+    try:
+        folder = Path(hub.snapshot_download(repo_id, allow_patterns=list(FILES)))
+    except Exception as error:  # the hub's own, and those of the connection
+        raise UserError(f"{repo_id} is no folder here and cannot be had from the hub: {_first_line(error)}") from None
+    if not (folder / "config.json").is_file():
+        raise UserError(f"The hub's {repo_id} is no run of textdiffusion: it has no config.json.")
+    return folder
+
+
+def upload(save: Callable[[Path], Path], repo_id: str, private: bool) -> str:
+    """Uploads what `save` writes into an empty folder, and returns the repository's address."""
+    api = _hub("Uploading").HfApi()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = save(Path(temporary) / repo_id.rpartition("/")[2])
+        try:
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a textdiffusion run")
+        except Exception as error:
+            raise UserError(f"The hub refused {repo_id}: {_first_line(error)}") from None
+    return str(address)
+
+
+def _hub(what: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(f"{what} needs huggingface-hub: pip install 'textdiffusion[hf]'.") from None
+    return huggingface_hub
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

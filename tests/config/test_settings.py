@@ -1,0 +1,160 @@
+"""Every setting of every part reaches what is built: none is lost on the way from the configuration."""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from textdiffusion import recipes
+from textdiffusion.config.config import Config, from_dict, to_dict
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.errors import UserError
+from textdiffusion.diffusion.model import Model
+from textdiffusion.parts.base import GuidePart, Part, TrunkPart
+
+VOCAB = 11
+TINY = {"width": 24, "depth": 1}
+KINDS = sorted(kind for kind in Part.choices() if not issubclass(Part.kinds[kind], GuidePart))
+
+NOT_BUILT = {
+    "sampler.steps": "sampling reads it in the configuration",
+    "pretrained": "read once, when a run begins",
+    "Encoder.frozen": "so is what it keeps",
+    "TokenRatios.time": "each value needs another trunk",
+    "UNet.modulation": "no recipe's denoiser takes another value",
+}
+NEEDED = {  # for a setting to have an effect, or to be allowed another value
+    "rho": ["sampler.grid=edm"],
+    "gate": ["sampler.churn=0.5"],
+    "OneStep.top_p": ["sampler.projection=sample"],
+    "truncate": ["sampler.renoise=true"],
+    "again": ["sampler.rounds=1"],
+    "alpha": ["sampler.rule=loop"],
+    "on": ["sampler.rule=loop"],
+    "off": ["sampler.rule=loop"],
+    "Gaussian.schedule": ["objective.kind=PlaidBound", "density.kind=Uniform"],
+    "Gaussian.factor": ["density.kind=Uniform", "process.schedule=cosine"],
+    "Gaussian.offset": ["density.kind=Uniform", "process.schedule=cosine"],
+    "Embeddings.norm": ["codec.init_std=1"],
+    "Absorbing.level": ["process.schedule=log_linear", "denoiser.time=true", "trunk.modulation=adaln"],
+    "MaskedTokens.time": ["trunk.modulation=adaln"],
+    "Trunk.norm_bias": ["trunk.norm_weight=true"],
+    "context_size": ["denoiser.context_dim=4", "denoiser.context_size=2"],
+    "context_rows": ["denoiser.context_dim=4", "denoiser.context_size=2", "denoiser.context_rows=4"],
+}
+
+
+def _seen(value: Any, around: frozenset[int] = frozenset()) -> Any:
+    """What an object is made of, down to numbers, names and bytes; without configurations, which hold every setting."""
+    if isinstance(value, (str, int, float, bytes, type(None), torch.dtype, torch.device, type)):
+        return value
+    if isinstance(value, (Part, Config)) or id(value) in around:
+        return "..."
+    inside = functools.partial(_seen, around=around | {id(value)})
+    if isinstance(value, torch.Tensor):
+        raw = value.detach().flatten().view(torch.uint8).numpy().tobytes()
+        return value.requires_grad, value.dtype, value.shape, raw
+    if isinstance(value, dict):
+        return [(str(key), inside(v)) for key, v in value.items()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [inside(v) for v in value]
+    if isinstance(value, functools.partial):
+        return [inside(v) for v in (value.func, value.args, value.keywords)]
+    if isinstance(value, types.MethodType):
+        return value.__name__, inside(value.__self__)
+    if isinstance(value, types.FunctionType):
+        return value.__qualname__, [inside(cell.cell_contents) for cell in value.__closure__ or ()]
+    return type(value).__name__, inside(getattr(value, "__dict__", {}))
+
+
+def _built(config: Config) -> Any:
+    torch.manual_seed(0)
+    return _seen(Model(config, VOCAB))
+
+
+def _with(config: Config, path: list[str], value: Any) -> Config:
+    """The configuration with another value, or another part, at a path."""
+    data = inner = to_dict(config)
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = to_dict(value)
+    return from_dict(Config, data)
+
+
+def _places(value: Any, path: list[str]) -> Iterator[tuple[list[str], Part, type]]:
+    """Every part in a configuration: where it is, itself, and what else may stand there."""
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        part, where = getattr(value, field.name), [*path, field.name]
+        if isinstance(part, Part):
+            yield where, part, hints[field.name]
+            yield from _places(part, where)
+
+
+def _homes(kind: type[Part]) -> Iterator[tuple[Config, list[str]]]:
+    """Small models with a part of that kind, and where it is: of recipes that have one, then of those that could."""
+    every = [recipes.get(name)(variant) for name in reversed(recipes.names()) for variant in recipes.variants(name)]
+    for config in every:
+        for path, part, _ in _places(config, []):
+            if type(part) is kind:
+                yield config, path
+    for config in every:
+        for path, _, wanted in _places(config, []):
+            if issubclass(kind, wanted):
+                try:
+                    yield _with(config, path, kind(**(TINY if issubclass(kind, TrunkPart) else {}))), path
+                except UserError:
+                    continue
+
+
+def _home(kind: type[Part]) -> tuple[Config, list[str]]:
+    for config, path in _homes(kind):
+        try:
+            small = dataclasses.replace(config, trunk=dataclasses.replace(config.trunk, **TINY))
+            _built(small)
+        except UserError:
+            continue
+        return small, path
+    raise AssertionError(f"no recipe can have {kind.__name__}")
+
+
+def _others(hint: Any, value: Any) -> list[Any]:
+    """Other values that a setting may have."""
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            values = [value + 1, value + 2, 2 * value, value // 2]
+        case float():
+            values = [0.5 * value, 0.9 * value, value + 0.1]
+        case str():
+            values = list(typing.get_args(hint))
+        case _:
+            values = [(*value, 2)]
+    return [other for other in values if other != value]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_changes_what_is_built(kind):
+    home, path = _home(Part.kinds[kind])
+    part = functools.reduce(getattr, path, home)
+    hints = typing.get_type_hints(type(part))
+    for name in (field.name for field in dataclasses.fields(part)):
+        names = name, f"{kind}.{name}", ".".join([*path, name])
+        if isinstance(getattr(part, name), Part) or any(key in NOT_BUILT for key in names):
+            continue
+        base = changed(home, [setting for key in names for setting in NEEDED.get(key, [])])
+        now = getattr(functools.reduce(getattr, path, base), name)
+        before, effects, refusals = _built(base), {}, []
+        for other in _others(hints[name], now):
+            try:
+                effects[other] = _built(_with(base, [*path, name], other)) != before
+            except UserError as error:
+                refusals.append(str(error))
+        assert effects, refusals
+        assert all(effects.values()), (name, now, effects)

@@ -1,0 +1,290 @@
+"""Every bad input that was thought of, with what it prints: the table of docs/bad-inputs.md, which this keeps true.
+
+`python tests/text/test_bad_inputs.py` writes the page anew.
+"""
+
+import gzip
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.config import TextConfig
+from textdiffusion.data.prepare import prepare
+from textdiffusion.data.shards import HEADER, verify
+
+PAGE = Path(__file__).parents[2] / "docs/bad-inputs.md"
+HEAD = """# Bad inputs and what they print
+
+Each row was tried; the message is what the command line prints (exit code 2, no traceback), and nothing half-done stays
+behind. Settings such as `text.unk=true` are given by `--set`. The tests fail where this page is out of date, and
+`python tests/text/test_bad_inputs.py` writes it.
+
+| input | message |
+|---|---|
+"""
+TEXT = "some words of plain text\n" * 40
+CASES: dict[str, Callable[[], TextConfig | None]] = {}
+
+
+def case(name: str) -> Callable[[Callable[[], TextConfig | None]], None]:
+    """Registers a function that makes the input in the working folder; it is prepared unless the function raises."""
+
+    def register(make: Callable[[], TextConfig | None]) -> None:
+        CASES[name] = make
+
+    return register
+
+
+def written(path: str, content: str | bytes, **options) -> TextConfig:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return replace(TextConfig(data=path), **options)
+
+
+@case("a file that is missing")
+def _() -> TextConfig:
+    return TextConfig(data="poem.txt")
+
+
+@case("a pattern that matches nothing")
+def _() -> TextConfig:
+    return TextConfig(data="poems/*.txt")
+
+
+@case("an empty file")
+def _() -> TextConfig:
+    return written("poem.txt", "")
+
+
+@case("a file of empty lines, one example per line")
+def _() -> TextConfig:
+    return written("poem.txt", "\n \n\n", layout="lines")
+
+
+@case("a folder without text")
+def _() -> TextConfig:
+    written("pictures/cat.png", b"\x89PNG")
+    return TextConfig(data="pictures")
+
+
+@case("a file that is not UTF-8")
+def _() -> TextConfig:
+    return written("poem.txt", "Un café".encode("latin-1"))
+
+
+@case("a file in UTF-16")
+def _() -> TextConfig:
+    return written("poem.txt", "Un café".encode("utf-16"))
+
+
+@case("an encoding that does not exist")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, encoding="utf-9")
+
+
+@case("a gzip file cut off")
+def _() -> TextConfig:
+    return written("poem.txt.gz", gzip.compress(TEXT.encode())[:-12])
+
+
+@case("a file named .gz that is none")
+def _() -> TextConfig:
+    return written("poem.txt.gz", TEXT)
+
+
+@case("text shorter than a window")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT[:60])
+
+
+@case("text too short to be split")
+def _() -> TextConfig:
+    return written("poem.txt", "four", length=2)
+
+
+@case("a split by files of one file")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, split="files")
+
+
+@case("no example that fits the window")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, layout="lines", length=8, too_long="drop")
+
+
+@case("an example too long, where that is an error")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, layout="lines", length=8, too_long="error")
+
+
+@case("a character in the test part that training lacks")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT + "\u20ac")
+
+
+@case("words in the test part that training lacks")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT * 9 + "some new words", tokenizer="words")
+
+
+@case("JSONL without a field named")
+def _() -> TextConfig:
+    return written("poems.jsonl", '{"title": "a", "text": "b"}\n')
+
+
+@case("JSONL without that field")
+def _() -> TextConfig:
+    return written("poems.jsonl", '{"title": "a", "text": "b"}\n', field="body")
+
+
+@case("JSONL with a field that is no text")
+def _() -> TextConfig:
+    return written("poems.jsonl", '{"text": "a"}\n{"text": 7}\n', field="text")
+
+
+@case("JSONL with a broken line")
+def _() -> TextConfig:
+    return written("poems.jsonl", '{"text": "a"}\n{"text": \n', field="text")
+
+
+@case("JSONL with a line that is no object")
+def _() -> TextConfig:
+    return written("poems.jsonl", '["a"]\n', field="text")
+
+
+@case("JSONL with half a surrogate pair")
+def _() -> TextConfig:
+    return written("poems.jsonl", '{"text": "a\\ud800"}\n', field="text")
+
+
+@case("Parquet without that field")
+def _() -> TextConfig:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    table = pytest.importorskip("pyarrow").table({"title": ["a"], "text": ["b"]})
+    parquet.write_table(table, "poems.parquet")
+    return TextConfig(data="poems.parquet", field="body")
+
+
+@case("a field for a plain file")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, field="text")
+
+
+@case("hub data without a field named")
+def _() -> TextConfig:
+    return TextConfig(data="hf:owner/name")
+
+
+@case("a tokenizer that is missing")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, tokenizer="file", tokenizer_path="tokenizer.json")
+
+
+@case("a vocabulary that is empty")
+def _() -> TextConfig:
+    written("gpt/vocab.json", "{}")
+    written("gpt/merges.txt", "#version: 0.2\n")
+    return replace(written("poem.txt", TEXT), tokenizer="file", tokenizer_path="gpt")
+
+
+@case("a vocabulary smaller than the bytes it begins with")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, tokenizer="bpe", vocab_size=100)
+
+
+@case("an unknown normaliser")
+def _() -> TextConfig:
+    return TextConfig(normaliser="upper")
+
+
+@case("fractions that leave no training text")
+def _() -> TextConfig:
+    return TextConfig(valid_fraction=0.5, test_fraction=0.5)
+
+
+@case("an option without effect")
+def _() -> TextConfig:
+    return TextConfig(vocab_size=500)
+
+
+@case("a size of the generated language that is no number")
+def _() -> TextConfig:
+    return TextConfig(data="grammar:many")
+
+
+@case("a level that a task does not have")
+def _() -> TextConfig:
+    return TextConfig(data="sudoku:evil")
+
+
+@case("questions asked of text that has none")
+def _() -> TextConfig:
+    Path("poem.txt").write_text(TEXT)
+    return TextConfig(data="poem.txt", layout="lines", mask="question")
+
+
+@case("a shard cut off")
+def _() -> TextConfig:
+    config = written("poem.txt", TEXT)
+    shard = prepare(config, Path("run/data")).folder / "train.tokens"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    return config
+
+
+@case("a shard with a changed byte (found by `doctor`)")
+def _() -> None:
+    shard = prepare(written("poem.txt", TEXT), Path("run/data")).folder / "train.tokens"
+    raw = bytearray(shard.read_bytes())
+    raw[HEADER + 5] ^= 1
+    shard.write_bytes(raw)
+    verify(shard)
+
+
+def message(make: Callable[[], TextConfig | None]) -> str:
+    """What the input prints; paths of the cache, which differ from day to day, are shortened."""
+    left = set(Path().rglob("*"))
+    try:
+        if config := make():
+            left = set(Path().rglob("*"))
+            prepare(config, Path("run/data"))
+    except UserError as error:
+        lost = left - set(Path().rglob("*"))
+        new = [path for path in set(Path().rglob("*")) - left if path.is_file() and path.parts[:1] == ("run",)]
+        assert not lost
+        assert not [path for path in new if path.name.startswith(".") or path.parent.name.startswith(".")]
+        return re.sub(r"\b[0-9a-f]{16}\b", "0123456789abcdef", str(error))
+    raise AssertionError("accepted")
+
+
+def row(name: str, text: str) -> str:
+    return f"| {name} | {text.replace('|', chr(92) + '|')} |\n"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_page_says_what_is_printed(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = message(CASES[name])
+    assert len(text) < 400
+    assert "\n" not in text
+    assert row(name, text) in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_has_no_other_rows():
+    rows = PAGE.read_text(encoding="utf-8").removeprefix(HEAD).splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == list(CASES)
+
+
+if __name__ == "__main__":
+    page = HEAD
+    for title, maker in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            page += row(title, message(maker))
+            os.chdir("/")
+    PAGE.write_text(page, encoding="utf-8")

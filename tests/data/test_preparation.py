@@ -1,0 +1,194 @@
+"""Preparing: splits, tokenizers of the training part alone, atomic, shared by processes, reused."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.config import TextConfig
+from textdiffusion.data.prepare import Corpus, default_cache, prepare
+from textdiffusion.data.tokenizers.base import fingerprint
+
+
+def texts(corpus: Corpus) -> list[str | None]:
+    parts = (corpus.train, corpus.valid, corpus.test)
+    return [None if part is None else corpus.tokenizer.decode(part.shard.tokens) for part in parts]
+
+
+def small(path: Path, **options) -> TextConfig:
+    return replace(TextConfig(data=str(path), length=2), **options)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name, text in {"a": "aaaa\n", "b": "abab\n", "c": "baba\n", "d": "bbbb\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text)
+    return tmp_path
+
+
+def test_parts_by_file_and_by_document(folder):
+    cache = folder / "cache"
+    options = {"valid_fraction": 0.2, "test_fraction": 0.3}
+    for split in ("files", "documents"):
+        assert texts(prepare(small(folder, split=split, **options), cache)) == ["aaaa\nabab\n", "baba\n", "bbbb\n"]
+    cut = prepare(small(folder, **options), cache)
+    assert texts(cut) == ["aaaa\nabab\n", "baba", "\nbbbb\n"]
+    with pytest.raises(UserError, match=r"has too few files \(1\) for 3 parts"):
+        prepare(small(folder / "b.txt", split="files"), cache)
+
+
+def test_held_out_text_of_its_own(folder):
+    config = small(folder / "b.txt", valid=str(folder / "a.txt"), test_fraction=0.0)
+    corpus = prepare(config, folder / "cache")
+    assert texts(corpus) == ["abab\n", "aaaa\n", None]
+    both = replace(config, test=str(folder / "d.txt"), test_fraction=0.5)
+    assert texts(prepare(both, folder / "cache")) == ["abab\n", "aaaa\n", "bbbb\n"]
+
+
+def test_the_vocabulary_is_that_of_the_training_part(folder):
+    (folder / "e.txt").write_text("abcabcabcabcabcabcabcabcabcabcabcabX")
+    config = small(folder / "e.txt")
+    with pytest.raises(UserError, match=r"^In the test part of .*e.txt: Character 'X' .* text.unk=true"):
+        prepare(config, folder / "cache")
+    assert list((folder / "cache").iterdir()) == []  # nothing half-done
+    with_unk = prepare(replace(config, unk=True), folder / "cache")
+    assert with_unk.tokenizer.vocab_size == 4
+    test = with_unk.part("test")
+    assert test.shard.tokens.tolist()[-1] == 3
+    assert prepare(replace(config, test_fraction=0.0, valid_fraction=0.0), folder / "cache").tokenizer.vocab_size == 4
+
+
+def test_a_tokenizer_that_exists_is_used(folder):
+    all_of = {"valid_fraction": 0.0, "test_fraction": 0.0}
+    first = prepare(small(folder / "b.txt", **all_of), folder / "cache")
+    other = prepare(small(folder / "a.txt", **all_of), folder / "cache", tokenizer=first.tokenizer)
+    assert fingerprint(other.tokenizer) == fingerprint(first.tokenizer)
+    assert other.folder != prepare(small(folder / "a.txt", **all_of), folder / "cache").folder
+
+
+def test_held_out_examples_that_are_trained_on_are_counted(tmp_path):
+    """Whole examples, as often as they are held out; a source is part of them, and part of a line is none."""
+    (tmp_path / "a.txt").write_text("one\ntwo\ntwo\nthree\n" * 2)
+    (tmp_path / "b.txt").write_text("two\ntwo\nthre\nfour\none\n")
+    (tmp_path / "c.txt").write_text("four\n")
+    config = TextConfig(data=str(tmp_path / "a.txt"), layout="lines", length=8, valid=str(tmp_path / "b.txt"))
+    config = replace(config, test=str(tmp_path / "c.txt"), unk=True)
+    for _ in range(2):  # made, and found again
+        notes = prepare(config, tmp_path / "cache").notes
+        assert notes == ("valid: 3 of 5 examples are in the training part too",)
+    (tmp_path / "a.csv").write_text("de,en\neins,one\nzwei,two\n")
+    (tmp_path / "b.csv").write_text("de,en\neins,one\nuno,one\n")
+    pairs = replace(config, data=str(tmp_path / "a.csv"), valid=str(tmp_path / "b.csv"), test="", test_fraction=0.0)
+    pairs = replace(pairs, field="en", source="de", length=12, layout="documents")
+    assert prepare(pairs, tmp_path / "cache").notes == ("valid: 1 of 2 examples are in the training part too",)
+
+
+def test_the_small_language_repeats_itself(tmp_path, data):
+    """The corpora's own count: 178 of 500 held-out sentences are trained on."""
+    path = data / "corpora/mtd_simple_train.txt"
+    config = TextConfig(data=str(path), layout="lines", length=64, test_fraction=0.0, valid_fraction=0.0)
+    corpus = prepare(replace(config, test=str(data / "corpora/mtd_simple_test.txt")), tmp_path)
+    assert corpus.notes == ("test: 178 of 500 examples are in the training part too",)
+
+
+def test_a_stream_of_words_is_cut_between_words(tmp_path):
+    text = " ".join(f"number{i % 10}" for i in range(300))
+    (tmp_path / "a.txt").write_text(text)
+    corpus = prepare(small(tmp_path / "a.txt", tokenizer="words"), tmp_path / "cache")
+    train, valid, test = map(str, texts(corpus))
+    assert train + valid + test == text
+    assert valid[0] == test[0] == " "
+
+
+def test_a_part_that_was_deleted_is_missed(folder):
+    corpus = prepare(small(folder, split="files"), folder / "cache")
+    (corpus.folder / "valid.tokens").unlink()
+    with pytest.raises(UserError, match=r"valid\.tokens is damaged: it is missing"):
+        prepare(small(folder, split="files"), folder / "cache")
+
+
+def test_processes_may_prepare_at_the_same_time(folder):
+    with ThreadPoolExecutor(4) as pool:
+        folders = {c.folder for c in pool.map(lambda _: prepare(small(folder), folder / "cache"), range(8))}
+    assert len(folders) == 1
+    assert [path.name for path in (folder / "cache").iterdir()] == [path.name for path in folders]
+
+
+def test_where_prepared_text_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TEXTDIFFUSION_CACHE", raising=False)
+    assert default_cache() == tmp_path / "textdiffusion"
+    monkeypatch.setenv("TEXTDIFFUSION_CACHE", str(tmp_path / "here"))
+    assert default_cache() == tmp_path / "here"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "words", "bpe", "wordpiece", "sentencepiece"])
+def test_every_kind_of_tokenizer(tmp_path, kind):
+    text = "".join(f"the {i % 7} words of line {i % 10}, and so on.\n" for i in range(300))
+    (tmp_path / "a.txt").write_text(text)
+    size = {"bpe": 300, "wordpiece": 100, "sentencepiece": 300}.get(kind, 0)
+    config = TextConfig(data=str(tmp_path / "a.txt"), tokenizer=kind, vocab_size=size, length=32)
+    corpus = prepare(config, tmp_path / "cache")
+    assert "".join(map(str, texts(corpus))) == text
+    chars = [corpus.part(name).shard.header.chars for name in ("train", "valid", "test")]
+    assert sum(chars) == len(text)
+    if kind != "words":  # which are not cut in two
+        assert chars[0] == int(0.9 * len(text))
+        assert chars[2] == len(text) - int(0.95 * len(text))
+    reopened = prepare(config, tmp_path / "cache")
+    assert fingerprint(reopened.tokenizer) == fingerprint(corpus.tokenizer)
+
+
+def test_a_vocabulary_from_a_file(tmp_path, data):
+    (tmp_path / "a.txt").write_text("Hello world, this is a text.\n" * 50)
+    path = str(tmp_path / "a.txt")
+    config = TextConfig(data=path, tokenizer="file", tokenizer_path=str(data / "tokenizers/gpt2"), length=16)
+    gpt2 = prepare(config, tmp_path / "cache")
+    assert gpt2.tokenizer.vocab_size == 50257
+    lines = replace(config, tokenizer_path=str(data / "tokenizers/bert"), layout="lines")
+    bert = prepare(lines, tmp_path / "cache")
+    assert bert.train.windows([0]).chars is not None
+    assert bert.tokenizer.decode(bert.train.windows([0]).ids[0]) == "hello world, this is a text."
+
+
+def test_tinyshakespeare_is_cut_where_everybody_cuts_it(tmp_path, data):
+    path = data / "corpora/tinyshakespeare.txt"
+    config = TextConfig(data=str(path), valid_fraction=0.0, test_fraction=0.1)
+    corpus = prepare(config, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert texts(corpus) == [text[:1_003_854], None, text[1_003_854:]]
+    assert corpus.tokenizer.vocab_size == 65
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokenizer": "chars"}, "tokenizer is 'chars'; it can be characters, bytes"),
+        ({"layout": "rows"}, "layout is 'rows'"),
+        ({"normaliser": "upper"}, "normaliser is 'upper'; it can be none, lower, text8"),
+        ({"mask": "half"}, "mask is 'half'"),
+        ({"length": 1}, "at least 2 tokens"),
+        ({"data": ""}, "data is empty"),
+        ({"limit": -1}, "limit is -1"),
+        ({"valid_fraction": 1.0}, r"valid_fraction is 1.0; it lies in \[0, 1\)"),
+        ({"valid_fraction": 0.5, "test_fraction": 0.5}, "add up to 1"),
+        ({"tokenizer": "file"}, "go together"),
+        ({"tokenizer_path": "x.json"}, "go together"),
+        ({"vocab_size": 100}, "vocab_size has no effect on tokenizer=characters"),
+        ({"unk": True, "tokenizer": "bpe"}, "unk has no effect on tokenizer=bpe"),
+        ({"subword_sampling": 0.1}, "subword_sampling needs tokenizer=sentencepiece"),
+        ({"packing": True}, "packing needs layout=lines"),
+        ({"model_padding": True}, "model_padding needs layout=lines"),
+        ({"too_long": "error"}, "too_long=error needs layout=lines"),
+        ({"packing": True, "model_padding": True, "layout": "lines"}, "exclude each other"),
+        ({"hub_config": "x"}, "hub_config has no effect on data=shakespeare"),
+    ],
+)
+def test_a_configuration_that_cannot_be(options, message):
+    config = TextConfig()
+    for name, value in options.items():  # past the tests' type check, which would speak first
+        object.__setattr__(config, name, value)
+    with pytest.raises(UserError, match=message):
+        config.__post_init__()

@@ -1,0 +1,86 @@
+"""Running streams: every token once an epoch, a pure function of (seed, step, row), evaluation loses nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.config import TextConfig
+from textdiffusion.data.dataset import evaluation_batches
+from textdiffusion.data.prepare import Corpus, prepare
+
+TEXT = "".join(f"line {i} of a small corpus\n" for i in range(300))
+
+
+def corpus(folder: Path, text: str = TEXT, seed: int = 0, **options) -> Corpus:
+    path = folder / "corpus.txt"
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+    config = replace(TextConfig(data=str(path), length=16), **options)
+    return prepare(config, folder / "cache", seed=seed)
+
+
+def test_parts_are_the_text_in_order(tmp_path):
+    parts = corpus(tmp_path)
+    texts = [parts.tokenizer.decode(part.shard.tokens) for part in map(parts.part, ("train", "valid", "test"))]
+    assert "".join(texts) == TEXT
+    assert len(texts[0]) == int(0.9 * len(TEXT))
+    assert len(texts[0] + texts[1]) == int(0.95 * len(TEXT))
+
+
+def test_rows_depend_on_seed_step_and_row_alone(tmp_path):
+    train = corpus(tmp_path).train
+    whole = train.batch(7, range(32), batch_size=32)
+    part = train.batch(7, [5, 30], batch_size=32)
+    assert torch.equal(whole.ids[[5, 30]], part.ids)
+    assert part.rows is not None
+    assert part.rows.tolist() == [5, 30]
+    assert not torch.equal(whole.ids, train.batch(8, range(32), batch_size=32).ids)
+    assert not torch.equal(whole.ids, corpus(tmp_path, seed=1).train.batch(7, range(32), batch_size=32).ids)
+
+
+@pytest.mark.parametrize("length", [16, 100, 1000])
+def test_an_epoch_sees_each_window_once_and_epochs_shift(tmp_path, length):
+    text = "".join(chr(0x4E00 + i) for i in range(5000))
+    train = corpus(tmp_path, text, length=length, unk=True, test_fraction=0.0).train
+    windows = 4750 // length - 1
+    epochs = [train.batch(epoch, range(windows), batch_size=windows).ids for epoch in range(20)]
+    for ids in epochs:
+        assert len(ids.unique()) == windows * length  # no overlap
+        assert torch.equal(ids, ids[:, :1] + torch.arange(length))  # consecutive tokens
+    assert len({int(ids.min()) for ids in epochs}) > 10
+    assert len({tuple(ids[:, 0].argsort().tolist()) for ids in epochs}) > 10 or windows < 5
+    seen = torch.cat(epochs).unique()
+    assert len(seen) > 4750 - length
+
+
+def test_evaluation_windows_hold_every_token_once(tmp_path):
+    test = corpus(tmp_path, length=90).part("test")
+    pieces, chars = [], 0
+    for batch in evaluation_batches(test, 2):
+        real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.real is None else batch.real
+        pieces.append(batch.ids[real])
+        assert batch.chars is not None
+        chars += int(batch.chars.sum())
+    assert np.array_equal(torch.cat(pieces).numpy(), test.shard.tokens)
+    assert chars == len(test.shard)
+    assert batch.real is not None  # the last window is shorter
+    assert not batch.real[-1, -1]
+
+
+def test_shorter_than_a_window(tmp_path):
+    with pytest.raises(UserError, match=r"The train part .* fewer than one window of 9999"):
+        corpus(tmp_path, length=9999)
+
+
+def test_reused_until_something_changes(tmp_path):
+    first = corpus(tmp_path)
+    stamp = (first.folder / "train.tokens").stat().st_mtime_ns
+    assert corpus(tmp_path, length=32).folder == first.folder
+    assert (first.folder / "train.tokens").stat().st_mtime_ns == stamp
+    assert corpus(tmp_path, normaliser="lower").folder != first.folder
+    (tmp_path / "corpus.txt").write_text(TEXT + "more")
+    assert corpus(tmp_path).folder != first.folder

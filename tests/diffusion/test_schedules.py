@@ -1,0 +1,181 @@
+"""Schedules and their inverses, for every t."""
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textdiffusion.diffusion.gaussian import GaussianProcess
+from textdiffusion.diffusion.schedules import (
+    BetaGrid,
+    Betas,
+    CosineMask,
+    CosineNoise,
+    Geometric,
+    Karras,
+    LinearBeta,
+    LogLinear,
+    LogSigma,
+    Rescaled,
+    SqrtNoise,
+)
+
+MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask(), Geometric()]
+NOISE = [LogSigma, Karras, lambda low, high: Karras(low, high, rho=1.0), CosineNoise, SqrtNoise, LinearBeta]
+NOISE += [lambda low, high: Rescaled(SqrtNoise(low / 4.0, high / 4.0), 4.0)]
+NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta", "rescaled"]
+GRIDS = {name: BetaGrid(name) for name in get_args(Betas)}
+EDGES = torch.tensor([0.0, 2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 0.9999, 1 - 1e-5, 1 - 2.0**-23, 1 - 2.0**-24, 1.0])
+
+
+@pytest.mark.parametrize("schedule", MASKS, ids=repr)
+@given(t=st.floats(0.01, 0.99))
+def test_masked_share_round_trip_and_rate(schedule, t):
+    at = torch.tensor([t], dtype=torch.float64, requires_grad=True)
+    alpha = schedule.alpha(at)
+    torch.testing.assert_close(schedule.time(alpha), at)
+    (slope,) = torch.autograd.grad(alpha.sum(), at)
+    torch.testing.assert_close(schedule.rate(at), -slope / (1 - alpha))
+
+
+@pytest.mark.parametrize("schedule", MASKS, ids=repr)
+def test_masked_share_runs_from_clean_to_noise(schedule):
+    alpha = schedule.alpha(EDGES)
+    assert float(alpha[0]) == 1.0
+    assert float(alpha[-1]) == pytest.approx(getattr(schedule, "eps", 0.0), abs=1e-7)
+    # The noised share keeps its precision where it is far below that of alpha.
+    torch.testing.assert_close(
+        schedule.share(EDGES), (1.0 - schedule.alpha(EDGES.double())).float(), rtol=1e-5, atol=1e-12
+    )
+    assert bool((alpha.diff() <= 0).all())
+    assert bool(((alpha >= 0) & (alpha <= 1)).all())
+    assert bool(torch.isfinite(schedule.rate(EDGES[1:])).all())
+    assert bool((schedule.rate(EDGES[1:]) >= 0).all())
+    assert bool(torch.isfinite(schedule.time(torch.tensor([0.0, 1.0]))).all())
+
+
+@pytest.mark.parametrize("made", NOISE, ids=NAMES)
+@given(low=st.floats(0.01, 0.9), ratio=st.floats(10.0, 400.0), share=st.floats(0.02, 0.98))
+def test_noise_level_round_trip(made, low, ratio, share):
+    """sigma(time(sigma)) = sigma for every sigma that the schedule reaches."""
+    schedule = made(low, low * ratio)
+    ends = schedule.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert bool((ends[0] >= low * 0.999) & (ends[1] <= low * ratio * 1.001))
+    sigma = (ends[0] * (ends[1] / ends[0]) ** share)[None]
+    torch.testing.assert_close(schedule.sigma(schedule.time(sigma)), sigma, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("made", NOISE, ids=NAMES)
+@pytest.mark.parametrize(("low", "high"), [(0.05, 20.0), (0.4, 160.0), (0.8, 320.0), (0.1, 1000.0)])
+def test_noise_level_is_finite_and_grows_for_every_t(made, low, high):
+    """In float32, at the ends too; what the bound multiplies by (d ln sigma / dt) is never NaN."""
+    schedule = made(low, high)
+    sigma = schedule.sigma(EDGES)
+    assert bool(torch.isfinite(sigma).all())
+    assert bool(((sigma >= low * 0.999) & (sigma <= high * 1.001)).all())
+    assert bool((sigma.diff() >= -1e-6 * sigma[1:]).all())
+    slope = GaussianProcess(schedule).log_slope(EDGES)
+    assert bool(torch.isfinite(slope).all())
+    assert bool((slope >= 0).all())
+
+
+@pytest.mark.parametrize("made", NOISE, ids=NAMES)
+def test_noise_schedules_reach_their_lowest_and_highest_level(made):
+    ends = made(0.5, 100.0).sigma(torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(ends, torch.tensor([0.5, 100.0]), rtol=1e-4, atol=0)
+
+
+def test_schedules_are_those_of_their_papers():
+    t = torch.tensor([0.1, 0.35, 0.8], dtype=torch.float64)
+    wide = (1e-9, 1e9)
+
+    def share(schedule):  # alpha-bar of the variance-preserving form
+        return 1 / (1 + schedule.sigma(t) ** 2)
+
+    torch.testing.assert_close(share(CosineNoise(*wide)), torch.cos((t + 2e-4) / (1 + 2e-4) * math.pi / 2) ** 2)
+    torch.testing.assert_close(share(SqrtNoise(*wide)), 1 - torch.sqrt(t + 1e-4))
+    torch.testing.assert_close(share(LinearBeta(*wide)), torch.exp(-(0.1 * t + 19.9 * t**2 / 2)))
+    torch.testing.assert_close(LogSigma(0.1, 10.0).sigma(t), 0.1 * 100**t)
+    torch.testing.assert_close(Rescaled(SqrtNoise(*wide), 4.0).sigma(t), 4.0 * SqrtNoise(*wide).sigma(t))
+    edm = (80 ** (1 / 7) + (1 - t) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    torch.testing.assert_close(Karras(0.002, 80.0).sigma(t), edm)
+
+
+@pytest.mark.parametrize("made", NOISE, ids=NAMES)
+def test_the_prior_has_the_noise_of_t_one(made):
+    """A schedule may not reach `high`: linear-beta ends at sigma = 152."""
+    from textdiffusion.core.randomness import Rng
+
+    process = GaussianProcess(made(0.5, 320.0))
+    x = process.prior(torch.zeros(5000, 3, 4), rng=Rng.of(0, 5000))
+    torch.testing.assert_close(x.std(), process.sigma(torch.ones(())), rtol=0.02, atol=0)
+
+
+def test_log_slope_is_the_derivative():
+    process = GaussianProcess(LogSigma(0.1, 10.0))
+    with torch.no_grad():
+        slope = process.log_slope(torch.tensor([0.2, 0.7]))
+    torch.testing.assert_close(slope, torch.full((2,), math.log(100.0)))
+
+
+def _alpha_bar(name, n):
+    """The grid's alpha-bar by the definition of each schedule, step by step in Python's own floats."""
+
+    def curve(t):
+        if name == "sqrt":
+            return 1 - (t + 1e-4) ** 0.5
+        offset = 0.1 if name == "trunc_cos" else 0.008
+        return math.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    left, found = 1.0, []
+    for i in range(n):
+        if name == "linear":
+            beta = (1000 / n) * (1e-4 + i / (n - 1) * (0.02 - 1e-4))
+        elif name == "trunc_lin":
+            beta = 0.01 + (1000 / n) * (1e-4 + i / (n - 1) * (0.02 - 1e-4))
+        elif name == "pw_lin":
+            start = 1000 / n * 1e-4
+            beta = start + 0.01 * (1 - i / 9) if i < 10 else start + (i - 10) / (n - 11) * (1000 / n * 0.02 - start)
+        elif name == "trunc_cos":
+            beta = 1 - curve(0) if i == 0 else 1 - curve(i / n) / curve((i - 1) / n)
+        else:
+            beta = 1 - curve((i + 1) / n) / curve(i / n)
+        left *= 1 - min(beta, 0.999)
+        found.append(left)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("steps", [20, 200, 2000])
+@pytest.mark.parametrize("name", get_args(Betas))
+def test_the_grid_has_the_alpha_bar_of_its_betas(name, steps):
+    grid = BetaGrid(name, steps)
+    t = torch.arange(steps) / (steps - 1)
+    torch.testing.assert_close(1 / (1 + grid.sigma(t).double() ** 2), _alpha_bar(name, steps), rtol=2e-3, atol=1e-6)
+    assert bool((grid.sigma(t).diff() > 0).all())
+    torch.testing.assert_close(BetaGrid(name, steps, scale=5.0).sigma(t), 5 * grid.sigma(t))
+
+
+@pytest.mark.parametrize("name", get_args(Betas))
+@given(t=st.floats(0, 1))
+def test_the_grid_is_invertible_and_smooth_between_its_points(name, t):
+    grid = GRIDS[name]
+    at = torch.tensor([t], dtype=torch.float64)
+    torch.testing.assert_close(grid.time(grid.sigma(at)), at, atol=1e-6, rtol=0)
+    slope = GaussianProcess(grid).log_slope(torch.cat((EDGES, at.float())))
+    assert bool((slope > 0).all())
+    assert bool(torch.isfinite(slope).all())
+
+
+def test_training_sees_the_points_of_the_grid_alike():
+    grid = BetaGrid("sqrt", 40)
+    process = GaussianProcess(grid, grid=40)
+    seen, counts = process.seen((torch.arange(4000) + 0.5) / 4000).unique(return_counts=True)
+    torch.testing.assert_close(seen, torch.arange(40) / 39)
+    assert bool((counts == 100).all())
+    assert process.seen(torch.ones(1)).tolist() == [1.0]
+    torch.testing.assert_close(process.sigma(seen), grid.log_sigma.exp())
+    t = torch.rand(9)
+    assert GaussianProcess(LogSigma(0.1, 10.0)).seen(t) is t

@@ -1,0 +1,246 @@
+"""Recipes and their published variants."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from textdiffusion import recipes
+from textdiffusion.config.config import from_dict, to_dict
+from textdiffusion.config.overrides import changed
+from textdiffusion.core.errors import UserError
+from textdiffusion.data.prepare import prepare
+from textdiffusion.diffusion.model import Model
+from textdiffusion.training.optimizers import rate
+
+
+def _parameters(config, vocab):
+    with torch.device("meta"):
+        return sum(p.numel() for p in Model(config, vocab).parameters())
+
+
+@pytest.mark.parametrize("name", ["mdlm", "sedd"])
+def test_masked_recipes_as_published_have_the_released_models_parameters(name):
+    """169,627,218 in both files, whose head has a row of 768 weights and a bias for the mask; ours has none."""
+    assert _parameters(recipes.get(name)("as_published"), 50_257) == 169_627_218 - 769
+
+
+def test_block_diffusion_as_published_is_the_network_of_mdlm():
+    """As in the released files, which add two buffers (specs: checkpoints 1)."""
+    sizes = [_parameters(recipes.get(name)("as_published"), 50_257) for name in ("block_diffusion", "mdlm")]
+    assert sizes[0] == sizes[1]
+
+
+def test_autoregressive_as_published_is_the_network_of_mdlm_without_noise_levels():
+    """What modulates: 6 vectors a block and 2 at the end, each from 128 numbers, and the map from levels to these."""
+    blocks, width, told = 12, 768, 128
+    modulation = (6 * blocks + 2) * width * (told + 1) + (256 * told + told) + (told * told + told)
+    found, mdlm = (_parameters(recipes.get(name)("as_published"), 50_257) for name in ("autoregressive", "mdlm"))
+    assert mdlm - found == modulation
+
+
+def test_cdcd_as_published_scales_to_the_papers_size():
+    """The paper states 1.3 billion for 24 blocks of 2048 (section 5)."""
+    config = changed(recipes.get("cdcd")("as_published"), ["trunk.width=2048", "trunk.depth=24"])
+    assert _parameters(config, 32_000) == pytest.approx(1.3e9, rel=0.05)
+
+
+def test_simple_diffusion_lm_as_published_has_the_originals_size():
+    """27.7 million with 400 pieces; its second head, to states, is not here, and its FiLM modulates no last norm."""
+    assert _parameters(recipes.get("simple_diffusion_lm")("as_published"), 400) == pytest.approx(27.7e6, rel=0.005)
+
+
+def test_mini_cdcd_as_published_loses_three_percent_of_its_rate_in_a_hundred_steps():
+    training = recipes.get("mini_cdcd")("as_published").training
+    at = [rate(training, step, step / training.steps) for step in (1999, 2000, 2100, 39_900)]
+    assert at[:2] == [1.0, 1.0]
+    assert at[2:] == pytest.approx([0.97, 0.97**379])
+
+
+def test_mini_cdcd_as_published_is_as_large_as_the_notebooks():
+    """139.96 million, in blocks of another shape."""
+    assert _parameters(recipes.get("mini_cdcd")("as_published"), 30_522) == pytest.approx(139.96e6, rel=0.03)
+
+
+def test_udlm_as_published_is_the_network_of_mdlm_on_its_own_tokens():
+    """Released at about 139 million for the 30,522 tokens of BERT; every token has two rows of 768 and a bias."""
+    config = recipes.get("udlm")("as_published")
+    assert _parameters(config, 30_522) == 169_627_218 - (50_258 - 30_522) * 1537
+    assert _parameters(config, 30_522) == pytest.approx(139e6, rel=0.01)
+
+
+def test_analog_bits_as_published_has_a_bit_for_each_of_eight_and_a_network_of_its_documented_size():
+    """The public code reaches 434.8 million because its channels multiply at every level (by 1, 2 and 8 in all)."""
+    config = recipes.get("analog_bits")("as_published")
+    assert Model(changed(config, ["trunk.width=32", "trunk.depth=3"]), 256).codec.dim == 8
+    assert _parameters(config, 256) == pytest.approx(92.3e6, rel=0.002)
+
+
+def test_plaid_as_published_has_the_papers_sizes():
+    """28 million without embeddings in the ablations (16 blocks of 384); a billion for 24 of 2048."""
+    config = recipes.get("plaid")("as_published")
+    assert _parameters(config, 32_000) - 32_000 * (16 + 385) == pytest.approx(28e6, rel=0.06)
+    assert _parameters(changed(config, ["trunk.width=2048", "trunk.depth=24"]), 32_000) == pytest.approx(
+        1.3e9, rel=0.05
+    )
+
+
+def test_ssd_lm_as_published_is_of_the_papers_size():
+    """0.4 billion (RoBERTa-large). The table of corners is no parameter; this one is built for fewer tokens."""
+    config, vocab = recipes.get("ssd_lm")("as_published"), 1000
+    assert _parameters(config, vocab) - vocab**2 + 49_265 * 2 * 1024 == pytest.approx(0.4e9, rel=0.06)
+
+
+def test_diffusion_lm_as_published_has_the_papers_size():
+    """80 million, BERT-base without its words (section 5.2)."""
+    config = recipes.get("diffusion_lm")("as_published")
+    assert _parameters(config, 821) == pytest.approx(80e6, rel=0.08)
+
+
+def test_minimal_text_diffusion_as_published_has_the_repositorys_parameters():
+    """86.9 million at 165 words, counted in the repository's model."""
+    assert _parameters(recipes.get("minimal_text_diffusion")("as_published"), 165) == pytest.approx(86.9e6, rel=0.01)
+
+
+def test_no_other_file_knows_a_recipes_name():
+    """What is published names its own kinds of networks, in `published`."""
+    package = Path(recipes.__file__).parents[1]
+    files = [f for f in package.rglob("*.py") if f.parent.name not in ("recipes", "published")]
+    assert len(files) > 100
+    for file in files:
+        texts = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+        assert not texts & set(recipes.names()), file
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_explains_itself(name):
+    text = recipes.get(name).__doc__
+    assert text
+    assert "textdiffusion train" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "message"),
+    [
+        ("mdlm", "objective.kind=NextToken", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
+        ("mdlm", "process.kind=Gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
+        ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
+        ("udlm", "denoiser.context_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
+        (
+            "mdlm",
+            "process.level=sigma process.schedule=log_linear",
+            "process.level=sigma has no effect without denoiser.time",
+        ),
+        (
+            "sedd",
+            "process.level=sigma denoiser.time=false trunk.modulation=none",
+            "process.level=sigma has no effect without denoiser.time",
+        ),
+        ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
+        ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
+        ("autoregressive", "sampler.steps=-1", "LeftToRight.steps is -1; it must be at least 0"),
+        ("udlm", "sampler.steps=0", "Ancestral.steps is 0; it must be at least 1"),
+        ("cdcd", "process.schedule=cosine", "density.kind=Gumbel .* needs process.schedule=log_sigma; .* Uniform go"),
+        ("cdcd", "density.kind=LossAware", "LossAware works with objective.kind=DiffusionLM: ScoreInterpolation"),
+        ("cdcd", "codec.norm=none", "init_std is 0.001, the unit of noise where codec.norm=none: .* codec.init_std=1"),
+        ("cdcd", "trunk.modulation=none", "NoisyStates tells the trunk the noise level; set trunk.modulation=film"),
+        ("ssd_lm", "trunk.kind=Trunk", "SoftTokens tells the trunk the noise level; set trunk.modulation=film"),
+        ("diffusion_lm", "denoiser.readout.kind=Softmax", "DiffusionLM fits regressed states; set denoiser.readout"),
+        ("autoregressive", "density.low=0.5", "density has no effect on NextToken"),
+        ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
+        ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),
+        ("difformer", "sampler.ahead=-1", "OneStep.ahead is -1; it must be at least 0"),
+        ("mini_cdcd", "process.offset=0.1", "process.offset has no effect on schedule=log_sigma"),
+        ("ssd_lm", "codec.kind=Embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
+        ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
+        ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
+        ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma, only on cosine"),
+        ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
+        (
+            "cdcd",
+            "objective.kind=SquaredError",
+            "all learned embeddings one; set codec.learned=false or objective.kind=AnchoredSquares",
+        ),
+        (
+            "cdcd",
+            "objective.kind=GaussianLikelihood",
+            "it can be AnchoredSquares, ChainBound, DiffusionLM",
+        ),
+        ("cdcd", "likelihood.kind=ScoreInterpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
+        ("diffusion_lm", "objective.rounding=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
+        (
+            "analog_bits",
+            "denoiser.readout.kind=Regression",
+            "denoiser.readout.bias has no effect on SquaredError; set it to false",
+        ),
+        (
+            "cdcd",
+            "process.schedule=learned",
+            "process.schedule=learned needs objective.kind=PlaidBound: ScoreInterpolation would do away with noise",
+        ),
+        ("plaid", "density.kind=Cauchy", "PlaidBound works with density.kind=Steady or Uniform, not with Cauchy"),
+        (
+            "plaid",
+            "process.schedule=log_sigma density.kind=Gumbel",
+            "PlaidBound works with density.kind=Steady or Uniform, not with Gumbel",
+        ),
+        ("cdcd", "density.kind=Steady", "Steady works with objective.kind=PlaidBound, not with ScoreInterpolation"),
+        (
+            "mdlm",
+            "density.kind=PiecewiseLinear",
+            "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess",
+        ),
+        ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
+        ("udlm", "trunk.modulation=none", "NoisyTokens tells the trunk the noise level"),
+        ("udlm", "process.kind=Absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
+        ("udlm", "objective.kind=MaskedBound", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
+        ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
+        ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
+        ("mdlm", "process.kind=AbsorbingBlocks", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
+        (
+            "block_diffusion",
+            "sampler.kind=Ancestral",
+            "Ancestral cannot act on BlockProcess: it needs TokenProcess",
+        ),
+        ("block_diffusion", "sampler.steps=3 text.length=50", "sampler.steps is 3; a window's 4 blocks take at least"),
+        ("block_diffusion", "process.block=0", "AbsorbingBlocks.block is 0; it must be at least 1"),
+        ("block_diffusion", "density.low=1", r"Uniform.low is 1; it must be in \[0, 0.99\]"),
+        ("mdlm", "trunk.width=200", "trunk.width is 200"),
+        ("autoregressive", "trunk.modulation=adaln", "modulation"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_a_sentence(recipe, setting, message):
+    with pytest.raises(UserError, match=message):
+        Model(changed(recipes.get(recipe)(), setting.split()), 11)
+
+
+def test_vectors_that_do_not_move_may_begin_small():
+    Model(changed(recipes.get("cdcd")(), ["codec.norm=none", "codec.init_std=0.05", "codec.learned=false"]), 11)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_variant_survives_its_json(name):
+    for variant in recipes.variants(name):
+        config = recipes.get(name)(variant)
+        assert from_dict(type(config), to_dict(config)) == config
+
+
+def test_mini_cdcd_as_published_reads_a_story_a_window_and_masks_its_padding(data, tmp_path):
+    paragraphs = (data / "corpora/tinystories_1k.txt").read_text(encoding="utf-8").split("\n\n")[:60]
+    file = tmp_path / "stories.jsonl"
+    file.write_text("".join(json.dumps({"text": paragraph}) + "\n" for paragraph in paragraphs))
+    vocab = data / "tokenizers/bert/vocab.txt"
+    text = changed(recipes.get("mini_cdcd")("as_published"), [f"text.data={file}", f"text.tokenizer_path={vocab}"]).text
+    corpus = prepare(text, tmp_path / "cache")
+    batch = corpus.train.windows(range(len(corpus.train)))
+    assert corpus.tokenizer.vocab_size == 30_522
+    assert batch.ids.shape == (54, 64)
+    assert batch.real is not None
+    assert bool(batch.real[:, 0].all())
+    assert not bool(batch.real.all())
+    long, short = int(batch.real.sum(1).argmax()), int(batch.real.sum(1).argmin())
+    said = corpus.tokenizer.decode(batch.ids[short][batch.real[short]].numpy())
+    assert said.replace(" ", "") == paragraphs[short].lower().replace(" ", "")
+    assert int(batch.real[long].sum()) == 64

@@ -1,0 +1,39 @@
+"""Protocols: what is hashed, and what may not stand in one table."""
+
+import pytest
+
+from textdiffusion.core.errors import UserError
+from textdiffusion.scoring.protocol import MAY_DIFFER, comparable, digest, together
+
+FACTS = {"text": "a.txt", "sha256": "ab", "windows": 8, "window": 64, "weights": "ema", "seed": 0, "draws": 4}
+FACTS |= {"likelihood": "MaskedLikelihood", "dtype": "float32"}
+
+
+def test_the_digest_is_of_what_must_agree_in_any_order():
+    assert digest(dict(reversed(FACTS.items()))) == digest(FACTS)
+    assert len(digest(FACTS)) == 10
+    assert set(comparable(FACTS)) == {"sha256", "windows", "window", "weights", "dtype"}
+    for name in MAY_DIFFER:
+        assert digest({**FACTS, name: "other"}) == digest(FACTS)
+    for name in comparable(FACTS):
+        assert digest({**FACTS, name: "other"}) != digest(FACTS)
+
+
+def test_like_protocols_share_a_table():
+    other = {**FACTS, "seed": 1, "draws": 128, "likelihood": "GaussianLikelihood", "text": "elsewhere/a.txt"}
+    assert together({"mdlm": FACTS, "cdcd": other}) == digest(FACTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights": "raw"}, "the kind of weights is 'ema' for the one and 'raw' for the other"),
+        ({"sha256": "cd"}, "the text .* is 'ab' for the one and 'cd'"),
+        ({"window": 128, "windows": 4}, "the window in tokens is 64 for the one and 128"),
+        ({"calibration": 8}, "the number of temperatures fitted is not recorded for the one and 8"),
+        ({"something": 8}, "something is not recorded for the one and 8"),
+    ],
+)
+def test_unlike_protocols_are_refused_with_what_differs(change, said):
+    with pytest.raises(UserError, match=f"^mdlm and cdcd cannot share a table: {said}"):
+        together({"sedd": FACTS, "mdlm": FACTS, "cdcd": {**FACTS, **change}})

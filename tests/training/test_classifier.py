@@ -1,0 +1,108 @@
+"""Classifiers of a run's noisy texts: trained, kept, refused where they do not belong, and used to steer."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from textdiffusion import TextDiffusion, parts
+from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
+from textdiffusion.core.randomness import Rng
+from textdiffusion.data.labels import read_labelled
+from textdiffusion.guidance.trained_classifier import Classifier, kinship, load
+from textdiffusion.training.classifier import Settings, laid_out, train
+
+MakeRun = Callable[..., Path]
+WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
+EXAMPLES = [
+    (f"The {a} {b} is {c}.", a) for a in ("red", "green") for b in ("pear", "fig") for c in ("old", "sweet")
+] * 50
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "udlm"])
+def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_run: MakeRun, tmp_path: Path):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
+    settings = Settings(width=32, depth=1, steps=40, batch_size=32, lr=1e-2)
+    made, right = train(run.model, run.tokenizer, EXAMPLES, settings)
+    assert right["0"] == 1.0
+    assert right["0.25"] > 0.7  # of 40 texts; a mask hides the word of one in four
+    assert made.labels == ("green", "red")
+    for t, most in ((0.5, 0.75), (1.0, 0.85)):  # doubtful where noise hides the word: never taught so, it costs 1 to 8
+        assert _nats(made, run, t) < most
+    made.save(tmp_path, {"run": kinship(run.model, run.tokenizer)})
+    again = load(tmp_path, run.model, run.tokenizer)
+    for name, tensor in made.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], tensor)
+    shares = []
+    for weight in (-4.0, 4.0):
+        guide = parts.Classifier(str(tmp_path), "red", weight, "state")
+        *_, last = run.stream(num=40, steps=4, guides=[guide])
+        said = again.network(run.model.codec.encode(last.ids), torch.zeros(40), Batch(last.ids))
+        shares.append(float(said[:, 1].exp().mean()))
+    assert shares[0] < shares[1] - 0.1
+    for guide in (f"classifier:path={tmp_path},label=red", f"energy:path={tmp_path},label=red"):
+        if recipe == "cdcd" or "energy" not in guide:
+            assert run.generate(num=2, steps=2, guides=[guide])
+    other = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS, "process.schedule=cosine"), device="cpu")
+    with pytest.raises(UserError, match="for a run with another process"):
+        other.generate(guides=[parts.Classifier(str(tmp_path), "red")])
+    with pytest.raises(UserError, match="no label 'blue'; it can be green, red"):
+        run.generate(guides=[parts.Classifier(str(tmp_path), "blue")])
+
+
+def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
+    """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
+    ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.model.config.text)
+    noisy = run.model.process.corrupt(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
+    said = made.network(noisy, torch.full((200,), t), Batch(ids))
+    return -float(said[torch.arange(200), [made.labels.index(label) for _, label in EXAMPLES[:200]]].mean())
+
+
+@pytest.mark.parametrize("recipe", ["autoregressive", "block_diffusion"])
+def test_runs_that_no_classifier_can_guide_get_none(recipe: str, tiny_run: MakeRun):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
+    with pytest.raises(UserError, match="No classifier can guide this run"):
+        train(run.model, run.tokenizer, EXAMPLES, Settings(steps=1))
+
+
+def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):
+    run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
+    with pytest.raises(UserError, match="is no classifier"):
+        run.generate(guides=[parts.Classifier(str(tmp_path), "red")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.tsv", "one two\n", "line 1: field 'label' has no value"),
+        ("a.tsv", "one\tx\n\ttwo\n", "Record 2 of .* has an empty text or label"),
+        ("a.tsv", "one\tx\ntwo\tx\n", "has 1 labels"),
+        ("a.jsonl", '{"text": "a"}\n', "line 1: no field 'label'; it has 'text'"),
+        ("a.csv", "text,kind\na,b\n", "no field 'label'; it has text, kind"),
+        ("a.csv", '"te"xt,label\na,b\n', "line .*: not CSV"),
+        ("a.tsv", "one\ttwo\tx\n", "line 1: more values than columns"),
+        ("a.jsonl", '{"text": "text", "label": "label"}\n', "has 1 labels"),
+        ("none.tsv", None, "cannot be read"),
+    ],
+)
+def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str | None, said: str, tmp_path: Path):
+    if content:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_labelled(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", "a\u2028b\t1\n\nc\t2\n"),
+        ("a.txt", "text\tlabel\na\u2028b\t1\nc\t2"),
+        ("a.CSV", "label,text\n1,a\u2028b\n2,c\n"),
+        ("a.jsonl", '{"text": "a\u2028b", "label": "1"}\n{"text": "c", "label": 2}\n'),
+    ],
+)
+def test_labelled_texts_of_every_kind_of_file(name: str, content: str, tmp_path: Path):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_labelled(tmp_path / name) == [("a\u2028b", "1"), ("c", "2")]
