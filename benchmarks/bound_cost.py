@@ -22,7 +22,7 @@ from textdiffusion.evaluation.heldout import held_out
 from textdiffusion.inference.api import TextDiffusion
 from textdiffusion.scoring.likelihood import bits_per_character
 
-SIZE = ("trunk.width=384", "trunk.depth=6", "text.length=256", "text.mask=none")
+SIZE = ("backbone.width=384", "backbone.depth=6", "text.length=256", "text.mask=none")
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def main() -> None:
     cells = [["density", "seed", "bits per character", "steps"]]
     for seed in given.seeds:
         for density in given.densities:
-            out, settings = given.out / f"{density}-{seed}", [*SAME, f"density.kind={density}"]
+            out, settings = given.out / f"{density}-{seed}", [*SAME, f"time_density.kind={density}"]
             row = rows.row({"density": density, "seed": seed}, partial(bits, "cdcd", corpus, settings, out, seed))
             cells.append([density, str(seed), f"{row['ema']:.3f} ± {row['ema_error']:.3f}", f"{row['steps']:,}"])
     print("\n".join(piped(cells)))

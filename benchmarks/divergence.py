@@ -22,11 +22,11 @@ from rich.console import Console
 
 from textdiffusion import recipes
 from textdiffusion.config.config import Config
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.training.run import train
 from textdiffusion.training.trainer import NonFiniteLoss
 
-SMALL = ["trunk.width=64", "trunk.depth=1", "trunk.expansion=2", "text.length=32"]
+SMALL = ["backbone.width=64", "backbone.depth=1", "backbone.mlp_ratio=2", "text.length=32"]
 
 
 def one_seed(config: Config, out: Path) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def main() -> None:
             steps=arguments.steps,
             dtype="bfloat16",
             batch_size=16,
-            samples=0,
+            num_samples=0,
             eval_every=arguments.steps,
             eval_windows=8,
             checkpoint_every=max(1, arguments.steps // 10),
             seed=seed,
         )
         text = replace(config.text, data=arguments.data)
-        seeded = changed(replace(config, text=text, training=training), [*SMALL, *arguments.set])
+        seeded = apply_overrides(replace(config, text=text, training=training), [*SMALL, *arguments.set])
         row = {"recipe": config.recipe, "variant": config.variant, "set": arguments.set, "steps": arguments.steps}
         print(json.dumps({**row, **one_seed(seeded, arguments.out / f"seed-{seed}")}), flush=True)
 

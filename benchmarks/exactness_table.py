@@ -17,7 +17,9 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=50_000)
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 8, 32, 128])
     options = parser.parse_args()
-    print(f"Total variation to the data law, V = {LANGUAGE.vocab}, L = {LANGUAGE.length}, {options.draws:,} samples;")
+    print(
+        f"Total variation to the data law, V = {LANGUAGE.vocab_size}, L = {LANGUAGE.length}, {options.draws:,} samples;"
+    )
     print(f"exact draws would show {LANGUAGE.floor(options.draws):.4f}.\n")
     print(f"| codec / process / schedule | sampler | {' | '.join(f'{n} steps' for n in options.steps)} |")
     print(f"|---|---|{'---:|' * len(options.steps)}")

@@ -30,12 +30,12 @@ from training import trained
 from textdiffusion import recipes
 from textdiffusion.evaluation.sample_report import piped
 from textdiffusion.inference.api import TextDiffusion
-from textdiffusion.parts.samplers import LeftToRight
+from textdiffusion.parts.samplers import Autoregressive
 
-SAME = ["trunk.width=128", "trunk.depth=3", "training.compile=on"]
-PAIRS = ["denoiser.context_size=2"]  # tables of triples have 2 M parameters
+SAME = ["backbone.width=128", "backbone.depth=3", "training.compile=on"]
+PAIRS = ["denoiser.ngram_size=2"]  # tables of triples have 2 M parameters
 LENGTH = ["text.length=128"]
-LARGE = ["trunk.width=384", "trunk.depth=5"]
+LARGE = ["backbone.width=384", "backbone.depth=5"]
 
 
 def settings_of(recipe: str) -> list[str]:
@@ -96,7 +96,7 @@ def pace(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> 
     row = trained(recipe, {"data": corpus}, cpu_seconds=20, out=out, settings=settings + LENGTH, threads=1, seed=seed)
     model = TextDiffusion.from_pretrained(str(out))
     start = time.process_time()
-    steps = None if isinstance(model.config.sampler, LeftToRight) else 64  # it takes one a character
+    steps = None if isinstance(model.config.sampler, Autoregressive) else 64  # it takes one a character
     model.generate(num=16, length=128, steps=steps, seed=0)
     row["sampling_cpu_seconds"] = round((time.process_time() - start) / 16, 3)
     return row | {"tokens_per_cpu_second": round(row["tokens"] / 20)}

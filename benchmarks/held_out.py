@@ -1,6 +1,6 @@
 """Bits per character on held-out text after a budget of CPU-seconds.
 
-    python benchmarks/held_out.py RECIPE --data FILE --cpu-seconds 600 --out FOLDER [--set trunk.depth=2 ...]
+    python benchmarks/held_out.py RECIPE --data FILE --cpu-seconds 600 --out FOLDER [--set backbone.depth=2 ...]
 
 Trains on the first 90 % of the text (or what --test-fraction leaves) and measures the averaged and raw weights on the
 rest, in non-overlapping windows of the training length, until the Monte-Carlo error is below 0.01 bits. The budget is

@@ -1,7 +1,7 @@
 """How well a run fills gaps: sentences held out, with random spans masked.
 
     python benchmarks/infilling.py RUN --data mtd_simple_test.txt --train mtd_simple_train.txt [--field ref]
-        [--num 10000] [--steps 16] [--sampler NAME] [--temperature 1] [--guide repaint:jumps=5] [--spans 2]
+        [--num 10000] [--steps 16] [--sampler NAME] [--temperature 1] [--guide repaint:n_resample=5] [--spans 2]
         [--share 0.5]
 
 The files have a sentence on each line, or are CSV and have them in a `field`. From each sentence `share` of its tokens
@@ -86,16 +86,16 @@ def main() -> None:
         ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room and run.tokenizer.unk_id not in ids
     ]
     chosen = [encoded[i % len(encoded)] for i in range(asked.num)]  # over and over, with other gaps
-    gaps = [masked(len(ids), asked.spans, asked.share, rng) for ids in chosen]
+    gaps = [masked(len(ids), asked.spans, asked.mask_prob, rng) for ids in chosen]
     made = [template(ids, gap, run.tokenizer) for ids, gap in zip(chosen, gaps, strict=True)]
     started = time.process_time()
-    batch, texts, filled = run.filled([text for text, _ in made]), [], []
-    batch = replace(batch, rows=torch.arange(len(made)))  # else each template would be filled by the same draws
-    for part in run.parts(batch):
+    batch, texts, filled = run.infill_batch([text for text, _ in made]), [], []
+    batch = replace(batch, row_ids=torch.arange(len(made)))  # else each template would be filled by the same draws
+    for part in run.chunks(batch):
         how = {"steps": asked.steps, "sampler": asked.sampler, "temperature": asked.temperature, "guides": asked.guide}
         *_, last = run.stream(batch=part, **how)
-        texts += run.texts(last, part)
-        filled += list(last.ids.cpu().numpy())
+        texts += run.decode(last, part)
+        filled += list(last.tokens.cpu().numpy())
     seconds = time.process_time() - started
     counted = np.concatenate([np.append(run.tokenizer.encode(line), end) for line in known])
     ngram = NGram.fit(counted, vocab, 7 if vocab <= 512 else 4)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from textdiffusion.evaluation.metrics import Copies, Grams, Undefined
-from textdiffusion.evaluation.ngram import NGram, TextJudge, characters
-from textdiffusion.evaluation.sample_report import Real, Row, sample_report
+from textdiffusion.evaluation.ngram import NGram, NgramScorer, characters
+from textdiffusion.evaluation.sample_report import ReferenceTexts, Row, sample_report
 
 NUM, LENGTH = 1000, 256
 
 
-def cold(judge: TextJudge, num: int, length: int, temperature: float, seed: int = 0) -> list[str]:
+def cold(judge: NgramScorer, num: int, length: int, temperature: float, seed: int = 0) -> list[str]:
     """Samples of an n-gram whose conditional probabilities are raised to the power 1 / temperature."""
     ngram, rng = judge.ngram, np.random.default_rng(seed)
     every = np.arange(ngram.vocab_size)
@@ -71,12 +71,12 @@ def main() -> None:
     timed("longest copy, 5 M characters of training text", lambda: copies.longest(samples.chars))
     cut = [train[i : i + LENGTH] for i in range(0, len(train) - LENGTH, LENGTH)]
     metrics = []
-    real = Real([train], cut[:1000], windows, lambda sample: sample.split("\n")[1:-1])
+    real = ReferenceTexts([train], cut[:1000], windows, lambda sample: sample.split("\n")[1:-1])
     timed("judges, lexicon and encoder", lambda: metrics.extend(real.metrics()))
     for metric in metrics:
         timed(metric.name, lambda metric=metric: metric.value(samples))
 
-    judge = TextJudge.fit([train], characters, 6)
+    judge = NgramScorer.fit([train], characters, 6)
     phrase = "I will not be the king of the world, my lord. "
     rows = {
         "phrase": [(phrase * 12)[i % len(phrase) :][:LENGTH] for i in range(400)],

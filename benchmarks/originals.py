@@ -31,11 +31,11 @@ class Run:
     steps: int | None = None
 
 
-COMMON = ("trunk.depth=2", "training.batch_size=64", "training.compile=on")
-LETTERS = ("trunk.reach=5", *COMMON)
+COMMON = ("backbone.depth=2", "training.batch_size=64", "training.compile=on")
+LETTERS = ("backbone.conv_radius=5", *COMMON)
 # For samplers of masks: tokens given anywhere, pure noise seen often.
-IN_MASKS = ("text.mask=random", "density.kind=Uniform", "denoiser.self_conditioning=false")
-SUREST_FIRST = "ordered:order=entropy,rounds=24,again=0.8"
+IN_MASKS = ("text.mask=random", "time_density.kind=Uniform", "denoiser.self_conditioning=false")
+SUREST_FIRST = "unmasking:order=entropy,refine_rounds=24,remask_fraction=0.8"
 WORDS = ("text.tokenizer=words", "text.length=10", "text.mask=none", *COMMON)
 RUNS = {
     "minimal_text_diffusion": Run("words", 120, 0.9, WORDS),
@@ -52,7 +52,7 @@ RUNS = {
         "characters",
         360,
         0.9,
-        (*LETTERS, "text.mask=none", "denoiser.context_rows=4096", "objective.max_weight=1.0"),
+        (*LETTERS, "text.mask=none", "denoiser.ngram_rows=4096", "objective.max_weight=1.0"),
         sampler=SUREST_FIRST,
         steps=560,
     ),

@@ -19,20 +19,20 @@ import numpy as np
 import torch
 
 from textdiffusion.evaluation.metrics import unigram_entropy
-from textdiffusion.evaluation.ngram import TextJudge, characters
+from textdiffusion.evaluation.ngram import NgramScorer, characters
 from textdiffusion.inference.api import TextDiffusion
 
 SAMPLERS = (
-    "ordered:order=random@1",
+    "unmasking:order=random@1",
     "ancestral@1",
-    "ordered:order=entropy@1",
-    "ordered:order=random@0.25",
-    "ordered:order=entropy@0.25",
-    "ordered:order=entropy,bound=0.1@1",
-    "ordered:order=entropy,bound=0.5@1",
-    "ordered:order=random,bound=0.1@1",
-    "ordered:order=random,bound=0.5@1",
-    "ordered:order=random,threshold=0.9@1",
+    "unmasking:order=entropy@1",
+    "unmasking:order=random@0.25",
+    "unmasking:order=entropy@0.25",
+    "unmasking:order=entropy,entropy_bound=0.1@1",
+    "unmasking:order=entropy,entropy_bound=0.5@1",
+    "unmasking:order=random,entropy_bound=0.1@1",
+    "unmasking:order=random,entropy_bound=0.5@1",
+    "unmasking:order=random,threshold=0.9@1",
 )
 """Samplers with their steps as a share of the tokens."""
 
@@ -41,10 +41,10 @@ def timed(model: TextDiffusion, num: int, rows: int, steps: int, sampler: str) -
     """Texts written `rows` at a time, CPU-seconds, and calls a row."""
     texts, calls, start = [], 0.0, time.process_time()
     for part in torch.arange(num).split(rows):
-        batch = model.blank(num).select(part)
+        batch = model.empty_batch(num).select(part)
         *_, last = model.stream(steps=steps, sampler=sampler, batch=batch)
-        texts += model.texts(last, batch)
-        calls += last.calls * len(part) / num
+        texts += model.decode(last, batch)
+        calls += last.nfe * len(part) / num
     return texts, time.process_time() - start, calls
 
 
@@ -53,10 +53,10 @@ def kept(model: TextDiffusion, rows: int, times: int) -> dict[str, Any]:
     steps = times * model.config.text.length
     seconds, texts, calls = [0.0, 0.0], [[""], [""]], [0.0, 0.0]
     for turn in range(4):
-        model.model.denoiser.time_free = turn % 2 == 0
+        model.model.denoiser.time_independent = turn % 2 == 0
         texts[turn % 2], spent, calls[turn % 2] = timed(model, rows, rows, steps, "ancestral")
         seconds[turn % 2] += spent
-    model.model.denoiser.time_free = True
+    model.model.denoiser.time_independent = True
     if texts[0] != texts[1]:
         raise SystemExit("Kept logits changed the texts.")
     return {"steps": steps, "calls": [round(c, 1) for c in calls], "ratio": round(seconds[1] / seconds[0], 2)}
@@ -75,7 +75,7 @@ def main() -> None:
     model = TextDiffusion.from_pretrained(given.run, device="cpu")
     for times in (1, 4):
         print(json.dumps({"kept logits": kept(model, given.rows, times)}), flush=True)
-    judge = TextJudge.fit([given.data.read_text()], characters, 5)
+    judge = NgramScorer.fit([given.data.read_text()], characters, 5)
     first = 0.0
     for sampler in given.sampler:
         name, _, share = sampler.partition("@")

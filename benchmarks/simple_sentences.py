@@ -4,7 +4,7 @@
 
 The language is "The COLOUR PRODUCE is STATE."; a model that knew it perfectly would be novel in about 62 to 64 % of its
 sentences. 1,000 samples at temperature 1 from the averaged and the raw weights, by the run's own sampler or another
-(`--sampler ordered:order=entropy,rounds=12 --sampling-steps 240`). Prints one JSON line.
+(`--sampler unmasking:order=entropy,refine_rounds=12 --sampling-steps 240`). Prints one JSON line.
 """
 
 from __future__ import annotations

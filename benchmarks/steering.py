@@ -11,7 +11,7 @@ import torch
 
 from textdiffusion import TextDiffusion, parts
 from textdiffusion.core.batch import Batch
-from textdiffusion.guidance.trained_classifier import Classifier, kinship, load
+from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
 from textdiffusion.training.classifier import Settings, laid_out, train
 
 THROUGH = ("state", "prediction", "energy")
@@ -22,7 +22,7 @@ def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, s
     if not (folder / "config.json").exists():
         start = time.process_time()
         made, right = train(run.model, run.tokenizer, examples, Settings(width=64, steps=steps))
-        made.save(folder, {"right": right, "run": kinship(run.model, run.tokenizer)})
+        made.save(folder, {"right": right, "run": run_fingerprint(run.model, run.tokenizer)})
         spent = round(time.process_time() - start, 1)
         print(json.dumps({"classifier": folder.name, **right, "cpu_seconds": spent}), flush=True)
     return load(folder, run.model, run.tokenizer)

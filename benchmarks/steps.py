@@ -31,7 +31,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.heldout import training_corpus
 from textdiffusion.evaluation.metrics import checker, unigram_entropy
-from textdiffusion.evaluation.ngram import TextJudge, characters
+from textdiffusion.evaluation.ngram import NgramScorer, characters
 from textdiffusion.evaluation.sample_report import piped
 from textdiffusion.inference.api import TextDiffusion
 
@@ -56,16 +56,16 @@ class Measured:
     def ids(self, dataset: Any, most: int) -> np.ndarray:
         """Windows of a part of the corpus, evenly spread."""
         numbers = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(int))
-        return dataset.windows(numbers).ids.numpy()
+        return dataset.windows(numbers).tokens.numpy()
 
     def texts(self, ids: np.ndarray) -> list[str]:
         """What rows of tokens say."""
         return [self.model.tokenizer.decode(row) for row in ids]
 
     @cached_property
-    def judge(self) -> TextJudge:
+    def judge(self) -> NgramScorer:
         train = self.texts(self.ids(self.corpus.train, COUNTED))
-        return TextJudge.fit(
+        return NgramScorer.fit(
             ["".join(train)] if self.model.config.text.layout == "stream" else train, characters, ORDER
         )
 
@@ -87,18 +87,18 @@ class Measured:
 
     def steps(self, sampler: str, calls: int) -> int:
         """The most steps that take no more network calls, at least one a step: cached ones are not counted on."""
-        three, five = (list(self.model.stream(num=1, steps=n, sampler=sampler))[-1].calls for n in (3, 5))
+        three, five = (list(self.model.stream(num=1, steps=n, sampler=sampler))[-1].nfe for n in (3, 5))
         return int((calls - 1) // max(1.0, (five - three) / 2)) + 1
 
     def row(self, sampler: str, calls: int, temperature: float, batch: int) -> dict[str, Any]:
         """Samples, and what they are worth."""
         steps, written, made, start = self.steps(sampler, calls), [], [], time.process_time()
-        rows = self.model.blank(self.num)
+        rows = self.model.empty_batch(self.num)
         for part in torch.arange(self.num).split(batch):
             chosen = rows.select(part)
             *_, last = self.model.stream(steps=steps, sampler=sampler, temperature=temperature, batch=chosen)
-            written.append(last.ids.numpy())
-            made.append(last.calls * len(part))
+            written.append(last.tokens.numpy())
+            made.append(last.nfe * len(part))
         spent = {"steps": steps, "made": sum(made) / self.num, "cpu_seconds": round(time.process_time() - start, 1)}
         ids = np.concatenate(written)
         return {"recipe": self.model.config.recipe, **spent, **self.quality(ids), "examples": self.texts(ids[:2])}

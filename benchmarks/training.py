@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.data.config import TextConfig
 from textdiffusion.training.run import train
 
@@ -47,8 +47,10 @@ def trained(
     """
     torch.set_num_threads(threads)
     config = recipes.get(recipe)()
-    training = replace(config.training, steps=10**6, max_cpu_seconds=cpu_seconds, samples=0, log_every=200, seed=seed)
-    config = changed(replace(config, text=TextConfig(**text), training=training), settings)
+    training = replace(
+        config.training, steps=10**6, max_cpu_seconds=cpu_seconds, num_samples=0, log_every=200, seed=seed
+    )
+    config = apply_overrides(replace(config, text=TextConfig(**text), training=training), settings)
     finished = train(config, out, console=Console(stderr=True))
     if not finished.complete:  # a row would be of a training cut short
         raise SystemExit(f"Stopped by {finished.signal}; the same command goes on.")

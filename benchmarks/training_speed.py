@@ -26,9 +26,9 @@ from textdiffusion import recipes
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.parts.networks import MaskedTokens
-from textdiffusion.training.compilation import compile_trunk
+from textdiffusion.training.compilation import compile_backbone
 from textdiffusion.training.optimizers import Optimizers
 
 VOCAB = 65
@@ -72,13 +72,13 @@ def ours(depth: int, width: int, ids: Tensor, compiled: bool) -> Callable[[], No
     config = recipes.get("mdlm")()
     config = replace(
         config,
-        trunk=replace(config.trunk, width=width, depth=depth),
+        backbone=replace(config.backbone, width=width, depth=depth),
         denoiser=MaskedTokens(),
         training=replace(config.training, optimizer="adamw"),
     )
-    model = Model(config, VOCAB)
-    model.denoiser.trunk.compute_dtype, reason = choose_dtype("auto", torch.device("cpu"))
-    print(f"computing in {model.denoiser.trunk.compute_dtype} ({reason})", file=sys.stderr)
+    model = DiffusionModel(config, VOCAB)
+    model.denoiser.backbone.compute_dtype, reason = choose_dtype("auto", torch.device("cpu"))
+    print(f"computing in {model.denoiser.backbone.compute_dtype} ({reason})", file=sys.stderr)
     optimizers = Optimizers(model, config.training)
     rng, number = Rng.of(0, len(ids)), 0
 
@@ -88,7 +88,7 @@ def ours(depth: int, width: int, ids: Tensor, compiled: bool) -> Callable[[], No
         model.objective(model, Batch(ids), rng=rng.fork(number)).total.backward()
 
     if compiled:
-        print(compile_trunk(model, backward), file=sys.stderr)
+        print(compile_backbone(model, backward), file=sys.stderr)
 
     def step() -> None:
         backward()

@@ -42,9 +42,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     import torch
 
     from textdiffusion import TextDiffusion, recipes
-    from textdiffusion.config.overrides import changed
+    from textdiffusion.config.overrides import apply_overrides
     from textdiffusion.data.prepare import prepare
-    from textdiffusion.diffusion.model import Model
+    from textdiffusion.diffusion.model import DiffusionModel
 
     home = tmp_path_factory.mktemp("runs")
     corpus = home / "corpus.txt"
@@ -54,13 +54,19 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
     def make(recipe: str, *settings: str) -> Path:
         if (recipe, *settings) not in made:
-            small = ("trunk.width=64", "trunk.depth=1", "trunk.expansion=2", "text.length=32", f"text.data={corpus}")
+            small = (
+                "backbone.width=64",
+                "backbone.depth=1",
+                "backbone.mlp_ratio=2",
+                "text.length=32",
+                f"text.data={corpus}",
+            )
             config = recipes.get(recipe)()
             small += ("sampler.steps=6",) if config.sampler.steps else ()
-            config = changed(config, [*small, *settings])
+            config = apply_overrides(config, [*small, *settings])
             tokenizer = prepare(config.text, home / "cache").tokenizer
             torch.manual_seed(0)
-            model = Model(config, tokenizer.vocab_size).eval().requires_grad_(False)
+            model = DiffusionModel(config, tokenizer.vocab_size).eval().requires_grad_(False)
             for parameter in model.denoiser.parameters():  # the head begins at zero, which would hide much
                 parameter += 0.2 * torch.randn_like(parameter)
             made[recipe, *settings] = TextDiffusion(model, tokenizer).save_pretrained(home / f"run-{len(made)}")

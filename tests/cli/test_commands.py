@@ -46,7 +46,7 @@ def test_many_texts_are_written_in_parts(textdiffusion, tiny_run: MakeRun, monke
     stream = TextDiffusion.stream
 
     def counted(self, *, batch, **options):
-        rows.append(len(batch.ids))
+        rows.append(len(batch.tokens))
         return stream(self, batch=batch, **options)
 
     monkeypatch.setattr(TextDiffusion, "stream", counted)
@@ -244,10 +244,10 @@ def test_train_options_become_the_configuration():
         tokenizer="bytes",
         layout="lines",
     ).config()
-    assert (config.trunk.width, config.training.lr, config.training.steps) == (64, 1e-4, 7)
+    assert (config.backbone.width, config.training.lr, config.training.steps) == (64, 1e-4, 7)
     assert (config.training.batch_size, config.text.length, config.text.data) == (8, 16, "x.txt")
     assert (config.text.tokenizer, config.text.layout, config.text.model_padding) == ("bytes", "lines", True)
-    assert command().config().trunk == recipes.get("cdcd")().trunk
+    assert command().config().backbone == recipes.get("cdcd")().backbone
     assert command(tokenizer="some/tokenizer.json").config().text.tokenizer_path == "some/tokenizer.json"
 
 
@@ -292,9 +292,9 @@ def test_time_alone_decides_where_it_alone_is_given():
 
 def test_sizes():
     tiny, small, base = (command(size=size).config() for size in ("tiny", "small", "base"))
-    assert [(c.trunk.width, c.trunk.depth) for c in (tiny, small, base)] == [(128, 4), (384, 6), (768, 12)]
+    assert [(c.backbone.width, c.backbone.depth) for c in (tiny, small, base)] == [(128, 4), (384, 6), (768, 12)]
     assert tiny.training.lr * 128 == pytest.approx(small.training.lr * 384)
-    assert command("trunk.depth=2", size="small").config().trunk.depth == 2  # --set comes last
+    assert command("backbone.depth=2", size="small").config().backbone.depth == 2  # --set comes last
 
 
 def test_settings_of_every_type():
@@ -304,15 +304,15 @@ def test_settings_of_every_type():
         "training.steps=1e3",
         "text.data=7",
         "process.schedule=karras",
-        "trunk.dropout=0",
+        "backbone.dropout=0",
     ).config()
     assert isinstance(config.codec, Embeddings)
     assert config.codec.dim == 16
     assert config.text.unk is True
     assert config.training.steps == 1000
     assert config.text.data == "7"
-    assert isinstance(config.trunk, Trunk)
-    assert config.trunk.dropout == 0.0
+    assert isinstance(config.backbone, Trunk)
+    assert config.backbone.dropout == 0.0
     assert command("codec.dim=16", "codec.kind=Embeddings").config().codec == Embeddings()  # from its defaults
     assert command("codec.kind=Bits", "codec.code=gray").config().codec == Bits(code="gray")
 
@@ -325,7 +325,7 @@ def test_settings_of_every_type():
         ("process.schedule=steep", "it can be log_sigma"),
         ("codec.kind=Nothing", "Embeddings"),
         ("trunk=3", "group of settings"),
-        ("trunk.width.more=3", "single value"),
+        ("backbone.width.more=3", "single value"),
         ("training.stpes=3", "did you mean training.steps"),
     ],
 )
@@ -335,7 +335,7 @@ def test_settings_that_do_not_fit(textdiffusion, setting: str, says: str):
     assert says in done.err
 
 
-SMALL = ("trunk.width=64", "trunk.depth=1", "text.length=32", "training.eval_windows=2", "sampler.steps=2")
+SMALL = ("backbone.width=64", "backbone.depth=1", "text.length=32", "training.eval_windows=2", "sampler.steps=2")
 
 
 def test_from_a_text_to_samples(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
@@ -358,10 +358,10 @@ def test_from_a_text_to_samples(textdiffusion, tiny_run: MakeRun, tmp_path: Path
 def small_demo(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> tuple:
     """The command and its options, with these settings of what it trains."""
     from textdiffusion.cli.demo import Command
-    from textdiffusion.config.overrides import changed
+    from textdiffusion.config.overrides import apply_overrides
 
     whole = Command._config
-    monkeypatch.setattr(Command, "_config", lambda self: changed(whole(self), settings))
+    monkeypatch.setattr(Command, "_config", lambda self: apply_overrides(whole(self), settings))
     data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
     return ("demo", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
 
@@ -378,7 +378,7 @@ def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch:
 def test_the_demo_of_another_recipe(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Left to right takes a step a token, so there are few of them."""
     monkeypatch.setattr("textdiffusion.cli.demo.WATCHED", 32)
-    demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL[:-1], "training.samples=0")
+    demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL[:-1], "training.num_samples=0")
     done = textdiffusion(*demo, "--recipe", "autoregressive")
     assert done.code == 0, done.err
     assert "1. Training autoregressive" in done.out

@@ -68,11 +68,11 @@ def _changed(path, value):
         ("process.kind", ["Absorbing"], ["config.process.kind is ['Absorbing']"]),
         ("process.schedule", "quadratic", ["'quadratic'", "linear", "cosine"]),
         ("process.schedule", 3, ["config.process.schedule is 3"]),
-        ("trunk.width", "wide", ["config.trunk.width is 'wide'", "int"]),
-        ("trunk.width", 1.5, ["config.trunk.width is 1.5", "int"]),
-        ("trunk.width", True, ["config.trunk.width is True", "int"]),
-        ("trunk.qk_norm", 1, ["config.trunk.qk_norm is 1", "bool"]),
-        ("trunk.dropout", "0.1", ["config.trunk.dropout is '0.1'", "float"]),
+        ("backbone.width", "wide", ["config.trunk.width is 'wide'", "int"]),
+        ("backbone.width", 1.5, ["config.trunk.width is 1.5", "int"]),
+        ("backbone.width", True, ["config.trunk.width is True", "int"]),
+        ("backbone.qk_norm", 1, ["config.trunk.qk_norm is 1", "bool"]),
+        ("backbone.dropout", "0.1", ["config.trunk.dropout is '0.1'", "float"]),
         ("trunk", 3, ["config.trunk is 3", "object"]),
         ("training", None, ["config.training is None"]),
         ("training.steps", 0, ["training.steps is 0", "at least 1"]),
@@ -81,8 +81,8 @@ def _changed(path, value):
         ("training.lr", -1.0, ["training.lr is -1.0", "at least 0"]),
         ("training.muon_lr", float("nan"), ["training.muon_lr is nan"]),
         ("training.lr", float("inf"), ["training.lr is inf", "at least 0"]),
-        ("training.samples", -1, ["training.samples is -1"]),
-        ("sampler.greedy", float("nan"), ["Ordered.greedy is nan", "[0, 1]"]),
+        ("training.num_samples", -1, ["training.num_samples is -1"]),
+        ("sampler.greedy_below", float("nan"), ["Ordered.greedy is nan", "[0, 1]"]),
         ("sampler.kind", "Word", ["config.sampler.kind is 'Word'", "Ancestral"]),
         ("sampler.kind", "GaussianSteps", ["config.sampler.kind is 'GaussianSteps'", "OneStep"]),
         ("text.mask", "some", ["mask", "'some'", "prefix"]),
@@ -106,13 +106,13 @@ def test_what_does_not_fit_is_named_with_what_would(path, value, words):
         (
             "mdlm",
             ["training=3"],
-            r"group of settings; set one of them, such as [\w., ]*batch_size, training.accumulate\.",
+            r"group of settings; set one of them, such as [\w., ]*batch_size, training.grad_accumulation\.",
         ),
     ],
 )
 def test_what_cannot_be_set_is_refused(recipe, settings, said):
     with pytest.raises(UserError, match=said):
-        overrides.changed(recipes.get(recipe)(), settings)
+        overrides.apply_overrides(recipes.get(recipe)(), settings)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_cannot_be_set_is_refused(recipe, settings, said):
     ],
 )
 def test_what_no_run_should_begin_with_is_refused_then_and_read_where_one_has_it(recipe, settings, said, tmp_path):
-    config = overrides.changed(recipes.get(recipe)(), settings)
+    config = overrides.apply_overrides(recipes.get(recipe)(), settings)
     assert loads(dumps(config)) == config
     text = replace(config.text, data=str(tmp_path / "none.txt"))
     with pytest.raises(UserError, match=said or "none.txt"):
@@ -169,7 +169,7 @@ def test_another_schema_is_named():
 
 def test_training_settings_are_checked():
     with pytest.raises(UserError, match="multiple of accumulate"):
-        Training(batch_size=10, accumulate=3)
+        Training(batch_size=10, grad_accumulation=3)
     with pytest.raises(UserError, match=r"training\.batch_size is 0"):
         Training(batch_size=0)
     with pytest.raises(UserError, match=r"training\.eval_windows is 0"):

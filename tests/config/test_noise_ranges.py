@@ -29,16 +29,16 @@ def _built(part):
 @pytest.mark.parametrize(
     "process",
     [
-        Gaussian(low=0.1, high=7.0),
+        Gaussian(sigma_min=0.1, sigma_max=7.0),
         Gaussian("learned", 0.1, 7.0),
         Gaussian("linear_sigma", 0.1, 7.0),
         Gaussian("karras", 0.1, 7.0),
         Gaussian("cosine", 0.2, 1.2),
-        Gaussian("cosine", 0.2, 1.2, factor=2.0),
+        Gaussian("cosine", 0.2, 1.2, sigma_scale=2.0),
         Gaussian("sqrt", 0.2, 1.2),
-        Gaussian("linear_beta", 0.2, 1.2, factor=0.5),
+        Gaussian("linear_beta", 0.2, 1.2, sigma_scale=0.5),
     ],
-    ids=lambda process: f"{process.schedule} x {process.factor:g}",
+    ids=lambda process: f"{process.schedule} x {process.sigma_scale:g}",
 )
 def test_noise_runs_from_low_to_high_norms_of_a_clean_state(part, process):
     codec, norm = _built(part)
@@ -58,8 +58,8 @@ def _above_the_peak(density, schedule, sigma):
 @pytest.mark.parametrize("half", [0.3, 0.6])
 def test_a_gumbel_curve_is_steepest_at_half_norms_and_as_wide_as_its_scale(part, half):
     codec, norm = _built(part)
-    process = Gaussian(low=0.05, high=20.0).build(codec)
-    density = Gumbel(half, 0.4, uniform=0.0).build(codec, process)
+    process = Gaussian(sigma_min=0.05, sigma_max=20.0).build(codec)
+    density = Gumbel(half, 0.4, uniform_mix=0.0).build(codec, process)
     nats, peak = _above_the_peak(density, process.schedule, half * math.exp(0.4) * norm)
     assert peak == pytest.approx(half * norm, rel=0.01)
     assert nats == pytest.approx(-math.exp(-1.0), abs=0.001)
@@ -69,8 +69,8 @@ def test_a_gumbel_curve_is_steepest_at_half_norms_and_as_wide_as_its_scale(part,
 @pytest.mark.parametrize("half", [0.3, 0.6])
 def test_an_arctan_curve_is_steepest_at_half_norms_and_half_as_steep_at_its_scale_beyond(part, half):
     codec, norm = _built(part)
-    process = Gaussian("linear_sigma", low=0.05, high=20.0).build(codec)
-    density = Cauchy(half, 0.2, uniform=0.0).build(codec, process)
+    process = Gaussian("linear_sigma", sigma_min=0.05, sigma_max=20.0).build(codec)
+    density = Cauchy(half, 0.2, uniform_mix=0.0).build(codec, process)
     nats, peak = _above_the_peak(density, process.schedule, (half + 0.2) * norm)
     assert peak == pytest.approx(half * norm, rel=0.01)
     assert nats == pytest.approx(-math.log(2.0), abs=0.001)

@@ -12,9 +12,9 @@ import torch
 
 from textdiffusion import recipes
 from textdiffusion.config.config import Config, from_dict, to_dict
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.parts.base import GuidePart, Part, TrunkPart
 
 VOCAB = 11
@@ -30,22 +30,22 @@ NOT_BUILT = {
 }
 NEEDED = {  # for a setting to have an effect, or to be allowed another value
     "rho": ["sampler.grid=edm"],
-    "gate": ["sampler.churn=0.5"],
+    "gate": ["sampler.s_churn=0.5"],
     "OneStep.top_p": ["sampler.projection=sample"],
     "truncate": ["sampler.renoise=true"],
-    "again": ["sampler.rounds=1"],
+    "again": ["sampler.refine_rounds=1"],
     "alpha": ["sampler.rule=loop"],
     "on": ["sampler.rule=loop"],
     "off": ["sampler.rule=loop"],
-    "Gaussian.schedule": ["objective.kind=PlaidBound", "density.kind=Uniform"],
-    "Gaussian.factor": ["density.kind=Uniform", "process.schedule=cosine"],
-    "Gaussian.offset": ["density.kind=Uniform", "process.schedule=cosine"],
+    "Gaussian.schedule": ["objective.kind=GaussianELBO", "time_density.kind=Uniform"],
+    "Gaussian.factor": ["time_density.kind=Uniform", "process.schedule=cosine"],
+    "Gaussian.offset": ["time_density.kind=Uniform", "process.schedule=cosine"],
     "Embeddings.norm": ["codec.init_std=1"],
-    "Absorbing.level": ["process.schedule=log_linear", "denoiser.time=true", "trunk.modulation=adaln"],
-    "MaskedTokens.time": ["trunk.modulation=adaln"],
-    "Trunk.norm_bias": ["trunk.norm_weight=true"],
-    "context_size": ["denoiser.context_dim=4", "denoiser.context_size=2"],
-    "context_rows": ["denoiser.context_dim=4", "denoiser.context_size=2", "denoiser.context_rows=4"],
+    "Absorbing.level": ["process.schedule=log_linear", "denoiser.time=true", "backbone.modulation=adaln"],
+    "MaskedTokens.time": ["backbone.modulation=adaln"],
+    "Trunk.norm_bias": ["backbone.norm_weight=true"],
+    "context_size": ["denoiser.ngram_dim=4", "denoiser.ngram_size=2"],
+    "context_rows": ["denoiser.ngram_dim=4", "denoiser.ngram_size=2", "denoiser.ngram_rows=4"],
 }
 
 
@@ -74,7 +74,7 @@ def _seen(value: Any, around: frozenset[int] = frozenset()) -> Any:
 
 def _built(config: Config) -> Any:
     torch.manual_seed(0)
-    return _seen(Model(config, VOCAB))
+    return _seen(DiffusionModel(config, VOCAB))
 
 
 def _with(config: Config, path: list[str], value: Any) -> Config:
@@ -115,7 +115,7 @@ def _homes(kind: type[Part]) -> Iterator[tuple[Config, list[str]]]:
 def _home(kind: type[Part]) -> tuple[Config, list[str]]:
     for config, path in _homes(kind):
         try:
-            small = dataclasses.replace(config, trunk=dataclasses.replace(config.trunk, **TINY))
+            small = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **TINY))
             _built(small)
         except UserError:
             continue
@@ -148,7 +148,7 @@ def test_every_setting_changes_what_is_built(kind):
         names = name, f"{kind}.{name}", ".".join([*path, name])
         if isinstance(getattr(part, name), Part) or any(key in NOT_BUILT for key in names):
             continue
-        base = changed(home, [setting for key in names for setting in NEEDED.get(key, [])])
+        base = apply_overrides(home, [setting for key in names for setting in NEEDED.get(key, [])])
         now = getattr(functools.reduce(getattr, path, base), name)
         before, effects, refusals = _built(base), {}, []
         for other in _others(hints[name], now):

@@ -37,7 +37,7 @@ def test_a_row_draws_the_same_in_any_batch(seed, rows, step):
     whole = Rng.of(seed, torch.tensor(rows)).fork("noise").fork(step)
     for i, row in enumerate(rows):
         alone = Rng.of(seed, torch.tensor([row])).fork("noise").fork(step)
-        assert torch.equal(whole.words(3, 2)[i : i + 1], alone.words(3, 2))
+        assert torch.equal(whole.random_uint32(3, 2)[i : i + 1], alone.random_uint32(3, 2))
         assert torch.equal(whole.normal(3)[i : i + 1], alone.normal(3))
         assert torch.equal(whole.select(torch.tensor([i])).uniform(4), alone.uniform(4))
         assert torch.equal(whole.shared_uniform(), alone.shared_uniform())
@@ -59,12 +59,12 @@ def test_a_longer_row_starts_like_a_shorter_one():
 def test_known_values():
     """Runs of any version resume and reproduce: these numbers must never change."""
     rng = Rng.of(42, 2).fork("noise").fork(7)
-    assert rng.words(2).tolist() == [[753019190, 688839671], [850362005, 1005240576]]
+    assert rng.random_uint32(2).tolist() == [[753019190, 688839671], [850362005, 1005240576]]
 
 
 @pytest.mark.parametrize("stream", ["reveal", "token", 0, 1, 123456789])
 def test_words_are_uniform(stream):
-    words = Rng.of(1, 200).fork(stream).words(1000).flatten()
+    words = Rng.of(1, 200).fork(stream).random_uint32(1000).flatten()
     assert bool(((words >= 0) & (words < 2**32)).all())
     for shift in (0, 8, 16, 24):
         assert abs(_chi_square(torch.bincount(words >> shift & 255, minlength=256))) < 4.5
@@ -87,12 +87,12 @@ def test_the_extremes_stay_inside(word, monkeypatch):
     """Every draw of the smallest or of the largest word alone."""
     monkeypatch.setattr(randomness, "mix", lambda x: torch.full_like(x, word))
     rng = Rng(torch.tensor(0), torch.arange(2))
-    assert bool((rng.words(3) == word).all())
+    assert bool((rng.random_uint32(3) == word).all())
     for draw in (rng.uniform(3), rng.shared_uniform()):
         assert bool(((draw > 0) & (draw < 1)).all())
     assert bool(rng.normal(3).isfinite().all())
     for limit in (0.5, 2.0, 8.0):
-        assert bool((rng.truncated(limit, 3).abs() <= limit).all())
+        assert bool((rng.truncated_normal(limit, 3).abs() <= limit).all())
     weights = torch.tensor([0.0, 0.3, 0.6, 0.0])
     assert bool((rng.categorical(weights.expand(2, 3, 4)) == (2 if word else 1)).all())
 
@@ -130,7 +130,7 @@ def test_steps_do_not_repeat():
 
 
 def test_positions_do_not_repeat_in_a_row():
-    words = Rng.of(9, 4).words(50_000)
+    words = Rng.of(9, 4).random_uint32(50_000)
     for row in words:
         assert len(row.unique()) == 50_000  # a bijection of the position, given the row
 
@@ -152,7 +152,7 @@ def test_normals_have_their_moments_and_tails():
 @pytest.mark.parametrize("shape", [(), (3,), (3, 5), (2, 2, 2)], ids=str)
 def test_shapes(shape):
     rng = Rng.of(0, 4)
-    for draw in (rng.words, rng.uniform, rng.normal):
+    for draw in (rng.random_uint32, rng.uniform, rng.normal):
         assert draw(*shape).shape == (4, *shape)
     assert rng.categorical(torch.ones(4, *shape, 6)).shape == (4, *shape)
 
@@ -185,8 +185,8 @@ def test_categorical_is_the_inverse_of_the_cumulative_sum():
 def test_places_are_drawn_among_those_asked_for():
     where = torch.tensor([True, False, True, True, False, True]).expand(4000, 6)
     count = (torch.arange(4000) % 6).float()[:, None]  # in some rows more than there are
-    chosen = Rng.of(9, 4000).places(where, count)
+    chosen = Rng.of(9, 4000).random_subset(where, count)
     assert not bool(chosen[~where].any())
     assert torch.equal(chosen.sum(-1), count[:, 0].clamp(max=4).long())
     assert abs(_chi_square(chosen[count[:, 0] < 4].sum(0)[where[0]])) < 4.5
-    assert torch.equal(Rng.of(9, 4000).places(where, 2).sum(-1), torch.full((4000,), 2))
+    assert torch.equal(Rng.of(9, 4000).random_subset(where, 2).sum(-1), torch.full((4000,), 2))

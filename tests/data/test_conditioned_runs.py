@@ -38,7 +38,7 @@ def test_labels_steer_every_family(recipe: str, make: Make):
     model = make(recipe, *LABEL)
 
     def said(label: str | None, *guides: str) -> list[list]:
-        *_, last = model.stream(batch=model.blank(2, 4, label=label), steps=4, seed=1, guides=guides)
+        *_, last = model.stream(batch=model.empty_batch(2, 4, label=label), steps=4, seed=1, guides=guides)
         return [last.state.tolist(), last.confidence.tolist()]
 
     red, none = said("red"), said(None)
@@ -53,11 +53,11 @@ def test_texts_answer_to_sources(recipe: str, make: Make):
     model = make(recipe, *(SOURCE[:1] if recipe == "block_diffusion" else SOURCE))
     both = model.generate(1, length=8, source=["a fig", "a pear"])
     assert both == [*model.generate(1, length=8, source="a fig"), *model.generate(1, length=8, source="a pear")]
-    batch = model.blank(1, source="a fig")
-    assert batch.ids.shape[1] == 32
+    batch = model.empty_batch(1, source="a fig")
+    assert batch.tokens.shape[1] == 32
     *_, last = model.stream(batch=batch)
-    assert model.tokenizer.decode(last.ids[0].tolist()) == "a fig"
-    assert not model.texts(last, batch)[0].startswith("a fig")
+    assert model.tokenizer.decode(last.tokens[0].tolist()) == "a fig"
+    assert not model.decode(last, batch)[0].startswith("a fig")
     assert "pear" in model.generate(1, length=12, source="a fig", guides=["word:text=pear"])[0]  # in the text itself
     filled = model.infill("The [MASK:3] fig.", source="a fig")[0]
     assert filled.startswith("The ")

@@ -11,7 +11,7 @@ import torch
 
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.data.conditions import after, dropped
+from textdiffusion.data.conditions import condition_dropout, strip_source
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.labels import with_label_names
 from textdiffusion.data.prepare import prepare
@@ -50,23 +50,23 @@ def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
     corpus = prepare(config, tmp_path / "cache")
     own = corpus.tokenizer
     batch = corpus.train.windows(range(9))
-    assert batch.given is not None
+    assert batch.condition_mask is not None
     assert batch.labels is not None
-    assert batch.chars is not None
+    assert batch.num_chars is not None
     for number, record in enumerate(RECORDS[:9]):
-        ids, given = batch.ids[number].numpy(), batch.given[number].numpy()
+        ids, given = batch.tokens[number].numpy(), batch.condition_mask[number].numpy()
         text = record["text"].replace("\n", " ") if kind == "tsv" else record["text"]
         assert own.decode(ids) == record["what"]
-        assert own.decode(after(ids, config, own)) == text
+        assert own.decode(strip_source(ids, config, own)) == text
         assert given.sum() == len(record["what"]) + 1  # and its end
         assert given[: given.sum()].all()
-        assert batch.chars[number] == len(text)
+        assert batch.num_chars[number] == len(text)
         assert batch.labels[number] == {"": 0, "green": 1, "red": 2}[record["kind"]]
         place = corpus.train.positions([number])
         assert own.decode(np.asarray(corpus.train.shard.tokens)[place].astype(int)) == text
     some = corpus.train.batch(0, range(8), batch_size=8)  # in training's order too
     assert some.labels is not None
-    for ids, label in zip(some.ids.numpy(), some.labels.tolist(), strict=True):
+    for ids, label in zip(some.tokens.numpy(), some.labels.tolist(), strict=True):
         assert ("", "green", "red")[label] == own.decode(ids).split('"')[1]
 
 
@@ -75,7 +75,7 @@ def test_lines_have_the_label_of_their_record(tmp_path: Path):
     batch = prepare(config, tmp_path / "cache").train.windows(range(6))
     assert batch.labels is not None
     assert batch.labels.tolist() == [2] * 6
-    assert batch.given is None
+    assert batch.condition_mask is None
 
 
 def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
@@ -84,19 +84,19 @@ def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
     batch = corpus.train.windows(range(6))
     pad = corpus.tokenizer.pad_id
     assert pad is not None
-    assert batch.given is not None
-    bare = dropped(batch, 1.0, pad, Rng.of(0, 6))
+    assert batch.condition_mask is not None
+    bare = condition_dropout(batch, 1.0, pad, Rng.of(0, 6))
     assert bare.labels is not None
     assert (bare.labels == 0).all()
-    assert (bare.ids == torch.where(batch.given, pad, batch.ids)).all()
-    assert bare.given is batch.given
+    assert (bare.tokens == torch.where(batch.condition_mask, pad, batch.tokens)).all()
+    assert bare.condition_mask is batch.condition_mask
     many = corpus.train.windows(np.zeros(2000, dtype=np.int64))
     assert many.labels is not None
-    half = dropped(many, 0.3, pad, Rng.of(0, 2000))
+    half = condition_dropout(many, 0.3, pad, Rng.of(0, 2000))
     assert half.labels is not None
     share = float((half.labels == 0).float().mean())
     assert abs(share - 0.3) < 0.04
-    assert ((half.ids[:, 0] == pad) == (half.labels == 0)).all()
+    assert ((half.tokens[:, 0] == pad) == (half.labels == 0)).all()
 
 
 def test_sources_that_fill_the_window_are_left_out_and_counted(tmp_path: Path):
@@ -104,7 +104,7 @@ def test_sources_that_fill_the_window_are_left_out_and_counted(tmp_path: Path):
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     corpus = prepare(_config(str(tmp_path / "d.jsonl"), source="what", length=8), tmp_path / "cache")
     batch = corpus.train.windows(range(len(corpus.train)))
-    assert batch.noised.sum(1).tolist() == [4, 1] * 2  # 6 of the 8 tokens and the end leave one
+    assert batch.target_mask.sum(1).tolist() == [4, 1] * 2  # 6 of the 8 tokens and the end leave one
     assert "train: 4 of 8 sources fill the window, and their examples are left out" in corpus.notes
     with pytest.raises(UserError, match=r"No example of the train part .* use a greater length"):
         prepare(_config(str(tmp_path / "d.jsonl"), source="what", length=2), tmp_path / "cache")

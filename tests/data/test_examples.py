@@ -28,14 +28,14 @@ def corpus(folder: Path, lines: list[str] = LINES, **options) -> Corpus:
 
 
 def real_of(batch: Batch) -> torch.Tensor:
-    return torch.ones_like(batch.ids, dtype=torch.bool) if batch.real is None else batch.real
+    return torch.ones_like(batch.tokens, dtype=torch.bool) if batch.valid_mask is None else batch.valid_mask
 
 
 def texts(parts: Corpus, dataset: Dataset) -> list[str]:
     found = []
     for batch in evaluation_batches(dataset, 32):
-        assert batch.chars is not None
-        for ids, real, chars in zip(batch.ids, real_of(batch), batch.chars, strict=True):
+        assert batch.num_chars is not None
+        for ids, real, chars in zip(batch.tokens, real_of(batch), batch.num_chars, strict=True):
             found.append(parts.tokenizer.decode(ids))
             assert chars == len(found[-1]) + 1  # the line break
             assert int(real.sum()) == len(parts.tokenizer.encode(found[-1])) + 1
@@ -62,18 +62,18 @@ def test_blank_lines_are_no_examples(tmp_path):
 def test_an_epoch_sees_each_example_once(tmp_path):
     parts = corpus(tmp_path)
     batches = [parts.train.batch(step, range(20), batch_size=20) for step in range(18)]
-    seen = [parts.tokenizer.decode(ids) for batch in batches for ids in batch.ids]
+    seen = [parts.tokenizer.decode(ids) for batch in batches for ids in batch.tokens]
     assert sorted(seen[:180]) == sorted(seen[180:]) == sorted(LINES[:180])
     assert seen[:180] != seen[180:]
-    assert torch.equal(parts.train.batch(3, [4, 9], batch_size=20).ids, batches[3].ids[[4, 9]])
-    assert batches[0].total == 20
+    assert torch.equal(parts.train.batch(3, [4, 9], batch_size=20).tokens, batches[3].tokens[[4, 9]])
+    assert batches[0].global_batch_size == 20
 
 
 def test_padding_can_be_modelled(tmp_path):
     parts = corpus(tmp_path, model_padding=True)
     batch = parts.train.windows(range(5))
-    assert batch.real is None
-    assert set(batch.ids[:, -1].tolist()) == {parts.tokenizer.pad_id}
+    assert batch.valid_mask is None
+    assert set(batch.tokens[:, -1].tolist()) == {parts.tokenizer.pad_id}
 
 
 def test_documents_count_no_character_for_their_end(tmp_path):
@@ -82,9 +82,9 @@ def test_documents_count_no_character_for_their_end(tmp_path):
     config = TextConfig(data=str(path), field="text", layout="documents", valid_fraction=0.0, test_fraction=0.0)
     parts = prepare(config, tmp_path / "cache")
     batch = parts.train.windows(range(2))
-    assert [parts.tokenizer.decode(ids) for ids in batch.ids] == ["one\ntwo", "three"]
-    assert batch.chars is not None
-    assert batch.chars.tolist() == [7, 5]
+    assert [parts.tokenizer.decode(ids) for ids in batch.tokens] == ["one\ntwo", "three"]
+    assert batch.num_chars is not None
+    assert batch.num_chars.tolist() == [7, 5]
     assert parts.train.shard.header.chars == 12
 
 
@@ -94,9 +94,9 @@ def test_too_long(tmp_path):
     count = sum(length > 16 for length in lengths[:180])
     assert short.notes[0] == f"train: {count} of 180 examples are longer than 16 tokens and cut short"
     batch = short.train.windows(range(180))
-    assert [short.tokenizer.decode(ids) for ids in batch.ids] == [line[:16] for line in LINES[:180]]
-    assert batch.chars is not None
-    assert batch.chars.tolist() == [min(length, 16) for length in lengths[:180]]
+    assert [short.tokenizer.decode(ids) for ids in batch.tokens] == [line[:16] for line in LINES[:180]]
+    assert batch.num_chars is not None
+    assert batch.num_chars.tolist() == [min(length, 16) for length in lengths[:180]]
     dropped = corpus(tmp_path, length=16, too_long="drop")
     assert len(dropped.train) == 180 - count
     assert texts(dropped, dropped.train) == [line for line in LINES[:180] if len(line) < 16]
@@ -112,10 +112,10 @@ def test_packing_keeps_every_example_apart(tmp_path):
     assert len(train) < 120  # 180 without
     found, chars = [], 0
     for batch in evaluation_batches(train, 7):
-        assert batch.segments is not None
-        assert batch.chars is not None
-        chars += int(batch.chars.sum())
-        for ids, segments, real in zip(batch.ids, batch.segments, real_of(batch), strict=True):
+        assert batch.segment_ids is not None
+        assert batch.num_chars is not None
+        chars += int(batch.num_chars.sum())
+        for ids, segments, real in zip(batch.tokens, batch.segment_ids, real_of(batch), strict=True):
             last = int(segments[real].max())
             assert (segments[~real] == last + 1).all()
             assert (segments.diff() >= 0).all()
@@ -126,7 +126,7 @@ def test_packing_keeps_every_example_apart(tmp_path):
     assert sorted(found) == sorted(LINES[:180])
     assert chars == sum(len(line) + 1 for line in LINES[:180])
     batch = train.batch(2, range(4), batch_size=4)
-    assert batch.segments is not None
+    assert batch.segment_ids is not None
 
 
 @given(st.lists(st.integers(2, 20), min_size=1, max_size=300), st.integers(20, 40))
@@ -146,17 +146,19 @@ def test_segmentations_are_drawn_anew_while_training(tmp_path):
     options = {"tokenizer": "sentencepiece", "vocab_size": 300, "subword_sampling": 0.1}
     parts = corpus(tmp_path, **options)
     first, again = (parts.train.batch(0, range(60), batch_size=60) for _ in range(2))
-    assert torch.equal(first.ids, again.ids)
+    assert torch.equal(first.tokens, again.tokens)
     later = parts.train.batch(3, range(60), batch_size=60)  # the next epoch
-    segmentations = {parts.tokenizer.decode(ids): ids for ids in first.ids}
+    segmentations = {parts.tokenizer.decode(ids): ids for ids in first.tokens}
     assert set(segmentations) <= set(LINES)
-    both = [(ids, segmentations[text]) for ids in later.ids if (text := parts.tokenizer.decode(ids)) in segmentations]
+    both = [
+        (ids, segmentations[text]) for ids in later.tokens if (text := parts.tokenizer.decode(ids)) in segmentations
+    ]
     assert any(not torch.equal(a, b) for a, b in both)
-    assert torch.equal(parts.train.batch(0, [7], batch_size=60).ids, first.ids[[7]])
+    assert torch.equal(parts.train.batch(0, [7], batch_size=60).tokens, first.tokens[[7]])
     stream = corpus(tmp_path, layout="stream", **options).train
     window = stream.batch(0, range(8), batch_size=8)
-    assert window.ids.shape == (8, 48)
-    assert torch.equal(window.ids[3:4], stream.batch(0, [3], batch_size=8).ids)
+    assert window.tokens.shape == (8, 48)
+    assert torch.equal(window.tokens[3:4], stream.batch(0, [3], batch_size=8).tokens)
     with pytest.raises(UserError, match="needs a SentencePiece tokenizer"):
         prepare(replace(parts.config), tmp_path / "cache", tokenizer=corpus(tmp_path).tokenizer)
 

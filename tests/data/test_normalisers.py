@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textdiffusion.core.errors import UserError
-from textdiffusion.data.normalisers import NORMALISERS, Running, normalise
+from textdiffusion.data.normalisers import NORMALISERS, StreamingNormalizer, normalise
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_text8_leaves_its_own_kind_alone(data):
 @given(st.lists(st.text("aB1 é.\n", max_size=8), max_size=6))
 def test_pieces_cut_at_spaces_join_to_the_whole(name, words):
     pieces = [f"{word} " for word in words]
-    running = Running(name)
+    running = StreamingNormalizer(name)
     assert "".join(map(running, pieces)) == normalise(name, "".join(pieces))
 
 

@@ -149,8 +149,8 @@ def test_a_vocabulary_from_a_file(tmp_path, data):
     assert gpt2.tokenizer.vocab_size == 50257
     lines = replace(config, tokenizer_path=str(data / "tokenizers/bert"), layout="lines")
     bert = prepare(lines, tmp_path / "cache")
-    assert bert.train.windows([0]).chars is not None
-    assert bert.tokenizer.decode(bert.train.windows([0]).ids[0]) == "hello world, this is a text."
+    assert bert.train.windows([0]).num_chars is not None
+    assert bert.tokenizer.decode(bert.train.windows([0]).tokens[0]) == "hello world, this is a text."
 
 
 def test_tinyshakespeare_is_cut_where_everybody_cuts_it(tmp_path, data):

@@ -14,7 +14,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.data import sources
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.documents import open_source, units
-from textdiffusion.data.sources import Files, Piece, find
+from textdiffusion.data.sources import Chunk, Files, find
 
 DOCUMENTS = ["one\ntwo", "é 漢\n", "three"]
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -112,24 +112,24 @@ def test_encodings(tmp_path):
         read(path, encoding="klingon")
 
 
-def stream(pieces: list[Piece], **options) -> str:
+def stream(pieces: list[Chunk], **options) -> str:
     source = SimpleNamespace(name="x", size=0, pieces=lambda: iter(pieces), identity=list)
     return "".join(unit.text for unit in units(source, TextConfig(data="x", **options)))
 
 
 def test_documents_of_a_stream_are_kept_apart():
-    pieces = [Piece("one", 0, 0, 3), Piece("", 1, 0, 3), Piece("two\n", 2, 0, 7), Piece("three", 3, 1, 12)]
+    pieces = [Chunk("one", 0, 0, 3), Chunk("", 1, 0, 3), Chunk("two\n", 2, 0, 7), Chunk("three", 3, 1, 12)]
     assert stream(pieces) == "one\ntwo\nthree"
     assert stream(pieces, normaliser="text8") == "one two three"
-    assert stream([Piece("cut ", 0, 0, 4), Piece(" here", 0, 0, 9)], normaliser="text8") == "cut here"
+    assert stream([Chunk("cut ", 0, 0, 4), Chunk(" here", 0, 0, 9)], normaliser="text8") == "cut here"
 
 
 def test_lines_may_span_pieces():
     pieces = [
-        Piece("a long", 0, 0, 6),
-        Piece(" line\nnext\nla", 0, 0, 18),
-        Piece("st", 0, 0, 20),
-        Piece("new", 1, 0, 23),
+        Chunk("a long", 0, 0, 6),
+        Chunk(" line\nnext\nla", 0, 0, 18),
+        Chunk("st", 0, 0, 20),
+        Chunk("new", 1, 0, 23),
     ]
     source = SimpleNamespace(name="x", size=0, pieces=lambda: iter(pieces), identity=list)
     lines = [unit.text for unit in units(source, TextConfig(data="x", layout="lines"))]

@@ -137,19 +137,19 @@ def test_a_prepared_task_gives_what_the_question_shows(tmp_path):
         whole = part.windows(range(len(part)))
         drawn = part.batch(7, range(4), batch_size=4)
         for batch in (whole, drawn):
-            assert batch.given is not None
-            for ids, shown in zip(batch.ids.numpy(), batch.given.numpy(), strict=True):
+            assert batch.condition_mask is not None
+            for ids, shown in zip(batch.tokens.numpy(), batch.condition_mask.numpy(), strict=True):
                 row = corpus.tokenizer.decode(ids)
                 assert len(row) == 17
                 assert task.solved(row)
                 assert shown[:9].all()  # question and =
                 assert [mark == "." for mark in row[:8]] == [not known for known in shown[9:17]]
                 assert shown[17:].all()  # the end
-        questions += [corpus.tokenizer.decode(ids).partition("=")[0] for ids in whole.ids.numpy()]
-        assert whole.chars is not None
-        assert (whole.chars == whole.noised.sum(1)).all()
+        questions += [corpus.tokenizer.decode(ids).partition("=")[0] for ids in whole.tokens.numpy()]
+        assert whole.num_chars is not None
+        assert (whole.num_chars == whole.target_mask.sum(1)).all()
         # Positions are those of what is to be filled in, which is what characters count.
-        assert (part.shard.tokens[part.positions(range(5))] == whole.ids[:5][whole.noised[:5]].numpy()).all()
+        assert (part.shard.tokens[part.positions(range(5))] == whole.tokens[:5][whole.target_mask[:5]].numpy()).all()
     assert len(set(questions)) == len(questions) == 4000
 
 

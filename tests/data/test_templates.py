@@ -79,25 +79,25 @@ def test_characters_the_tokenizer_lacks_are_refused():
 
 def test_a_batch_of_different_templates_is_padded():
     batch = templates.batch(["ab[MASK:2]", "[MASK:1]"], Characters("ab"), num=2)
-    assert batch.ids.shape == (4, 4)
-    assert batch.real is not None
-    assert batch.real.tolist() == [[True] * 4] * 2 + [[True, False, False, False]] * 2
-    assert batch.noised.tolist() == [[False, False, True, True]] * 2 + [[True, False, False, False]] * 2
-    assert batch.rows is not None
-    assert batch.rows.tolist() == [0, 1, 0, 1]  # a row's draws do not depend on the templates before it
+    assert batch.tokens.shape == (4, 4)
+    assert batch.valid_mask is not None
+    assert batch.valid_mask.tolist() == [[True] * 4] * 2 + [[True, False, False, False]] * 2
+    assert batch.target_mask.tolist() == [[False, False, True, True]] * 2 + [[True, False, False, False]] * 2
+    assert batch.row_ids is not None
+    assert batch.row_ids.tolist() == [0, 1, 0, 1]  # a row's draws do not depend on the templates before it
 
 
 def test_equal_lengths_need_no_padding():
-    assert templates.batch(["a[MASK:1]", "[MASK:1]b"], Characters("ab")).real is None
+    assert templates.batch(["a[MASK:1]", "[MASK:1]b"], Characters("ab")).valid_mask is None
 
 
 def test_ended_and_padded_as_in_training():
     tokenizer = Characters("ab", (END, PAD))
     batch = templates.batch(["a[MASK:1]"], tokenizer, ended=True, padded_to=5)
-    assert batch.real is None
-    assert batch.ids[0].tolist()[2:] == [tokenizer.end_id, tokenizer.pad_id, tokenizer.pad_id]
-    assert batch.noised[0].tolist() == [False, True, False, False, False]
-    assert np.array_equal(batch.ids[0, :1], tokenizer.encode("a"))
+    assert batch.valid_mask is None
+    assert batch.tokens[0].tolist()[2:] == [tokenizer.end_id, tokenizer.pad_id, tokenizer.pad_id]
+    assert batch.target_mask[0].tolist() == [False, True, False, False, False]
+    assert np.array_equal(batch.tokens[0, :1], tokenizer.encode("a"))
 
 
 def test_a_space_before_a_gap_is_its_first_words():
@@ -131,10 +131,10 @@ def test_an_open_gap_at_the_end_may_end_the_text():
     for padded_to in (0, 5):
         opened = ["a[MASK:1]b[MASK]", "a[MASK:2]"]
         batch = templates.batch(opened, tokenizer, ended=True, padded_to=padded_to, room=5)
-        assert batch.given is not None
-        assert batch.holds is not None
-        assert batch.given.tolist() == [[True, False, True, False, False], [True, False, False, True, True]]
-        assert (batch.holds == templates.ENDING).tolist() == [[False] * 3 + [True] * 2, [False] * 5]
+        assert batch.condition_mask is not None
+        assert batch.allowed_set_ids is not None
+        assert batch.condition_mask.tolist() == [[True, False, True, False, False], [True, False, False, True, True]]
+        assert (batch.allowed_set_ids == templates.ENDING).tolist() == [[False] * 3 + [True] * 2, [False] * 5]
     with pytest.raises(UserError, match="have no end to propose"):
         templates.batch(["a[MASK]"], Characters("ab"), room=5)
     with pytest.raises(UserError, match="Not every gap"):

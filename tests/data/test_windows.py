@@ -35,11 +35,11 @@ def test_rows_depend_on_seed_step_and_row_alone(tmp_path):
     train = corpus(tmp_path).train
     whole = train.batch(7, range(32), batch_size=32)
     part = train.batch(7, [5, 30], batch_size=32)
-    assert torch.equal(whole.ids[[5, 30]], part.ids)
-    assert part.rows is not None
-    assert part.rows.tolist() == [5, 30]
-    assert not torch.equal(whole.ids, train.batch(8, range(32), batch_size=32).ids)
-    assert not torch.equal(whole.ids, corpus(tmp_path, seed=1).train.batch(7, range(32), batch_size=32).ids)
+    assert torch.equal(whole.tokens[[5, 30]], part.tokens)
+    assert part.row_ids is not None
+    assert part.row_ids.tolist() == [5, 30]
+    assert not torch.equal(whole.tokens, train.batch(8, range(32), batch_size=32).tokens)
+    assert not torch.equal(whole.tokens, corpus(tmp_path, seed=1).train.batch(7, range(32), batch_size=32).tokens)
 
 
 @pytest.mark.parametrize("length", [16, 100, 1000])
@@ -47,7 +47,7 @@ def test_an_epoch_sees_each_window_once_and_epochs_shift(tmp_path, length):
     text = "".join(chr(0x4E00 + i) for i in range(5000))
     train = corpus(tmp_path, text, length=length, unk=True, test_fraction=0.0).train
     windows = 4750 // length - 1
-    epochs = [train.batch(epoch, range(windows), batch_size=windows).ids for epoch in range(20)]
+    epochs = [train.batch(epoch, range(windows), batch_size=windows).tokens for epoch in range(20)]
     for ids in epochs:
         assert len(ids.unique()) == windows * length  # no overlap
         assert torch.equal(ids, ids[:, :1] + torch.arange(length))  # consecutive tokens
@@ -61,14 +61,14 @@ def test_evaluation_windows_hold_every_token_once(tmp_path):
     test = corpus(tmp_path, length=90).part("test")
     pieces, chars = [], 0
     for batch in evaluation_batches(test, 2):
-        real = torch.ones_like(batch.ids, dtype=torch.bool) if batch.real is None else batch.real
-        pieces.append(batch.ids[real])
-        assert batch.chars is not None
-        chars += int(batch.chars.sum())
+        real = torch.ones_like(batch.tokens, dtype=torch.bool) if batch.valid_mask is None else batch.valid_mask
+        pieces.append(batch.tokens[real])
+        assert batch.num_chars is not None
+        chars += int(batch.num_chars.sum())
     assert np.array_equal(torch.cat(pieces).numpy(), test.shard.tokens)
     assert chars == len(test.shard)
-    assert batch.real is not None  # the last window is shorter
-    assert not batch.real[-1, -1]
+    assert batch.valid_mask is not None  # the last window is shorter
+    assert not batch.valid_mask[-1, -1]
 
 
 def test_shorter_than_a_window(tmp_path):

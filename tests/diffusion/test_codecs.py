@@ -27,27 +27,27 @@ def test_encode_and_mean_read_the_same_table(weight, normalise):
 
 
 @pytest.mark.parametrize(("vocab", "width"), [(2, 1), (3, 2), (4, 2), (5, 3), (27, 5), (256, 8), (257, 9)])
-def test_bits_are_the_binary_digits(vocab, width):
-    table = bits(vocab, scale=2.0)
-    assert table.shape == (vocab, width)
+def test_bits_are_the_binary_digits(vocab_size, width):
+    table = bits(vocab_size, scale=2.0)
+    assert table.shape == (vocab_size, width)
     assert set(table.unique().tolist()) <= {-2.0, 2.0}
     back = ((table > 0).long() * 2 ** torch.arange(width - 1, -1, -1)).sum(-1)
-    assert torch.equal(back, torch.arange(vocab))
+    assert torch.equal(back, torch.arange(vocab_size))
 
 
 @pytest.mark.parametrize("code", ["base", "gray", "random"])
 @pytest.mark.parametrize("vocab", [2, 3, 5, 8, 27, 300])
-def test_code_words_belong_to_one_token_each(code, vocab):
-    table = bits(vocab, 0.5, code)
-    assert table.shape == bits(vocab).shape
+def test_code_words_belong_to_one_token_each(code, vocab_size):
+    table = bits(vocab_size, 0.5, code)
+    assert table.shape == bits(vocab_size).shape
     assert table.abs().unique().tolist() == [0.5]
-    assert len(table.unique(dim=0)) == vocab
+    assert len(table.unique(dim=0)) == vocab_size
     codec = BitCodec(table, 0.5)
     assert codec.norm == pytest.approx(TableCodec(table).norm)
     assert codec.scale == pytest.approx(0.5)
-    ids = torch.arange(vocab)[None]
+    ids = torch.arange(vocab_size)[None]
     # A state with less noise than half of the distance of two words is read back.
-    noisy = codec.encode(ids) + 0.2 * (2 * torch.rand(1, vocab, codec.dim) - 1)
+    noisy = codec.encode(ids) + 0.2 * (2 * torch.rand(1, vocab_size, codec.dim) - 1)
     assert torch.equal(codec.evidence(noisy, torch.ones(())).argmax(-1), ids)
 
 

@@ -9,14 +9,14 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.densities import (
     CauchyDensity,
     GumbelDensity,
-    LossAwareDensity,
-    PiecewiseDensity,
-    SteadyDensity,
+    LossSecondMomentDensity,
+    MinVarianceDensity,
+    TimeWarpDensity,
     UniformDensity,
-    stratified,
+    low_discrepancy,
 )
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.schedules import BetaGrid
+from textdiffusion.diffusion.schedules import DiscreteBetaSchedule
 
 
 def _gumbel(uniform=0.1, mu=0.36, scale=0.077):
@@ -24,15 +24,15 @@ def _gumbel(uniform=0.1, mu=0.36, scale=0.077):
 
 
 def _piecewise(uniform=0.0, seed=0):
-    density = PiecewiseDensity(12, uniform)
-    density.settled.copy_(torch.randn(2, 12, generator=torch.Generator().manual_seed(seed)))
+    density = TimeWarpDensity(12, uniform)
+    density.averaged.copy_(torch.randn(2, 12, generator=torch.Generator().manual_seed(seed)))
     return density
 
 
 def _loss_aware():
     """As after training where the loss grows from 0.2 to 1.7."""
-    density = LossAwareDensity(10, uniform=0.01)
-    density.settled[1] = torch.log(0.2 + 1.5 * torch.arange(10) / 9)
+    density = LossSecondMomentDensity(10, uniform=0.01)
+    density.averaged[1] = torch.log(0.2 + 1.5 * torch.arange(10) / 9)
     return density
 
 
@@ -48,8 +48,8 @@ DENSITIES = {
     "Cauchy, near the low end": CauchyDensity(0.019, 0.009, 4.0),
     "piecewise": _piecewise(),
     "piecewise, partly uniform": _piecewise(0.3),
-    "piecewise, fresh": PiecewiseDensity(),
-    "steady": SteadyDensity(uniform=0.2),
+    "piecewise, fresh": TimeWarpDensity(),
+    "steady": MinVarianceDensity(uniform=0.2),
     "loss-aware": _loss_aware(),
 }
 every_density = pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
@@ -65,7 +65,7 @@ def test_the_density_has_mass_one(density):
 def test_quantile_and_probability_agree(density):
     """The mass of an interval between two quantiles is their difference, whatever part of a mixture draws it."""
     u = (torch.arange(100_000) + 0.5) / 100_000
-    t = density.quantile(u)
+    t = density.icdf(u)
     assert bool(((t >= 0) & (t <= 1)).all())
     edges = torch.linspace(0, 1, 41)
     drawn = torch.histc(t, 40, 0.0, 1.0).double() / len(t)
@@ -81,8 +81,8 @@ def test_the_slope_of_the_quantile_is_one_over_the_density(name):
     density = DENSITIES[name]
     u = torch.linspace(0.03, 0.97, 200)
     step = 1e-3
-    t = density.quantile(u)
-    slope = (density.quantile(u + step) - density.quantile(u - step)) / (2 * step)
+    t = density.icdf(u)
+    slope = (density.icdf(u + step) - density.icdf(u - step)) / (2 * step)
     ratio = slope * density.log_prob(t).exp()
     assert float((ratio.log().abs() < 0.03).float().mean()) > (0.85 if "piecewise" in name else 0.99)  # edges of bins
 
@@ -91,7 +91,7 @@ def test_the_slope_of_the_quantile_is_one_over_the_density(name):
 @pytest.mark.parametrize("name", sorted(DENSITIES.keys() - {"Gumbel, nothing uniform", "uniform in a part"}))
 def test_importance_weights_make_any_integral_unbiased(name):
     density = DENSITIES[name]
-    t = density.quantile(stratified(Rng.of(0, 100_000), 100_000))
+    t = density.icdf(low_discrepancy(Rng.of(0, 100_000), 100_000))
     weight = torch.exp(-density.log_prob(t)).double()
     for f in (torch.ones_like, lambda x: x, lambda x: torch.sin(9 * x) + 1, lambda x: x**3):
         truth = float(f((torch.arange(10_000).double() + 0.5) / 10_000).mean())
@@ -100,7 +100,7 @@ def test_importance_weights_make_any_integral_unbiased(name):
 
 @every_density
 def test_the_sampling_grid_runs_from_noise_to_clean(density):
-    grid = density.grid(torch.linspace(1.0, 0.0, 33))
+    grid = density.sampling_times(torch.linspace(1.0, 0.0, 33))
     assert bool((grid.diff() <= 0).all())
     assert float(grid[0]) == pytest.approx(1.0, abs=1e-3)
     assert float(grid[-1]) >= 0.0
@@ -111,21 +111,21 @@ def test_the_sampling_grid_runs_from_noise_to_clean(density):
 @pytest.mark.parametrize("scale", [0.15, 0.077, 0.04, 0.02])
 def test_a_steep_curve_is_sampled_from_end_to_end(scale):
     """The prior is drawn at t = 1 and the text read at t = 0, however early float32 rounds the curve to its ends."""
-    ends = _gumbel(0.1, 0.36, scale).grid(torch.tensor([1.0, 0.0]))
+    ends = _gumbel(0.1, 0.36, scale).sampling_times(torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(ends, torch.tensor([1.0, 0.0]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.009, 1e-3])
 def test_an_arctan_curve_is_sampled_from_end_to_end(scale):
     """Its tail is heavy: most of [0, 1] lies where float32 rounds an arctan to a right angle."""
-    ends = CauchyDensity(0.02, scale, 4.0).grid(torch.tensor([1.0, 0.0]))
+    ends = CauchyDensity(0.02, scale, 4.0).sampling_times(torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(ends, torch.tensor([1.0, 0.0]), atol=1e-6, rtol=0)
 
 
 def test_grids_of_absorbing_processes_end_exactly():
     """A position left masked, or a prior not all masks, would be an error however small."""
-    for density in (UniformDensity(), _piecewise(), PiecewiseDensity()):
-        grid = density.grid(torch.linspace(1.0, 0.0, 8))
+    for density in (UniformDensity(), _piecewise(), TimeWarpDensity()):
+        grid = density.sampling_times(torch.linspace(1.0, 0.0, 8))
         assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
 
 
@@ -134,12 +134,12 @@ def _fit(density, curve, steps, noise=0.3, total=128):
     optimiser = torch.optim.Adam(density.parameters(), 0.03)
     draw = torch.Generator().manual_seed(0)
     for i in range(steps):
-        t = density.quantile(stratified(Rng.of(0, total).fork(i), total))
-        loss = density.fit_loss(t, curve(t) + noise * torch.randn(total, generator=draw)).mean()
+        t = density.icdf(low_discrepancy(Rng.of(0, total).fork(i), total))
+        loss = density.fitting_loss(t, curve(t) + noise * torch.randn(total, generator=draw)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        density.settle()
+        density.update_average()
     return density
 
 
@@ -150,12 +150,12 @@ def test_gumbel_fit_recovers_a_known_curve():
         return height * torch.exp(-torch.exp(-(t - mu) / scale))
 
     density = _fit(GumbelDensity(0.36, 0.077, 4.0, rate=0.05), curve, steps=300)
-    found = density.settled
+    found = density.averaged
     assert float(found[0]) == pytest.approx(mu, abs=0.02)
     assert float(found[1].exp()) == pytest.approx(scale, abs=0.02)
     assert float(found[2].exp()) == pytest.approx(height, abs=0.15)
     # Its draws then follow the slope of the curve: equal drops of loss between quantiles.
-    drops = curve(density.grid(torch.linspace(0.0, 1.0, 9))).diff()
+    drops = curve(density.sampling_times(torch.linspace(0.0, 1.0, 9))).diff()
     assert float(drops.std() / drops.mean()) < 0.15
 
 
@@ -168,10 +168,10 @@ def test_cauchy_fit_recovers_a_known_curve():
 
     density = _fit(CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3, rate=0.05), curve, steps=400)
     even = (torch.arange(1000) + 0.5) / 1000
-    before = CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3).fitted(even)
+    before = CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3).predicted_loss(even)
     assert float((before - curve(even)).square().mean().sqrt()) > 5
-    assert float((density.fitted(even) - curve(even)).square().mean().sqrt()) < 0.15
-    assert float(density.quantile(torch.tensor([0.55]))) == pytest.approx(mu, rel=0.2)
+    assert float((density.predicted_loss(even) - curve(even)).square().mean().sqrt()) < 0.15
+    assert float(density.icdf(torch.tensor([0.55]))) == pytest.approx(mu, rel=0.2)
 
 
 def _integrand(t):
@@ -181,13 +181,13 @@ def _integrand(t):
 
 def test_the_steady_density_follows_the_gradient_of_the_second_moment():
     """On average over its own draws, the gradient is that of the integral of L^2 / p: Plaid's rule for its schedule."""
-    density = SteadyDensity(8, uniform=0.2)
+    density = MinVarianceDensity(8, uniform=0.2)
     with torch.no_grad():
         density.logits[1].copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
-        density.settled.copy_(density.logits)
-        density.settled[1, 3] += 0.7  # draws lag behind what is fitted
-    t = density.quantile((torch.arange(200_000) + 0.5) / 200_000)
-    (found,) = torch.autograd.grad(density.fit_loss(t, _integrand(t)).mean(), density.logits)
+        density.averaged.copy_(density.logits)
+        density.averaged[1, 3] += 0.7  # draws lag behind what is fitted
+    t = density.icdf((torch.arange(200_000) + 0.5) / 200_000)
+    (found,) = torch.autograd.grad(density.fitting_loss(t, _integrand(t)).mean(), density.logits)
     even = (torch.arange(200_000) + 0.5) / 200_000
     share = density.logits[1].double()
     logits = share.detach().clone().requires_grad_()
@@ -200,8 +200,8 @@ def test_the_steady_density_follows_the_gradient_of_the_second_moment():
 
 def test_the_steady_density_settles_where_an_estimate_varies_least():
     """p is proportional to L in every bin; then one draw of L / p tells the integral, or nearly."""
-    density = _fit(SteadyDensity(40, uniform=0.0, rate=0.05), _integrand, steps=500, noise=0.0)
-    t = density.quantile((torch.arange(20_000) + 0.5) / 20_000)
+    density = _fit(MinVarianceDensity(40, uniform=0.0, rate=0.05), _integrand, steps=500, noise=0.0)
+    t = density.icdf((torch.arange(20_000) + 0.5) / 20_000)
     weighted = _integrand(t) * torch.exp(-density.log_prob(t))
     even = _integrand((torch.arange(20_000) + 0.5) / 20_000)
     torch.testing.assert_close(weighted.mean(), even.mean(), rtol=0.02, atol=0)
@@ -216,17 +216,17 @@ def test_a_fit_that_is_not_finite_leaves_the_last_good_curve(make):
     fitted = next(density.parameters()).detach()
     for _ in range(3):
         fitted.add_(0.1)
-        density.settle()
-    good = density.settled.clone()
+        density.update_average()
+    good = density.averaged.clone()
     fitted.view(-1)[1] = torch.nan
-    density.settle()
-    assert torch.equal(density.settled, good)
+    density.update_average()
+    assert torch.equal(density.averaged, good)
     assert torch.equal(fitted, good)
 
 
 def test_a_steep_curve_has_a_gradient_far_below_its_rise():
     density = _gumbel(scale=0.003)
-    loss = density.fit_loss(torch.tensor([0.01, 0.36]), torch.ones(2))
+    loss = density.fitting_loss(torch.tensor([0.01, 0.36]), torch.ones(2))
     grad = torch.autograd.grad(loss.sum(), density.curve)[0]
     assert bool(loss.isfinite().all())
     assert bool(grad.isfinite().all())
@@ -234,7 +234,7 @@ def test_a_steep_curve_has_a_gradient_far_below_its_rise():
 
 
 def test_the_first_arctan_curve_rises_from_nothing_to_the_height_asked_for():
-    ends = CauchyDensity(0.019, 0.009, 4.0).fitted(torch.tensor([0.0, 1.0]))
+    ends = CauchyDensity(0.019, 0.009, 4.0).predicted_loss(torch.tensor([0.0, 1.0]))
     torch.testing.assert_close(ends, torch.tensor([0.0, 4.0]), atol=1e-5, rtol=0)
 
 
@@ -242,10 +242,10 @@ def test_piecewise_fit_recovers_a_known_curve():
     def curve(t):
         return 2.5 * torch.sigmoid((t - 0.4) * 12)
 
-    density = _fit(PiecewiseDensity(20, rate=0.05), curve, steps=400)
-    drops = curve(density.grid(torch.linspace(0.0, 1.0, 9))).diff()
+    density = _fit(TimeWarpDensity(20, rate=0.05), curve, steps=400)
+    drops = curve(density.sampling_times(torch.linspace(0.0, 1.0, 9))).diff()
     assert float(drops.std() / drops.mean()) < 0.4
-    assert float(density.quantile(torch.tensor([0.5]))) == pytest.approx(0.4, abs=0.05)
+    assert float(density.icdf(torch.tensor([0.5]))) == pytest.approx(0.4, abs=0.05)
 
 
 def test_the_fit_is_weighted_by_importance():
@@ -255,70 +255,72 @@ def test_the_fit_is_weighted_by_importance():
     even = (torch.arange(20_000) + 0.5) / 20_000
     fitted = 2.0 * torch.exp(-torch.exp(-(even - 0.5) / 0.1))
     plain = float(((fitted - nats(even)) ** 2).mean())
-    t = curve.quantile(even)
-    assert float(curve.fit_loss(t, nats(t)).mean().detach()) == pytest.approx(plain, rel=0.01)
+    t = curve.icdf(even)
+    assert float(curve.fitting_loss(t, nats(t)).mean().detach()) == pytest.approx(plain, rel=0.01)
 
 
 def test_what_is_drawn_from_moves_only_when_it_settles():
     for density in (_gumbel(), CauchyDensity(0.3, 0.1, 4.0), _piecewise()):
-        before = density.settled.clone()
-        density.fit_loss(torch.rand(8), torch.rand(8)).mean().backward()
-        assert torch.equal(density.settled, before)
+        before = density.averaged.clone()
+        density.fitting_loss(torch.rand(8), torch.rand(8)).mean().backward()
+        assert torch.equal(density.averaged, before)
         with torch.no_grad():
             next(density.parameters()).add_(1.0)
-        density.settle()
+        density.update_average()
         moved = before + density.rate * (next(density.parameters()).detach() - before)
-        torch.testing.assert_close(density.settled, moved)
-    UniformDensity().settle()
-    assert torch.equal(UniformDensity().fit_loss(torch.rand(8), torch.rand(8)), torch.zeros(8))
+        torch.testing.assert_close(density.averaged, moved)
+    UniformDensity().update_average()
+    assert torch.equal(UniformDensity().fitting_loss(torch.rand(8), torch.rand(8)), torch.zeros(8))
 
 
 def test_what_a_density_learned_is_saved():
-    first, second = _piecewise(seed=1), PiecewiseDensity(12)
+    first, second = _piecewise(seed=1), TimeWarpDensity(12)
     second.load_state_dict(first.state_dict())
     u = torch.rand(10)
-    assert torch.equal(first.quantile(u), second.quantile(u))
+    assert torch.equal(first.icdf(u), second.icdf(u))
 
 
 def test_stratified_draws_cover_the_interval_evenly():
     for total in (1, 2, 7, 64, 1000):
-        u = stratified(Rng.of(3, total).fork("t"), total)
+        u = low_discrepancy(Rng.of(3, total).fork("t"), total)
         assert bool(((u > 0) & (u < 1)).all())
         gaps = torch.cat((u.sort().values, u.min()[None] + 1)).diff()
         torch.testing.assert_close(gaps, torch.full((total,), 1 / total), atol=3e-7, rtol=0)
 
 
 def test_stratified_draws_do_not_depend_on_how_the_batch_is_split():
-    whole = stratified(Rng.of(3, 12).fork(5), 12)
-    parts = [stratified(Rng.of(3, torch.arange(a, b)).fork(5), 12) for a, b in ((0, 5), (5, 6), (6, 12))]
+    whole = low_discrepancy(Rng.of(3, 12).fork(5), 12)
+    parts = [low_discrepancy(Rng.of(3, torch.arange(a, b)).fork(5), 12) for a, b in ((0, 5), (5, 6), (6, 12))]
     assert torch.equal(whole, torch.cat(parts))
 
 
 def test_a_stratified_row_is_uniform_over_steps():
-    u = torch.stack([stratified(Rng.of(0, torch.tensor([3])).fork(i), 8)[0] for i in range(500)]).sort().values
+    u = torch.stack([low_discrepancy(Rng.of(0, torch.tensor([3])).fork(i), 8)[0] for i in range(500)]).sort().values
     gap = (u - (torch.arange(500) + 0.5) / 500).abs().max()
     assert float(gap) * math.sqrt(500) < 2.0
-    assert stratified(Rng.of(0, 4), 4).dtype == torch.float32
+    assert low_discrepancy(Rng.of(0, 4), 4).dtype == torch.float32
 
 
 def test_loss_aware_draws_follow_the_root_mean_square_of_the_loss():
-    density = _fit(LossAwareDensity(10, uniform=0.01, rate=0.05), lambda t: (1 + t.mul(10).floor()) / 5, 500, noise=0.0)
-    _, share = density._shares(density.settled)
+    density = _fit(
+        LossSecondMomentDensity(10, uniform=0.01, rate=0.05), lambda t: (1 + t.mul(10).floor()) / 5, 500, noise=0.0
+    )
+    _, share = density._shares(density.averaged)
     torch.testing.assert_close(share, 0.99 * torch.arange(1, 11) / 55 + 0.001, rtol=0.1, atol=0)
     u = torch.rand(5)
-    assert torch.equal(density.grid(u), u)
+    assert torch.equal(density.sampling_times(u), u)
 
 
 def test_loss_aware_weights_leave_the_objective_unbiased_and_less_noisy():
     """A loss averaged with importance weights on the grid of 2,000 levels is the plain average; its spread shrinks."""
-    process = GaussianProcess(BetaGrid("sqrt"), grid=2000)
+    process = GaussianProcess(DiscreteBetaSchedule("sqrt"), grid=2000)
     loss = lambda t: (0.2 + 1.5 * t) ** 2  # noqa: E731
     truth = float(loss(torch.arange(2000).double() / 1999).mean())
     spreads = {}
     aware = _loss_aware()
-    aware.settled[1] = torch.log(loss((torch.arange(10) + 0.5) / 10))
+    aware.averaged[1] = torch.log(loss((torch.arange(10) + 0.5) / 10))
     for name, density in (("uniform", UniformDensity()), ("aware", aware)):
-        t = process.seen(density.quantile(Rng.of(1, 100_000).uniform()))
+        t = process.snap_to_grid(density.icdf(Rng.of(1, 100_000).uniform()))
         weighted = loss(t) * torch.exp(-density.log_prob(t))
         spreads[name] = float(weighted.std())
         assert float(weighted.double().mean()) == pytest.approx(truth, abs=5 * spreads[name] / 100_000**0.5)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from textdiffusion.diffusion import prediction
 from textdiffusion.diffusion.codecs import BitCodec, TableCodec, bits
-from textdiffusion.diffusion.prediction import BitPrediction, HiddenPrediction, Prediction, RegressedPrediction
+from textdiffusion.diffusion.prediction import BitPrediction, LazyPrediction, Prediction, X0Prediction
 from textdiffusion.networks.output_heads import BitHead, LinearHead, RoundingHead
 
 B, L, W, V, D = 3, 5, 8, 11, 4
@@ -43,7 +43,7 @@ def test_probs_and_mean_are_the_plain_formulas():
 
 def test_chunked_nll_equals_whole_in_value_and_gradient(chunks):
     head, hidden, _, ids, where = _parts()
-    nats = HiddenPrediction(hidden, head).nll(ids, where)
+    nats = LazyPrediction(hidden, head).nll(ids, where)
     logits = hidden @ head.weight.T + head.bias
     whole = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(B, L) * where
     torch.testing.assert_close(nats, whole)
@@ -54,7 +54,7 @@ def test_chunked_nll_equals_whole_in_value_and_gradient(chunks):
 
 def test_chunked_mean_equals_whole_in_value_and_gradient(chunks):
     head, hidden, table, _, _ = _parts()
-    mean = HiddenPrediction(hidden, head, table).mean
+    mean = LazyPrediction(hidden, head, table).mean
     whole = (hidden @ head.weight.T + head.bias).softmax(-1) @ table
     torch.testing.assert_close(mean, whole)
     weight, sources = torch.randn(B, L, D), (hidden, head.weight, head.bias, table)
@@ -63,14 +63,14 @@ def test_chunked_mean_equals_whole_in_value_and_gradient(chunks):
 
 def test_logits_on_request_are_the_head_of_every_position():
     head, hidden, table, _, _ = _parts()
-    said = HiddenPrediction(hidden, head, table)
+    said = LazyPrediction(hidden, head, table)
     torch.testing.assert_close(said.logits, hidden @ head.weight.T + head.bias)
     torch.testing.assert_close(said.probs @ table, said.mean)
 
 
 def test_nll_at_no_position_is_zero_and_has_a_gradient(chunks):
     head, hidden, _, ids, where = _parts()
-    nats = HiddenPrediction(hidden, head).nll(ids, torch.zeros_like(where))
+    nats = LazyPrediction(hidden, head).nll(ids, torch.zeros_like(where))
     assert torch.equal(nats, torch.zeros(B, L))
     nats.sum().backward()
     assert hidden.grad is not None
@@ -80,14 +80,14 @@ def test_nll_at_no_position_is_zero_and_has_a_gradient(chunks):
 def test_no_rows_at_all(chunks):
     """A batch of one row may have nobody to self-condition."""
     head, hidden, table, ids, where = _parts()
-    said = HiddenPrediction(hidden[:0], head, table)
+    said = LazyPrediction(hidden[:0], head, table)
     assert said.mean.shape == (0, L, D)
     assert said.nll(ids[:0], where[:0]).shape == (0, L)
 
 
 def test_low_precision_features_give_float32_answers(chunks):
     head, hidden, table, ids, where = _parts()
-    said = HiddenPrediction(hidden.bfloat16(), head, table)
+    said = LazyPrediction(hidden.bfloat16(), head, table)
     assert said.nll(ids, where).dtype == said.mean.dtype == said.logits.dtype == torch.float32
 
 
@@ -96,14 +96,14 @@ def test_a_regressed_state_is_fitted_and_what_is_read_from_it_may_go_on(interpol
     """Near the first of two rows, the mean of what was read is nearer to it, and the fitted state stays where it is."""
     codec = TableCodec(torch.tensor([[-4.0, 0.0], [4.0, 0.0]]))
     state = torch.tensor([[[-0.5, 1.0]]], requires_grad=True)
-    said = RegressedPrediction(state, RoundingHead(codec), codec.table(), interpolated)
-    assert said.fitted is state
+    said = X0Prediction(state, RoundingHead(codec), codec.table(), interpolated)
+    assert said.x0_estimate is state
     odds = torch.tensor(-4.0).sigmoid()  # squared distances of 13.25 and 21.25, halved
     expected = torch.tensor([[[8.0 * odds - 4.0, 0.0]]]) if interpolated else state
     torch.testing.assert_close(said.mean, expected)
     torch.testing.assert_close(said.probs[0, 0, 1], odds)
     plain = Prediction(said.logits, codec.table())
-    assert plain.fitted is plain.mean
+    assert plain.x0_estimate is plain.mean
 
 
 @pytest.mark.parametrize("code", ["base", "gray", "random"])

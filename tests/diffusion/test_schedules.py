@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.schedules import (
-    BetaGrid,
     Betas,
     CosineMask,
     CosineNoise,
+    DiscreteBetaSchedule,
     Geometric,
     Karras,
     LinearBeta,
@@ -27,7 +27,7 @@ MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask(), Geometric()
 NOISE = [LogSigma, Karras, lambda low, high: Karras(low, high, rho=1.0), CosineNoise, SqrtNoise, LinearBeta]
 NOISE += [lambda low, high: Rescaled(SqrtNoise(low / 4.0, high / 4.0), 4.0)]
 NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta", "rescaled"]
-GRIDS = {name: BetaGrid(name) for name in get_args(Betas)}
+GRIDS = {name: DiscreteBetaSchedule(name) for name in get_args(Betas)}
 EDGES = torch.tensor([0.0, 2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 0.9999, 1 - 1e-5, 1 - 2.0**-23, 1 - 2.0**-24, 1.0])
 
 
@@ -38,7 +38,7 @@ def test_masked_share_round_trip_and_rate(schedule, t):
     alpha = schedule.alpha(at)
     torch.testing.assert_close(schedule.time(alpha), at)
     (slope,) = torch.autograd.grad(alpha.sum(), at)
-    torch.testing.assert_close(schedule.rate(at), -slope / (1 - alpha))
+    torch.testing.assert_close(schedule.loss_weight(at), -slope / (1 - alpha))
 
 
 @pytest.mark.parametrize("schedule", MASKS, ids=repr)
@@ -48,12 +48,12 @@ def test_masked_share_runs_from_clean_to_noise(schedule):
     assert float(alpha[-1]) == pytest.approx(getattr(schedule, "eps", 0.0), abs=1e-7)
     # The noised share keeps its precision where it is far below that of alpha.
     torch.testing.assert_close(
-        schedule.share(EDGES), (1.0 - schedule.alpha(EDGES.double())).float(), rtol=1e-5, atol=1e-12
+        schedule.mask_prob(EDGES), (1.0 - schedule.alpha(EDGES.double())).float(), rtol=1e-5, atol=1e-12
     )
     assert bool((alpha.diff() <= 0).all())
     assert bool(((alpha >= 0) & (alpha <= 1)).all())
-    assert bool(torch.isfinite(schedule.rate(EDGES[1:])).all())
-    assert bool((schedule.rate(EDGES[1:]) >= 0).all())
+    assert bool(torch.isfinite(schedule.loss_weight(EDGES[1:])).all())
+    assert bool((schedule.loss_weight(EDGES[1:]) >= 0).all())
     assert bool(torch.isfinite(schedule.time(torch.tensor([0.0, 1.0]))).all())
 
 
@@ -77,7 +77,7 @@ def test_noise_level_is_finite_and_grows_for_every_t(made, low, high):
     assert bool(torch.isfinite(sigma).all())
     assert bool(((sigma >= low * 0.999) & (sigma <= high * 1.001)).all())
     assert bool((sigma.diff() >= -1e-6 * sigma[1:]).all())
-    slope = GaussianProcess(schedule).log_slope(EDGES)
+    slope = GaussianProcess(schedule).dlogsigma_dt(EDGES)
     assert bool(torch.isfinite(slope).all())
     assert bool((slope >= 0).all())
 
@@ -117,7 +117,7 @@ def test_the_prior_has_the_noise_of_t_one(made):
 def test_log_slope_is_the_derivative():
     process = GaussianProcess(LogSigma(0.1, 10.0))
     with torch.no_grad():
-        slope = process.log_slope(torch.tensor([0.2, 0.7]))
+        slope = process.dlogsigma_dt(torch.tensor([0.2, 0.7]))
     torch.testing.assert_close(slope, torch.full((2,), math.log(100.0)))
 
 
@@ -151,11 +151,11 @@ def _alpha_bar(name, n):
 @pytest.mark.parametrize("steps", [20, 200, 2000])
 @pytest.mark.parametrize("name", get_args(Betas))
 def test_the_grid_has_the_alpha_bar_of_its_betas(name, steps):
-    grid = BetaGrid(name, steps)
+    grid = DiscreteBetaSchedule(name, steps)
     t = torch.arange(steps) / (steps - 1)
     torch.testing.assert_close(1 / (1 + grid.sigma(t).double() ** 2), _alpha_bar(name, steps), rtol=2e-3, atol=1e-6)
     assert bool((grid.sigma(t).diff() > 0).all())
-    torch.testing.assert_close(BetaGrid(name, steps, scale=5.0).sigma(t), 5 * grid.sigma(t))
+    torch.testing.assert_close(DiscreteBetaSchedule(name, steps, scale=5.0).sigma(t), 5 * grid.sigma(t))
 
 
 @pytest.mark.parametrize("name", get_args(Betas))
@@ -164,18 +164,18 @@ def test_the_grid_is_invertible_and_smooth_between_its_points(name, t):
     grid = GRIDS[name]
     at = torch.tensor([t], dtype=torch.float64)
     torch.testing.assert_close(grid.time(grid.sigma(at)), at, atol=1e-6, rtol=0)
-    slope = GaussianProcess(grid).log_slope(torch.cat((EDGES, at.float())))
+    slope = GaussianProcess(grid).dlogsigma_dt(torch.cat((EDGES, at.float())))
     assert bool((slope > 0).all())
     assert bool(torch.isfinite(slope).all())
 
 
 def test_training_sees_the_points_of_the_grid_alike():
-    grid = BetaGrid("sqrt", 40)
+    grid = DiscreteBetaSchedule("sqrt", 40)
     process = GaussianProcess(grid, grid=40)
-    seen, counts = process.seen((torch.arange(4000) + 0.5) / 4000).unique(return_counts=True)
+    seen, counts = process.snap_to_grid((torch.arange(4000) + 0.5) / 4000).unique(return_counts=True)
     torch.testing.assert_close(seen, torch.arange(40) / 39)
     assert bool((counts == 100).all())
-    assert process.seen(torch.ones(1)).tolist() == [1.0]
+    assert process.snap_to_grid(torch.ones(1)).tolist() == [1.0]
     torch.testing.assert_close(process.sigma(seen), grid.log_sigma.exp())
     t = torch.rand(9)
-    assert GaussianProcess(LogSigma(0.1, 10.0)).seen(t) is t
+    assert GaussianProcess(LogSigma(0.1, 10.0)).snap_to_grid(t) is t

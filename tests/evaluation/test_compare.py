@@ -10,11 +10,11 @@ import pytest
 from textdiffusion import TextDiffusion
 from textdiffusion.core.errors import UserError
 from textdiffusion.evaluation import bench
-from textdiffusion.evaluation.bench import Plan, Setting, Written, settings
+from textdiffusion.evaluation.bench import EvalOptions, GeneratedTexts, Setting, settings
 from textdiffusion.evaluation.compare import compare, judged
 from textdiffusion.evaluation.sample_report import NAIVE, REAL
 
-PLAN = Plan(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
+PLAN = EvalOptions(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
 
 
 def test_a_table_is_made_once_and_what_is_lost_is_made_again(
@@ -60,17 +60,17 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
 def test_a_setting_without_texts_leaves_alone(tmp_path: Path):
     """What is empty under one setting is left out by name; all others are judged."""
 
-    def wrote(steps: int, *texts: str) -> Written:
-        return Written(Setting("ancestral", steps, 1.0), texts, 1.0, "float32")
+    def wrote(steps: int, *texts: str) -> GeneratedTexts:
+        return GeneratedTexts(Setting("ancestral", steps, 1.0), texts, 1.0, "float32")
 
     runs = {"one": [wrote(8, "", "", "a fig"), wrote(4, "a fig", "a plum")], "two": [wrote(8, "a fig", "", "a pear")]}
-    report, spots = judged(runs, ("a red fig is old. " * 40, "a ripe plum is red. " * 40), Plan(), tmp_path)
+    report, spots = judged(runs, ("a red fig is old. " * 40, "a ripe plum is red. " * 40), EvalOptions(), tmp_path)
     assert list(report.lines[0].values) == ["two", REAL, *NAIVE]
     steps = [(spot.run, spot.setting and spot.setting.steps) for spot in spots]
     assert steps[:3] == [("one", 4), ("two", 8), (REAL, None)]
     assert report.protocol["rows left out, being empty"] == "one: ancestral, 8 steps, T = 1"
     with pytest.raises(UserError, match="no two samples that are not empty"):
-        judged({"one": [wrote(8, "", "a")]}, ("a red fig. " * 40, "a plum. " * 40), Plan(), tmp_path)
+        judged({"one": [wrote(8, "", "a")]}, ("a red fig. " * 40, "a plum. " * 40), EvalOptions(), tmp_path)
 
 
 def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
@@ -80,7 +80,11 @@ def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
     text = tmp_path / "corpus.txt"
     text.write_text("The red fig is old.\n" * 40)
     run = str(tiny_run("mdlm", f"text.data={text}", "text.unk=true"))
-    loaded, load, plan = [], TextDiffusion.from_pretrained, Plan(num=0, draws=2, levels=0, windows=2, calibrate=1)
+    loaded, load, plan = (
+        [],
+        TextDiffusion.from_pretrained,
+        EvalOptions(num=0, draws=2, levels=0, windows=2, calibrate=1),
+    )
     monkeypatch.setattr(
         TextDiffusion, "from_pretrained", lambda source, **how: loaded.append(source) or load(source, **how)
     )

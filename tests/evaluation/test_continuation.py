@@ -39,7 +39,7 @@ def test_the_expectation_is_largest_for_the_law_of_the_truth():
 def test_runs_continue_real_text(tiny_run, recipe):
     model = TextDiffusion.from_pretrained(tiny_run(recipe))
     ids = torch.randint(model.tokenizer.vocab_size, (3, 12), generator=torch.Generator().manual_seed(0))
-    batch = Batch(ids, real=torch.arange(12) < torch.tensor([[12], [10], [8]]))
+    batch = Batch(ids, valid_mask=torch.arange(12) < torch.tensor([[12], [10], [8]]))
     found = continuation_brier(model, batch, 6)
     assert found.prefixes == 2  # the third has no ten tokens
     assert len(found.scores) == 4

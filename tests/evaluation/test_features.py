@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from textdiffusion.evaluation.features import HashedNgrams, frechet_distance, frontier_area, histogram_frontier, kmeans
+from textdiffusion.evaluation.features import HashedNgrams, frechet_distance, histogram_frontier, kmeans, mauve
 
 
 def test_the_frontier_of_equal_and_of_disjoint_histograms():
@@ -38,10 +38,10 @@ def test_kmeans_finds_clusters_and_the_area_knows_what_is_shared():
     assert len({frozenset(row) for row in cells}) == 4
     assert not any(set(a) & set(b) for i, a in enumerate(cells) for b in cells[:i])
     again = np.concatenate([centre + rng.normal(size=(50, 4)) for centre in centres])
-    alike, lacking = frontier_area(points, again), frontier_area(points[:100], again)
+    alike, lacking = mauve(points, again), mauve(points[:100], again)
     assert 0.9 < alike <= 1
     assert 0.1 < lacking < 0.8 * alike
-    assert frontier_area(points[:100], points[100:]) < 0.01
+    assert mauve(points[:100], points[100:]) < 0.01
 
 
 def test_the_frechet_distance_of_gaussians():

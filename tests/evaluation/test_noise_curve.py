@@ -10,13 +10,13 @@ from tests.exact.language import Language, ideal_gaussian, ideal_masked, ideal_u
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.densities import GumbelDensity
 from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.evaluation.noise_curve import noise_curve
 from textdiffusion.evaluation.report.plots import blank, write_curve
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 
 
 class Drawn:
@@ -28,7 +28,7 @@ class Drawn:
     def windows(self, rows):
         rows = torch.as_tensor(rows)
         drawn = LANGUAGE.ids[Rng.of(0, rows).categorical(LANGUAGE.law.expand(len(rows), -1))]
-        return Batch(drawn, chars=torch.full((len(rows),), 3))
+        return Batch(drawn, num_chars=torch.full((len(rows),), 3))
 
 
 def _masked():
@@ -75,7 +75,8 @@ class Letters:
 
     def windows(self, rows):
         return Batch(
-            torch.tensor([0] * 6 + [1] * 3 + [2])[torch.as_tensor(rows) % 10, None], chars=torch.ones(len(rows)).long()
+            torch.tensor([0] * 6 + [1] * 3 + [2])[torch.as_tensor(rows) % 10, None],
+            num_chars=torch.ones(len(rows)).long(),
         )
 
 
@@ -90,7 +91,7 @@ def _known(model, noise):
         axis = np.arange(-1 - 7 * noise, 1 + 7 * noise, step)
         x = np.stack(np.meshgrid(axis, axis), axis=-1)[:, :, None]
         density = law * np.exp(-np.square(x - table).sum(-1) / (2 * noise**2)) * step**2 / (2 * np.pi * noise**2)
-    elif model.process.changing(torch.zeros(1, 1, dtype=torch.long)).any():  # drawn afresh
+    elif model.process.is_noisy(torch.zeros(1, 1, dtype=torch.long)).any():  # drawn afresh
         density = law * ((1 - noise) * np.eye(3) + noise / 3)
     else:
         return noise * -(law * np.log2(law)).sum()
@@ -117,7 +118,7 @@ def test_remaining_information_is_that_of_each_token_by_itself(make):
 
 def test_an_order_has_no_levels():
     model = _masked()
-    model.process = LeftToRightProcess(3)
+    model.process = AutoregressiveProcess(3)
     with pytest.raises(UserError, match="no noise levels"):
         noise_curve(model, Drawn())
 

@@ -58,7 +58,7 @@ def test_every_family_is_asked_by_infilling(recipe: str, run: Callable[[str, str
     assert 0 <= found.share <= 1
     task = exercise("brackets:easy")
     assert task is not None
-    for row, asked in zip(found.rows, held_out(model, tmp_path, count=6).windows(range(6)).ids.numpy(), strict=True):
+    for row, asked in zip(found.rows, held_out(model, tmp_path, count=6).windows(range(6)).tokens.numpy(), strict=True):
         right = model.tokenizer.decode(asked)
         assert len(row) == len(right)
         given = task.given(right)
@@ -69,7 +69,7 @@ def test_every_family_is_asked_by_infilling(recipe: str, run: Callable[[str, str
 
 def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path):
     model = TextDiffusion.from_pretrained(run("mdlm", "addition:easy:3000"))
-    test = held_out(model, tmp_path).windows(range(1000)).ids.numpy()
+    test = held_out(model, tmp_path).windows(range(1000)).tokens.numpy()
     knowing = Knowing(model.model, model.tokenizer, folder=model.folder)
     for ids in test:
         question, _, answer = model.tokenizer.decode(ids).partition("=")
@@ -78,7 +78,7 @@ def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path)
     assert (found.share, len(found.rows)) == (0.75, 1000)
     assert found.error == pytest.approx((0.75 * 0.25 / 1000) ** 0.5)
     train = training_corpus(model, tmp_path).train
-    seen = {model.tokenizer.decode(ids).partition("=")[0] for ids in train.windows(range(len(train))).ids.numpy()}
+    seen = {model.tokenizer.decode(ids).partition("=")[0] for ids in train.windows(range(len(train))).tokens.numpy()}
     assert len(seen) == 1000
     assert not seen & set(knowing.answers)
 

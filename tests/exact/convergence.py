@@ -9,11 +9,11 @@ import torch
 
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.densities import GumbelDensity
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.schedules import (
-    BetaGrid,
     CosineMask,
     CosineNoise,
+    DiscreteBetaSchedule,
     Geometric,
     Karras,
     LinearBeta,
@@ -21,16 +21,16 @@ from textdiffusion.diffusion.schedules import (
     LogSigma,
     SqrtNoise,
 )
-from textdiffusion.samplers.ancestral import Analytic, Ancestral, Euler
+from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.base import Request, Sampler
-from textdiffusion.samplers.ddim import OneStep
-from textdiffusion.samplers.dpm_solver import DpmSolver
+from textdiffusion.samplers.ddim import DDIM
+from textdiffusion.samplers.dpm_solver import DPMSolver
 from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.heun import Heun
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Case:
 
     name: str
     sampler_name: str
-    model: Model
+    model: DiffusionModel
     sampler: Sampler
     steps: tuple[int, int] = (5, 25)  # few and many
 
@@ -47,7 +47,7 @@ class Case:
         """Total variation of `draws` samples of `steps` steps to the law of the language."""
         with torch.no_grad():
             request = Request.blank(draws, LANGUAGE.length, steps)
-            return LANGUAGE.distance(last(self.sampler(self.model, request, rng=Rng.of(seed, draws))).ids)
+            return LANGUAGE.distance(last(self.sampler(self.model, request, rng=Rng.of(seed, draws))).tokens)
 
 
 def cases() -> Iterator[Case]:
@@ -56,24 +56,24 @@ def cases() -> Iterator[Case]:
         yield Case(f"tokens / absorbing / {name}", "ancestral", ideal_masked(LANGUAGE, schedule), Ancestral())
         yield Case(f"tokens / uniform / {name}", "ancestral", ideal_uniform(LANGUAGE, schedule), Ancestral())
     for name, schedule in (("log-linear", LogLinear()), ("cosine", CosineMask()), ("geometric", Geometric(0.01, 5.0))):
-        for sampler in (Euler(), Analytic()):
+        for sampler in (Euler(), Tweedie()):
             kind = type(sampler).__name__.lower()
             yield Case(f"tokens / absorbing / {name}", kind, ideal_masked(LANGUAGE, schedule), sampler)
             yield Case(f"tokens / uniform / {name}", kind, ideal_uniform(LANGUAGE, schedule), sampler)
-    for name, codec in tables(LANGUAGE.vocab).items():
+    for name, codec in tables(LANGUAGE.vocab_size).items():
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec)
-            yield Case(f"{name} / Gaussian / log sigma", f"one-step, eta {eta:g}", model, OneStep(eta))
-        higher = {"Heun": Heun(), "2M": DpmSolver()}
+            yield Case(f"{name} / Gaussian / log sigma", f"one-step, eta {eta:g}", model, DDIM(eta))
+        higher = {"Heun": Heun(), "2M": DPMSolver()}
         for kind, sampler in higher.items():
             yield Case(f"{name} / Gaussian / log sigma", kind, ideal_gaussian(LANGUAGE, codec), sampler, (3, 13))
-        yield Case(f"{name} / Gaussian / log sigma", "SDE 2M", ideal_gaussian(LANGUAGE, codec), DpmSolver(1.0))
-    codec = tables(LANGUAGE.vocab)["bits"]
+        yield Case(f"{name} / Gaussian / log sigma", "SDE 2M", ideal_gaussian(LANGUAGE, codec), DPMSolver(1.0))
+    codec = tables(LANGUAGE.vocab_size)["bits"]
     others = {
-        "churned Euler": OneStep(path=Path(churn=4.0)),
-        "churned Heun": Heun(Path(churn=4.0)),
-        "2M, EDM grid": DpmSolver(path=Path("edm")),
-        "2M, log grid": DpmSolver(path=Path("log")),
+        "churned Euler": DDIM(path=Path(s_churn=4.0)),
+        "churned Heun": Heun(Path(s_churn=4.0)),
+        "2M, EDM grid": DPMSolver(path=Path("edm")),
+        "2M, log grid": DPMSolver(path=Path("log")),
     }
     for kind, sampler in others.items():
         model = ideal_gaussian(LANGUAGE, codec, Karras(0.05 * codec.norm, 20.0 * codec.norm, 3.0))
@@ -86,15 +86,15 @@ def cases() -> Iterator[Case]:
         "cosine": CosineNoise(low, high),
         "sqrt": SqrtNoise(low, high),
         "linear beta": LinearBeta(low, high),
-        "sqrt, a grid of 2,000": BetaGrid("sqrt"),
-        "cosine, a grid of 2,000": BetaGrid("cosine"),
-        "piecewise linear, a grid of 200": BetaGrid("pw_lin", 200),
+        "sqrt, a grid of 2,000": DiscreteBetaSchedule("sqrt"),
+        "cosine, a grid of 2,000": DiscreteBetaSchedule("cosine"),
+        "piecewise linear, a grid of 200": DiscreteBetaSchedule("pw_lin", 200),
     }
     for name, noise in schedules.items():
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec, noise)
-            yield Case(f"bits / Gaussian / {name}", f"one-step, eta {eta:g}", model, OneStep(eta))
+            yield Case(f"bits / Gaussian / {name}", f"one-step, eta {eta:g}", model, DDIM(eta))
     for eta in (0.0, 1.0):
         warp = GumbelDensity(mu=0.33, scale=0.083, height=1.1)
         model = ideal_gaussian(LANGUAGE, codec, density=warp)
-        yield Case("bits / Gaussian / log sigma, Gumbel grid", f"one-step, eta {eta:g}", model, OneStep(eta))
+        yield Case("bits / Gaussian / log sigma, Gumbel grid", f"one-step, eta {eta:g}", model, DDIM(eta))

@@ -14,7 +14,7 @@ from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec, TokenCodec, bits
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import LogSigma
 from textdiffusion.diffusion.uniform import UniformProcess
@@ -24,18 +24,18 @@ from textdiffusion.diffusion.uniform import UniformProcess
 class Language:
     """All sequences of `length` tokens out of `vocab`, `ids` [n, l], and their probabilities `law` [n]."""
 
-    vocab: int
+    vocab_size: int
     length: int
     ids: Tensor
     law: Tensor
 
     @classmethod
-    def random(cls, vocab: int, length: int, seed: int = 0) -> Language:
+    def random(cls, vocab_size: int, length: int, seed: int = 0) -> Language:
         """A correlated law with a rare token and a share of impossible sequences."""
-        ids = torch.tensor(list(product(range(vocab), repeat=length)))
+        ids = torch.tensor(list(product(range(vocab_size), repeat=length)))
         draw = torch.Generator().manual_seed(seed)
         law = torch.empty(len(ids)).exponential_(generator=draw) ** 2 * (torch.rand(len(ids), generator=draw) > 0.2)
-        return cls(vocab, length, ids, law / law.sum())
+        return cls(vocab_size, length, ids, law / law.sum())
 
     @property
     def entropy(self) -> float:
@@ -44,7 +44,7 @@ class Language:
 
     def number(self, ids: Tensor) -> Tensor:
         """The row of `self.ids` of every sequence."""
-        return (ids * self.vocab ** torch.arange(self.length - 1, -1, -1)).sum(-1)
+        return (ids * self.vocab_size ** torch.arange(self.length - 1, -1, -1)).sum(-1)
 
     def nll(self, known: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
         """-log p(the seen tokens | the known ones) of every sequence, in nats [n]; masks over positions [l]."""
@@ -72,12 +72,12 @@ class IdealDenoiser(nn.Module):
     def __init__(self, language: Language, process, table: Tensor | None = None, time_free: bool = False) -> None:
         super().__init__()
         self.language, self.process, self.table = language, process, table
-        self.time_free, self.self_conditioning = time_free, table is not None
+        self.time_independent, self.self_conditioning = time_free, table is not None
 
     def evidence(self, xt: Tensor, t: Tensor) -> Tensor:
         """log q(x_t | x_0 = token) at every position, for every token [b, l, v]."""
         rows = []
-        for token in range(self.language.vocab):
+        for token in range(self.language.vocab_size):
             clean = torch.full(xt.shape[:2], token) if self.table is None else self.table[token].expand_as(xt)
             rows.append(self.process.log_likelihood(xt, clean, t))
         return torch.stack(rows, dim=-1)
@@ -85,16 +85,16 @@ class IdealDenoiser(nn.Module):
     def joint(self, xt: Tensor, t: Tensor, batch: Batch) -> Tensor:
         """The posterior over whole sequences [b, n]."""
         likely = self.evidence(xt, t)
-        if batch.given is not None:
-            known = torch.where(nn.functional.one_hot(batch.ids, self.language.vocab).bool(), 0.0, -torch.inf)
-            likely = torch.where(batch.given[..., None], known, likely)
-        if batch.real is not None:
-            likely = torch.where(batch.real[..., None], likely, 0.0)
+        if batch.condition_mask is not None:
+            known = torch.where(nn.functional.one_hot(batch.tokens, self.language.vocab_size).bool(), 0.0, -torch.inf)
+            likely = torch.where(batch.condition_mask[..., None], known, likely)
+        if batch.valid_mask is not None:
+            likely = torch.where(batch.valid_mask[..., None], likely, 0.0)
         at = self.language.ids.T[None].expand(len(xt), -1, -1)
         return (likely.gather(-1, at).sum(1) + torch.log(self.language.law)).double().softmax(-1)
 
     def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
-        onehot = nn.functional.one_hot(self.language.ids, self.language.vocab).double()
+        onehot = nn.functional.one_hot(self.language.ids, self.language.vocab_size).double()
         probs = torch.einsum("bn,nlv->blv", self.joint(xt, t, batch), onehot)
         return Prediction(torch.log(probs).float(), self.table)
 
@@ -104,19 +104,19 @@ class WrongDenoiser(nn.Module):
 
     def __init__(self, language: Language, table: Tensor | None = None, causal: bool = False) -> None:
         super().__init__()
-        self.language, self.table, self.causal, self.time_free = language, table, causal, False
+        self.language, self.table, self.causal, self.time_independent = language, table, causal, False
         self.self_conditioning = table is not None
         draw = torch.Generator().manual_seed(7)
-        width = language.vocab + 1 if table is None else table.shape[1]
+        width = language.vocab_size + 1 if table is None else table.shape[1]
         n = language.length
         self.first = torch.randn(n * 2 * width, 16, generator=draw)
-        self.second = torch.randn(16, n * language.vocab, generator=draw) * 0.7
+        self.second = torch.randn(16, n * language.vocab_size, generator=draw) * 0.7
 
     def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
-        seen = nn.functional.one_hot(xt, self.language.vocab + 1).float() if self.table is None else xt
+        seen = nn.functional.one_hot(xt, self.language.vocab_size + 1).float() if self.table is None else xt
         estimate = torch.zeros_like(seen) if self_cond is None else self_cond
-        if batch.real is not None:
-            seen = seen * batch.real[..., None]
+        if batch.valid_mask is not None:
+            seen = seen * batch.valid_mask[..., None]
         if not self.causal:
             return Prediction(self._logits(seen, estimate, t), self.table)
         # The logits of a position come from a pass that sees only what is before it.
@@ -129,7 +129,7 @@ class WrongDenoiser(nn.Module):
     def _logits(self, seen: Tensor, estimate: Tensor, t: Tensor) -> Tensor:
         features = torch.cat((seen, estimate), dim=-1).flatten(1)
         hidden = torch.tanh(features @ self.first / 2 + t[:, None])
-        return (hidden @ self.second).view(len(seen), self.language.length, self.language.vocab)
+        return (hidden @ self.second).view(len(seen), self.language.length, self.language.vocab_size)
 
 
 class ChainDenoiser(nn.Module):
@@ -137,7 +137,7 @@ class ChainDenoiser(nn.Module):
 
     def __init__(self, language: Language) -> None:
         super().__init__()
-        self.language, self.time_free, self.table, self.self_conditioning = language, True, None, False
+        self.language, self.time_independent, self.table, self.self_conditioning = language, True, None, False
 
     def forward(self, xt: Tensor, t: Tensor, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
         n = self.language.length
@@ -146,56 +146,56 @@ class ChainDenoiser(nn.Module):
             before = torch.arange(n) < i
             padded = nn.functional.pad(xt, (0, n - xt.shape[1]))
             same = ((padded[:, None] == self.language.ids[None]) | ~before).all(-1).float() * self.language.law
-            onehot = nn.functional.one_hot(self.language.ids[:, i], self.language.vocab).float()
+            onehot = nn.functional.one_hot(self.language.ids[:, i], self.language.vocab_size).float()
             columns.append(same @ onehot / same.sum(-1, keepdim=True))
         return Prediction(torch.log(torch.stack(columns, dim=1)))
 
 
-def assemble(codec, process, denoiser, density=None) -> Model:
+def assemble(codec, process, denoiser, density=None) -> DiffusionModel:
     """A model of parts that no recipe puts together."""
-    model = Model.__new__(Model)
+    model = DiffusionModel.__new__(DiffusionModel)
     nn.Module.__init__(model)
     model.codec, model.process, model.denoiser = codec, process, denoiser
-    model.density = UniformDensity() if density is None else density
+    model.time_density = UniformDensity() if density is None else density
     model.register_buffer("tuned", None, persistent=False)
     return model.eval()
 
 
-def tables(vocab: int) -> dict[str, TableCodec]:
+def tables(vocab_size: int) -> dict[str, TableCodec]:
     """The continuous codecs, by name."""
     return {
-        "bits": TableCodec(bits(vocab)),
-        "simplex": SimplexCodec(vocab),
+        "bits": TableCodec(bits(vocab_size)),
+        "simplex": SimplexCodec(vocab_size),
         "embeddings": TableCodec(
-            torch.randn(vocab, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise="l2"
+            torch.randn(vocab_size, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise="l2"
         ),
         "layer-normed": TableCodec(
-            torch.randn(vocab, 8, generator=torch.Generator().manual_seed(4)) * 1e-3, normalise="layer"
+            torch.randn(vocab_size, 8, generator=torch.Generator().manual_seed(4)) * 1e-3, normalise="layer"
         ),
     }
 
 
-def ideal_masked(language: Language, schedule, density=None) -> Model:
+def ideal_masked(language: Language, schedule, density=None) -> DiffusionModel:
     """The absorbing process with its ideal denoiser."""
-    process = AbsorbingProcess(language.vocab, schedule)
-    return assemble(TokenCodec(language.vocab), process, IdealDenoiser(language, process, time_free=True), density)
+    process = AbsorbingProcess(language.vocab_size, schedule)
+    return assemble(TokenCodec(language.vocab_size), process, IdealDenoiser(language, process, time_free=True), density)
 
 
-def ideal_uniform(language: Language, schedule, density=None) -> Model:
+def ideal_uniform(language: Language, schedule, density=None) -> DiffusionModel:
     """The uniform process with its ideal denoiser."""
-    process = UniformProcess(language.vocab, schedule)
-    return assemble(TokenCodec(language.vocab), process, IdealDenoiser(language, process), density)
+    process = UniformProcess(language.vocab_size, schedule)
+    return assemble(TokenCodec(language.vocab_size), process, IdealDenoiser(language, process), density)
 
 
-def ideal_gaussian(language: Language, codec: TableCodec, schedule=None, density=None) -> Model:
+def ideal_gaussian(language: Language, codec: TableCodec, schedule=None, density=None) -> DiffusionModel:
     """The Gaussian process with its ideal denoiser; sigma from 0.05 to 20 norms of a clean state."""
     process = GaussianProcess(schedule or LogSigma(0.05 * codec.norm, 20.0 * codec.norm))
     return assemble(codec, process, IdealDenoiser(language, process, codec.table()), density)
 
 
-def point(ids: Tensor, vocab: int) -> Prediction:
+def point(ids: Tensor, vocab_size: int) -> Prediction:
     """A prediction that is certain."""
-    return Prediction(torch.where(nn.functional.one_hot(ids, vocab).bool(), 0.0, -torch.inf))
+    return Prediction(torch.where(nn.functional.one_hot(ids, vocab_size).bool(), 0.0, -torch.inf))
 
 
 def last(steps):

@@ -21,22 +21,22 @@ RANDOM = [(UniformProcess, torch.full((4,), 0.25))]
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_absorbing_posterior_of_a_known_token_is_bayes_rule(schedule):
-    vocab, process = 4, AbsorbingProcess(4, schedule)
+    vocab_size, process = 4, AbsorbingProcess(4, schedule)
     s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
-    states = torch.arange(vocab + 1)[:, None]  # one position, every state
-    for token in range(vocab):
+    states = torch.arange(vocab_size + 1)[:, None]  # one position, every state
+    for token in range(vocab_size):
         x0 = torch.full_like(states, token)
-        now = process.log_likelihood(states, x0, t.expand(vocab + 1)).exp()[:, 0]
-        then = process.log_likelihood(states, x0, s.expand(vocab + 1)).exp()[:, 0]
+        now = process.log_likelihood(states, x0, t.expand(vocab_size + 1)).exp()[:, 0]
+        then = process.log_likelihood(states, x0, s.expand(vocab_size + 1)).exp()[:, 0]
         # q(x_t | x_s) of a survivor; a mask stays a mask.
         survive = schedule.alpha(t) / schedule.alpha(s)
-        step = torch.diag(torch.cat((survive.expand(vocab), torch.ones(1))))
-        step[:vocab, vocab] = 1 - survive
+        step = torch.diag(torch.cat((survive.expand(vocab_size), torch.ones(1))))
+        step[:vocab_size, vocab_size] = 1 - survive
         torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
-        for state in (token, vocab):
+        for state in (token, vocab_size):
             expected = then * step[:, state] / now[state]
             xt = torch.full((1, 1), state)
-            law = process.posterior(xt, point(x0[:1], vocab), t, s).dense(xt, process.states)
+            law = process.posterior(xt, point(x0[:1], vocab_size), t, s).dense(xt, process.num_states)
             torch.testing.assert_close(law[0, 0], expected)
 
 
@@ -50,9 +50,9 @@ def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_tru
         joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
         expected = torch.zeros(3, 4)
         for x0, p in zip(language.ids, joint, strict=True):
-            law = process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.states)[0]
+            law = process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.num_states)[0]
             expected += p * law
-        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.states)[0], expected)
+        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.num_states)[0], expected)
 
 
 def test_absorbing_reverse_draws_its_posterior():
@@ -61,7 +61,7 @@ def test_absorbing_reverse_draws_its_posterior():
     logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
     t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
     xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
-    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.states)[0]
+    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.num_states)[0]
     seen = nn.functional.one_hot(xs, 5).float().mean(0)
     assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
 
@@ -69,18 +69,18 @@ def test_absorbing_reverse_draws_its_posterior():
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize(("made", "noise"), RANDOM)
 def test_posterior_of_a_known_token_under_random_tokens_is_bayes_rule(made, noise, schedule):
-    vocab, process = 4, made(4, schedule)
+    vocab_size, process = 4, made(4, schedule)
     s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
-    states = torch.arange(vocab)[:, None]  # one position, every state
+    states = torch.arange(vocab_size)[:, None]  # one position, every state
     survive = schedule.alpha(t) / schedule.alpha(s)
-    step = survive * torch.eye(vocab) + (1 - survive) * noise  # q(x_t | x_s)
-    for token in range(vocab):
+    step = survive * torch.eye(vocab_size) + (1 - survive) * noise  # q(x_t | x_s)
+    for token in range(vocab_size):
         x0 = torch.full_like(states, token)
-        now = process.log_likelihood(states, x0, t.expand(vocab)).exp()[:, 0]
-        then = process.log_likelihood(states, x0, s.expand(vocab)).exp()[:, 0]
+        now = process.log_likelihood(states, x0, t.expand(vocab_size)).exp()[:, 0]
+        then = process.log_likelihood(states, x0, s.expand(vocab_size)).exp()[:, 0]
         torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
-        law = process.posterior(states, point(x0, vocab), t.expand(vocab), s.expand(vocab)).dense(
-            states, process.states
+        law = process.posterior(states, point(x0, vocab_size), t.expand(vocab_size), s.expand(vocab_size)).dense(
+            states, process.num_states
         )[:, 0]
         torch.testing.assert_close(law, then * step.T / now[:, None])
 
@@ -96,56 +96,58 @@ def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_
         joint = model.denoiser.joint(xt, t, Batch(xt))[0].float()  # p(x0 | x_t) over sequences
         expected = torch.zeros(3, 3)
         for x0, p in zip(language.ids, joint, strict=True):
-            expected += p * process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.states)[0]
-        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.states)[0], expected)
+            expected += p * process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.num_states)[0]
+        torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.num_states)[0], expected)
         for i in range(3):
-            unseen = Batch(xt, real=torch.arange(3)[None] != i)
+            unseen = Batch(xt, valid_mask=torch.arange(3)[None] != i)
             blind = model.denoiser(xt, t, batch=unseen).probs[0, i]
-            torch.testing.assert_close(process.others(xt, prediction, t).probs[0, i], blind)
+            torch.testing.assert_close(process.leave_one_out(xt, prediction, t).probs[0, i], blind)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize("made", [AbsorbingProcess, UniformProcess])
 def test_divergences_are_those_of_the_laws(made, schedule):
     """And their rate is their limit, at every level of noise, in float32."""
-    vocab, process = 5, made(5, schedule)
+    vocab_size, process = 5, made(5, schedule)
     draw = torch.Generator().manual_seed(0)
-    xt = torch.cartesian_prod(torch.arange(process.states), torch.arange(vocab))
+    xt = torch.cartesian_prod(torch.arange(process.num_states), torch.arange(vocab_size))
     xt, x0 = xt[:, :1], xt[:, 1:]
-    logits = torch.randn(len(xt), 1, vocab, generator=draw) * 2
-    said, where = Prediction(logits), (xt == x0) | (xt == process.states - 1) | (process.states == vocab)
+    logits = torch.randn(len(xt), 1, vocab_size, generator=draw) * 2
+    said, where = Prediction(logits), (xt == x0) | (xt == process.num_states - 1) | (process.num_states == vocab_size)
     for late, early in ((0.999, 0.4), (0.9, 0.3), (0.5, 0.499), (0.01, 0.004), (0.3, 0.0), (0.003, 0.0)):
         t, s = (torch.full((len(xt),), at, dtype=torch.float64) for at in (late, early))
-        true = process.posterior(xt, Prediction(point(x0, vocab).logits.double()), t, s).dense(xt, process.states)
-        model = process.posterior(xt, Prediction(logits.double()), t, s).dense(xt, process.states)
+        true = process.posterior(xt, Prediction(point(x0, vocab_size).logits.double()), t, s).dense(
+            xt, process.num_states
+        )
+        model = process.posterior(xt, Prediction(logits.double()), t, s).dense(xt, process.num_states)
         nats = torch.where(true > 0, true * (true.log() - model.log()), 0.0).sum(-1)
-        found = process.divergence(xt, x0, said, t.float(), s.float(), where)[0]
+        found = process.kl(xt, x0, said, t.float(), s.float(), where)[0]
         torch.testing.assert_close(found, torch.where(where, nats, 0.0).float(), rtol=2e-4, atol=1e-6)
         step = 1e-5 * t * (1.0 - t)
-        slow = process.divergence(xt, x0, Prediction(logits.double()), t, t - step, where)[0] / step[:, None]
-        rate = process.divergence_rate(xt, x0, said, t.float(), where)[0]
+        slow = process.kl(xt, x0, Prediction(logits.double()), t, t - step, where)[0] / step[:, None]
+        rate = process.kl_rate(xt, x0, said, t.float(), where)[0]
         torch.testing.assert_close(rate, slow.float(), rtol=1e-3, atol=1e-5)
     for late in (1.0 - 2.0**-24, 1.0 - 1e-5, 1e-5, 2.0**-24):
-        rate = process.divergence_rate(xt, x0, said, torch.full((len(xt),), late), where)[0]
+        rate = process.kl_rate(xt, x0, said, torch.full((len(xt),), late), where)[0]
         assert bool(torch.isfinite(rate).all())
         assert float(rate.min()) > -1e-4
 
 
 def test_uniform_rate_is_udlms_formula():
     """alpha' / (K alpha) [K / a_z - K / b_z - sum_j a_j / a_z log(b_z a_j / (b_j a_z))] (specs: discrete 5.1)."""
-    vocab, process = 5, UniformProcess(5, LogLinear(0.01))
-    xt = torch.cartesian_prod(torch.arange(vocab), torch.arange(vocab))
+    vocab_size, process = 5, UniformProcess(5, LogLinear(0.01))
+    xt = torch.cartesian_prod(torch.arange(vocab_size), torch.arange(vocab_size))
     xt, x0 = xt[:, :1], xt[:, 1:]
-    said = Prediction(torch.randn(25, 1, vocab, generator=torch.Generator().manual_seed(1)))
+    said = Prediction(torch.randn(25, 1, vocab_size, generator=torch.Generator().manual_seed(1)))
     for at in (0.9, 0.5, 0.05):
         t = torch.full((25,), at)
         alpha = process.schedule.alpha(t)[:, None, None]
-        a = vocab * alpha * nn.functional.one_hot(x0, vocab) + 1 - alpha
-        b = vocab * alpha * process.others(xt, said, t).probs + 1 - alpha
+        a = vocab_size * alpha * nn.functional.one_hot(x0, vocab_size) + 1 - alpha
+        b = vocab_size * alpha * process.leave_one_out(xt, said, t).probs + 1 - alpha
         a_z, b_z = a.gather(-1, xt[..., None]), b.gather(-1, xt[..., None])
-        plain = vocab / a_z - vocab / b_z - (a / a_z * torch.log(b_z * a / (b * a_z))).sum(-1, keepdim=True)
-        rate = process.divergence_rate(xt, x0, said, t, torch.ones_like(xt).bool())[0]
-        torch.testing.assert_close(rate, (-0.99 / (vocab * alpha) * plain)[..., 0], rtol=1e-4, atol=1e-5)
+        plain = vocab_size / a_z - vocab_size / b_z - (a / a_z * torch.log(b_z * a / (b * a_z))).sum(-1, keepdim=True)
+        rate = process.kl_rate(xt, x0, said, t, torch.ones_like(xt).bool())[0]
+        torch.testing.assert_close(rate, (-0.99 / (vocab_size * alpha) * plain)[..., 0], rtol=1e-4, atol=1e-5)
 
 
 def test_uniform_reverse_draws_its_posterior():
@@ -154,10 +156,10 @@ def test_uniform_reverse_draws_its_posterior():
     logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
     t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
     xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
-    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.states)[0]
+    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.num_states)[0]
     seen = nn.functional.one_hot(xs, 4).float().mean(0)
     assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
-    clean = process.posterior(xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1]).dense(xt[:1], process.states)
+    clean = process.posterior(xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1]).dense(xt[:1], process.num_states)
     torch.testing.assert_close(clean[0], logits.softmax(-1))  # at s = 0 it is the prediction itself
 
 
@@ -167,7 +169,7 @@ def test_random_tokens_there_and_back(made, noise):
     process, n = made(4, LogLinear(0.0)), 40_000
     x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
     t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
-    xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
+    xt = process.add_noise(x0, t, rng=rng.fork("corrupt"))
     xs = process.reverse(xt, point(x0, 4), t, s, rng=rng.fork("reverse"))
     for x, at in ((xt, 0.7), (xs, 0.3)):
         law = noise * at
@@ -180,13 +182,13 @@ def test_levels_of_noise_may_differ_by_position():
     process, rng = AbsorbingProcess(4, LogLinear(0.0)), Rng.of(0, 20_000)
     x0 = torch.ones(20_000, 2, dtype=torch.long)
     t = torch.tensor([0.2, 0.9]).expand(20_000, 2)
-    masked = (process.corrupt(x0, t, rng=rng) == 4).float().mean(0)
+    masked = (process.add_noise(x0, t, rng=rng) == 4).float().mean(0)
     torch.testing.assert_close(masked, torch.tensor([0.2, 0.9]), atol=0.015, rtol=0)
     uniform = UniformProcess(4, LogLinear(0.0))
-    moved = (uniform.corrupt(x0, t, rng=rng) != 1).float().mean(0)
+    moved = (uniform.add_noise(x0, t, rng=rng) != 1).float().mean(0)
     torch.testing.assert_close(moved, torch.tensor([0.15, 0.675]), atol=0.015, rtol=0)
     gaussian = GaussianProcess(LogSigma(0.1, 10.0))
-    noise = gaussian.corrupt(torch.zeros(20_000, 2, 3), t, rng=rng).square().mean((0, 2)).sqrt()
+    noise = gaussian.add_noise(torch.zeros(20_000, 2, 3), t, rng=rng).square().mean((0, 2)).sqrt()
     torch.testing.assert_close(noise, gaussian.sigma(t[0]), rtol=0.02, atol=0)
 
 
@@ -214,7 +216,7 @@ def test_gaussian_steps_keep_the_marginals(eta, renoise):
     ids = torch.full((n, 1), 2)
     x0, rng = codec.encode(ids), Rng.of(1, n)
     t, s = torch.full((n,), 0.8), torch.full((n,), 0.6)
-    xt = process.corrupt(x0, t, rng=rng.fork("corrupt"))
+    xt = process.add_noise(x0, t, rng=rng.fork("corrupt"))
     prediction = Prediction(point(ids, 3).logits, codec.table())
     xs = process.reverse(xt, prediction, t, s, rng=rng.fork("reverse"), eta=eta, renoise=renoise)
     sigma = float(process.sigma(s[0]))

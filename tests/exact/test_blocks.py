@@ -16,10 +16,10 @@ from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 from textdiffusion.networks.block_denoiser import BlockDenoiser
-from textdiffusion.networks.embedding import AROUND, Tables
+from textdiffusion.networks.embedding import AROUND, NgramTables
 from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
-from textdiffusion.objectives.masked import MaskedBound, MaskedLikelihood
+from textdiffusion.objectives.masked import MaskedELBO, MaskedLikelihood
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.blocks import BlockAncestral
@@ -39,10 +39,10 @@ class IdealFinished:
 
     denoiser: "IdealBlocks"
     ids: torch.Tensor
-    time_free, self_conditioning = True, False
+    time_independent, self_conditioning = True, False
 
     def __call__(self, xt, t, *, batch, self_cond=None):
-        seen = torch.cat((self.ids[batch.rows], xt), dim=1)
+        seen = torch.cat((self.ids[batch.row_ids], xt), dim=1)
         return Prediction(self.denoiser.law(seen)[:, self.ids.shape[1] : seen.shape[1]])
 
     @property
@@ -50,13 +50,13 @@ class IdealFinished:
         return self.ids.shape[1]
 
     def extended(self, block):
-        return IdealFinished(self.denoiser, torch.cat((self.ids, block.ids), dim=1))
+        return IdealFinished(self.denoiser, torch.cat((self.ids, block.tokens), dim=1))
 
 
 class IdealBlocks(nn.Module):
     """p(x_i | its block of x_t, earlier blocks of x_0) by enumeration; for another language it is wrong."""
 
-    time_free, self_conditioning = True, False
+    time_independent, self_conditioning = True, False
 
     def __init__(self, process, language=LANGUAGE):
         super().__init__()
@@ -70,9 +70,9 @@ class IdealBlocks(nn.Module):
         return torch.log(torch.einsum("bn,nlv->blv", same / same.sum(-1, keepdim=True), onehot)).float()
 
     def forward(self, xt, t, *, batch, self_cond=None):
-        clean, size, parts = batch.ids, self.process.block, []
-        if batch.real is not None:
-            clean, xt = (torch.where(batch.real, x, VOCAB) for x in (clean, xt))
+        clean, size, parts = batch.tokens, self.process.block_size, []
+        if batch.valid_mask is not None:
+            clean, xt = (torch.where(batch.valid_mask, x, VOCAB) for x in (clean, xt))
         for start in range(0, LENGTH, size):
             seen = torch.cat((clean[:, :start], xt[:, start : start + size]), dim=1)
             parts.append(self.law(seen)[:, start : start + size])
@@ -82,8 +82,8 @@ class IdealBlocks(nn.Module):
         return IdealFinished(self, like[:, :0])
 
 
-def _process(size, schedule=None, vocab=VOCAB):
-    return BlockProcess(AbsorbingProcess(vocab, schedule or LogLinear(0.0)), size)
+def _process(size, schedule=None, vocab_size=VOCAB):
+    return BlockProcess(AbsorbingProcess(vocab_size, schedule or LogLinear(0.0)), size)
 
 
 def _ideal(size, schedule=None, language=LANGUAGE):
@@ -97,15 +97,15 @@ def _with_windows(model, length):
     return model
 
 
-def _network(size, vocab=VOCAB, length=LENGTH, **trunk):
+def _network(size, vocab_size=VOCAB, length=LENGTH, **backbone):
     """A network of no merit, in which every parameter has an effect."""
     torch.manual_seed(0)
-    process = _process(size, vocab=vocab)
-    tables = Tables(AROUND, dim=4, size=3, rows=100)
-    denoiser = BlockDenoiser(Transformer(64, 2, conditioning=16, **trunk), process, tables=tables)
+    process = _process(size, vocab_size=vocab_size)
+    tables = NgramTables(AROUND, dim=4, size=3, rows=100)
+    denoiser = BlockDenoiser(Transformer(64, 2, cond_dim=16, **backbone), process, tables=tables)
     for p in denoiser.parameters():
         p.data = torch.randn(p.shape) * (0.2 if p.ndim > 1 else 0.1)
-    return _with_windows(assemble(TokenCodec(vocab), process, denoiser.requires_grad_(False)), length)
+    return _with_windows(assemble(TokenCodec(vocab_size), process, denoiser.requires_grad_(False)), length)
 
 
 def _masks(given=(), padding=()):
@@ -129,8 +129,8 @@ def _batch(layout, repeats):
     ids = TEXTS.repeat(repeats, 1)
     return Batch(
         ids,
-        real=(~padding).expand(ids.shape) if padding.any() else None,
-        given=given.expand(ids.shape) if given.any() else None,
+        valid_mask=(~padding).expand(ids.shape) if padding.any() else None,
+        condition_mask=given.expand(ids.shape) if given.any() else None,
     )
 
 
@@ -149,14 +149,14 @@ def _mean(model, layout="plain", repeats=100, batches=8):
     """Mean and standard error of the likelihood of every text over independent batches."""
     batch = _batch(layout, repeats)
     with torch.no_grad():
-        draws = [MaskedLikelihood()(model, batch, rng=Rng.of(s, len(batch.ids))).double() for s in range(batches)]
+        draws = [MaskedLikelihood()(model, batch, rng=Rng.of(s, len(batch.tokens))).double() for s in range(batches)]
     means = torch.stack([nats.view(repeats, -1).mean(0) for nats in draws])
     return means.mean(0), means.std(0) / batches**0.5
 
 
 def _by_orders(model):
     """The bound of every text exactly: minus the log probability along every order of each block, averaged."""
-    size, total = model.process.block, torch.zeros(len(TEXTS), dtype=torch.float64)
+    size, total = model.process.block_size, torch.zeros(len(TEXTS), dtype=torch.float64)
     for start in range(0, LENGTH, size):
         orders = list(permutations(range(start, min(start + size, LENGTH))))
         for order in orders:
@@ -200,7 +200,7 @@ def test_both_bounds_of_a_wrong_denoiser_are_the_average_over_orders(size):
     assert bool(((mean - exact).abs() < 6 * error + 1e-4).all())
     drawn = TEXTS[Rng.of(5, 80_000).categorical(LAW.float().expand(80_000, -1))]
     with torch.no_grad():
-        loss = MaskedBound(None)(model, Batch(drawn), rng=Rng.of(1, len(drawn)))
+        loss = MaskedELBO(None)(model, Batch(drawn), rng=Rng.of(1, len(drawn)))
     assert float(loss.total) * LENGTH == pytest.approx(float(LAW @ exact), abs=0.04)
 
 
@@ -213,9 +213,9 @@ def test_blocks_of_one_token_are_a_causal_factorisation():
     rows = torch.arange(len(ids))
     for i in range(LENGTH):
         blank = torch.full((len(ids), 1), VOCAB)
-        law = seen(blank, torch.ones(len(ids)), batch=Batch(blank, rows=rows)).logits.log_softmax(-1)
+        law = seen(blank, torch.ones(len(ids)), batch=Batch(blank, row_ids=rows)).logits.log_softmax(-1)
         chain -= law[rows, 0, ids[:, i]]
-        seen = seen.extended(Batch(ids[:, i : i + 1]))
+        seen = seen.append(Batch(ids[:, i : i + 1]))
     torch.testing.assert_close(nats[0], chain, rtol=1e-5, atol=1e-5)
     assert float(torch.exp(-chain.double()).sum()) == pytest.approx(1.0, abs=1e-5)
 
@@ -223,16 +223,16 @@ def test_blocks_of_one_token_are_a_causal_factorisation():
 def test_one_block_is_masked_diffusion():
     """The network, the loss, the likelihood and the samples are those of the absorbing process."""
     blocks = _network(LENGTH)
-    trunk, process = blocks.denoiser.trunk, blocks.process.inside
-    denoiser = TokenDenoiser(trunk, process, tables=Tables(AROUND, dim=4, size=3, rows=100))
+    backbone, process = blocks.denoiser.backbone, blocks.process.inside
+    denoiser = TokenDenoiser(backbone, process, tables=NgramTables(AROUND, dim=4, size=3, rows=100))
     denoiser.load_state_dict(blocks.denoiser.state_dict())
     whole = assemble(TokenCodec(VOCAB), process, denoiser.requires_grad_(False))
     batch, rng = Batch(LANGUAGE.ids), Rng.of(0, len(LANGUAGE.ids))
-    xt = process.corrupt(batch.ids, torch.full((len(batch.ids),), 0.6), rng=rng)
+    xt = process.add_noise(batch.tokens, torch.full((len(batch.tokens),), 0.6), rng=rng)
     t = torch.zeros(len(xt))
     said, told = (m.denoiser(xt, t, batch=batch).logits for m in (blocks, whole))
     torch.testing.assert_close(said, told, atol=1e-5, rtol=1e-5)
-    for make in (MaskedLikelihood, MaskedBound):
+    for make in (MaskedLikelihood, MaskedELBO):
         a, b = (make()(m, batch, rng=rng) for m in (blocks, whole))
         a, b = (x if isinstance(x, torch.Tensor) else x.total for x in (a, b))
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
@@ -240,8 +240,8 @@ def test_one_block_is_masked_diffusion():
     a = list(BlockAncestral()(blocks, request, rng=rng))
     b = list(Ancestral()(whole, request, rng=rng.fork(0)))
     for x, y in zip(a, b, strict=True):
-        assert torch.equal(x.ids, y.ids)
-        assert (x.index, x.total, x.t, x.calls) == (y.index, y.total, y.t, y.calls)
+        assert torch.equal(x.tokens, y.tokens)
+        assert (x.index, x.total, x.t, x.nfe) == (y.index, y.total, y.t, y.nfe)
         torch.testing.assert_close(x.confidence, y.confidence, atol=1e-5, rtol=1e-5)
 
 
@@ -249,44 +249,44 @@ def test_one_block_is_masked_diffusion():
 @pytest.mark.parametrize(("size", "modulation"), [(1, "none"), (2, "adaln"), (3, "none"), (20, "none")])
 def test_one_pass_over_two_copies_is_a_pass_for_each_block(size, padded, modulation):
     """And the passes over keys and values kept of finished blocks say the same, to 1e-5."""
-    length, rows, vocab = 6, 3, 7
-    model = _network(size, vocab, modulation=modulation)
+    length, rows, vocab_size = 6, 3, 7
+    model = _network(size, vocab_size, modulation=modulation)
     draw = torch.Generator().manual_seed(1)
-    ids = torch.randint(vocab, (rows, length), generator=draw)
-    xt = torch.where(torch.rand(ids.shape, generator=draw) < 0.5, vocab, ids)
+    ids = torch.randint(vocab_size, (rows, length), generator=draw)
+    xt = torch.where(torch.rand(ids.shape, generator=draw) < 0.5, vocab_size, ids)
     real = torch.arange(length) < torch.tensor([6, 5, 2])[:, None] if padded else None
-    batch, t = Batch(ids, real=real), torch.full((rows,), 0.5)
+    batch, t = Batch(ids, valid_mask=real), torch.full((rows,), 0.5)
     said = model.denoiser(xt, t, batch=batch).logits
     seen = model.denoiser.begin(ids)
     for start in range(0, length, size):
         stop = min(start + size, length)
         # A pass that has only this block to predict, all later ones hidden.
         later = torch.arange(length) >= stop
-        now = torch.where(later, vocab, torch.where(torch.arange(length) < start, ids, xt))
-        alone = model.denoiser(now, t, batch=replace(batch, ids=torch.where(later, vocab, ids))).logits
+        now = torch.where(later, vocab_size, torch.where(torch.arange(length) < start, ids, xt))
+        alone = model.denoiser(now, t, batch=replace(batch, tokens=torch.where(later, vocab_size, ids))).logits
         torch.testing.assert_close(said[:, start:stop], alone[:, start:stop], atol=1e-5, rtol=1e-5)
-        window = replace(batch.between(start, stop), rows=torch.arange(rows))
+        window = replace(batch.slice(start, stop), row_ids=torch.arange(rows))
         kept = seen(xt[:, start:stop], t, batch=window).logits
         shown = slice(None) if real is None else real[:, start:stop]
         torch.testing.assert_close(said[:, start:stop][shown], kept[shown], atol=1e-5, rtol=1e-5)
         some = torch.tensor([2, 0])
         fewer = seen(xt[some, start:stop], t[some], batch=window.select(some)).logits
         torch.testing.assert_close(fewer, kept[some], atol=1e-5, rtol=1e-5)
-        seen = seen.extended(window)
-    together = model.denoiser.begin(ids).extended(batch)
+        seen = seen.append(window)
+    together = model.denoiser.begin(ids).append(batch)
     for one, other in zip(seen.past, together.past, strict=True):
         torch.testing.assert_close(one.keys[0], other.keys[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_packed_examples_are_as_if_alone(size):
-    model = _network(size, vocab=7)
+    model = _network(size, vocab_size=7)
     draw = torch.Generator().manual_seed(2)
     ids = torch.randint(7, (2, 8), generator=draw)
     xt = torch.where(torch.rand(ids.shape, generator=draw) < 0.5, 7, ids)
     segments = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]]).expand(2, -1)
     t = torch.full((2,), 0.5)
-    packed = model.denoiser(xt, t, batch=Batch(ids, segments=segments)).logits
+    packed = model.denoiser(xt, t, batch=Batch(ids, segment_ids=segments)).logits
     for cut in (slice(0, 3), slice(3, 8)):
         alone = model.denoiser(xt[:, cut], t, batch=Batch(ids[:, cut])).logits
         torch.testing.assert_close(packed[:, cut], alone, atol=1e-5, rtol=1e-5)
@@ -299,11 +299,11 @@ def test_the_likelihood_of_packed_examples_is_their_sum(size):
     segments = torch.tensor([0, 0, 0, 1, 1, 1]).expand(10, -1)
 
     def mean(batch, repeats=2 if size == 1 else 200):
-        rows = torch.arange(len(batch.ids)).repeat(repeats)
+        rows = torch.arange(len(batch.tokens)).repeat(repeats)
         nats = MaskedLikelihood()(model, batch.select(rows), rng=Rng.of(0, len(rows)))
         return nats.view(repeats, -1).mean(0)
 
-    packed = mean(Batch(texts.flatten(1), segments=segments))
+    packed = mean(Batch(texts.flatten(1), segment_ids=segments))
     alone = mean(Batch(texts.flatten(0, 1))).view(10, 2).sum(1)
     if size == 1:  # nothing is drawn
         torch.testing.assert_close(packed, alone, atol=1e-4, rtol=0)
@@ -311,7 +311,7 @@ def test_the_likelihood_of_packed_examples_is_their_sum(size):
 
 
 def test_the_answer_is_seen_by_later_blocks_alone():
-    model = _network(2, vocab=7)
+    model = _network(2, vocab_size=7)
     ids = torch.randint(7, (2, 8), generator=torch.Generator().manual_seed(3))
     xt = torch.full_like(ids, 7)
     said = model.denoiser(xt, torch.ones(2), batch=Batch(ids)).logits
@@ -330,7 +330,7 @@ def test_samples_follow_the_law(size, schedule):
         steps = LENGTH if size == 1 else 100
         ids = last(
             BlockAncestral()(_ideal(size, schedule), Request.blank(draws, LENGTH, steps), rng=Rng.of(1, draws))
-        ).ids
+        ).tokens
     assert LANGUAGE.distance(ids) < 1.6 * LANGUAGE.floor(draws)
 
 
@@ -338,7 +338,7 @@ def test_more_steps_in_a_block_come_closer():
     distances = []
     for steps in (2, 8, 32):
         request = Request.blank(8000, LENGTH, steps)
-        distances.append(LANGUAGE.distance(last(BlockAncestral()(_ideal(2), request, rng=Rng.of(2, 8000))).ids))
+        distances.append(LANGUAGE.distance(last(BlockAncestral()(_ideal(2), request, rng=Rng.of(2, 8000))).tokens))
     assert distances[0] > distances[1] > distances[2]
     assert distances[0] > 0.1
 
@@ -347,10 +347,10 @@ def test_more_steps_in_a_block_come_closer():
 def test_given_tokens_are_kept_and_condition_what_comes_after(size):
     draws, text = 8000, TEXTS[LAW.argmax()]
     given = torch.tensor([False, False, True])
-    batch = Batch(text.expand(draws, LENGTH), given=given.expand(draws, LENGTH))
+    batch = Batch(text.expand(draws, LENGTH), condition_mask=given.expand(draws, LENGTH))
     model = _ideal(size)
     for step in BlockAncestral()(model, Request(batch, 60), rng=Rng.of(3, draws)):
-        assert bool((step.ids[:, given] == text[given]).all())
+        assert bool((step.tokens[:, given] == text[given]).all())
         assert bool((step.confidence[:, given] == 1).all())
     # Block by block: a block is drawn given those before it and its own given tokens.
     law, at = torch.ones(len(LANGUAGE.ids), dtype=torch.float64), torch.arange(LENGTH)
@@ -359,6 +359,6 @@ def test_given_tokens_are_kept_and_condition_what_comes_after(size):
         if bool((inside & ~given).any()):
             law *= torch.nan_to_num(torch.exp(-LANGUAGE.nll((at < start) | inside & given, inside)))
     law *= (LANGUAGE.ids[:, given] == text[given]).all(-1)
-    counts = torch.bincount(LANGUAGE.number(step.ids), minlength=len(law)) / draws
+    counts = torch.bincount(LANGUAGE.number(step.tokens), minlength=len(law)) / draws
     assert float(law.sum()) == pytest.approx(1.0, abs=1e-4)
     assert float((counts - law).abs().sum() / 2) < 0.02

@@ -22,12 +22,12 @@ from .texts import LANGUAGE, LAW, LAYOUTS, TEXTS, nats_of, on_average
 class Sharper(nn.Module):
     """The ideal denoiser, too sure by a factor of its logits."""
 
-    trunk = None
+    backbone = None
 
     def __init__(self, ideal, factor):
         super().__init__()
         self.ideal, self.factor = ideal, factor
-        self.time_free, self.self_conditioning = ideal.time_free, ideal.self_conditioning
+        self.time_independent, self.self_conditioning = ideal.time_independent, ideal.self_conditioning
 
     def forward(self, xt, t, *, batch, self_cond=None):
         said = self.ideal(xt, t, batch=batch, self_cond=self_cond)
@@ -44,7 +44,7 @@ class Spoken:
 
     def windows(self, rows):
         rows = torch.as_tensor(np.asarray(rows))
-        return Batch(self.ids[rows], rows=rows, chars=torch.full((len(rows),), 3))
+        return Batch(self.ids[rows], row_ids=rows, num_chars=torch.full((len(rows),), 3))
 
 
 def _model(kind):

@@ -6,8 +6,8 @@ import torch
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.schedules import CosineMask, Geometric, LogLinear
-from textdiffusion.objectives.discrete import ChainBound, ChainLikelihood
-from textdiffusion.objectives.masked import MaskedBound
+from textdiffusion.objectives.discrete import DiscreteELBO, DiscreteLikelihood
+from textdiffusion.objectives.masked import MaskedELBO
 from textdiffusion.objectives.score_entropy import ScoreEntropyLikelihood
 
 from .language import WrongDenoiser, ideal_masked, ideal_uniform, point
@@ -52,7 +52,7 @@ def test_uniform_likelihood_estimates_the_bound(layout):
     model.denoiser = Believing(LANGUAGE, model.process)
     bound, truth = integrated(model, layout)
     assert float(LAW @ (bound - truth)) > 0.1
-    mean, error, _ = nats_of(ChainLikelihood(), model, layout, repeats=400)
+    mean, error, _ = nats_of(DiscreteLikelihood(), model, layout, repeats=400)
     average, spread = on_average(mean - bound, error)
     assert abs(average) < 4 * spread
     assert spread < 0.1
@@ -68,23 +68,23 @@ def _chain(made, wrong=False):
 def _enumerated(model, steps):
     """The bound of a chain of so many steps of every text: over all states at all times, from the laws themselves."""
     process = model.process
-    states = torch.cartesian_prod(*[torch.arange(process.states)] * 3)
+    states = torch.cartesian_prod(*[torch.arange(process.num_states)] * 3)
     both = states.repeat(len(TEXTS), 1), TEXTS.repeat_interleave(len(states), 0)  # all pairs
     sure, total = point(both[1], 3), torch.zeros(len(TEXTS), dtype=torch.float64)
     for i in range(steps):
         t, s = (torch.full((len(states),), (i + k) / steps) for k in (1, 0))
         said = process.posterior(states, model.denoiser(states, t, batch=Batch(states)), t, s).dense(
-            states, process.states
+            states, process.num_states
         )
         t, s = (at[:1].expand(len(both[0])) for at in (t, s))
-        true = process.posterior(both[0], sure, t, s).dense(both[0], process.states).double()
+        true = process.posterior(both[0], sure, t, s).dense(both[0], process.num_states).double()
         odds = process.log_likelihood(*both, t).double().sum(-1).exp()
         nats = torch.where(true > 0, true * (true.log() - said.repeat(len(TEXTS), 1, 1).log()), 0.0).sum((1, 2))
         total += torch.where(odds > 0, odds * nats, 0.0).view(len(TEXTS), -1).sum(1)
     return total
 
 
-@pytest.mark.parametrize("likelihood", [ChainLikelihood(), ScoreEntropyLikelihood()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("likelihood", [DiscreteLikelihood(), ScoreEntropyLikelihood()], ids=lambda x: type(x).__name__)
 def test_masks_that_leave_tokens_at_their_end_pay_for_them(likelihood):
     """Sampling starts from masks alone, and what survives is then read token by token: its correlations are lost."""
     model, expected = ideal_masked(LANGUAGE, LogLinear(0.4)), 0.0
@@ -102,7 +102,7 @@ def test_masks_that_leave_tokens_at_their_end_pay_for_them(likelihood):
 def test_a_chain_of_steps_is_bounded_as_enumerated(made, wrong):
     model = _chain(made, wrong)
     exact = _enumerated(model, 5)
-    mean, error, truth = nats_of(ChainLikelihood(5), model, repeats=400)
+    mean, error, truth = nats_of(DiscreteLikelihood(5), model, repeats=400)
     assert bool(((mean - exact).abs() < 5 * error + 1e-4).all())
     assert float(LAW @ (exact - truth)) > 0.01
 
@@ -126,14 +126,16 @@ def test_the_chain_of_masks_in_continuous_time_is_the_masked_bound():
     model = ideal_masked(LANGUAGE, CosineMask())
     model.denoiser = WrongDenoiser(LANGUAGE)
     batch, _ = batch_of("given and padded", 20)
-    chain, masked = (bound(model, batch, rng=Rng.of(0, len(batch.ids))) for bound in (ChainBound(), MaskedBound(None)))
+    chain, masked = (
+        bound(model, batch, rng=Rng.of(0, len(batch.tokens))) for bound in (DiscreteELBO(), MaskedELBO(None))
+    )
     assert float(chain.total) == pytest.approx(float(masked.total), rel=1e-5)
 
 
 @pytest.mark.parametrize("made", [ideal_masked, ideal_uniform])
 def test_the_hybrid_loss_adds_cross_entropy_at_its_weight(made):
     model, (batch, _) = _chain(made, wrong=True), batch_of("plain", 20)
-    plain, hybrid = (ChainBound(10, weight)(model, batch, rng=Rng.of(0, len(batch.ids))) for weight in (0.0, 0.5))
+    plain, hybrid = (DiscreteELBO(10, weight)(model, batch, rng=Rng.of(0, len(batch.tokens))) for weight in (0.0, 0.5))
     assert float(hybrid.parts["bound"]) == float(plain.total)
     assert float(hybrid.total) == pytest.approx(float(plain.total) + 0.5 * float(hybrid.parts["cross_entropy"]))
     assert 0.3 < float(hybrid.parts["cross_entropy"]) < 3.0

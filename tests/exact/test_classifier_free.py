@@ -13,7 +13,7 @@ from textdiffusion.samplers.base import Request
 
 from .language import IdealDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, tables
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 CHANCES = torch.rand(27, generator=torch.Generator().manual_seed(1)).round() * 0.9 + 0.05  # of the first of two labels
 LABELLED = [
     LANGUAGE,
@@ -32,7 +32,7 @@ class Told:
 
     def __init__(self, ideal: IdealDenoiser) -> None:
         self.ideals = [IdealDenoiser(part, ideal.process, ideal.table) for part in LABELLED]
-        self.time_free, self.self_conditioning = False, False
+        self.time_independent, self.self_conditioning = False, False
 
     def __call__(self, xt, t, *, batch, self_cond=None):
         assert batch.labels is not None
@@ -45,7 +45,7 @@ def _guided(kind: str, weight: float, t: float, label: int = 1):
     model = MODELS[kind]()
     clean = LANGUAGE.ids[LANGUAGE.law > 0].repeat(2, 1)
     at, batch = torch.full((len(clean),), t), Batch(clean, labels=torch.full((len(clean),), label))
-    xt = model.process.corrupt(model.codec.encode(clean), at, rng=Rng.of(0, len(clean)))
+    xt = model.process.add_noise(model.codec.encode(clean), at, rng=Rng.of(0, len(clean)))
     denoiser = ClassifierFree(model, weight, 0).wrap(Told(model.denoiser), Request(batch, 1))
     return model, xt, at, denoiser(xt, at, batch=batch)
 
@@ -67,10 +67,10 @@ def _log_guided(model, xt, t, weight: float):
 @pytest.mark.parametrize("kind", ["absorbing", "uniform"])
 def test_ratios_of_tokens_are_those_of_the_guided_law(kind: str, weight: float):
     model, xt, t, said = _guided(kind, weight, 0.6)
-    ratios = said.log_ratios(model.process.graph, xt, t[:, None].expand(xt.shape))
+    ratios = said.log_score(model.process.graph, xt, t[:, None].expand(xt.shape))
     here, found = _log_guided(model, xt, t, weight), 0
     for i in range(3):
-        changing = model.process.changing(xt)[:, i]
+        changing = model.process.is_noisy(xt)[:, i]
         for token in range(3):
             there = xt.clone()
             there[:, i] = token
@@ -95,7 +95,7 @@ def test_tokens_follow_the_geometric_law_and_a_wrong_label_moves_them_the_other_
     model, xt, _, bare = _guided(kind, 0.0, 0.6)
     (_, _, _, right), (_, _, _, wrong) = _guided(kind, 1.0, 0.6, 1), _guided(kind, 1.0, 0.6, 2)
     law = bare.logits.log_softmax(-1)
-    at = model.process.changing(xt) if kind != "gaussian" else torch.ones(xt.shape[:2], dtype=torch.bool)
+    at = model.process.is_noisy(xt) if kind != "gaussian" else torch.ones(xt.shape[:2], dtype=torch.bool)
     for towards, way in ((right, 1), (wrong, -1)):
         moved = []
         for weight in WEIGHTS:

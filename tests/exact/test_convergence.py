@@ -9,14 +9,14 @@ import torch
 from textdiffusion import recipes
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.schedules import CosineMask, LogLinear, LogSigma
-from textdiffusion.samplers.ancestral import Analytic, Ancestral, Euler
-from textdiffusion.samplers.autoregressive import LeftToRight
+from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
+from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.ddim import OneStep
+from textdiffusion.samplers.ddim import DDIM
 
 from .convergence import LANGUAGE, cases
 from .language import ChainDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
@@ -39,7 +39,7 @@ def test_distance_to_the_data_law_falls_with_steps(case):
 @pytest.mark.parametrize("name", recipes.names())
 def test_the_process_of_every_recipe_is_in_the_table(name):
     """What goes from left to right, whole or in blocks, has exactness tests of its own, here and in test_blocks."""
-    compared = {type(case.model.process) for case in CASES} | {LeftToRightProcess, BlockProcess}
+    compared = {type(case.model.process) for case in CASES} | {AutoregressiveProcess, BlockProcess}
     for variant in recipes.variants(name):
         config = recipes.get(name)(variant)
         codec: Any = config.codec.build(10)
@@ -53,20 +53,20 @@ def test_the_process_of_every_recipe_is_in_the_table(name):
         (ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()),
         # From 200 norms: a prior of 20 norms that knows nothing of the mean of the data leaves about 0.01 to a solver
         # without noise.
-        (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), OneStep(0.0)),
+        (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), DDIM(0.0)),
     ],
     ids=["absorbing", "uniform", "Gaussian"],
 )
 def test_many_steps_reach_the_noise_floor(model, sampler):
     with torch.no_grad():
-        ids = last(sampler(model, Request.blank(8000, 3, 150), rng=Rng.of(1, 8000))).ids
+        ids = last(sampler(model, Request.blank(8000, 3, 150), rng=Rng.of(1, 8000))).tokens
     assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(8000)
 
 
 def test_left_to_right_is_exact():
     model = ideal_masked(LANGUAGE, LogLinear(0.0))
     model.denoiser = ChainDenoiser(LANGUAGE)
-    ids = last(LeftToRight()(model, Request.blank(20_000, 3, 3), rng=Rng.of(2, 20_000))).ids
+    ids = last(Autoregressive()(model, Request.blank(20_000, 3, 3), rng=Rng.of(2, 20_000))).tokens
     assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(20_000)
 
 
@@ -85,7 +85,7 @@ def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     given = torch.zeros(3, dtype=torch.bool)
     given[where] = True
     text = LANGUAGE.ids[LANGUAGE.law.argmax()]
-    batch = Batch(text.expand(draws, 3), given=given.expand(draws, 3))
+    batch = Batch(text.expand(draws, 3), condition_mask=given.expand(draws, 3))
     if kind == "absorbing":
         model, sampler = ideal_masked(LANGUAGE, LogLinear(0.0)), Ancestral()
     elif kind == "uniform":
@@ -93,14 +93,14 @@ def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     elif kind == "absorbing ratios":
         model, sampler = ideal_masked(LANGUAGE, CosineMask()), Euler()
     elif kind == "uniform ratios":
-        model, sampler = ideal_uniform(LANGUAGE, LogLinear()), Analytic()
+        model, sampler = ideal_uniform(LANGUAGE, LogLinear()), Tweedie()
     else:
-        model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), OneStep(float(kind[-1]))
+        model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), DDIM(float(kind[-1]))
     with torch.no_grad():
         for step in sampler(model, Request(batch, 40), rng=Rng.of(3, draws)):
-            assert bool((step.ids[:, given] == text[given]).all())
+            assert bool((step.tokens[:, given] == text[given]).all())
             assert bool((step.confidence[:, given] == 1).all())
-    distance, floor = _conditional_distance(step.ids, given, text[given])
+    distance, floor = _conditional_distance(step.tokens, given, text[given])
     assert distance < 0.025 + floor
 
 
@@ -125,7 +125,7 @@ def test_renoising_favours_the_likely_whatever_the_steps(steps):
     language, draws = Language(2, 1, torch.tensor([[0], [1]]), torch.tensor([0.3, 0.7])), 40_000
     codec = TableCodec(torch.tensor([[-1.0], [1.0]]))
     model = ideal_gaussian(language, codec, LogSigma(0.25, 20.0))
-    ids = last(OneStep(renoise=True)(model, Request.blank(draws, 1, steps), rng=Rng.of(0, draws))).ids
+    ids = last(DDIM(renoise=True)(model, Request.blank(draws, 1, steps), rng=Rng.of(0, draws))).tokens
     sigmas = model.process.sigma(torch.linspace(1.0, 0.0, steps)).tolist()
     expected, found = _renoised_share(0.7, sigmas), float((ids == 1).float().mean())
     assert found == pytest.approx(expected, abs=4 * (0.8 * 0.2 / draws) ** 0.5)
@@ -136,7 +136,7 @@ def test_renoising_several_tokens_does_not_converge_to_their_law():
     model, draws = ideal_gaussian(LANGUAGE, BITS), 2000
     with torch.no_grad():
         for steps in (25, 60):
-            ids = last(OneStep(renoise=True)(model, Request.blank(draws, 3, steps), rng=Rng.of(0, draws))).ids
+            ids = last(DDIM(renoise=True)(model, Request.blank(draws, 3, steps), rng=Rng.of(0, draws))).tokens
             assert LANGUAGE.distance(ids) > 0.15
             likeliest = (LANGUAGE.number(ids) == LANGUAGE.law.argmax()).float().mean()
             assert float(likeliest) > float(LANGUAGE.law.max()) + 0.1
@@ -145,9 +145,9 @@ def test_renoising_several_tokens_does_not_converge_to_their_law():
 @pytest.mark.parametrize("steps", [2, 12])
 def test_renoising_tokens_that_were_drawn_is_exact_where_there_is_one(steps):
     """x_0 ~ p(x_0 | x_t), noised to any level, has that level's law: nothing is lost, however many steps are taken."""
-    language = Language.random(vocab=4, length=1, seed=2)
+    language = Language.random(vocab_size=4, length=1, seed=2)
     model = ideal_gaussian(language, tables(4)["simplex"], LogSigma(0.02, 2000.0))
-    sampler = OneStep(renoise=True, projection="sample")
+    sampler = DDIM(renoise=True, projection="sample")
     with torch.no_grad():
         *_, before, _ = sampler(model, Request.blank(10_000, 1, steps), rng=Rng.of(0, 10_000))
     # The last prediction reads the state; at the lowest noise it is the token drawn before.

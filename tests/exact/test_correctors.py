@@ -16,7 +16,7 @@ from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.correctors import Gibbs, PredictorCorrector
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.remasking import Planned, Remasking
+from textdiffusion.samplers.remasking import PathPlanning, ReMDM
 
 from .convergence import LANGUAGE
 from .language import Language, WrongDenoiser, assemble, ideal_masked, ideal_uniform
@@ -33,22 +33,24 @@ def _run(sampler, steps, model=MASKED, draws=DRAWS, batch=None):
 
 
 def _over_floor(steps):
-    return LANGUAGE.distance(steps[-1].ids) / LANGUAGE.floor(len(steps[-1].ids))
+    return LANGUAGE.distance(steps[-1].tokens) / LANGUAGE.floor(len(steps[-1].tokens))
 
 
-REMASKING = [Remasking("cap", 0.3), Remasking("rescale", 0.3), Remasking("loop", 0.1), Remasking("confidence", 0.3)]
+REMASKING = [ReMDM("cap", 0.3), ReMDM("rescale", 0.3), ReMDM("loop", 0.1), ReMDM("confidence", 0.3)]
 
 
 @pytest.mark.parametrize("sampler", [*REMASKING, PredictorCorrector(0.5)], ids=lambda s: getattr(s, "rule", "psi"))
 def test_the_share_of_masks_is_that_of_the_process_at_every_step(sampler):
     for step in _run(sampler, 9):
-        share = float(MASKED.process.schedule.share(torch.tensor(step.t)))
-        assert float((step.ids == 3).float().mean()) == pytest.approx(share, abs=4 * (share / DRAWS / 3) ** 0.5 + 1e-6)
+        share = float(MASKED.process.schedule.mask_prob(torch.tensor(step.t)))
+        assert float((step.tokens == 3).float().mean()) == pytest.approx(
+            share, abs=4 * (share / DRAWS / 3) ** 0.5 + 1e-6
+        )
 
 
 @pytest.mark.parametrize(
     ("model", "sampler"),
-    [(MASKED, Remasking("cap", 0.02)), (MASKED, Remasking("loop", 0.02)), (UNIFORM, PredictorCorrector(0.98))],
+    [(MASKED, ReMDM("cap", 0.02)), (MASKED, ReMDM("loop", 0.02)), (UNIFORM, PredictorCorrector(0.98))],
     ids=["cap", "loop", "psi, uniform"],
 )
 def test_many_steps_reach_the_law_of_the_data(model, sampler):
@@ -57,18 +59,18 @@ def test_many_steps_reach_the_law_of_the_data(model, sampler):
 
 
 def test_tokens_are_taken_back_and_calls_are_those_of_rows_that_changed():
-    steps = _run(Remasking("loop", 0.1), 40)
-    back = [bool(((a.ids < 3) & (b.ids == 3)).any()) for a, b in pairwise(steps)]
+    steps = _run(ReMDM("loop", 0.1), 40)
+    back = [bool(((a.tokens < 3) & (b.tokens == 3)).any()) for a, b in pairwise(steps)]
     held = [a.t == b.t for a, b in pairwise(steps)]
     assert back == held
     assert sum(held) == 20
-    assert 3.0 < steps[-1].calls < 12.0
+    assert 3.0 < steps[-1].nfe < 12.0
 
 
 def test_gibbs_keeps_the_law_of_the_process_and_finds_it():
     """From pure noise, 40 calls at a fixed t, against q(x_t) by enumeration."""
     t, process = torch.full((DRAWS,), 0.5), UNIFORM.process
-    x = process.prior(torch.zeros(DRAWS, 3, dtype=torch.long), rng=Rng.of(7, DRAWS))
+    x = process.sample_prior(torch.zeros(DRAWS, 3, dtype=torch.long), rng=Rng.of(7, DRAWS))
     kernel = torch.stack(
         [process.log_likelihood(LANGUAGE.ids, ids.expand(27, 3), t[:27]).sum(-1).exp() for ids in LANGUAGE.ids]
     )
@@ -84,28 +86,28 @@ def test_gibbs_keeps_the_law_of_the_process_and_finds_it():
 def test_gibbs_corrections_repair_what_few_steps_lose():
     plain, corrected = _run(Ancestral(), 6, UNIFORM), _run(Gibbs(6), 6, UNIFORM)
     assert _over_floor(corrected) < 0.75 * _over_floor(plain)
-    assert corrected[-1].calls == 6 + 5 * 6
+    assert corrected[-1].nfe == 6 + 5 * 6
 
 
 def test_planning_keeps_as_many_as_the_process_and_takes_back_the_doubtful():
     for eta in (0.0, 1.0):
-        steps = _run(Planned(eta), 12, draws=500)
+        steps = _run(PathPlanning(eta), 12, draws=500)
         for step in steps:
             kept = round(3 * float(MASKED.process.schedule.alpha(torch.tensor(step.t))))
-            assert bool(((step.ids < 3).sum(-1) == kept).all())
-        back = [bool(((a.ids < 3) & (a.ids != b.ids)).any()) for a, b in pairwise(steps)]
+            assert bool(((step.tokens < 3).sum(-1) == kept).all())
+        back = [bool(((a.tokens < 3) & (a.tokens != b.tokens)).any()) for a, b in pairwise(steps)]
         assert any(back) == (eta > 0.0)
 
 
 def test_given_places_are_kept_and_take_no_part():
     given = torch.tensor([False, True, False]).expand(400, 3)
-    batch = Batch(torch.full((400, 3), 2), given=given)
-    samplers = (*REMASKING, Planned(2.0), PredictorCorrector(0.5), FirstHitting())
+    batch = Batch(torch.full((400, 3), 2), condition_mask=given)
+    samplers = (*REMASKING, PathPlanning(2.0), PredictorCorrector(0.5), FirstHitting())
     for sampler, model in (*((s, MASKED) for s in samplers), (Gibbs(2, 2), UNIFORM)):
         for step in _run(sampler, 12, model, 400, batch):
-            assert bool((step.ids[:, 1] == 2).all())
+            assert bool((step.tokens[:, 1] == 2).all())
             assert bool((step.confidence[:, 1] == 1.0).all())
-        assert bool((step.ids < 3).all())
+        assert bool((step.tokens < 3).all())
 
 
 def _first_hitting_law(language, process, denoiser):
@@ -117,7 +119,7 @@ def _first_hitting_law(language, process, denoiser):
     share = u.flatten().sqrt()
     early, late = process.schedule.time(1.0 - share), process.schedule.time(1.0 - share * v.flatten())
     law = torch.zeros(len(language.ids))
-    for first, token in product(range(2), range(language.vocab)):
+    for first, token in product(range(2), range(language.vocab_size)):
         x = torch.full((len(weight), 2), process.mask)
         one = denoiser(x, early, batch=Batch(x)).probs[:, first, token]
         x = x.index_fill(1, torch.tensor(first), token)
@@ -138,10 +140,10 @@ def test_first_hitting_in_a_batch_has_the_law_of_one_row():
     expected = Language(3, 2, language.ids, law)
     request = Request.blank(draws, 2, 2)
     made = list(FirstHitting()(model, request, rng=Rng.of(0, draws)))
-    assert expected.distance(made[-1].ids) < 1.5 * expected.floor(draws)
-    assert [int((step.ids < 3).sum()) for step in made] == [0, draws, 2 * draws]
+    assert expected.distance(made[-1].tokens) < 1.5 * expected.floor(draws)
+    assert [int((step.tokens < 3).sum()) for step in made] == [0, draws, 2 * draws]
     alone = list(FirstHitting()(model, Request.blank(1, 2, 2), rng=Rng.of(0, torch.tensor([3]))))
-    assert torch.equal(alone[-1].ids[0], made[-1].ids[3])
+    assert torch.equal(alone[-1].tokens[0], made[-1].tokens[3])
 
 
 def test_first_hitting_is_exact_and_wants_a_step_per_token():

@@ -18,7 +18,7 @@ class Smooth(IdealDenoiser):
     """Never quite certain, so that its slope is defined where a probability underflows."""
 
     def forward(self, xt, t, *, batch, self_cond=None):
-        onehot = torch.nn.functional.one_hot(self.language.ids, self.language.vocab).double()
+        onehot = torch.nn.functional.one_hot(self.language.ids, self.language.vocab_size).double()
         probs = torch.einsum("bn,nlv->blv", self.joint(xt, t, batch), onehot)
         return Prediction(torch.log(probs.clamp(min=1e-30)).float(), self.table)
 
@@ -61,7 +61,7 @@ def test_the_flow_of_a_wrong_denoiser_lies_above_the_truth(self_conditioning):
 class Twice(torch.nn.Module):
     """Both passes of self-conditioning as one function of x_t."""
 
-    time_free, self_conditioning = False, False
+    time_independent, self_conditioning = False, False
 
     def __init__(self, once):
         super().__init__()
@@ -77,11 +77,11 @@ def test_two_passes_are_differentiated_whole():
     nats = []
     for denoiser in (once, Twice(once)):
         model.denoiser = denoiser
-        nats.append(FlowLikelihood(8)(model, batch, rng=Rng.of(0, len(batch.ids))))
+        nats.append(FlowLikelihood(8)(model, batch, rng=Rng.of(0, len(batch.tokens))))
     torch.testing.assert_close(*nats)
     once.self_conditioning = False
     model.denoiser = once
-    assert not torch.allclose(FlowLikelihood(8)(model, batch, rng=Rng.of(0, len(batch.ids))), nats[0])
+    assert not torch.allclose(FlowLikelihood(8)(model, batch, rng=Rng.of(0, len(batch.tokens))), nats[0])
 
 
 def test_a_report_has_a_figure_for_every_number_of_steps(tiny_run):

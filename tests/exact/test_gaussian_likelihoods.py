@@ -7,11 +7,11 @@ from torch import nn
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import TableCodec
-from textdiffusion.diffusion.densities import GumbelDensity, PiecewiseDensity, SteadyDensity, UniformDensity
+from textdiffusion.diffusion.densities import GumbelDensity, MinVarianceDensity, TimeWarpDensity, UniformDensity
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import (
-    BetaGrid,
     CosineNoise,
+    DiscreteBetaSchedule,
     Karras,
     LearnedSigma,
     LinearBeta,
@@ -19,8 +19,8 @@ from textdiffusion.diffusion.schedules import (
     SqrtNoise,
 )
 from textdiffusion.objectives import gaussian_elbo as gaussian_bound
-from textdiffusion.objectives.base import predicted
-from textdiffusion.objectives.gaussian_elbo import GaussianLikelihood, PlaidBound, denoised
+from textdiffusion.objectives.base import predict_x0
+from textdiffusion.objectives.gaussian_elbo import GaussianELBO, GaussianLikelihood, denoise
 
 from .language import WrongDenoiser, ideal_gaussian, tables
 from .texts import LANGUAGE, LAW, LAYOUTS, TEXTS, batch_of, excess_of, nats_of, on_average
@@ -56,7 +56,7 @@ def test_gaussian_likelihood_does_not_depend_on_the_schedule(made):
 def test_gaussian_likelihood_reads_a_grid_of_betas_between_its_points():
     codec = tables(3)["bits"]
     excess, spread = excess_of(
-        GaussianLikelihood(), ideal_gaussian(LANGUAGE, codec, BetaGrid("sqrt", 2000, codec.scale))
+        GaussianLikelihood(), ideal_gaussian(LANGUAGE, codec, DiscreteBetaSchedule("sqrt", 2000, codec.scale))
     )
     assert abs(excess) < 3 * spread + 0.007
     assert spread < 0.025
@@ -69,8 +69,8 @@ def test_gaussian_likelihood_does_not_depend_on_the_density(density):
     elif density == "a part of [0, 1]":
         warp = UniformDensity(0.3, 0.8)
     else:
-        warp = PiecewiseDensity(20)
-        warp.settled.copy_(torch.randn(2, 20, generator=torch.Generator().manual_seed(1)))
+        warp = TimeWarpDensity(20)
+        warp.averaged.copy_(torch.randn(2, 20, generator=torch.Generator().manual_seed(1)))
     model = ideal_gaussian(LANGUAGE, tables(3)["bits"], density=warp)
     excess, spread = excess_of(GaussianLikelihood(), model)
     assert abs(excess) < 3 * spread + 0.004
@@ -85,9 +85,9 @@ def test_a_higher_lowest_noise_level_moves_nats_into_the_decoder():
     rows, rng = 50_000, Rng.of(9, 50_000)
     drawn = rng.fork("texts").categorical(LANGUAGE.law.expand(rows, -1))
     batch, zero = Batch(LANGUAGE.ids[drawn]), torch.zeros(rows)
-    near = model.process.corrupt(codec.encode(batch.ids), zero, rng=rng)
+    near = model.process.add_noise(codec.encode(batch.tokens), zero, rng=rng)
     bayes = -torch.log(model.denoiser.joint(near, zero, batch).gather(1, drawn[:, None])).mean()
-    alone = Prediction(model.denoiser.evidence(near, zero)).nll(batch.ids, batch.noised).sum(-1).mean()
+    alone = Prediction(model.denoiser.evidence(near, zero)).nll(batch.tokens, batch.target_mask).sum(-1).mean()
     gap = float(alone - bayes)
     assert gap > 0.1
     assert abs(excess - gap) < 3 * spread + 0.01
@@ -106,19 +106,19 @@ def _pilot(model, rows=256):
 def test_aimed_at_the_integrand_the_bound_is_the_same_and_varies_less(made):
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, made(0.05 * codec.norm, 20.0 * codec.norm))
-    aimed = GaussianLikelihood().aimed(_pilot(model))
+    aimed = GaussianLikelihood().importance_sampled(_pilot(model))
     excess, spread = excess_of(aimed, model)
     assert abs(excess) < 3 * spread + 0.004
     batch, _ = batch_of("plain", 3000)
     with torch.no_grad():
-        nats = [each(model, batch, rng=Rng.of(1, len(batch.ids))) for each in (GaussianLikelihood(), aimed)]
+        nats = [each(model, batch, rng=Rng.of(1, len(batch.tokens))) for each in (GaussianLikelihood(), aimed)]
     before, now = (each.view(3000, -1).var(0) for each in nats)
     assert float(LAW.float() @ now) < 0.6 * float(LAW.float() @ before)
 
 
 def test_a_pilot_that_saw_nothing_aims_evenly():
     """So no draw is lost where all of its rows were certain, and none of a part of the range it has no row in."""
-    aimed = GaussianLikelihood().aimed(torch.tensor([[0.1, 0.0], [0.9, 0.0]]))
+    aimed = GaussianLikelihood().importance_sampled(torch.tensor([[0.1, 0.0], [0.9, 0.0]]))
     assert aimed.shares is not None
     assert torch.allclose(aimed.shares, torch.full((32,), 1 / 32))
     model = ideal_gaussian(LANGUAGE, tables(3)["bits"])
@@ -171,8 +171,8 @@ def test_vectors_that_are_nearly_one_leave_doubt_at_any_noise():
     codec = TableCodec(torch.tensor([[1.0, 1e-3], [1.0, -1e-3], [-1.0, 0.0]]))
     model = ideal_gaussian(LANGUAGE, codec, LogSigma(1e-4, 20.0))
     batch, between = Batch(torch.tensor([[0, 1, 2]])), torch.tensor([[[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]])
-    near = denoised(model, between, torch.zeros(1), batch)
-    assert torch.equal(near[:, :2], predicted(model, between, torch.zeros(1), batch).mean[:, :2])
+    near = denoise(model, between, torch.zeros(1), batch)
+    assert torch.equal(near[:, :2], predict_x0(model, between, torch.zeros(1), batch).mean[:, :2])
     assert not any(torch.equal(near[0, 0], row) for row in codec.table())
     assert torch.equal(near[0, 2], codec.table()[2])
 
@@ -180,12 +180,12 @@ def test_vectors_that_are_nearly_one_leave_doubt_at_any_noise():
 def test_what_is_read_does_not_depend_on_chunks(monkeypatch):
     model = ideal_gaussian(LANGUAGE, tables(3)["bits"])
     batch, _ = batch_of("plain", 4)
-    x0, rng = model.codec.encode(batch.ids), Rng.of(0, len(batch.ids))
+    x0, rng = model.codec.encode(batch.tokens), Rng.of(0, len(batch.tokens))
     t = rng.uniform(1)[:, 0]
-    xt = model.process.corrupt(x0, t, rng=rng)
-    whole = denoised(model, xt, t, batch)
+    xt = model.process.add_noise(x0, t, rng=rng)
+    whole = denoise(model, xt, t, batch)
     monkeypatch.setattr(gaussian_bound, "CHUNK_ELEMENTS", 20)
-    assert torch.equal(denoised(model, xt, t, batch), whole)
+    assert torch.equal(denoise(model, xt, t, batch), whole)
 
 
 def test_the_model_is_believed_where_a_noisy_vector_leaves_doubt():
@@ -230,16 +230,18 @@ def _plaid(density=None, low=0.05, rows=40_000, learned=True):
 @pytest.mark.parametrize("every", [2, 8])
 def test_plaids_objective_with_the_ideal_denoiser_is_the_entropy(every):
     """In expectation, whatever share of the rows is decoded and whatever density draws the others."""
-    density = SteadyDensity(20, uniform=0.3)
-    density.settled[1].copy_(torch.randn(20, generator=torch.Generator().manual_seed(1)))
+    density = MinVarianceDensity(20, uniform=0.3)
+    density.averaged[1].copy_(torch.randn(20, generator=torch.Generator().manual_seed(1)))
     model, batch = _plaid(density)
-    truth = float(LANGUAGE.nll()[LANGUAGE.number(batch.ids)].mean()) / 3
+    truth = float(LANGUAGE.nll()[LANGUAGE.number(batch.tokens)].mean()) / 3
     with torch.no_grad():
-        bounds = [float(PlaidBound(every)(model, batch, rng=Rng.of(s, len(batch.ids))).parts["bound"]) for s in (0, 1)]
+        bounds = [
+            float(GaussianELBO(every)(model, batch, rng=Rng.of(s, len(batch.tokens))).parts["bound"]) for s in (0, 1)
+        ]
     assert sum(bounds) / 2 == pytest.approx(truth, abs=0.02)
     model.denoiser = WrongDenoiser(LANGUAGE, model.codec.table())
     with torch.no_grad():
-        wrong = PlaidBound(every)(model, batch, rng=Rng.of(0, len(batch.ids)))
+        wrong = GaussianELBO(every)(model, batch, rng=Rng.of(0, len(batch.tokens)))
     assert float(wrong.total) > truth + 0.1
 
 
@@ -248,7 +250,7 @@ def test_plaids_bound_does_not_depend_on_ends_that_are_wide_enough():
     slopes = {}
     for low in (0.05, 0.45):
         model, batch = _plaid(low=low)
-        PlaidBound(2)(model, batch, rng=Rng.of(0, len(batch.ids))).total.backward()
+        GaussianELBO(2)(model, batch, rng=Rng.of(0, len(batch.tokens))).total.backward()
         slopes[low] = model.process.schedule.ends.grad
     assert float(slopes[0.05].abs().max()) < 0.03
     assert float(slopes[0.45][0]) > 0.03

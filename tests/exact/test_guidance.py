@@ -8,14 +8,14 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.schedules import CosineMask, LogLinear
-from textdiffusion.guidance.classifier import ByGradient, ByPrediction, ByToken, Energy
+from textdiffusion.guidance.classifier import ClassifierGradient, DiscreteClassifier, Energy, PlugAndPlay
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.ddim import OneStep
+from textdiffusion.samplers.ddim import DDIM
 
 from .language import IdealDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 CHANCE = torch.rand(len(LANGUAGE.ids), generator=torch.Generator().manual_seed(5)) ** 2  # p(label | text)
 GIVEN_LABEL = Language(3, 3, LANGUAGE.ids, LANGUAGE.law * CHANCE / (LANGUAGE.law * CHANCE).sum())
 CODEC = tables(3)["embeddings"]
@@ -34,7 +34,7 @@ def exact(model):
             likely = model.denoiser.evidence(xt, t)
         else:
             weights = F.one_hot(xt, 4).float() if xt.ndim == 2 else xt
-            states = model.process.vocab + isinstance(model.process, AbsorbingProcess)
+            states = model.process.vocab_size + isinstance(model.process, AbsorbingProcess)
             each = [
                 model.process.log_likelihood(
                     torch.full(weights.shape[:2], state), torch.full(weights.shape[:2], token), t
@@ -58,14 +58,14 @@ def reader(probs, batch):
 
 
 GUIDES = {
-    "gradient": ("Gaussian", lambda judge, process, w: ByGradient(judge, process, w)),
+    "gradient": ("Gaussian", lambda judge, process, w: ClassifierGradient(judge, process, w)),
     "energy": ("Gaussian", lambda judge, process, w: Energy(judge, process, 0.03 * w, CODEC.scale)),
-    "tokens, absorbing": ("absorbing", lambda judge, process, w: ByToken(judge, process, w, exact=3)),
-    "tokens, uniform": ("uniform", lambda judge, process, w: ByToken(judge, process, w, exact=3)),
-    "first order, absorbing": ("absorbing", lambda judge, process, w: ByToken(judge, process, w)),
-    "first order, uniform": ("uniform", lambda judge, process, w: ByToken(judge, process, w)),
-    "prediction, absorbing": ("absorbing", lambda judge, process, w: ByPrediction(reader, process, w)),
-    "prediction, Gaussian": ("Gaussian", lambda judge, process, w: ByPrediction(reader, process, w)),
+    "tokens, absorbing": ("absorbing", lambda judge, process, w: DiscreteClassifier(judge, process, w, exact=3)),
+    "tokens, uniform": ("uniform", lambda judge, process, w: DiscreteClassifier(judge, process, w, exact=3)),
+    "first order, absorbing": ("absorbing", lambda judge, process, w: DiscreteClassifier(judge, process, w)),
+    "first order, uniform": ("uniform", lambda judge, process, w: DiscreteClassifier(judge, process, w)),
+    "prediction, absorbing": ("absorbing", lambda judge, process, w: PlugAndPlay(reader, process, w)),
+    "prediction, Gaussian": ("Gaussian", lambda judge, process, w: PlugAndPlay(reader, process, w)),
 }
 
 
@@ -80,9 +80,9 @@ def test_at_weight_one_the_prediction_is_bayes_rule(name):
     model, made = guide(name, 1.0)
     ids = LANGUAGE.ids[LANGUAGE.law > 0]
     rows = len(ids)
-    batch = Batch(ids, rows=torch.arange(rows))
+    batch = Batch(ids, row_ids=torch.arange(rows))
     t = torch.linspace(0.35 if name == "gradient" else 0.1, 0.9, rows)
-    xt = model.process.corrupt(model.codec.encode(ids), t, rng=Rng.of(0, rows))
+    xt = model.process.add_noise(model.codec.encode(ids), t, rng=Rng.of(0, rows))
     with torch.no_grad():
         said = made.wrap(model.denoiser, Request(batch, 1))(xt, t, batch=batch)
         bayes = IdealDenoiser(GIVEN_LABEL, model.process, model.denoiser.table)(xt, t, batch=batch)
@@ -91,16 +91,16 @@ def test_at_weight_one_the_prediction_is_bayes_rule(name):
         torch.testing.assert_close(said.mean, bayes.mean, atol=2e-3, rtol=0.0)
         assert float((plain.mean - bayes.mean).abs().max()) > 0.2
     else:
-        where = model.process.changing(xt)
+        where = model.process.is_noisy(xt)
         torch.testing.assert_close(said.probs[where], bayes.probs[where], atol=1e-4, rtol=0.0)
         assert float((plain.probs - bayes.probs)[where].abs().max()) > 0.1
 
 
 def law(name, weight, draws=1000, steps=12):
     model, made = guide(name, weight)
-    sampler = OneStep(1.0) if GUIDES[name][0] == "Gaussian" else Ancestral()
+    sampler = DDIM(1.0) if GUIDES[name][0] == "Gaussian" else Ancestral()
     with torch.no_grad():
-        return last(sampler(model, Request.blank(draws, 3, steps, (made,)), rng=Rng.of(1, draws))).ids
+        return last(sampler(model, Request.blank(draws, 3, steps, (made,)), rng=Rng.of(1, draws))).tokens
 
 
 @pytest.mark.parametrize("name", GUIDES)

@@ -22,11 +22,11 @@ from textdiffusion.diffusion.schedules import (
 )
 from textdiffusion.networks.output_heads import BitHead
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.ddim import OneStep
+from textdiffusion.samplers.ddim import DDIM
 
 from .language import Language, ideal_gaussian, ideal_masked, tables
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 NOISE = [LogSigma, Karras, CosineNoise, SqrtNoise, LinearBeta]
 
 
@@ -37,7 +37,7 @@ def test_ddim_is_an_euler_step_in_sigma(made):
     model = ideal_gaussian(LANGUAGE, codec, made(0.15 * codec.norm, 15.0 * codec.norm))
     batch = Batch(LANGUAGE.ids)
     t, s = torch.full((27,), 0.7), torch.full((27,), 0.5)
-    x = model.process.corrupt(codec.encode(batch.ids), t, rng=Rng.of(0, 27))
+    x = model.process.add_noise(codec.encode(batch.tokens), t, rng=Rng.of(0, 27))
     prediction = model.denoiser(x, t, batch=batch)
     now, then = model.process.sigma(t)[0], model.process.sigma(s)[0]
     euler = x + (then - now) * (x - prediction.mean) / now
@@ -55,9 +55,9 @@ def test_schedules_are_names_for_noise_levels(made):
         states, means, levels = [], [], []
         for model in (reference, other):
             t = model.process.schedule.time(torch.full((27,), sigma))
-            states.append(model.process.corrupt(codec.encode(batch.ids), t, rng=Rng.of(0, 27)))
+            states.append(model.process.add_noise(codec.encode(batch.tokens), t, rng=Rng.of(0, 27)))
             means.append(model.denoiser(states[0], t, batch=batch).mean)
-            levels.append(model.process.level(t))
+            levels.append(model.process.time_conditioning(t))
         torch.testing.assert_close(*states, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(*means, rtol=5e-3, atol=5e-3)
         torch.testing.assert_close(*levels, rtol=1e-3, atol=1e-3)
@@ -85,8 +85,8 @@ def test_the_sampling_grid_is_all_that_a_schedule_and_a_density_decide():
     codec = tables(3)["bits"]
     warp = GumbelDensity(0.33, 0.083, 1.1)
     model = ideal_gaussian(LANGUAGE, codec, density=warp)
-    steps = list(OneStep(0.0)(model, Request.blank(200, 3, 12), rng=Rng.of(0, 200)))
-    sigmas = model.process.sigma(warp.grid(torch.linspace(1.0, 0.0, 12)))
+    steps = list(DDIM(0.0)(model, Request.blank(200, 3, 12), rng=Rng.of(0, 200)))
+    sigmas = model.process.sigma(warp.sampling_times(torch.linspace(1.0, 0.0, 12)))
     x, batch = steps[0].state, Batch(torch.zeros(200, 3, dtype=torch.long))
     for now, then, step in zip(sigmas[:-1], sigmas[1:], steps[1:], strict=False):
         t = model.process.schedule.time(now).expand(200)
@@ -116,7 +116,7 @@ def test_chances_of_bits_have_the_mean_of_the_tokens(code):
     bitwise = Bitwise(model.denoiser, codec)
     for at in (0.1, 0.4, 0.6, 0.9):
         t = torch.full((27,), at)
-        x = model.process.corrupt(codec.encode(LANGUAGE.ids), t, rng=Rng.of(0, 27))
+        x = model.process.add_noise(codec.encode(LANGUAGE.ids), t, rng=Rng.of(0, 27))
         means = [d(x, t, batch=Batch(LANGUAGE.ids)).mean for d in (model.denoiser, bitwise)]
         torch.testing.assert_close(*means, rtol=1e-4, atol=1e-4)
 
@@ -128,7 +128,7 @@ def test_asymmetric_intervals_are_the_published_algorithm(name, ahead):
     codec, steps = tables(3)[name], 12
     model = ideal_gaussian(LANGUAGE, codec, CosineNoise(0.01 * codec.norm, 100.0 * codec.norm))
     assert codec.scale == pytest.approx(1.0)
-    ours = list(OneStep(0.0, ahead=ahead)(model, Request.blank(50, 3, steps), rng=Rng.of(0, 50)))
+    ours = list(DDIM(0.0, ahead=ahead)(model, Request.blank(50, 3, steps), rng=Rng.of(0, 50)))
     batch = Batch(torch.zeros(50, 3, dtype=torch.long))
 
     def alpha(t):
@@ -160,7 +160,7 @@ def test_the_bound_at_finite_steps_tends_to_the_continuous_one():
         total = float((x0.square().sum((1, 2)) / (2 * sigma[-1] ** 2)).mean())
         for i in range(steps):
             t = grid[i + 1].expand(rows)
-            xt = model.process.corrupt(x0, t, rng=Rng.of(1, rows).fork(i))
+            xt = model.process.add_noise(x0, t, rng=Rng.of(1, rows).fork(i))
             error = (x0 - model.denoiser(xt, t, batch=batch).mean).square().sum((1, 2)).mean()
             total += float(0.5 * (sigma[i] ** -2 - sigma[i + 1] ** -2) * error)
         nats.append(total)

@@ -6,12 +6,12 @@ import torch
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.schedules import LogLinear
-from textdiffusion.guidance.replacement import GivenTokens
+from textdiffusion.guidance.replacement import Replacement
 from textdiffusion.inference.lengths import given_nats
 from textdiffusion.objectives.masked import MaskedLikelihood
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.ddim import OneStep
+from textdiffusion.samplers.ddim import DDIM
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 from .texts import LANGUAGE as THREE
@@ -22,7 +22,7 @@ LANGUAGE = Language(2, 2, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.
 SHARE, DRAWS, STEPS = 0.8, 1000, 10  # p(second = 1 | first = 1)
 MODELS = {
     "uniform": (ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()),
-    "Gaussian, eta 0": (ideal_gaussian(LANGUAGE, tables(2)["embeddings"]), OneStep(0.0)),
+    "Gaussian, eta 0": (ideal_gaussian(LANGUAGE, tables(2)["embeddings"]), DDIM(0.0)),
 }
 
 
@@ -33,18 +33,18 @@ def _share(model, sampler, batch, *guides, calls=STEPS):
     """The share of 1 in the second place where the first is known to be 1."""
     with torch.no_grad():
         step = last(sampler(model, Request(batch, STEPS, guides), rng=Rng.of(0, DRAWS)))
-    assert bool((step.ids[:, 0] == 1).all())
-    assert step.calls == calls
-    return float(step.ids[:, 1].float().mean())
+    assert bool((step.tokens[:, 0] == 1).all())
+    assert step.nfe == calls
+    return float(step.tokens[:, 1].float().mean())
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_replacement_is_biased_and_noising_again_moves_to_the_law_given_the_tokens(kind):
     model, sampler = MODELS[kind]
-    batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), known=KNOWN)
+    batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), replace_mask=KNOWN)
     each = STEPS - (kind != "uniform")  # no jump after the last prediction of states
     none, few, many = (
-        _share(model, sampler, batch, GivenTokens(model, jumps), calls=STEPS + jumps * each) for jumps in (0, 2, 10)
+        _share(model, sampler, batch, Replacement(model, jumps), calls=STEPS + jumps * each) for jumps in (0, 2, 10)
     )
     assert none < 0.45
     assert none + 0.08 < few < many - 0.08
@@ -53,7 +53,7 @@ def test_replacement_is_biased_and_noising_again_moves_to_the_law_given_the_toke
 
 def test_masks_need_none_of_that():
     model = ideal_masked(LANGUAGE, LogLinear(0.0))
-    batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), given=KNOWN)
+    batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), condition_mask=KNOWN)
     assert abs(_share(model, Ancestral(), batch, calls=1) - SHARE) < 0.04
 
 
@@ -64,7 +64,7 @@ def test_the_probability_of_given_text_is_that_of_the_whole_over_that_of_the_gap
     given = mask_of(*where)
     model = ideal_masked(THREE, LogLinear(0.0))
     model.likelihood, model.anchor = MaskedLikelihood(), torch.nn.Parameter(torch.zeros(()))
-    nats = given_nats(model, Batch(TEXTS, given=given.expand(TEXTS.shape)))
+    nats = given_nats(model, Batch(TEXTS, condition_mask=given.expand(TEXTS.shape)))
     truth = THREE.nll(seen=given)[POSSIBLE]
     assert float((nats - truth).abs().max()) < 0.7
     assert float((nats - truth).abs().mean()) < 0.2  # noise of some 100 draws

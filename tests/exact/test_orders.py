@@ -11,7 +11,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.schedules import CosineMask
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.unmasking import Ordered, _first_of_stretches
+from textdiffusion.samplers.unmasking import Unmasking, _first_of_stretches
 
 from .convergence import LANGUAGE
 from .language import ideal_masked
@@ -30,27 +30,27 @@ def _run(sampler, steps=3, model=MODEL, batch=None, draws=DRAWS):
 @pytest.mark.parametrize("order", ["random", "confidence", "margin", "entropy", "left"])
 def test_one_place_a_step_is_exact_in_any_order(order, block):
     """A choice of the place by the token drawn there, by its probability, would be at 40 times the floor."""
-    step = _run(Ordered(order, block=block))[-1]
-    assert LANGUAGE.distance(step.ids) < 2.0 * LANGUAGE.floor(DRAWS)
-    assert step.calls == 3.0
+    step = _run(Unmasking(order, block=block))[-1]
+    assert LANGUAGE.distance(step.tokens) < 2.0 * LANGUAGE.floor(DRAWS)
+    assert step.nfe == 3.0
 
 
-@pytest.mark.parametrize("sampler", [Ordered("left", bound=1e-5), Ordered("left", threshold=0.99999)])
+@pytest.mark.parametrize("sampler", [Unmasking("left", bound=1e-5), Unmasking("left", threshold=0.99999)])
 def test_places_that_leave_no_choice_need_no_step_of_their_own(sampler):
     """The last token repeats the first."""
     law = LANGUAGE.law * (LANGUAGE.ids[:, 0] == LANGUAGE.ids[:, 2])
     language = replace(LANGUAGE, law=law / law.sum())
     step = _run(sampler, model=ideal_masked(language, CosineMask()))[-1]
-    assert language.distance(step.ids) < 2.0 * language.floor(DRAWS)
-    assert step.calls == 2.0
+    assert language.distance(step.tokens) < 2.0 * language.floor(DRAWS)
+    assert step.nfe == 2.0
 
 
 @pytest.mark.parametrize(("bound", "together"), [(0.71, 1), (0.73, 2), (1.51, 2), (1.53, 3)])
 def test_the_entropy_bound_takes_the_sum_of_entropies_less_the_largest(bound, together):
     """Of three masks the predictions have 0.722, 0.797 and 0.925 nats."""
-    first = _run(Ordered("entropy", bound=bound), draws=4)[1]
-    assert (first.ids < 3).sum(-1).tolist() == [together] * 4
-    assert bool((first.ids[:, 1] < 3).all())
+    first = _run(Unmasking("entropy", bound=bound), draws=4)[1]
+    assert (first.tokens < 3).sum(-1).tolist() == [together] * 4
+    assert bool((first.tokens[:, 1] < 3).all())
 
 
 @given(
@@ -77,7 +77,7 @@ def _taken(sampler, probs, masked, due):
 def test_places_that_are_equally_sure_are_spread_too():
     masked = torch.ones(16, dtype=torch.bool)
     for order in ("confidence", "margin", "entropy"):
-        assert _taken(Ordered(order), torch.eye(3)[[1] * 16], masked, 4) == [0, 4, 8, 12]
+        assert _taken(Unmasking(order), torch.eye(3)[[1] * 16], masked, 4) == [0, 4, 8, 12]
 
 
 def test_places_are_spread_in_the_block_and_then_the_surest_of_the_next():
@@ -85,52 +85,54 @@ def test_places_are_spread_in_the_block_and_then_the_surest_of_the_next():
     share = torch.linspace(0.5, 0.9, 10)
     probs, masked = torch.stack((share, 1 - share), dim=-1), torch.arange(16) > 5
     for due, expected in ((1, [7]), (2, [6, 7]), (4, [6, 7, 14, 15])):
-        assert _taken(Ordered("confidence", block=8), probs, masked, due) == expected
-    assert _taken(Ordered("confidence"), probs, masked, 2) == [10, 15]
-    assert _taken(Ordered("confidence", spread=False), probs, masked, 2) == [14, 15]
+        assert _taken(Unmasking("confidence", block=8), probs, masked, due) == expected
+    assert _taken(Unmasking("confidence"), probs, masked, 2) == [10, 15]
+    assert _taken(Unmasking("confidence", spread=False), probs, masked, 2) == [14, 15]
 
 
 def test_given_places_condition_the_rest_and_cost_no_calls():
     given = torch.tensor([False, True, False])
     text = LANGUAGE.ids[LANGUAGE.law.argmax()].expand(DRAWS, 3)
-    step = _run(Ordered("margin"), 9, batch=Batch(text, given=given.expand(DRAWS, 3)))[-1]
+    step = _run(Unmasking("margin"), 9, batch=Batch(text, condition_mask=given.expand(DRAWS, 3)))[-1]
     keep = LANGUAGE.law * (LANGUAGE.ids[:, 1] == text[0, 1])
-    counts = torch.bincount(LANGUAGE.number(step.ids), minlength=len(keep)) / DRAWS
+    counts = torch.bincount(LANGUAGE.number(step.tokens), minlength=len(keep)) / DRAWS
     assert float((counts - keep / keep.sum()).abs().sum() / 2) < 2.0 * LANGUAGE.floor(DRAWS)
-    assert step.calls == 2.0
+    assert step.nfe == 2.0
 
 
 def test_rows_take_steps_by_the_places_of_their_own():
     given = torch.tensor([[False, False, False], [True, False, True], [True, True, False]])
-    batch = Batch(LANGUAGE.ids[LANGUAGE.law.argmax()].expand(3, 3), given=given)
-    few, many = (_run(Ordered("random"), steps, batch=batch, draws=3) for steps in (3, 9))
-    assert [(step.ids == 3).sum(-1).tolist() for step in many[:4]] == [[3, 1, 1], [2, 0, 0], [1, 0, 0], [0, 0, 0]]
-    assert all(torch.equal(a.ids, b.ids) for a, b in zip(few, many, strict=False))
+    batch = Batch(LANGUAGE.ids[LANGUAGE.law.argmax()].expand(3, 3), condition_mask=given)
+    few, many = (_run(Unmasking("random"), steps, batch=batch, draws=3) for steps in (3, 9))
+    assert [(step.tokens == 3).sum(-1).tolist() for step in many[:4]] == [[3, 1, 1], [2, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(few, many, strict=False))
 
 
 def test_greedy_steps_take_the_likeliest_text():
-    ids = _run(Ordered("left", greedy=1.0), draws=5)[-1].ids
+    ids = _run(Unmasking("left", greedy=1.0), draws=5)[-1].tokens
     assert torch.equal(ids, ids[:1].expand(5, 3))
-    tail = _run(Ordered("left", greedy=0.4))[-1].ids  # the last of three places
+    tail = _run(Unmasking("left", greedy=0.4))[-1].tokens  # the last of three places
     assert len(torch.unique(LANGUAGE.number(tail))) == len(torch.unique(LANGUAGE.number(tail)[:, None] // 3))
 
 
 def test_rounds_of_masking_anew_keep_the_law():
-    assert LANGUAGE.distance(_run(Ordered("entropy", rounds=5, again=1.0), 12)[-1].ids) < 2.0 * LANGUAGE.floor(DRAWS)
+    assert LANGUAGE.distance(_run(Unmasking("entropy", rounds=5, again=1.0), 12)[-1].tokens) < 2.0 * LANGUAGE.floor(
+        DRAWS
+    )
 
 
 def test_rounds_of_masking_anew_repair_what_was_drawn_together():
     """A threshold of 0 reveals all masks at once, in the rounds too, where they are fewer."""
-    once, rounds = (Ordered(threshold=0.0, rounds=n, again=0.5) for n in (0, 8))
-    torn = LANGUAGE.distance(_run(once, 1)[-1].ids)
+    once, rounds = (Unmasking(threshold=0.0, rounds=n, again=0.5) for n in (0, 8))
+    torn = LANGUAGE.distance(_run(once, 1)[-1].tokens)
     assert torn > 8.0 * LANGUAGE.floor(DRAWS)
-    assert LANGUAGE.distance(_run(rounds, 100)[-1].ids) < 0.5 * torn
+    assert LANGUAGE.distance(_run(rounds, 100)[-1].tokens) < 0.5 * torn
 
 
 def test_rounds_take_steps_as_they_mask_places():
     """Of 12 steps 7 are for the three places, 4 for the two and 1 for the one that are masked anew."""
-    steps = _run(Ordered(rounds=2, again=0.5), 12, draws=5)
-    masked = [[int(n) for n in (step.ids == 3).sum(-1)] for step in steps]
+    steps = _run(Unmasking(rounds=2, again=0.5), 12, draws=5)
+    masked = [[int(n) for n in (step.tokens == 3).sum(-1)] for step in steps]
     assert masked == [[n] * 5 for n in (3, 2, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0)]
     assert [step.index for step in steps] == list(range(13))
-    assert steps[-1].calls == 6.0
+    assert steps[-1].nfe == 6.0

@@ -27,7 +27,7 @@ LAW = torch.tensor([0.6 - RARE, 0.4, RARE])
 class Independent(nn.Module):
     """Every token follows the same law, whatever stands around it."""
 
-    time_free, self_conditioning = True, False
+    time_independent, self_conditioning = True, False
 
     def __init__(self, law):
         super().__init__()
@@ -50,7 +50,7 @@ def _lost(bits, odds):
 def test_a_rare_token_is_drawn_at_its_rate():
     rows, length = 2000, 1500
     with torch.no_grad():
-        ids = last(Ancestral()(_model(LAW), Request.blank(rows, length, 1), rng=Rng.of(0, rows))).ids
+        ids = last(Ancestral()(_model(LAW), Request.blank(rows, length, 1), rng=Rng.of(0, rows))).tokens
     expected = RARE * rows * length
     assert abs(int((ids == 2).sum()) - expected) < 4 * expected**0.5
 
@@ -86,7 +86,7 @@ def test_the_race_loses_what_the_formula_says():
     """A race of 8-bit uniforms, small enough to count, beside our two draws at the same odds."""
     draws, share, rare = 1_000_000, 0.02, 0.16
     odds = share * rare / (1.0 - share)
-    token = -torch.log((Rng.of(3, 10).words(draws // 10) >> 24) / 2.0**8)
+    token = -torch.log((Rng.of(3, 10).random_uint32(draws // 10) >> 24) / 2.0**8)
     mask = -torch.log(Rng.of(5, 10).uniform(draws // 10))
     won = float((odds * mask > token).float().mean())
     assert won / odds == pytest.approx(_lost(8, odds), abs=0.05)
@@ -103,7 +103,7 @@ def test_entropy_does_not_fall_as_steps_grow():
     entropies = []
     for steps in (1, 16, 128):
         with torch.no_grad():
-            ids = last(Ancestral()(_model(law), Request.blank(50, 100, steps), rng=Rng.of(steps, 50))).ids
+            ids = last(Ancestral()(_model(law), Request.blank(50, 100, steps), rng=Rng.of(steps, 50))).tokens
         counts = torch.bincount(ids.flatten(), minlength=101).double()
         entropies.append(float(torch.special.entr(counts / counts.sum()).sum()))
     assert max(entropies) - min(entropies) < 0.06  # two standard deviations of a sample of 5,000

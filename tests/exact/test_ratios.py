@@ -11,20 +11,20 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.ratios import AbsorbingGraph, UniformGraph
 from textdiffusion.diffusion.schedules import CosineMask, Geometric, LogLinear
-from textdiffusion.objectives.masked import MaskedBound
+from textdiffusion.objectives.masked import MaskedELBO
 from textdiffusion.objectives.score_entropy import ScoreEntropy
-from textdiffusion.samplers.ancestral import Analytic, Ancestral
+from textdiffusion.samplers.ancestral import Ancestral, Tweedie
 from textdiffusion.samplers.base import Request
 
 from .language import Language, WrongDenoiser, ideal_masked, ideal_uniform
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 SCHEDULES = [LogLinear(0.0), LogLinear(), CosineMask(), Geometric(low=0.01, high=5.0)]
 IDEAL = {"absorbing": ideal_masked, "uniform": ideal_uniform}
 
 
 def _states(process):
-    return torch.tensor(list(product(range(process.states), repeat=3)))
+    return torch.tensor(list(product(range(process.num_states), repeat=3)))
 
 
 def _marginal(process, states, t):
@@ -46,12 +46,12 @@ def test_ratios_are_those_of_the_noisy_law(kind, schedule, t):
     law = _marginal(process, states, t)
     states, at = states[law > 0], torch.full((int((law > 0).sum()), 3), t)
     said = model.denoiser(states, at[:, 0], batch=Batch(states.clamp(max=2)))
-    ratios = said.log_ratios(process.graph, states, at).exp()
+    ratios = said.log_score(process.graph, states, at).exp()
     found = 0
     for i, y in product(range(3), range(3)):
         there = states.clone()
         there[:, i] = y
-        changing = process.changing(states)[:, i]
+        changing = process.is_noisy(states)[:, i]
         truth = _marginal(process, there, t) / _marginal(process, states, t)
         torch.testing.assert_close(ratios[changing, i, y].double(), truth[changing], rtol=2e-4, atol=1e-9)
         found += int(changing.sum())
@@ -67,7 +67,7 @@ def test_ratios_and_predictions_say_the_same(kind, schedule):
     xt = torch.full((200, 3), 3) if kind == "absorbing" else torch.randint(3, (200, 3))
     for t in (1e-6, 1e-3, 0.1, 0.5, 0.9, 0.99):
         at = torch.full((200, 3), t)
-        back = graph.clean_logits(graph.log_ratios(logits, xt, at), xt, at)
+        back = graph.x0_logits(graph.log_score(logits, xt, at), xt, at)
         kept = float(schedule.alpha(torch.tensor(t)))
         torch.testing.assert_close(back.softmax(-1), logits.softmax(-1), rtol=0, atol=1e-5 + 1e-6 / kept)
         if kind == "absorbing":
@@ -77,28 +77,31 @@ def test_ratios_and_predictions_say_the_same(kind, schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize("vocab", [2, 5])
 @pytest.mark.parametrize("kind", [AbsorbingGraph, UniformGraph])
-def test_score_entropy_is_the_published_formula(kind, vocab, schedule):
+def test_score_entropy_is_the_published_formula(kind, vocab_size, schedule):
     """sum over y != x of Q [s - r log s + r (log r - 1)], sigma' from the schedule's own slope, in float64."""
-    graph = kind(vocab, schedule)
+    graph = kind(vocab_size, schedule)
     absorbing = kind is AbsorbingGraph
-    log_s = torch.randn(vocab, generator=torch.Generator().manual_seed(1))
+    log_s = torch.randn(vocab_size, generator=torch.Generator().manual_seed(1))
     for t in (0.01, 0.4, 0.95):
         at = torch.tensor(t, dtype=torch.float64, requires_grad=True)
         sigma = -torch.log(schedule.alpha(at))
         (slope,) = torch.autograd.grad(sigma, at)
         kept = schedule.alpha(at).item()
-        for x0, xt in product(range(vocab), [vocab] if absorbing else range(vocab)):
+        for x0, xt in product(range(vocab_size), [vocab_size] if absorbing else range(vocab_size)):
 
             def law(x, x0=x0, kept=kept):
-                return (kept if x == x0 else 0.0) + (1 - kept) * (x == vocab if absorbing else 1 / vocab)
+                return (kept if x == x0 else 0.0) + (1 - kept) * (x == vocab_size if absorbing else 1 / vocab_size)
 
             total = 0.0
-            for y in set(range(vocab)) - {xt}:
+            for y in set(range(vocab_size)) - {xt}:
                 s, r = math.exp(log_s[y]), law(y) / law(xt)
                 total += s - r * float(log_s[y]) + (r * (math.log(r) - 1) if r else 0.0)
-            total *= slope.item() / (1 if absorbing else vocab)
+            total *= slope.item() / (1 if absorbing else vocab_size)
             found = graph.score_entropy(
-                log_s.masked_fill(torch.arange(vocab) == xt, 0.0), torch.tensor(x0), torch.tensor(xt), torch.tensor(t)
+                log_s.masked_fill(torch.arange(vocab_size) == xt, 0.0),
+                torch.tensor(x0),
+                torch.tensor(xt),
+                torch.tensor(t),
             )
             assert float(found) == pytest.approx(total, rel=1e-4, abs=1e-4)
 
@@ -112,8 +115,8 @@ def test_score_entropy_of_masks_is_the_masked_bound(schedule, max_weight):
     batch = Batch(LANGUAGE.ids.repeat(20, 1))
     with torch.no_grad():
         for seed in range(4):
-            rng = Rng.of(seed, len(batch.ids))
-            masked, entropy = (kind(max_weight)(model, batch, rng=rng) for kind in (MaskedBound, ScoreEntropy))
+            rng = Rng.of(seed, len(batch.tokens))
+            masked, entropy = (kind(max_weight)(model, batch, rng=rng) for kind in (MaskedELBO, ScoreEntropy))
             torch.testing.assert_close(entropy.total, masked.total, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(entropy.parts["bound"], masked.parts["bound"], rtol=1e-5, atol=1e-6)
 
@@ -121,7 +124,7 @@ def test_score_entropy_of_masks_is_the_masked_bound(schedule, max_weight):
 def test_an_error_of_the_mass_costs_what_it_says():
     graph, p = AbsorbingGraph(3, LogLinear()), torch.tensor([0.2, 0.5, 0.3])
     at, mask = torch.tensor(0.5), torch.tensor(3)
-    ratios = graph.log_ratios(torch.log(p), mask, at)
+    ratios = graph.log_score(torch.log(p), mask, at)
     exact = graph.score_entropy(ratios, torch.tensor(1), mask, at)
     for mass in (0.5, 2.0):
         found = graph.score_entropy(ratios + math.log(mass), torch.tensor(1), mask, at)
@@ -134,12 +137,12 @@ def test_the_analytic_step_is_the_posterior(kind, schedule):
     """The two halves of SEDD's formula multiply to the law that an ancestral sampler draws from (float32 ratios)."""
     process = IDEAL[kind](LANGUAGE, schedule).process
     logits = torch.randn(100, 3, 3, generator=torch.Generator().manual_seed(0))
-    xt = torch.randint(process.states, (100, 3), generator=torch.Generator().manual_seed(1))
+    xt = torch.randint(process.num_states, (100, 3), generator=torch.Generator().manual_seed(1))
     for t, s in ((0.9, 0.1), (0.5, 0.45), (1e-3, 0.0), (0.05, 0.01)):
         at, then = torch.full((100, 3), t), torch.full((100, 3), s)
-        jumps = process.graph.tweedie(process.graph.log_ratios(logits, xt, at), xt, at, then)
-        expected = process.posterior(xt, Prediction(logits), at, then).dense(xt, process.states)
-        torch.testing.assert_close(jumps.dense(xt, process.states), expected, rtol=0, atol=2e-5)
+        jumps = process.graph.tweedie(process.graph.log_score(logits, xt, at), xt, at, then)
+        expected = process.posterior(xt, Prediction(logits), at, then).dense(xt, process.num_states)
+        torch.testing.assert_close(jumps.dense(xt, process.num_states), expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -147,12 +150,12 @@ def test_the_analytic_step_is_the_posterior(kind, schedule):
 def test_short_euler_steps_are_analytic_steps(kind, schedule):
     process = IDEAL[kind](LANGUAGE, schedule).process
     logits = torch.randn(100, 3, 3, generator=torch.Generator().manual_seed(0))
-    xt = torch.randint(process.states, (100, 3), generator=torch.Generator().manual_seed(1))
+    xt = torch.randint(process.num_states, (100, 3), generator=torch.Generator().manual_seed(1))
     gaps = []
     for step in (0.04, 0.02):
         at, then = torch.full((100, 3), 0.5), torch.full((100, 3), 0.5 - step)
-        ratios = process.graph.log_ratios(logits, xt, at)
-        chances = [law(ratios, xt, at, then).chance for law in (process.graph.euler, process.graph.tweedie)]
+        ratios = process.graph.log_score(logits, xt, at)
+        chances = [law(ratios, xt, at, then).jump_prob for law in (process.graph.euler, process.graph.tweedie)]
         gaps.append(float((chances[0] - chances[1]).abs().max()))
     assert gaps[0] < 0.05
     assert gaps[1] < 0.3 * gaps[0] + 1e-6  # second order
@@ -162,7 +165,7 @@ def test_the_analytic_sampler_draws_the_ancestral_samplers_text():
     model = ideal_masked(LANGUAGE, CosineMask())
     request = Request.blank(300, 3, 12)
     with torch.no_grad():
-        ids = [list(kind()(model, request, rng=Rng.of(0, 300)))[-1].ids for kind in (Ancestral, Analytic)]
+        ids = [list(kind()(model, request, rng=Rng.of(0, 300)))[-1].tokens for kind in (Ancestral, Tweedie)]
     assert float((ids[0] == ids[1]).float().mean()) > 0.999
 
 
@@ -181,7 +184,7 @@ def test_no_noise_level_overflows_or_loses_the_answer(kind, schedule):
         values = []
         for which in (single, double):
             at = TIMES.to(which.dtype)
-            nats = graph.score_entropy(graph.log_ratios(which, xt, at), x0, xt, at)
+            nats = graph.score_entropy(graph.log_score(which, xt, at), x0, xt, at)
             nats.sum().backward()
             values.append(nats.detach())
         assert bool(torch.isfinite(values[0]).all())

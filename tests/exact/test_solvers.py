@@ -10,8 +10,8 @@ from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import LogSigma
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.ddim import OneStep
-from textdiffusion.samplers.dpm_solver import DpmSolver
+from textdiffusion.samplers.ddim import DDIM
+from textdiffusion.samplers.dpm_solver import DPMSolver
 from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.heun import Heun
 
@@ -23,7 +23,7 @@ LOW, HIGH, LENGTH = 0.1, 10.0, 16
 class Normal(nn.Module):
     """The ideal denoiser of clean states drawn from N(0, 1), E[x_0 | x_t] = x_t / (1 + sigma^2)."""
 
-    time_free = self_conditioning = False
+    time_independent = self_conditioning = False
 
     def __init__(self, process: GaussianProcess) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def _ends(sampler, steps, rows):
 
 @pytest.mark.parametrize("grid", ["log", "edm"])
 @pytest.mark.parametrize(
-    ("sampler", "order"), [(OneStep, 1), (Heun, 2), (DpmSolver, 2)], ids=["Euler", "Heun", "DPM-Solver++(2M)"]
+    ("sampler", "order"), [(DDIM, 1), (Heun, 2), (DPMSolver, 2)], ids=["Euler", "Heun", "DPM-Solver++(2M)"]
 )
 def test_order_of_convergence(sampler, order, grid):
     """The flow of a normal law only shrinks: x_s = x_t sqrt((1 + s^2) / (1 + t^2))."""
@@ -58,7 +58,7 @@ def test_order_of_convergence(sampler, order, grid):
 
 @pytest.mark.parametrize(
     ("sampler", "order"),
-    [(DpmSolver(1.0), 2), (DpmSolver(0.5), 2), (OneStep(path=Path(churn=8.0)), 1), (Heun(Path(churn=8.0)), 2)],
+    [(DPMSolver(1.0), 2), (DPMSolver(0.5), 2), (DDIM(path=Path(s_churn=8.0)), 1), (Heun(Path(s_churn=8.0)), 2)],
     ids=["SDE-DPM-Solver++(2M)", "half of its noise", "churned Euler", "churned Heun"],
 )
 def test_noise_keeps_the_law(sampler, order):
@@ -71,10 +71,10 @@ def _likely(path, draws=8000):
     """How often 40 steps draw a token of probability 0.7."""
     language = Language(2, 1, torch.tensor([[0], [1]]), torch.tensor([0.3, 0.7]))
     model = ideal_gaussian(language, TableCodec(torch.tensor([[-1.0], [1.0]])), LogSigma(0.25, 20.0))
-    return float(last(OneStep(path=path)(model, Request.blank(draws, 1, 40), rng=Rng.of(0, draws))).ids.float().mean())
+    return float(last(DDIM(path=path)(model, Request.blank(draws, 1, 40), rng=Rng.of(0, draws))).tokens.float().mean())
 
 
 def test_churn_keeps_the_law_and_a_gate_does_not():
     """Noise that is only where tokens are uncertain drives states away from there."""
-    assert _likely(Path(churn=12.0)) == pytest.approx(0.7, abs=0.03)
-    assert _likely(Path(churn=12.0, gate=0.3)) > 0.76
+    assert _likely(Path(s_churn=12.0)) == pytest.approx(0.7, abs=0.03)
+    assert _likely(Path(s_churn=12.0, churn_entropy=0.3)) > 0.76

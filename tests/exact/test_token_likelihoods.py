@@ -7,7 +7,7 @@ import torch
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.schedules import CosineMask, LogLinear
-from textdiffusion.objectives.masked import MaskedBound, MaskedLikelihood
+from textdiffusion.objectives.masked import MaskedELBO, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
 
 from .language import ChainDenoiser, WrongDenoiser, ideal_masked
@@ -47,9 +47,9 @@ def test_masked_bound_does_not_depend_on_the_schedule(schedule):
     assert bool(((mean - exact).abs() < 5 * error).all())
     batch, _ = batch_of("plain", 4000)
     # The objective's mean over rows, with rows weighted by the law through a batch drawn from it.
-    drawn = TEXTS[Rng.of(5, len(batch.ids)).categorical(LAW.float().expand(len(batch.ids), -1))]
+    drawn = TEXTS[Rng.of(5, len(batch.tokens)).categorical(LAW.float().expand(len(batch.tokens), -1))]
     with torch.no_grad():
-        loss = MaskedBound(None)(wrong, Batch(drawn), rng=Rng.of(1, len(drawn)))
+        loss = MaskedELBO(None)(wrong, Batch(drawn), rng=Rng.of(1, len(drawn)))
     assert float(loss.total) * 3 == pytest.approx(float(LAW @ exact), abs=0.03)
     assert float(loss.parts["bound"]) == float(loss.total)
 
@@ -66,7 +66,7 @@ def test_masked_bounds_of_a_wrong_denoiser_lie_above_the_truth(layout):
 def test_cutting_the_weight_changes_the_loss_and_not_the_reported_bound():
     model = ideal_masked(LANGUAGE, LogLinear(0.0))
     batch, _ = batch_of("plain", 200)
-    free, cut = (MaskedBound(w)(model, batch, rng=Rng.of(0, len(batch.ids))) for w in (None, 3.0))
+    free, cut = (MaskedELBO(w)(model, batch, rng=Rng.of(0, len(batch.tokens))) for w in (None, 3.0))
     assert float(free.parts["bound"]) == float(cut.parts["bound"]) == float(free.total)
     assert float(cut.total) < float(free.total)
 
@@ -76,10 +76,10 @@ def test_next_token_likelihood_is_exact():
     model.denoiser = ChainDenoiser(LANGUAGE)
     for layout in ("plain", "given first", "padded", "given and padded"):
         batch, truth = batch_of(layout, 1)
-        nats = NextTokenLikelihood()(model, batch, rng=Rng.of(0, len(batch.ids)))
+        nats = NextTokenLikelihood()(model, batch, rng=Rng.of(0, len(batch.tokens)))
         torch.testing.assert_close(nats.double(), truth, atol=1e-5, rtol=1e-5)
     batch, truth = batch_of("plain", 1)
-    loss = NextToken()(model, batch, rng=Rng.of(0, len(batch.ids)))
+    loss = NextToken()(model, batch, rng=Rng.of(0, len(batch.tokens)))
     assert float(loss.total) == pytest.approx(float(truth.mean()) / 3, abs=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_next_token_likelihood_given_tokens_is_that_of_a_law_of_the_others(layou
     given = LAYOUTS[layout][0]
     assert given is not None
     nats = NextTokenLikelihood()(
-        model, Batch(LANGUAGE.ids, given=given.expand(LANGUAGE.ids.shape)), rng=Rng.of(0, len(LANGUAGE.ids))
+        model, Batch(LANGUAGE.ids, condition_mask=given.expand(LANGUAGE.ids.shape)), rng=Rng.of(0, len(LANGUAGE.ids))
     )
     total = torch.exp(-nats.double()).sum()
     assert float(total) == pytest.approx(3.0 ** int(given.sum()), abs=1e-5)
@@ -102,9 +102,9 @@ def test_exact_mask_counts_vary_less_than_drawn_masks():
     batch, _ = batch_of("plain", 8)
     nats = []
     for seed in range(100):
-        rng = Rng.of(seed, len(batch.ids))
+        rng = Rng.of(seed, len(batch.tokens))
         exactly = float(MaskedLikelihood()(model, batch, rng=rng).mean())
-        nats.append((exactly, 3 * float(MaskedBound(None)(model, batch, rng=rng).parts["bound"])))
+        nats.append((exactly, 3 * float(MaskedELBO(None)(model, batch, rng=rng).parts["bound"])))
     exactly, drawn = np.array(nats).T
     assert exactly.mean() == pytest.approx(drawn.mean(), abs=4 * drawn.std() / 10)
     assert exactly.std() < 0.6 * drawn.std()

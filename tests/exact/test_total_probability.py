@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 
 VOCAB, LENGTH, BATCHES, REPEATS = 3, 3, 10, 12
 TEXTS = torch.cartesian_prod(*[torch.arange(VOCAB)] * LENGTH)
@@ -20,9 +20,11 @@ CASES = [(name, kind) for name in recipes.names() for kind in recipes.variants(n
 def _small(recipe, variant):
     """Parts and settings as they are, but for the size of the network; its weights are not those of the start."""
     config = recipes.get(recipe)(variant)
-    depth = min(config.trunk.depth, 3)
+    depth = min(config.backbone.depth, 3)
     rng = Rng.of(0, 1)
-    model = Model(changed(config, ["trunk.width=32", f"trunk.depth={depth}", f"text.length={LENGTH}"]), VOCAB).eval()
+    model = DiffusionModel(
+        apply_overrides(config, ["backbone.width=32", f"backbone.depth={depth}", f"text.length={LENGTH}"]), VOCAB
+    ).eval()
     with torch.no_grad():
         for name, weight in model.denoiser.named_parameters():
             weight += 0.1 * rng.fork(name).normal(*weight.shape)[0]
@@ -33,7 +35,7 @@ def _small(recipe, variant):
 def test_a_bound_is_at_least_the_entropy_of_even_texts(recipe, variant):
     """The mean of -log q(x) over all texts x is at least that of -log 1 / 27, for q can sum to no more than 1."""
     model, batch = _small(recipe, variant), Batch(TEXTS.repeat(REPEATS, 1))
-    rngs = (Rng.of(seed, len(batch.ids)) for seed in range(BATCHES))
+    rngs = (Rng.of(seed, len(batch.tokens)) for seed in range(BATCHES))
     with torch.no_grad():
         nats = torch.stack([model.likelihood(model, batch, rng=rng).double().mean() for rng in rngs])
     excess, error = float(nats.mean()) - LENGTH * log(VOCAB), float(nats.std()) / BATCHES**0.5

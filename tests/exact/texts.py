@@ -11,7 +11,7 @@ from textdiffusion.diffusion.prediction import Prediction
 
 from .language import Language, WrongDenoiser
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 POSSIBLE = LANGUAGE.law > 0
 TEXTS, LAW = LANGUAGE.ids[POSSIBLE], LANGUAGE.law[POSSIBLE].double()
 
@@ -39,8 +39,8 @@ def batch_of(layout, repeats):
     none = mask_of()
     batch = Batch(
         ids,
-        real=None if padding is None else (~padding).expand(ids.shape),
-        given=None if given is None else given.expand(ids.shape),
+        valid_mask=None if padding is None else (~padding).expand(ids.shape),
+        condition_mask=None if given is None else given.expand(ids.shape),
     )
     known = none if given is None else given
     return batch, LANGUAGE.nll(known, ~none if padding is None else ~padding)[POSSIBLE]
@@ -53,7 +53,7 @@ def nats_of(likelihood, model, layout="plain", repeats=200):
     """Mean and standard error of the nats of every text over independent batches, and the true nats."""
     batch, truth = batch_of(layout, repeats)
     with torch.no_grad():
-        draws = [likelihood(model, batch, rng=Rng.of(seed, len(batch.ids))).double() for seed in range(BATCHES)]
+        draws = [likelihood(model, batch, rng=Rng.of(seed, len(batch.tokens))).double() for seed in range(BATCHES)]
     means = torch.stack([nats.view(repeats, -1).mean(0) for nats in draws])
     # Noise levels are stratified inside a batch, so only batches are independent of each other.
     return means.mean(0), means.std(0) / BATCHES**0.5, truth
@@ -104,14 +104,14 @@ def integrated(model, layout):
     xt, x0 = states.repeat(len(TEXTS), 1), TEXTS.repeat_interleave(len(states), 0)
     reached = (xt == x0)[:, ~free].all(-1)
     xt, x0 = xt[reached], x0[reached]
-    batch = Batch(x0, real=(~padding).expand(x0.shape), given=given.expand(x0.shape))
-    end = torch.as_tensor(model.process.graph.prior_nats(TEXTS, lambda: x0)).expand(TEXTS.shape)
+    batch = Batch(x0, valid_mask=(~padding).expand(x0.shape), condition_mask=given.expand(x0.shape))
+    end = torch.as_tensor(model.process.graph.prior_kl(TEXTS, lambda: x0)).expand(TEXTS.shape)
     total = (end * free).sum(-1).double()
     for node, share in zip(*np.polynomial.legendre.leggauss(60), strict=True):
         u = 0.5 + 0.5 * node
         t = torch.full((len(xt),), u**2)  # nats per unit of time grow like log 1 / t
         odds = (model.process.log_likelihood(xt, x0, t).double() * free).sum(-1).exp()
-        rate = model.process.divergence_rate(xt, x0, model.denoiser(xt, t, batch=batch), t, batch.noised)[0].sum(-1)
+        rate = model.process.kl_rate(xt, x0, model.denoiser(xt, t, batch=batch), t, batch.target_mask)[0].sum(-1)
         total = total + share * u * (odds * rate).view(len(TEXTS), -1).sum(1)
     return total, LANGUAGE.nll(given, ~padding)[POSSIBLE]
 
@@ -127,5 +127,5 @@ class Believing(WrongDenoiser):
         self.process = process
 
     def forward(self, xt, t, *, batch, self_cond=None):
-        said, own = super().forward(xt, t, batch=batch), self.process.evidence(xt, t)
+        said, own = super().forward(xt, t, batch=batch), self.process.self_log_odds(xt, t)
         return said if own is None else Prediction(said.logits.scatter_add(-1, xt[..., None], own[..., None]))

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import TableCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import LogSigma
 from textdiffusion.guidance.classifier import Energy
-from textdiffusion.guidance.logits import Fitting, Temperature, Truncated
-from textdiffusion.guidance.replacement import GivenTokens
+from textdiffusion.guidance.logits import AllowedTokens, Temperature, TopKTopP
+from textdiffusion.guidance.replacement import Replacement
 from textdiffusion.samplers.base import Request
 
 B, L, V = 4, 3, 5
@@ -28,7 +28,7 @@ PROCESS = GaussianProcess(LogSigma(0.1, 10.0))
 class Fixed:
     """A denoiser that always says the same."""
 
-    time_free = True
+    time_independent = True
     self_conditioning = False
 
     def __call__(self, xt, t, *, batch, self_cond=None):
@@ -39,13 +39,13 @@ def _said(*guides, batch=None):
     denoiser = Fixed()
     for guide in guides:
         denoiser = guide.wrap(denoiser, REQUEST)
-    assert denoiser.time_free
+    assert denoiser.time_independent
     batch = Batch(torch.zeros(B, L, dtype=torch.long)) if batch is None else batch
     return denoiser(torch.zeros(B, L, 3), torch.ones(B), batch=batch)
 
 
 def _without(*tokens):
-    return Fitting(torch.tensor([[token not in tokens for token in range(V)]]))
+    return AllowedTokens(torch.tensor([[token not in tokens for token in range(V)]]))
 
 
 def test_temperature_sharpens_below_one_and_flattens_above():
@@ -74,7 +74,7 @@ def test_barred_tokens_have_probability_zero_and_the_rest_keep_their_ratios():
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(2, 1.0), (0, 0.6), (3, 0.7), (9, 1.0), (0, 1e-9)])
 def test_truncation_keeps_the_likeliest_and_their_ratios(top_k, top_p):
-    probs, plain = _said(Truncated(top_k, top_p)).probs, LOGITS.softmax(-1)
+    probs, plain = _said(TopKTopP(top_k, top_p)).probs, LOGITS.softmax(-1)
     for new, old in zip(probs.flatten(0, 1), plain.flatten(0, 1), strict=True):
         turns = old.argsort(descending=True)[: top_k or V]
         ordered = old[turns] / old[turns].sum()
@@ -85,13 +85,13 @@ def test_truncation_keeps_the_likeliest_and_their_ratios(top_k, top_p):
 @pytest.mark.parametrize(("top_k", "top_p"), [(-1, 1.0), (0, 0.0), (0, 1.1), (0, float("nan"))])
 def test_truncations_that_mean_nothing_are_refused(top_k, top_p):
     with pytest.raises(UserError, match="is not allowed"):
-        Truncated(top_k, top_p)
+        TopKTopP(top_k, top_p)
 
 
 def test_each_position_holds_what_its_kind_of_gap_may():
     allowed = torch.rand(3, V, generator=torch.Generator().manual_seed(2)) > 0.4
     holds = torch.randint(3, (B, L), generator=torch.Generator().manual_seed(3))
-    probs = _said(Fitting(allowed), batch=Batch(torch.zeros(B, L, dtype=torch.long), holds=holds)).probs
+    probs = _said(AllowedTokens(allowed), batch=Batch(torch.zeros(B, L, dtype=torch.long), allowed_set_ids=holds)).probs
     assert torch.equal(probs > 0, allowed[holds])
 
 
@@ -99,24 +99,24 @@ def test_given_tokens_are_certain_and_carry_their_own_noise():
     ids = torch.randint(V, (B, L), generator=torch.Generator().manual_seed(1))
     known = torch.zeros(B, L, dtype=torch.bool)
     known[:, 1] = True
-    batch, model = Batch(ids, known=known), _model("softmax")
+    batch, model = Batch(ids, replace_mask=known), _model("softmax")
     model.codec, model.process = CODEC, PROCESS
-    guide = GivenTokens(model)
+    guide = Replacement(model)
     said = _said(guide, batch=batch)
     torch.testing.assert_close(said.mean[:, 1], CODEC.encode(ids)[:, 1])
     torch.testing.assert_close(said.mean[:, [0, 2]], Prediction(LOGITS, CODEC.table()).mean[:, [0, 2]])
     s, xs, rng = torch.full((B,), 0.5), torch.randn(B, L, 3), Rng.of(0, B)
     after = guide.after(xs, s, batch=batch, rng=rng)
     assert torch.equal(after[:, [0, 2]], xs[:, [0, 2]])
-    assert torch.equal(after[:, 1], PROCESS.corrupt(CODEC.encode(ids), s, rng=rng.fork("given"))[:, 1])
+    assert torch.equal(after[:, 1], PROCESS.add_noise(CODEC.encode(ids), s, rng=rng.fork("given"))[:, 1])
     # Certainty survives other guides.
     torch.testing.assert_close(_said(guide, Temperature(5.0), batch=batch).mean[:, 1], CODEC.encode(ids)[:, 1])
 
 
 NATIVE = {
     "regression": ("diffusion_lm",),
-    "preconditioned": ("mini_cdcd", "denoiser.readout.interpolated=false"),
-    "bits": ("analog_bits", "denoiser.readout.kind=Logistic"),
+    "preconditioned": ("mini_cdcd", "denoiser.output_head.mean_from_logits=false"),
+    "bits": ("analog_bits", "denoiser.output_head.kind=BitLogits"),
     "softmax": ("cdcd",),
 }
 
@@ -124,7 +124,9 @@ NATIVE = {
 def _model(kind):
     torch.manual_seed(0)
     recipe, *settings = NATIVE[kind]
-    model = Model(changed(recipes.get(recipe)(), ["trunk.width=64", "trunk.depth=1", *settings]), V)
+    model = DiffusionModel(
+        apply_overrides(recipes.get(recipe)(), ["backbone.width=64", "backbone.depth=1", *settings]), V
+    )
     for p in model.denoiser.parameters():
         p.data += 0.1 * torch.randn(p.shape)
     return model.eval().requires_grad_(False)
@@ -136,12 +138,12 @@ def test_guides_that_change_nothing_leave_every_step_as_it_is(kind):
     model = _model(kind)
 
     def states(*guides):
-        nothing = Batch(torch.zeros(B, L, dtype=torch.long), known=torch.zeros(B, L, dtype=torch.bool))
+        nothing = Batch(torch.zeros(B, L, dtype=torch.long), replace_mask=torch.zeros(B, L, dtype=torch.bool))
         steps = model.sampler(model, Request(nothing, 4, guides), rng=Rng.of(0, B))
         return torch.stack([step.state for step in steps])
 
     plain = states()
-    for guide in (Temperature(1.0), GivenTokens(model), _without(), Truncated(V)):
+    for guide in (Temperature(1.0), Replacement(model), _without(), TopKTopP(V)):
         assert torch.equal(states(guide), plain)
 
 
@@ -152,13 +154,13 @@ def test_a_mean_of_ones_own_moves_as_that_of_the_tokens_does(kind):
     table, plain = model.codec.table(), model.denoiser(x, t, batch=batch)
     own = plain.mean - plain.probs @ table
     assert (float(own.abs().max()) > 1e-3) == (kind != "softmax")
-    for guide in (Temperature(0.5), Temperature(0.999), _without(1), Truncated(3)):
+    for guide in (Temperature(0.5), Temperature(0.999), _without(1), TopKTopP(3)):
         said = guide.wrap(model.denoiser, REQUEST)(x, t, batch=batch)
         torch.testing.assert_close(said.mean, said.probs @ table + own)
-    batch = Batch(torch.ones(B, L, dtype=torch.long), known=torch.tensor([False, True, False]).expand(B, L))
-    known = GivenTokens(model).wrap(model.denoiser, REQUEST)
+    batch = Batch(torch.ones(B, L, dtype=torch.long), replace_mask=torch.tensor([False, True, False]).expand(B, L))
+    known = Replacement(model).wrap(model.denoiser, REQUEST)
     for wrapped in (known, Temperature(5.0).wrap(known, REQUEST)):
-        torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(batch.ids)[:, 1])
+        torch.testing.assert_close(wrapped(x, t, batch=batch).mean[:, 1], model.codec.encode(batch.tokens)[:, 1])
     assert torch.equal(known(x, t, batch=batch).mean[:, [0, 2]], plain.mean[:, [0, 2]])
 
 

@@ -12,12 +12,12 @@ from textdiffusion import TextDiffusion, parts, recipes
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.tokenizers.base import Characters
-from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.guidance import patterns
 from textdiffusion.guidance import regex as regexes
 from textdiffusion.guidance.automata import Automaton
-from textdiffusion.guidance.constraints import Likelier
+from textdiffusion.guidance.constraints import SoftConstraint
 from textdiffusion.guidance.lattice import Lattice
 
 TOKENIZER = Characters("abc", ("[END]", "[PAD]"))
@@ -58,8 +58,8 @@ def test_the_law_given_a_match_is_exact(asked):
     said, plain = Prediction(LOGP), LOGP.double().exp()
     chance = weights.sum(1)[:, None, None]
     for weight in (-2.0, 0.0, 3.0):
-        guide = Likelier(automaton, LeftToRightProcess(5), weight)
-        tilted = guide.tilted(said, lattice, slice(0, LENGTH), torch.zeros(2, LENGTH, dtype=torch.bool)).probs
+        guide = SoftConstraint(automaton, AutoregressiveProcess(5), weight)
+        tilted = guide.reweighted(said, lattice, slice(0, LENGTH), torch.zeros(2, LENGTH, dtype=torch.bool)).probs
         expected = plain + torch.expm1(torch.tensor(weight)) * chance * marginals
         torch.testing.assert_close(tilted.double(), expected / expected.sum(-1, keepdim=True), atol=1e-6, rtol=1e-5)
     draws = 4000

@@ -17,7 +17,7 @@ import textdiffusion
 from textdiffusion import TextDiffusion, parts, recipes
 from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts.gaussian_samplers import OneStep
+from textdiffusion.parts.gaussian_samplers import DDIM
 
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
@@ -59,7 +59,7 @@ def test_many_texts_are_written_in_parts(model: TextDiffusion, monkeypatch: pyte
 def test_the_stream_ends_in_the_texts(model: TextDiffusion):
     steps = list(model.stream(num=2, length=8, seed=1))
     assert [step.index for step in steps] == list(range(steps[-1].total + 1))
-    assert model.texts(steps[-1]) == model.generate(num=2, length=8, seed=1)
+    assert model.decode(steps[-1]) == model.generate(num=2, length=8, seed=1)
 
 
 def test_gradients_are_off_inside_and_as_they_were_outside(model: TextDiffusion):
@@ -118,7 +118,7 @@ def test_given_text_of_any_letters_is_preserved_exactly(
 def test_lengths_of_gaps_are_proposed(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
     # Random weights are sure of nonsense; tests/exact has the law.
     monkeypatch.setattr(
-        "textdiffusion.inference.lengths.given_nats", lambda model, batch, seed, first: torch.zeros(len(batch.ids))
+        "textdiffusion.inference.lengths.given_nats", lambda model, batch, seed, first: torch.zeros(len(batch.tokens))
     )
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *ENDED), device="cpu")
     template = "The [MASK] pear [MASK] is [MASK:2]."
@@ -143,7 +143,7 @@ def test_several_templates_are_filled_each_as_alone(tiny_run: MakeRun):
 
 def test_what_infilling_can_do_is_said(tiny_run: MakeRun):
     def note(recipe: str, *changes: str) -> str:
-        return TextDiffusion.from_pretrained(tiny_run(recipe, *changes), device="cpu").infill_note or ""
+        return TextDiffusion.from_pretrained(tiny_run(recipe, *changes), device="cpu").infill_warning or ""
 
     assert note("mdlm") == ""
     assert "ignores the text after" in note("autoregressive")
@@ -153,13 +153,13 @@ def test_what_infilling_can_do_is_said(tiny_run: MakeRun):
 
 def test_noising_again_is_for_runs_trained_without_masks(tiny_run: MakeRun):
     cdcd = TextDiffusion.from_pretrained(tiny_run("cdcd", "text.mask=none"), device="cpu")
-    batch, again = cdcd.filled("The [MASK:3].", 2), ["repaint:jumps=2,length=2"]
+    batch, again = cdcd.infill_batch("The [MASK:3].", 2), ["repaint:n_resample=2,jump_length=2"]
     plain, jumped = (deque(cdcd.stream(batch=batch, guides=guides), maxlen=1).pop() for guides in ([], again))
     assert not torch.equal(plain.state, jumped.state)
     for guides in (again, [*again, "without:text=e"]):
         for step in cdcd.stream(batch=batch, guides=guides):
-            assert torch.equal(step.ids[batch.given], batch.ids[batch.given])
-        assert step.calls == 6 + 2 * (1 + 2 * 4)  # the first jump has but one step to go back
+            assert torch.equal(step.tokens[batch.condition_mask], batch.tokens[batch.condition_mask])
+        assert step.nfe == 6 + 2 * (1 + 2 * 4)  # the first jump has but one step to go back
     with pytest.raises(UserError, match="trained without conditioning masks"):
         cdcd.generate(guides=again)
     with pytest.raises(UserError, match="it needs GaussianProcess or RandomTokens"):
@@ -194,7 +194,7 @@ def test_words_stand_in_texts_of_the_likeliest_tokens_too(recipe: str, tiny_run:
 
 def test_remasking_in_a_loop_to_the_end_leaves_no_mask(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
-    assert len(model.generate(length=14, steps=8, sampler="remasking:rule=loop,off=0")[0]) == 14
+    assert len(model.generate(length=14, steps=8, sampler="remdm:rule=loop,off=0")[0]) == 14
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("cdcd"), device="cpu")
     assert "one_step" in model.samplers()
     by_name = model.generate(sampler="one-step:eta=1,steps=3", length=8)
-    assert by_name == model.generate(sampler=OneStep(steps=3, eta=1.0), length=8)
+    assert by_name == model.generate(sampler=DDIM(steps=3, eta=1.0), length=8)
     assert [s.total for s in model.stream(sampler="dpm_solver", length=8)][-1] == 6  # the run's own settings stay
     assert [s.total for s in model.stream(sampler="dpm_solver", steps=2, length=8)][-1] == 2
 

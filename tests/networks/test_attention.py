@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from textdiffusion.core.batch import Batch, positions
+from textdiffusion.core.batch import Batch, position_ids
 from textdiffusion.networks.attention import attend, attention_mask, rotary, rotate
 
 REAL = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
@@ -11,10 +11,10 @@ SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0,
 EQUAL = torch.tensor([[0, 0, 1, 1, 2, 2]]).expand(3, 6)  # what the seed's masks, matched by length, took for one
 BATCHES = {
     "plain": Batch(torch.zeros(3, 6, dtype=torch.long)),
-    "padded": Batch(torch.zeros(3, 6, dtype=torch.long), real=REAL),
-    "packed": Batch(torch.zeros(3, 6, dtype=torch.long), segments=SEGMENTS),
-    "packed, equal in length": Batch(torch.zeros(3, 6, dtype=torch.long), segments=EQUAL),
-    "packed and padded": Batch(torch.zeros(3, 6, dtype=torch.long), real=REAL, segments=SEGMENTS),
+    "padded": Batch(torch.zeros(3, 6, dtype=torch.long), valid_mask=REAL),
+    "packed": Batch(torch.zeros(3, 6, dtype=torch.long), segment_ids=SEGMENTS),
+    "packed, equal in length": Batch(torch.zeros(3, 6, dtype=torch.long), segment_ids=EQUAL),
+    "packed and padded": Batch(torch.zeros(3, 6, dtype=torch.long), valid_mask=REAL, segment_ids=SEGMENTS),
 }
 
 
@@ -37,11 +37,11 @@ def _may_look(kind, i, j, block, copies):
 )
 def test_masks_are_their_definition(kind, block, batch):
     mask = attention_mask(kind, batch, block)
-    if kind == "full" and batch.real is None and batch.segments is None:
+    if kind == "full" and batch.valid_mask is None and batch.segment_ids is None:
         assert mask is None
         return
     assert mask is not None
-    rows, length = batch.ids.shape
+    rows, length = batch.tokens.shape
     size = 2 * length if kind == "two_stream" else length
     mask = mask.expand(rows, 1, size, size)
     for b in range(rows):
@@ -49,20 +49,20 @@ def test_masks_are_their_definition(kind, block, batch):
             for j in range(size):
                 x, y = i % length, j % length
                 first = [0, 0]  # where the examples of the two positions begin
-                if batch.segments is not None:
-                    first = [int((batch.segments[b] == batch.segments[b, at]).nonzero()[0]) for at in (x, y)]
+                if batch.segment_ids is not None:
+                    first = [int((batch.segment_ids[b] == batch.segment_ids[b, at]).nonzero()[0]) for at in (x, y)]
                 expected = _may_look(kind, x - first[0], y - first[1], block, (i // length, j // length))
-                if batch.segments is not None:
-                    expected &= bool(batch.segments[b, x] == batch.segments[b, y])
-                if batch.real is not None and x != y:
-                    expected &= bool(batch.real[b, y])
+                if batch.segment_ids is not None:
+                    expected &= bool(batch.segment_ids[b, x] == batch.segment_ids[b, y])
+                if batch.valid_mask is not None and x != y:
+                    expected &= bool(batch.valid_mask[b, y])
                 assert bool(mask[b, 0, i, j]) == expected, (b, i, j)
     assert bool(mask.any(-1).all())  # nobody is left with nothing to look at
 
 
 def test_positions_count_from_zero_in_each_segment():
-    assert positions(BATCHES["plain"]).tolist() == [[0, 1, 2, 3, 4, 5]]
-    assert positions(BATCHES["packed"]).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]]
+    assert position_ids(BATCHES["plain"]).tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert position_ids(BATCHES["packed"]).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5]]
 
 
 def test_rotary_scores_depend_on_the_distance_alone():

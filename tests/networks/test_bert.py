@@ -10,7 +10,7 @@ import torch
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.networks import bert as module
 from textdiffusion.parts.trunks import Encoder
 from textdiffusion.recipes import get
@@ -62,43 +62,45 @@ def _inputs():
 def test_it_computes_what_the_pretrained_encoder_does(bert, frozen):
     folder, original = bert
     part = Encoder(**SMALL, pretrained=str(folder), frozen=frozen)
-    trunk: Any = part.build()
-    trunk.eval()
-    assert "begins with the weights" in (part.begin(trunk) or "")
+    backbone: Any = part.build()
+    backbone.eval()
+    assert "begins with the weights" in (part.load_pretrained(backbone) or "")
     x, level, at = _inputs()
     mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     mask[1, ..., 3:] = False
     with torch.no_grad():
         expected = original(inputs_embeds=x, attention_mask=mask[:, 0, 0].long()).last_hidden_state
-        said = trunk(x, level, at, mask)  # told of the noise only once it has learned to be
-        whole = trunk(x, level, at, None)
+        said = backbone(x, level, at, mask)  # told of the noise only once it has learned to be
+        whole = backbone(x, level, at, None)
     torch.testing.assert_close(said[0], expected[0])
     torch.testing.assert_close(said[1, :3], expected[1, :3])
     torch.testing.assert_close(whole[0], expected[0])
-    learning = {name.split(".")[0] for name, p in trunk.named_parameters() if p.requires_grad}
+    learning = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
     assert learning == ({"time", "told"} if frozen else {"time", "told", "embeddings", "encoder"})
 
 
 def test_a_model_with_it_learns_and_its_noise_level_matters(bert):
     part = Encoder(**SMALL, pretrained=str(bert[0]), dropout=0.0)
-    config = replace(get("diffusion_lm")(), trunk=part)
-    model = Model(config, 9)
-    part.begin(model.denoiser.trunk)
+    config = replace(get("diffusion_lm")(), backbone=part)
+    model = DiffusionModel(config, 9)
+    part.load_pretrained(model.denoiser.backbone)
     batch = Batch(torch.randint(9, (4, 8)))
-    torch.nn.init.normal_(model.denoiser.readout.output.weight)
+    torch.nn.init.normal_(model.denoiser.output_head.output.weight)
     model.objective(model, batch, rng=Rng.of(0, 4)).total.backward()
-    assert all(p.grad is not None for p in model.denoiser.trunk.parameters() if p.requires_grad)
+    assert all(p.grad is not None for p in model.denoiser.backbone.parameters() if p.requires_grad)
     with pytest.raises(UserError, match="13 tokens are too many"):
         model.objective(model, Batch(torch.zeros(1, 13, dtype=torch.long)), rng=Rng.of(0, 1))
 
 
 def test_an_encoder_of_another_shape_or_kind_is_refused(bert, tmp_path):
     part = replace(Encoder(**SMALL, pretrained=str(bert[0])), depth=1)
-    with pytest.raises(UserError, match=r"set trunk.width=32 trunk.depth=2 trunk.heads=2 trunk.expansion=2 trunk.pos"):
-        part.begin(part.build())
+    with pytest.raises(
+        UserError, match=r"set backbone.width=32 backbone.depth=2 backbone.heads=2 backbone.mlp_ratio=2 trunk.pos"
+    ):
+        part.load_pretrained(part.build())
     part = Encoder(**SMALL, pretrained=str(tmp_path))
     with pytest.raises(UserError, match="holds no pretrained encoder"):
-        part.begin(part.build())
+        part.load_pretrained(part.build())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
     with pytest.raises(UserError, match="of type 'gpt2'; it must be 'bert'"):
-        part.begin(part.build())
+        part.load_pretrained(part.build())

@@ -8,24 +8,24 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
-from textdiffusion.diffusion.autoregressive import LeftToRightProcess
+from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.schedules import LogLinear, LogSigma
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
-from textdiffusion.networks.embedding import AROUND, BEFORE, Tables
-from textdiffusion.networks.embedding_denoiser import StateDenoiser
-from textdiffusion.networks.output_heads import BitReadout, RegressionReadout, SoftmaxReadout
+from textdiffusion.networks.embedding import AROUND, BEFORE, NgramTables
+from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
+from textdiffusion.networks.output_heads import BitLogitsHead, X0LogitsHead, X0RegressionHead
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
-from textdiffusion.networks.transformer import Neighbours, Transformer, visible
-from textdiffusion.parts.networks import Logistic, Regression, Softmax
+from textdiffusion.networks.transformer import CanonConv, Transformer, visible
+from textdiffusion.parts.networks import BitLogits, X0Logits, X0Regression
 from textdiffusion.parts.trunks import UNet
 
 V, L = 7, 8
@@ -46,14 +46,14 @@ KINDS = [
 TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 
 
-def _trunk(**options):
+def _backbone(**options):
     options.setdefault("conditioning", 16)
     options.setdefault("reach", 2)
     return Transformer(64, 2, **options)
 
 
 def _tables(contexts):
-    return Tables(contexts, dim=4, size=3, rows=100)  # pairs have rows of their own (8^2), triples are hashed
+    return NgramTables(contexts, dim=4, size=3, rows=100)  # pairs have rows of their own (8^2), triples are hashed
 
 
 def _denoiser(kind, **options) -> Any:
@@ -61,29 +61,29 @@ def _denoiser(kind, **options) -> Any:
     process = AbsorbingProcess(V, LogLinear())
     match kind:
         case "masked" | "masked, tables":
-            return TokenDenoiser(_trunk(**options), process, tables=_tables(AROUND) if "tables" in kind else None)
+            return TokenDenoiser(_backbone(**options), process, tables=_tables(AROUND) if "tables" in kind else None)
         case "masked, time":
-            return TokenDenoiser(_trunk(modulation="adaln", **options), process, time=True)
+            return TokenDenoiser(_backbone(modulation="adaln", **options), process, time=True)
         case "masked, film":
-            return TokenDenoiser(_trunk(modulation="film", **options), process, time=True)
+            return TokenDenoiser(_backbone(modulation="film", **options), process, time=True)
         case "next" | "next, tables":
-            order = LeftToRightProcess(V)
-            return NextTokenDenoiser(_trunk(**options), order, tables=_tables(BEFORE) if "tables" in kind else None)
+            order = AutoregressiveProcess(V)
+            return NextTokenDenoiser(_backbone(**options), order, tables=_tables(BEFORE) if "tables" in kind else None)
         case "soft tokens":
             simplex, noise = SimplexCodec(V, 1.0), GaussianProcess(LogSigma(0.1, 50.0))
-            trunk = _trunk(modulation="adaln", **options)
-            return SimplexDenoiser(trunk, noise, simplex, readout=SoftmaxReadout(64, simplex))
+            backbone = _backbone(modulation="adaln", **options)
+            return SimplexDenoiser(backbone, noise, simplex, readout=X0LogitsHead(64, simplex))
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
-            trunk = UNet(64, depth=2).build() if "U-Net" in kind else _trunk(modulation="adaln", **options)
-            readout: Any = SoftmaxReadout(64, codec, prior=kind == "states")
+            backbone = UNet(64, depth=2).build() if "U-Net" in kind else _backbone(modulation="adaln", **options)
+            readout: Any = X0LogitsHead(64, codec, prior=kind == "states")
             if "regressed" in kind:
-                readout = RegressionReadout(64, codec)
+                readout = X0RegressionHead(64, codec)
             if "bits" in kind:
                 codec = BitCodec(bits(V), 1.0)
-                readout = BitReadout(64, codec)
-            return StateDenoiser(trunk, noise, codec, readout=readout)
+                readout = BitLogitsHead(64, codec)
+            return EmbeddingDenoiser(backbone, noise, codec, readout=readout)
 
 
 def _stirred(denoiser) -> Any:
@@ -98,7 +98,7 @@ def _state(denoiser, ids, seed=0) -> tuple[Any, Any, Any]:
     """Something a denoiser may be called with, its level of noise, and a self-conditioning estimate."""
     draw = torch.Generator().manual_seed(seed)
     t = torch.full((len(ids),), 0.4)
-    if isinstance(denoiser, StateDenoiser | SimplexDenoiser):
+    if isinstance(denoiser, EmbeddingDenoiser | SimplexDenoiser):
         shape = (*ids.shape, denoiser.codec.dim)
         return torch.randn(shape, generator=draw) * 3, t, torch.randn(shape, generator=draw)
     return torch.where(torch.rand(ids.shape, generator=draw) < 0.4, V, ids), t, None
@@ -115,7 +115,7 @@ def test_a_packed_row_says_what_separate_rows_say(kind):
     x, t, estimate = _state(denoiser, ids)
     cuts = [(0, 3), (3, 4), (4, 8)]
     segments = torch.tensor([[0, 0, 0, 1, 2, 2, 2, 2]])
-    packed = denoiser(x, t, batch=Batch(ids, segments=segments), self_cond=estimate).logits
+    packed = denoiser(x, t, batch=Batch(ids, segment_ids=segments), self_cond=estimate).logits
     for a, b in cuts:
         part = estimate if estimate is None else estimate[:, a:b]
         alone = denoiser(x[:, a:b], t, batch=Batch(ids[:, a:b]), self_cond=part).logits
@@ -129,12 +129,12 @@ def test_padding_does_not_change_what_is_said_of_real_positions(kind):
     real = torch.ones(2, L, dtype=torch.bool)
     real[:, 5:] = False
     x, t, estimate = _state(denoiser, ids)
-    said = denoiser(x, t, batch=Batch(ids, real=real), self_cond=estimate).logits[:, :5]
+    said = denoiser(x, t, batch=Batch(ids, valid_mask=real), self_cond=estimate).logits[:, :5]
     other, _, other_estimate = _state(denoiser, _ids(2, seed=9), seed=9)
     x = torch.where(real[..., None] if x.ndim == 3 else real, x, other)
     if estimate is not None:
         estimate = torch.where(real[..., None], estimate, other_estimate)
-    batch = Batch(torch.where(real, ids, (ids + 1) % V), real=real)
+    batch = Batch(torch.where(real, ids, (ids + 1) % V), valid_mask=real)
     torch.testing.assert_close(denoiser(x, t, batch=batch, self_cond=estimate).logits[:, :5], said)
     short = None if estimate is None else estimate[:, :5]
     alone = denoiser(x[:, :5], t, batch=Batch(ids[:, :5]), self_cond=short).logits
@@ -150,7 +150,7 @@ def test_padding_does_not_change_what_a_classifier_says(kind):
     real = torch.arange(L).expand(2, L) < 5
     (x, t, _), (y, _, _) = _state(run, ids), _state(run, others, seed=9)
     probs, doubts = torch.randn(2, 2, L, V, generator=torch.Generator().manual_seed(3)).softmax(-1)
-    padded, other = Batch(ids, real=real), Batch(torch.where(real, ids, others), real=real)
+    padded, other = Batch(ids, valid_mask=real), Batch(torch.where(real, ids, others), valid_mask=real)
     y = torch.where(real[..., None] if x.ndim == 3 else real, x, y)
     said = classifier(x, t, padded)
     torch.testing.assert_close(classifier(y, t, other), said)
@@ -204,19 +204,19 @@ def test_given_tokens_are_seen_and_their_noise_is_not(kind):
     given[:, 2] = True
     x, t, estimate = _state(denoiser, ids)
     others = [i for i in range(L) if i != 2]
-    said = denoiser(x, t, batch=Batch(ids, given=given), self_cond=estimate).logits[:, others]
+    said = denoiser(x, t, batch=Batch(ids, condition_mask=given), self_cond=estimate).logits[:, others]
     noisier, doubtful = x.clone(), estimate.clone()
     noisier[:, 2] += 5.0
     doubtful[:, 2] -= 5.0
-    told = denoiser(noisier, t, batch=Batch(ids, given=given), self_cond=doubtful).logits[:, others]
+    told = denoiser(noisier, t, batch=Batch(ids, condition_mask=given), self_cond=doubtful).logits[:, others]
     torch.testing.assert_close(told, said)
     ids = ids.clone()
     ids[:, 2] = (ids[:, 2] + 1) % V
-    told = denoiser(x, t, batch=Batch(ids, given=given), self_cond=estimate).logits[:, others]
+    told = denoiser(x, t, batch=Batch(ids, condition_mask=given), self_cond=estimate).logits[:, others]
     assert bool(((told - said).abs().sum(-1) > 1e-4).all())
     # The ids of positions that are not given are the answer: they must not be seen.
     free = torch.where(given, ids, (ids + 1) % V)
-    again = denoiser(x, t, batch=Batch(free, given=given), self_cond=estimate).logits[:, others]
+    again = denoiser(x, t, batch=Batch(free, condition_mask=given), self_cond=estimate).logits[:, others]
     torch.testing.assert_close(again, told)
 
 
@@ -236,8 +236,8 @@ def test_time_free_networks_are_those_that_time_does_not_change(kind):
     ids = _ids(2)
     x, _, estimate = _state(denoiser, ids)
     early, late = (denoiser(x, torch.full((2,), t), batch=Batch(ids), self_cond=estimate).logits for t in (0.2, 0.9))
-    assert denoiser.time_free == (kind.partition(", tables")[0] in ("masked", "next"))
-    assert denoiser.time_free == torch.equal(early, late)
+    assert denoiser.time_independent == (kind.partition(", tables")[0] in ("masked", "next"))
+    assert denoiser.time_independent == torch.equal(early, late)
 
 
 def test_levels_of_noise_may_differ_by_position():
@@ -273,16 +273,16 @@ def test_a_fresh_network_predicts_all_tokens_alike(kind):
 
 @pytest.mark.parametrize("modulation", ["none", "adaln", "film"])
 def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
-    trunk = _trunk(modulation=modulation)
+    backbone = _backbone(modulation=modulation)
     x = torch.randn(2, L, 64)
     level = None if modulation == "none" else torch.tensor([0.3, 0.8])
-    out = trunk(x, level, torch.arange(L)[None], None)
+    out = backbone(x, level, torch.arange(L)[None], None)
     torch.testing.assert_close(out, torch.nn.functional.layer_norm(x, (64,)))
     out.square().sum().backward()
     # Something learns from the first step on, in every block.
-    for block in trunk.blocks:
-        trunk.zero_grad()
-        (trunk(x, level, torch.arange(L)[None], None) * torch.randn(2, L, 64)).sum().backward()
+    for block in backbone.blocks:
+        backbone.zero_grad()
+        (backbone(x, level, torch.arange(L)[None], None) * torch.randn(2, L, 64)).sum().backward()
         assert any(bool((p.grad != 0).any()) for p in block.parameters() if p.grad is not None)
 
 
@@ -294,10 +294,10 @@ def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
 def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
     """With nothing learned it is Bayes' rule over the table, token by token."""
     process = GaussianProcess(LogSigma(0.1, 50.0))
-    denoiser = StateDenoiser(_trunk(modulation="adaln"), process, table, readout=SoftmaxReadout(64, table))
+    denoiser = EmbeddingDenoiser(_backbone(modulation="adaln"), process, table, readout=X0LogitsHead(64, table))
     ids = torch.randint(5, (4, L))
     t = torch.tensor([0.1, 0.4, 0.6, 0.9])
-    x = process.corrupt(table.encode(ids), t, rng=Rng.of(0, 4))
+    x = process.add_noise(table.encode(ids), t, rng=Rng.of(0, 4))
     said = denoiser(x, t, batch=Batch(ids)).probs
     evidence = torch.stack([process.log_likelihood(x, row.expand_as(x).clone(), t) for row in table.table()], dim=-1)
     torch.testing.assert_close(said, evidence.softmax(-1), atol=2e-4, rtol=1e-3)
@@ -306,14 +306,14 @@ def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
 def test_the_prior_of_fresh_bits_is_the_evidence_of_each():
     """Bayes' rule over all words, bit by bit."""
     codec, process = BitCodec(bits(4, 2.0), 2.0), GaussianProcess(LogSigma(0.1, 50.0))
-    denoiser = StateDenoiser(_trunk(modulation="adaln"), process, codec, readout=BitReadout(64, codec))
+    denoiser = EmbeddingDenoiser(_backbone(modulation="adaln"), process, codec, readout=BitLogitsHead(64, codec))
     ids, t = torch.randint(4, (4, L)), torch.tensor([0.3, 0.4, 0.6, 0.9])
-    x = process.corrupt(codec.encode(ids), t, rng=Rng.of(0, 4))
+    x = process.add_noise(codec.encode(ids), t, rng=Rng.of(0, 4))
     evidence = torch.stack([process.log_likelihood(x, row.expand_as(x).clone(), t) for row in codec.table()], dim=-1)
     torch.testing.assert_close(denoiser(x, t, batch=Batch(ids)).probs, evidence.softmax(-1), atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("part", [Softmax(prior=False), Logistic(prior=False), Regression()], ids=repr)
+@pytest.mark.parametrize("part", [X0Logits(prior=False), BitLogits(prior=False), X0Regression()], ids=repr)
 def test_words_of_no_token_are_never_decoded(part):
     """Features of all sorts, and 9 of the 16 words of 4 bits are tokens."""
     readout = _stirred(part.build(32, BitCodec(bits(9, code="random"), 1.0)))
@@ -329,7 +329,7 @@ def test_states_are_scaled_to_order_one():
     denoiser.input.register_forward_hook(lambda m, a, out: seen.append(a[0]))
     for t in (0.0, 0.5, 1.0):
         at = torch.full((200,), t)
-        x = denoiser.process.corrupt(denoiser.codec.encode(ids), at, rng=Rng.of(0, 200))
+        x = denoiser.process.add_noise(denoiser.codec.encode(ids), at, rng=Rng.of(0, 200))
         denoiser(x, at, batch=Batch(ids))
     for features in seen:
         assert float(features[..., :6].detach().square().mean().sqrt()) == pytest.approx(1.0, abs=0.1)
@@ -340,7 +340,7 @@ def test_packed_rows_of_a_left_to_right_network_start_afresh():
     ids = _ids(1, 4)
     twice = ids.repeat(1, 2)
     segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]])
-    said = denoiser(twice, torch.zeros(1), batch=Batch(twice, segments=segments)).logits
+    said = denoiser(twice, torch.zeros(1), batch=Batch(twice, segment_ids=segments)).logits
     torch.testing.assert_close(said[:, :4], said[:, 4:])
 
 
@@ -349,7 +349,7 @@ def test_compute_dtype_is_that_of_the_features():
     ids = _ids(2)
     x, t, _ = _state(denoiser, ids)
     full = denoiser(x, t, batch=Batch(ids)).logits
-    denoiser.trunk.compute_dtype = torch.bfloat16
+    denoiser.backbone.compute_dtype = torch.bfloat16
     half = denoiser(x, t, batch=Batch(ids)).logits
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)
@@ -358,18 +358,24 @@ def test_compute_dtype_is_that_of_the_features():
 
 
 def test_batches_are_selected_and_cut_whole():
-    batch = Batch(_ids(4), real=torch.ones(4, L).bool(), given=torch.zeros(4, L).bool(), rows=torch.arange(4), total=9)
+    batch = Batch(
+        _ids(4),
+        valid_mask=torch.ones(4, L).bool(),
+        condition_mask=torch.zeros(4, L).bool(),
+        row_ids=torch.arange(4),
+        global_batch_size=9,
+    )
     part = batch.select(torch.tensor([2, 0]))
-    assert part.rows is not None
-    assert part.rows.tolist() == [2, 0]
-    assert part.total == 9
-    assert torch.equal(part.ids, batch.ids[[2, 0]])
-    short = batch.between(0, 3)
-    assert [x.shape for x in (short.ids, short.real, short.given) if x is not None] == [(4, 3)] * 3
-    assert short.rows is batch.rows
-    assert batch.to("cpu").ids.device.type == "cpu"
-    assert torch.equal(replace(batch, given=batch.real).noised, torch.zeros(4, L).bool())
-    assert math.prod(Batch(batch.ids).noised.shape) == 4 * L
+    assert part.row_ids is not None
+    assert part.row_ids.tolist() == [2, 0]
+    assert part.global_batch_size == 9
+    assert torch.equal(part.tokens, batch.tokens[[2, 0]])
+    short = batch.slice(0, 3)
+    assert [x.shape for x in (short.tokens, short.valid_mask, short.condition_mask) if x is not None] == [(4, 3)] * 3
+    assert short.row_ids is batch.row_ids
+    assert batch.to("cpu").tokens.device.type == "cpu"
+    assert torch.equal(replace(batch, condition_mask=batch.valid_mask).target_mask, torch.zeros(4, L).bool())
+    assert math.prod(Batch(batch.tokens).target_mask.shape) == 4 * L
 
 
 @pytest.mark.parametrize("absolute", [False, True])
@@ -385,7 +391,7 @@ def test_a_regression_that_starts_from_the_states_own_evidence():
     """Untrained it is Bayes' rule over the table, as untrained logits on the same evidence are; little noise leaves
     it nothing to add."""
     codec = TableCodec(torch.randn(V, 6, generator=torch.Generator().manual_seed(0)))
-    regressed, logits = RegressionReadout(64, codec, preconditioning="evidence"), SoftmaxReadout(64, codec)
+    regressed, logits = X0RegressionHead(64, codec, preconditioning="evidence"), X0LogitsHead(64, codec)
     sigma = torch.tensor([0.05, 1.0])[:, None, None]
     hidden, x = torch.randn(2, L, 64), codec.encode(_ids(2)) + sigma * torch.randn(2, L, 6)
     torch.testing.assert_close(regressed(hidden, x, sigma).mean, logits(hidden, x, sigma).mean)
@@ -396,7 +402,7 @@ def test_a_regression_that_starts_from_the_states_own_evidence():
 
 @pytest.mark.parametrize("reach", [1, 3, 9])
 def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_alike(reach):
-    near = _stirred(Neighbours(4, reach))
+    near = _stirred(CanonConv(4, reach))
     x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(2))
     expected = x.clone()
     for i in range(5):
@@ -416,23 +422,25 @@ def _muted(modulate, shift):
 @pytest.mark.parametrize("activation", ["relu2", "gelu"])
 def test_film_is_linear_and_may_hide_all_that_a_branch_sees(activation):
     """Scaled by 0, a branch sees its shift alone, and says of it what its maps do: nothing bends FiLM's outputs."""
-    trunk = _stirred(_trunk(modulation="film", activation=activation))
-    block, level, shifts = trunk.blocks[0], torch.tensor([0.3, 0.8]), torch.randn(2, 64)
+    backbone = _stirred(_backbone(modulation="film", activation=activation))
+    block, level, shifts = backbone.blocks[0], torch.tensor([0.3, 0.8]), torch.randn(2, 64)
     _muted(block.modulate, shifts)
     bend = {"relu2": lambda h: h.relu().square(), "gelu": lambda h: torch.nn.functional.gelu(h, approximate="tanh")}
     seen = block.out(block.qkv(shifts[0])[128:]) + block.down(bend[activation](block.up(shifts[1])))
     block.near = None  # which sums fewer places at the ends
     x, turn = torch.randn(2, L, 64), rotary(torch.arange(L)[None], 64)
-    torch.testing.assert_close(block(x, trunk.time(level)[:, None], turn, None), x + seen, atol=1e-4, rtol=1e-4)
-    _muted(trunk.modulate, shifts[:1])
-    torch.testing.assert_close(trunk(x, level, torch.arange(L)[None], None), shifts[0].expand_as(x))
+    torch.testing.assert_close(block(x, backbone.time(level)[:, None], turn, None), x + seen, atol=1e-4, rtol=1e-4)
+    _muted(backbone.modulate, shifts[:1])
+    torch.testing.assert_close(backbone(x, level, torch.arange(L)[None], None), shifts[0].expand_as(x))
 
 
 @pytest.mark.parametrize("variant", ["default", "as_published"])
 def test_simple_diffusion_lm_fits_the_state_that_it_samples(variant):
-    model = Model(changed(recipes.get("simple_diffusion_lm")(variant), ["trunk.width=64", "trunk.depth=1"]), V)
+    model = DiffusionModel(
+        apply_overrides(recipes.get("simple_diffusion_lm")(variant), ["backbone.width=64", "backbone.depth=1"]), V
+    )
     denoiser = _stirred(model.denoiser)
     x, t, estimate = _state(denoiser, _ids(2))
     said = denoiser(x, t, batch=Batch(_ids(2)), self_cond=estimate)
-    torch.testing.assert_close(said.fitted, said.probs @ model.codec.table())
-    assert torch.equal(said.mean, said.fitted)
+    torch.testing.assert_close(said.x0_estimate, said.probs @ model.codec.table())
+    assert torch.equal(said.mean, said.x0_estimate)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec
-from textdiffusion.networks.output_heads import RegressionReadout
+from textdiffusion.networks.output_heads import X0RegressionHead
 
 CODECS = {
     "embeddings": TableCodec(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), normalise="l2"),
@@ -15,7 +15,7 @@ every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 
 def _states(codec, rows=4000):
     draw = torch.Generator().manual_seed(1)
-    ids = torch.randint(codec.vocab, (rows, 1), generator=draw)
+    ids = torch.randint(codec.vocab_size, (rows, 1), generator=draw)
     scale = codec.norm / codec.dim**0.5
     sigma = scale * torch.tensor([0.05, 0.5, 1.0, 3.0, 20.0]).repeat(rows // 5)[:, None, None]
     x0 = codec.encode(ids)
@@ -29,7 +29,7 @@ def test_the_ideal_output_gives_the_ideal_denoiser(codec, kind):
     _, _, x, sigma, scale = _states(codec)
     probs = codec.evidence(x, sigma).softmax(-1)
     ideal = probs @ codec.table()
-    readout = RegressionReadout(codec.dim, codec, preconditioning=kind)
+    readout = X0RegressionHead(codec.dim, codec, preconditioning=kind)
     torch.nn.init.eye_(readout.output.weight)
     skip, out = readout.coefficients(sigma / scale)
     said = readout((ideal - skip * x) / (out * scale), x, sigma)
@@ -40,7 +40,7 @@ def test_karras_gives_the_network_a_target_of_unit_variance_and_the_least_of_its
     """EDM, appendix B.6: Var[(x0 - c_skip x) / c_out] = 1, and c_skip is where c_out is least."""
     codec = CODECS["embeddings"]
     _, x0, x, sigma, scale = _states(codec, 20_000)
-    readout = RegressionReadout(4, codec, preconditioning="karras")
+    readout = X0RegressionHead(4, codec, preconditioning="karras")
     skip, out = readout.coefficients(sigma / scale)
     target = (x0 - skip * x) / (out * scale)
     variance = target.square().mean((1, 2)).view(-1, 5).mean(0)
@@ -52,7 +52,7 @@ def test_karras_gives_the_network_a_target_of_unit_variance_and_the_least_of_its
 
 @pytest.mark.parametrize("kind", ["karras", "tanh"])
 def test_clean_states_pass_and_noise_is_left_to_the_network(kind):
-    readout = RegressionReadout(4, CODECS["embeddings"], preconditioning=kind)
+    readout = X0RegressionHead(4, CODECS["embeddings"], preconditioning=kind)
     for noise, skips, outs in ((1e-4, 1.0, 0.0), (1e4, 0.0, 1.0)):
         skip, out = readout.coefficients(torch.tensor(noise))
         assert float(skip) == pytest.approx(skips, abs=2e-4)
@@ -66,7 +66,7 @@ def test_an_interpolated_mean_is_that_of_the_tokens_read(codec):
     made = {}
     for interpolated in (False, True):
         torch.manual_seed(0)
-        readout = RegressionReadout(4, codec, preconditioning="karras", interpolated=interpolated)
+        readout = X0RegressionHead(4, codec, preconditioning="karras", interpolated=interpolated)
         made[interpolated] = readout(hidden, x, sigma)
     torch.testing.assert_close(made[True].logits, made[False].logits)
     torch.testing.assert_close(made[True].mean, made[True].probs @ codec.table())
@@ -76,7 +76,7 @@ def test_an_interpolated_mean_is_that_of_the_tokens_read(codec):
 def test_a_fresh_preconditioned_network_reads_the_nearest_token_at_low_noise():
     codec = CODECS["embeddings"]
     ids, _, x, sigma, _ = _states(codec)
-    readout = RegressionReadout(4, codec, preconditioning="karras")
+    readout = X0RegressionHead(4, codec, preconditioning="karras")
     read = readout(torch.randn(len(x), 1, 4), x, sigma).logits.argmax(-1)
     near = sigma[:, 0, 0] < 0.1
     assert torch.equal(read[near], ids[near])

@@ -8,7 +8,7 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.schedules import LogSigma
-from textdiffusion.networks.output_heads import SoftmaxReadout
+from textdiffusion.networks.output_heads import X0LogitsHead
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.transformer import Transformer
 
@@ -20,9 +20,9 @@ IDS = torch.randint(V, (4, L), generator=torch.Generator().manual_seed(0))
 
 def _denoiser(reading):
     torch.manual_seed(0)
-    trunk = Transformer(64, 1, modulation="adaln", conditioning=16)
+    backbone = Transformer(64, 1, modulation="adaln", cond_dim=16)
     process = GaussianProcess(LogSigma(0.5, 200.0))
-    denoiser = SimplexDenoiser(trunk, process, CODEC, readout=SoftmaxReadout(64, CODEC), reading=reading)
+    denoiser = SimplexDenoiser(backbone, process, CODEC, readout=X0LogitsHead(64, CODEC), reading=reading)
     for p in denoiser.parameters():
         if bool((p == 0).all()):
             p.data = torch.randn(p.shape) * 0.3
@@ -31,7 +31,7 @@ def _denoiser(reading):
 
 def _features(denoiser, *args, **kwargs):
     seen = []
-    hook = denoiser.trunk.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    hook = denoiser.backbone.register_forward_hook(lambda module, given, out: seen.append(given[0]))
     denoiser(*args, **kwargs)
     hook.remove()
     return seen[0]
@@ -51,7 +51,7 @@ def test_bayes_reading_is_the_posterior_of_a_token_without_context():
     denoiser, t = _denoiser("bayes"), torch.tensor([0.1, 0.4, 0.6, 0.9])
     assert denoiser.log_prior is not None
     torch.nn.init.zeros_(denoiser.log_prior)
-    x = denoiser.process.corrupt(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
+    x = denoiser.process.add_noise(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
     table = CODEC.table()
     likely = torch.stack([denoiser.process.log_likelihood(x, row.expand_as(x), t) for row in table], dim=-1)
     read = denoiser.read(x, denoiser.process.sigma(t)[:, None, None])
@@ -69,7 +69,7 @@ def test_the_dropped_constant_changes_no_evidence():
 @pytest.mark.parametrize("reading", ["shrunken", "bayes"])
 def test_the_earlier_estimate_is_averaged_in(reading):
     denoiser, t, batch = _denoiser(reading), torch.full((4,), 0.5), Batch(IDS)
-    x = denoiser.process.corrupt(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
+    x = denoiser.process.add_noise(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
     law = torch.randn(4, L, V).softmax(-1)
     alone = _features(denoiser, x, t, batch=batch)
     both = _features(denoiser, x, t, batch=batch, self_cond=CODEC.mean(law))
@@ -83,13 +83,15 @@ def test_given_tokens_are_seen_and_nothing_else_of_their_place(reading):
     denoiser, t = _denoiser(reading), torch.full((4,), 0.5)
     given = torch.zeros(4, L, dtype=torch.bool)
     given[:, 2] = True
-    x = denoiser.process.corrupt(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
-    said = denoiser(x, t, batch=Batch(IDS, given=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
+    x = denoiser.process.add_noise(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
+    said = denoiser(x, t, batch=Batch(IDS, condition_mask=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
     noisier = x + 9.0 * given[..., None]
-    told = denoiser(noisier, t, batch=Batch(IDS, given=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
+    told = denoiser(noisier, t, batch=Batch(IDS, condition_mask=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
     torch.testing.assert_close(told, said)
     free = torch.where(given, IDS, (IDS + 1) % V)  # the answers
-    again = denoiser(x, t, batch=Batch(free, given=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
+    again = denoiser(x, t, batch=Batch(free, condition_mask=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
     torch.testing.assert_close(again, said)
-    other = denoiser(x, t, batch=Batch((IDS + 1) % V, given=given), self_cond=x.abs()).logits[:, [0, 1, 3, 4, 5]]
+    other = denoiser(x, t, batch=Batch((IDS + 1) % V, condition_mask=given), self_cond=x.abs()).logits[
+        :, [0, 1, 3, 4, 5]
+    ]
     assert not torch.allclose(other, said)

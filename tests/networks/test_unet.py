@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.networks.attention import attention_mask
-from textdiffusion.networks.backbone import Trunk
+from textdiffusion.networks.backbone import Backbone
 from textdiffusion.parts.trunks import UNet
 
 L = 13
@@ -30,7 +30,7 @@ def _stirred(**options) -> Any:
 @pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 1, 2)])
 def test_rows_of_any_length_keep_their_shape_and_see_all_of_themselves(multipliers, depth):
     net = _stirred(depth=depth, multipliers=multipliers)
-    assert isinstance(net, Trunk)
+    assert isinstance(net, Backbone)
     for length in (1, 2, 7, 8):
         x = torch.randn(2, length, 32, requires_grad=True)
         out = net(x, torch.rand(2), torch.arange(length)[None], None)
@@ -74,7 +74,7 @@ def test_nothing_is_seen_through_a_mask_of_segments():
     """Such rows are refused with the configuration; were one to come here, examples would still not mix."""
     net = _stirred()
     segments = torch.tensor([[0] * 6 + [1] * 7])
-    mask = attention_mask("full", Batch(torch.zeros(1, L, dtype=torch.long), segments=segments))
+    mask = attention_mask("full", Batch(torch.zeros(1, L, dtype=torch.long), segment_ids=segments))
     x = torch.randn(1, L, 32)
     other = torch.where(segments[..., None] == 0, x, torch.randn_like(x))
     said, told = (net(states, torch.tensor([0.3]), torch.arange(L)[None], mask) for states in (x, other))
@@ -82,20 +82,24 @@ def test_nothing_is_seen_through_a_mask_of_segments():
 
 
 def test_packing_and_orders_are_refused():
-    config = changed(recipes.get("analog_bits")("unet"), ["text.layout=lines"])
-    with pytest.raises(UserError, match=r"packing needs trunk.kind=Trunk: UNet would mix"):
+    config = apply_overrides(recipes.get("analog_bits")("unet"), ["text.layout=lines"])
+    with pytest.raises(UserError, match=r"packing needs backbone.kind=Trunk: UNet would mix"):
         replace(config, text=replace(config.text, packing=True))
     with pytest.raises(UserError, match="NextTokens works with Transformer, not with UNet"):
-        Model(changed(recipes.get("autoregressive")(), ["trunk.kind=UNet"]), 11)
+        DiffusionModel(apply_overrides(recipes.get("autoregressive")(), ["backbone.kind=UNet"]), 11)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("trunk.multipliers=0", "multipliers is"), ("trunk.width=50", "trunk.width is 50"), ("trunk.depth=0", "depth")],
+    [
+        ("backbone.multipliers=0", "multipliers is"),
+        ("backbone.width=50", "backbone.width is 50"),
+        ("backbone.depth=0", "depth"),
+    ],
 )
 def test_sizes_that_cannot_be_are_refused(setting, message):
     with pytest.raises(UserError, match=message):
-        changed(recipes.get("analog_bits")("unet"), [setting])
+        apply_overrides(recipes.get("analog_bits")("unet"), [setting])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,6 @@ def test_sizes_are_those_that_are_documented(part, millions):
 def test_the_matrices_of_its_blocks_are_muons():
     from textdiffusion.training.optimizers import _block_matrices
 
-    model = Model(recipes.get("analog_bits")("unet"), 11)
-    found = {name for name, p in model.denoiser.trunk.named_parameters() if p in _block_matrices(model)}
+    model = DiffusionModel(recipes.get("analog_bits")("unet"), 11)
+    found = {name for name, p in model.denoiser.backbone.named_parameters() if p in _block_matrices(model)}
     assert {"blocks.0.first.weight", "blocks.4.qkv.weight", "blocks.8.second.weight"} <= found

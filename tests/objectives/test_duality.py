@@ -5,23 +5,23 @@ import torch
 import torch.nn.functional as F
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.objectives.discrete import signal
 
 
 @pytest.mark.parametrize("vocab", [2, 5, 65])
-def test_the_argmax_of_gaussian_noise_is_uniform_noise(vocab):
+def test_the_argmax_of_gaussian_noise_is_uniform_noise(vocab_size):
     """A token survives with probability alpha, and all others are alike."""
     rows = 40_000
     for alpha in (0.05, 0.5, 0.95):
-        a = float(signal(torch.tensor([alpha]), vocab))
-        w = Rng.of(1, rows).normal(vocab)
+        a = float(signal(torch.tensor([alpha]), vocab_size))
+        w = Rng.of(1, rows).normal(vocab_size)
         w[:, 1] += a
-        seen = torch.bincount(w.argmax(-1), minlength=vocab) / rows
-        law = torch.full((vocab,), (1 - alpha) / vocab)
+        seen = torch.bincount(w.argmax(-1), minlength=vocab_size) / rows
+        law = torch.full((vocab_size,), (1 - alpha) / vocab_size)
         law[1] += alpha
         assert bool(((seen - law).abs() < 4.5 * torch.sqrt(law * (1 - law) / rows)).all())
 
@@ -35,8 +35,8 @@ def test_signals_cover_all_noise_of_large_vocabularies():
 def _model(**settings):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        small = ["trunk.width=64", "trunk.depth=1", *(f"objective.{k}={v}" for k, v in settings.items())]
-        return Model(changed(recipes.get("udlm")("duo"), small), 9)
+        small = ["backbone.width=64", "backbone.depth=1", *(f"objective.{k}={v}" for k, v in settings.items())]
+        return DiffusionModel(apply_overrides(recipes.get("udlm")("duo"), small), 9)
 
 
 def test_cold_soft_tokens_are_tokens():
@@ -46,7 +46,7 @@ def test_cold_soft_tokens_are_tokens():
     ids = torch.arange(18).view(2, 9) % 9
     t, batch = torch.tensor([0.3, 0.8]), Batch(ids)
     hard = model.denoiser(ids, t, batch=batch).logits
-    soft = model.denoiser.softened(F.one_hot(ids, 9).float(), ids, t, batch=batch).logits
+    soft = model.denoiser.forward_soft(F.one_hot(ids, 9).float(), ids, t, batch=batch).logits
     torch.testing.assert_close(soft, hard, atol=1e-5, rtol=1e-4)
 
 
@@ -58,9 +58,9 @@ def test_the_curriculum_ends_after_its_steps_in_the_bound():
         loss = model.objective(model, batch, rng=Rng.of(0, 4))
         losses.append(float(loss.total.detach()))
         named += loss.parts
-        model.settle()
+        model.update_average()
     assert named == ["curriculum", "curriculum", "bound"]
-    bound = float(model.objective.bound(model, batch, rng=Rng.of(0, 4)).total.detach())
+    bound = float(model.objective.entropy_bound(model, batch, rng=Rng.of(0, 4)).total.detach())
     assert losses[2] == bound
     assert bound not in losses[:2]
     assert int(model.objective.done) == 3
@@ -70,11 +70,15 @@ def test_given_tokens_are_shown_as_they_are(monkeypatch):
     model = _model()
     given = torch.zeros(4, 9, dtype=torch.bool)
     given[:, ::2] = True
-    batch, calls, softened = Batch(torch.arange(36).view(4, 9) % 9, given=given), [], model.denoiser.softened
+    batch, calls, softened = (
+        Batch(torch.arange(36).view(4, 9) % 9, condition_mask=given),
+        [],
+        model.denoiser.forward_soft,
+    )
     monkeypatch.setattr(model.denoiser, "softened", lambda *a, batch: calls.append(a) or softened(*a, batch=batch))
     model.objective(model, batch, rng=Rng.of(0, 4))
     soft, xt, _ = calls[0]
-    assert torch.equal(xt[given], batch.ids[given])
-    assert torch.equal(soft[given], F.one_hot(batch.ids[given], 9).float())
+    assert torch.equal(xt[given], batch.tokens[given])
+    assert torch.equal(soft[given], F.one_hot(batch.tokens[given], 9).float())
     assert float(soft[~given].max()) < 1.0
     assert torch.equal(soft.argmax(-1), xt)

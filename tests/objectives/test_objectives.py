@@ -7,21 +7,23 @@ import torch
 from torch import nn
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.densities import GumbelDensity, UniformDensity
-from textdiffusion.diffusion.model import Model
-from textdiffusion.diffusion.schedules import BetaGrid
-from textdiffusion.objectives.base import alternate_coin, density_fit, noised
-from textdiffusion.objectives.embedding_losses import AnchoredSquares, DiffusionLM, ScoreInterpolation
+from textdiffusion.diffusion.model import DiffusionModel
+from textdiffusion.diffusion.schedules import DiscreteBetaSchedule
+from textdiffusion.objectives.base import alternate_coin, density_fit, noise_batch
+from textdiffusion.objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation
 
 VOCAB, LENGTH = 9, 10
 
 
 def _model(name, variant="default", *settings):
     torch.manual_seed(0)
-    model = Model(changed(recipes.get(name)(variant), ["trunk.width=64", "trunk.depth=2", *settings]), VOCAB)
+    model = DiffusionModel(
+        apply_overrides(recipes.get(name)(variant), ["backbone.width=64", "backbone.depth=2", *settings]), VOCAB
+    )
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):
@@ -39,7 +41,7 @@ class Spy(nn.Module):
 
     def __init__(self, denoiser):
         super().__init__()
-        self.denoiser, self.time_free, self.calls = denoiser, denoiser.time_free, []
+        self.denoiser, self.time_independent, self.calls = denoiser, denoiser.time_independent, []
         self.self_conditioning = denoiser.self_conditioning
 
     def forward(self, xt, t, *, batch, self_cond=None):
@@ -54,7 +56,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_parts(name):
     whole = model.objective(model, batch, rng=Rng.of(0, 12).fork(5))
     parts = []
     for rows in (torch.arange(0, 4), torch.arange(4, 8), torch.arange(8, 12)):
-        part = Batch(batch.ids[rows], rows=rows, total=12)
+        part = Batch(batch.tokens[rows], row_ids=rows, global_batch_size=12)
         parts.append(model.objective(model, part, rng=Rng.of(0, rows).fork(5)).total)
     torch.testing.assert_close(torch.stack(parts).mean(), whole.total, rtol=1e-5, atol=1e-6)
 
@@ -65,7 +67,9 @@ def test_a_likelihood_row_does_not_depend_on_its_batch(name):
     with torch.no_grad():
         whole = model.likelihood(model, batch, rng=Rng.of(0, 8))
         rows = torch.tensor([1, 6])
-        part = model.likelihood(model, Batch(batch.ids[rows], rows=rows, total=8), rng=Rng.of(0, rows))
+        part = model.likelihood(
+            model, Batch(batch.tokens[rows], row_ids=rows, global_batch_size=8), rng=Rng.of(0, rows)
+        )
     torch.testing.assert_close(part, whole[rows], rtol=1e-4, atol=1e-4)
 
 
@@ -115,13 +119,13 @@ def test_given_and_padded_positions_are_never_noised(name):
     model.objective(model, batch, rng=Rng.of(0, 64))
     with torch.no_grad():
         model.likelihood(model, batch, rng=Rng.of(0, 64))
-        clean = model.codec.encode(batch.ids)
+        clean = model.codec.encode(batch.tokens)
     assert len(model.denoiser.calls) >= 2
     for xt, _, seen, _ in model.denoiser.calls:
         if len(xt) == 64:
             same = xt == clean if xt.ndim == 2 else (xt == clean).all(-1)
-            assert bool(same[~batch.noised].all())
-            assert bool((~same[batch.noised]).any())
+            assert bool(same[~batch.target_mask].all())
+            assert bool((~same[batch.target_mask]).any())
         assert seen.given is not None
 
 
@@ -131,15 +135,17 @@ def test_given_and_padded_positions_are_never_noised(name):
         *((name,) for name in recipes.names()),
         ("sedd", "uniform"),
         ("udlm", "duo"),
-        ("plaid", "default", "process.low=5"),  # a token decoded at little noise costs nothing, padding or not
+        ("plaid", "default", "process.sigma_min=5"),  # a token decoded at little noise costs nothing, padding or not
     ],
     ids=" ".join,
 )
 def test_what_lies_under_padding_changes_no_loss(settings):
     model, batch = _model(*settings), _batch(16)
     real = torch.arange(LENGTH) < torch.tensor([5, 7, 8, 9])[torch.arange(16) % 4, None]
-    others = torch.where(real, batch.ids, (batch.ids + 4) % VOCAB)
-    said, told = (model.objective(model, Batch(ids, real=real), rng=Rng.of(0, 16)) for ids in (batch.ids, others))
+    others = torch.where(real, batch.tokens, (batch.tokens + 4) % VOCAB)
+    said, told = (
+        model.objective(model, Batch(ids, valid_mask=real), rng=Rng.of(0, 16)) for ids in (batch.tokens, others)
+    )
     torch.testing.assert_close(told.total, said.total)
     torch.testing.assert_close(told.parts, said.parts)
 
@@ -183,16 +189,16 @@ def test_learned_embeddings_and_the_density_get_gradients():
     model = _model("cdcd")
     model.objective(model, _batch(16), rng=Rng.of(0, 16)).total.backward()
     assert float(model.codec.weight.grad.abs().sum()) > 0
-    assert float(model.density.curve.grad.abs().sum()) > 0
+    assert float(model.time_density.curve.grad.abs().sum()) > 0
 
 
 def test_anchored_squares_are_both_terms_of_one_prediction():
     for name in ("difformer", "simple_diffusion_lm"):
         model, batch = _model(name), _batch(8)
-        drawn = noised(model, batch, rng=Rng.of(0, 8))
-        squares = (drawn.prediction.fitted - drawn.x0).square().mean()
-        nats = drawn.prediction.nll(batch.ids, batch.noised).mean()
-        loss = AnchoredSquares(0.5, 2.0)(model, batch, rng=Rng.of(0, 8))
+        drawn = noise_batch(model, batch, rng=Rng.of(0, 8))
+        squares = (drawn.prediction.x0_estimate - drawn.x0).square().mean()
+        nats = drawn.prediction.nll(batch.tokens, batch.target_mask).mean()
+        loss = MSEWithCrossEntropy(0.5, 2.0)(model, batch, rng=Rng.of(0, 8))
         torch.testing.assert_close(loss.total - loss.parts["density_fit"], 0.5 * squares + 2.0 * nats)
         torch.testing.assert_close(loss.parts["squared_error"], squares)
 
@@ -200,15 +206,15 @@ def test_anchored_squares_are_both_terms_of_one_prediction():
 def test_the_anchor_holds_the_regressed_state():
     """Cross-entropy alone moves the map to the clean state: tokens are read from what it gives, and from it alone."""
     model = _model("difformer")
-    AnchoredSquares(squares=0.0)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
-    assert float(model.denoiser.readout.output.weight.grad.abs().sum()) > 0
+    MSEWithCrossEntropy(squares=0.0)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
+    assert float(model.denoiser.output_head.output.weight.grad.abs().sum()) > 0
 
 
 def test_embeddings_shrink_only_as_moving_targets():
     """Predictions are zero at the start. A target that goes to meet them shrinks; one that stays is left alone."""
     for moving in (False, True):
-        model = Model(recipes.get("difformer")(), VOCAB)
-        AnchoredSquares(anchor=0.0, moving=moving)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
+        model = DiffusionModel(recipes.get("difformer")(), VOCAB)
+        MSEWithCrossEntropy(anchor=0.0, moving=moving)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
         assert bool((model.codec.gain.grad > 0.01).all()) == moving
         if not moving:
             torch.testing.assert_close(model.codec.gain.grad, torch.zeros(model.codec.dim), atol=1e-6, rtol=0)
@@ -228,7 +234,7 @@ def test_uneven_rows_have_a_noise_level_for_each_position():
     uneven = (t != t[:, :1]).any(1)
     assert 16 < int(uneven.sum()) < 48
     assert len(t[uneven].unique()) == LENGTH * int(uneven.sum())
-    z = (x - model.codec.encode(batch.ids)) / model.process.sigma(t)[..., None]
+    z = (x - model.codec.encode(batch.tokens)) / model.process.sigma(t)[..., None]
     torch.testing.assert_close(z[uneven].std(), torch.ones(()), rtol=0.03, atol=0)
     # Even rows are those of a run without uneven ones.
     plain = _uneven(0.0)
@@ -241,7 +247,7 @@ def test_uneven_rows_add_up_as_others_do_and_teach_the_density_nothing():
     model, batch = _uneven(0.5), _batch(12)
     whole = model.objective(model, batch, rng=Rng.of(0, 12))
     parts = [
-        model.objective(model, Batch(batch.ids[rows], rows=rows, total=12), rng=Rng.of(0, rows)).total
+        model.objective(model, Batch(batch.tokens[rows], row_ids=rows, global_batch_size=12), rng=Rng.of(0, rows)).total
         for rows in torch.arange(12).split(3)
     ]
     torch.testing.assert_close(torch.stack(parts).mean(), whole.total, rtol=1e-5, atol=1e-6)
@@ -260,9 +266,9 @@ def test_parts_of_the_loss_are_detached():
 @pytest.mark.parametrize("name", ["cdcd", "plaid", "analog_bits", "difformer", "diffusion_lm"])
 def test_a_fit_of_the_density_that_is_no_number_leaves_the_loss_as_it_is(name):
     model, batch = _model(name), _batch(8)
-    model.density.fit_loss = lambda t, nats: torch.zeros_like(nats)
+    model.time_density.fitting_loss = lambda t, nats: torch.zeros_like(nats)
     without = model.objective(model, batch, rng=Rng.of(0, 8)).total
-    model.density.fit_loss = lambda t, nats: torch.full_like(nats, math.inf)
+    model.time_density.fitting_loss = lambda t, nats: torch.full_like(nats, math.inf)
     assert torch.equal(model.objective(model, batch, rng=Rng.of(0, 8)).total, without)
 
 
@@ -272,24 +278,24 @@ def test_rows_whose_fit_is_no_number_leave_the_others_their_gradient(bad):
 
     def gradient(t, nats, where):
         model = _model("cdcd")
-        model.density = GumbelDensity(0.4, 0.1, 2.0, uniform=0.0)
+        model.time_density = GumbelDensity(0.4, 0.1, 2.0, uniform=0.0)
         fit = density_fit(model, t, nats, where.bool())
-        return [fit.detach(), *torch.autograd.grad(fit, model.density.curve)]
+        return [fit.detach(), *torch.autograd.grad(fit, model.time_density.curve)]
 
     expected = gradient(t[2:], nats[2:], where[2:])
     if bad == "nats":
         nats[:2] = torch.tensor([math.inf, math.nan])
     else:
         t[:2] = -0.2  # a density of 0 there
-        assert bool(torch.isinf(GumbelDensity(0.4, 0.1, 2.0, uniform=0.0).fit_loss(t, nats)[:2]).all())
+        assert bool(torch.isinf(GumbelDensity(0.4, 0.1, 2.0, uniform=0.0).fitting_loss(t, nats)[:2]).all())
     torch.testing.assert_close(gradient(t, nats, where), [value / 2 for value in expected])
 
 
 @pytest.mark.parametrize("settings", [[], ["objective.steps=0"]])
 @pytest.mark.parametrize("variant", ["default", "uniform"])
 def test_a_hybrid_loss_runs_the_output_head_once(variant, settings):
-    config = changed(recipes.get("d3pm")(variant), ["trunk.width=64", "trunk.depth=1", *settings])
-    model, calls = Model(changed(config, ["objective.cross_entropy=1"]), VOCAB), []
+    config = apply_overrides(recipes.get("d3pm")(variant), ["backbone.width=64", "backbone.depth=1", *settings])
+    model, calls = DiffusionModel(apply_overrides(config, ["objective.cross_entropy=1"]), VOCAB), []
     model.denoiser.head.register_forward_hook(lambda *_: calls.append(1))
     loss = model.objective(model, _batch(4), rng=Rng.of(0, 4))
     assert set(loss.parts) == {"bound", "cross_entropy"}
@@ -297,25 +303,27 @@ def test_a_hybrid_loss_runs_the_output_head_once(variant, settings):
 
 
 def test_squared_error_is_of_the_mean_at_noised_positions():
-    model = Model(changed(recipes.get("cdcd")(), ["objective.kind=SquaredError", "codec.learned=false"]), VOCAB)
+    model = DiffusionModel(
+        apply_overrides(recipes.get("cdcd")(), ["objective.kind=SquaredError", "codec.learned=false"]), VOCAB
+    )
     model.denoiser = Spy(model.denoiser)
     draw = torch.Generator().manual_seed(0)
     batch = _batch(8, given=torch.rand(8, LENGTH, generator=draw) < 0.3)
     loss = model.objective(model, batch, rng=Rng.of(0, 8))
     xt, t, _, estimate = model.denoiser.calls[-1]
-    mean, x0 = model.denoiser.denoiser(xt, t, batch=batch, self_cond=estimate).mean, model.codec.encode(batch.ids)
-    rows = [(mean[i] - x0[i])[batch.noised[i]].square().mean() for i in range(8)]
+    mean, x0 = model.denoiser.denoiser(xt, t, batch=batch, self_cond=estimate).mean, model.codec.encode(batch.tokens)
+    rows = [(mean[i] - x0[i])[batch.target_mask[i]].square().mean() for i in range(8)]
     torch.testing.assert_close(loss.parts["squared_error"], torch.stack(rows).mean().detach())
     torch.testing.assert_close(loss.total, loss.parts["squared_error"] + loss.parts["density_fit"])
     loss.total.backward()
-    assert float(model.density.curve.grad.abs().sum()) > 0
+    assert float(model.time_density.curve.grad.abs().sum()) > 0
 
 
 def _diffusion_lm(t, rows=64, **weights):
     """The objective at one noise level: its loss, and what the network saw and said."""
     model = _model("diffusion_lm")
     model.objective = DiffusionLM(**weights)
-    model.density = At(t)
+    model.time_density = At(t)
     model.denoiser = Spy(model.denoiser)
     batch = _batch(rows)
     loss = model.objective(model, batch, rng=Rng.of(0, rows))
@@ -331,7 +339,7 @@ class At(UniformDensity):
         super().__init__()
         self.t = t
 
-    def quantile(self, u):
+    def icdf(self, u):
         return torch.full_like(u, self.t)
 
     def log_prob(self, t):
@@ -341,12 +349,12 @@ class At(UniformDensity):
 def test_diffusion_lm_regresses_the_embedding_at_the_first_noise_level():
     model, batch, loss, xt, at, mean = _diffusion_lm(1e-4)
     assert bool((at == 0).all())
-    x0 = model.codec.encode(batch.ids)
+    x0 = model.codec.encode(batch.tokens)
     torch.testing.assert_close(loss.parts["squared_error"], (mean - x0).square().mean().detach())
     # Tokens are read from the very state the network sees.
-    logits = model.denoiser.denoiser.readout.rounding(xt.flatten(0, 1))
+    logits = model.denoiser.denoiser.output_head.rounding(xt.flatten(0, 1))
     torch.testing.assert_close(
-        loss.parts["rounding"], torch.nn.functional.cross_entropy(logits, batch.ids.flatten()).detach()
+        loss.parts["rounding"], torch.nn.functional.cross_entropy(logits, batch.tokens.flatten()).detach()
     )
 
 
@@ -355,7 +363,7 @@ def test_diffusion_lm_regresses_the_noisy_start_elsewhere(t):
     """start lies between the embedding and x_t: its squared error is that of x0 plus the noise of t = 0 about x0."""
     model, batch, loss, _, at, mean = _diffusion_lm(t, rows=512)
     assert float((at * 1999).round()[0]) == pytest.approx(float(at[0]) * 1999, abs=1e-3)  # on the grid
-    x0 = model.codec.encode(batch.ids)
+    x0 = model.codec.encode(batch.tokens)
     sigma = float(model.process.sigma(torch.zeros(())))
     expected = float((mean - x0).detach().square().mean()) + sigma**2
     assert float(loss.parts["squared_error"]) == pytest.approx(expected, rel=0.03)
@@ -382,10 +390,10 @@ def test_diffusion_lm_moves_embeddings_by_every_term():
 @pytest.mark.parametrize("std", [0.1, 1.0])
 def test_what_the_prior_counts_does_not_depend_on_the_unit_of_embeddings(std):
     """|sqrt(abar_T) start|^2 in squared units of the state, with the abar_T of the betas."""
-    model = Model(changed(recipes.get("diffusion_lm")(), [f"codec.init_std={std}"]), VOCAB)
+    model = DiffusionModel(apply_overrides(recipes.get("diffusion_lm")(), [f"codec.init_std={std}"]), VOCAB)
     batch = _batch(256)
     prior = model.objective(model, batch, rng=Rng.of(0, 256)).parts["prior"]
-    grid, x0 = BetaGrid("sqrt", 2000), model.codec.encode(batch.ids).detach()
+    grid, x0 = DiscreteBetaSchedule("sqrt", 2000), model.codec.encode(batch.tokens).detach()
     first, last = (float(grid.sigma(torch.tensor(t))) for t in (0.0, 1.0))
     expected = (x0.square().mean() + (std * first) ** 2) / (1 + last**2)
     torch.testing.assert_close(prior, expected, rtol=0.02, atol=0.0)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli import main
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.published.conversion import _published, convert
 from textdiffusion.storage.weights import tensors_of
 from textdiffusion.training.run import train
@@ -153,14 +153,14 @@ def test_the_network_is_the_published_one(write: Writer, tmp_path: Path):
         if write is not sedd_unscaled:
             published = published - torch.log(torch.expm1(sigma))[:, None, None] - math.log(V)
         published = published.scatter(-1, ids[..., None], torch.zeros(*ids.shape, 1))
-        ours = prediction.log_ratios(model.process.graph, ids, t[:, None].expand(ids.shape))
+        ours = prediction.log_score(model.process.graph, ids, t[:, None].expand(ids.shape))
     else:
         ours = prediction.logits
     torch.testing.assert_close(ours, published[..., :V], atol=1e-5, rtol=0)
     assert ours.std() > 0.5
     if timed:  # what the network reads of the noise matters
         assert (reference(ids, sigma) - elsewhere).abs().max() > 0.01
-    assert model.denoiser.time_free != reads_sigma
+    assert model.denoiser.time_independent != reads_sigma
 
 
 def test_at_masks_the_clean_law_is_the_softmax_of_sedds_output(tmp_path: Path):
@@ -183,7 +183,7 @@ def test_what_was_converted_writes_fills_and_scores(write: Writer, tmp_path: Pat
     reference = random_reference(V + 1, timed=write is not radd_hub)
     model = converted(write(tmp_path / "there", reference, reference), tmp_path / "run")
     assert "textdiffusion sample" in capsys.readouterr().out
-    assert len(model.blank(1, None).ids[0]) == 32
+    assert len(model.empty_batch(1, None).tokens[0]) == 32
     assert model.generate(num=2, length=8, steps=3) == model.generate(num=2, length=8, steps=3)
     assert model.infill("The [MASK:3].", steps=2)[0].startswith("The ")
     assert math.isfinite(model.score(["The pear."], draws=2)[0].bits)
@@ -211,17 +211,17 @@ def test_the_vocabulary_may_be_gpt2s(tmp_path: Path):
     [
         ("mdlm", [], True, 131, 169_627_218),
         ("sedd", [], True, 131, 169_627_218),
-        ("sedd", ["trunk.width=1024", "trunk.depth=24"], True, 251, 424_477_010),
-        ("mdlm", ["trunk.modulation=none", "trunk.norm_bias=true"], False, 126, 162_265_714 - 32),
+        ("sedd", ["backbone.width=1024", "backbone.depth=24"], True, 251, 424_477_010),
+        ("mdlm", ["backbone.modulation=none", "backbone.norm_bias=true"], False, 126, 162_265_714 - 32),
     ],
     ids=["mdlm", "sedd small", "sedd medium", "radd small"],
 )
 def test_tensors_as_published(recipe: str, settings: list[str], timed: bool, count: int, elements: int):
     """Names, shapes and counts; the counts with 32 more are those of files in which the buffer was counted."""
-    config = changed(recipes.get(recipe)("as_published"), settings)
+    config = apply_overrides(recipes.get(recipe)("as_published"), settings)
     with torch.device("meta"):
-        reference = Reference(50_258, config.trunk.width, config.trunk.depth, timed=timed)
-        ours = tensors_of(Model(config, 50_257))
+        reference = Reference(50_258, config.backbone.width, config.backbone.depth, timed=timed)
+        ours = tensors_of(DiffusionModel(config, 50_257))
     named = {name: [*tensor.shape] for name, tensor in reference.state_dict().items()}
     assert len(named) == count
     assert sum(p.numel() for p in reference.parameters()) == elements

@@ -9,16 +9,16 @@ import torch
 
 from textdiffusion import recipes
 from textdiffusion.config.config import from_dict, to_dict
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.prepare import prepare
-from textdiffusion.diffusion.model import Model
-from textdiffusion.training.optimizers import rate
+from textdiffusion.diffusion.model import DiffusionModel
+from textdiffusion.training.optimizers import lr_scale
 
 
 def _parameters(config, vocab):
     with torch.device("meta"):
-        return sum(p.numel() for p in Model(config, vocab).parameters())
+        return sum(p.numel() for p in DiffusionModel(config, vocab).parameters())
 
 
 @pytest.mark.parametrize("name", ["mdlm", "sedd"])
@@ -43,7 +43,7 @@ def test_autoregressive_as_published_is_the_network_of_mdlm_without_noise_levels
 
 def test_cdcd_as_published_scales_to_the_papers_size():
     """The paper states 1.3 billion for 24 blocks of 2048 (section 5)."""
-    config = changed(recipes.get("cdcd")("as_published"), ["trunk.width=2048", "trunk.depth=24"])
+    config = apply_overrides(recipes.get("cdcd")("as_published"), ["backbone.width=2048", "backbone.depth=24"])
     assert _parameters(config, 32_000) == pytest.approx(1.3e9, rel=0.05)
 
 
@@ -54,7 +54,7 @@ def test_simple_diffusion_lm_as_published_has_the_originals_size():
 
 def test_mini_cdcd_as_published_loses_three_percent_of_its_rate_in_a_hundred_steps():
     training = recipes.get("mini_cdcd")("as_published").training
-    at = [rate(training, step, step / training.steps) for step in (1999, 2000, 2100, 39_900)]
+    at = [lr_scale(training, step, step / training.steps) for step in (1999, 2000, 2100, 39_900)]
     assert at[:2] == [1.0, 1.0]
     assert at[2:] == pytest.approx([0.97, 0.97**379])
 
@@ -74,7 +74,7 @@ def test_udlm_as_published_is_the_network_of_mdlm_on_its_own_tokens():
 def test_analog_bits_as_published_has_a_bit_for_each_of_eight_and_a_network_of_its_documented_size():
     """The public code reaches 434.8 million because its channels multiply at every level (by 1, 2 and 8 in all)."""
     config = recipes.get("analog_bits")("as_published")
-    assert Model(changed(config, ["trunk.width=32", "trunk.depth=3"]), 256).codec.dim == 8
+    assert DiffusionModel(apply_overrides(config, ["backbone.width=32", "backbone.depth=3"]), 256).codec.dim == 8
     assert _parameters(config, 256) == pytest.approx(92.3e6, rel=0.002)
 
 
@@ -82,7 +82,7 @@ def test_plaid_as_published_has_the_papers_sizes():
     """28 million without embeddings in the ablations (16 blocks of 384); a billion for 24 of 2048."""
     config = recipes.get("plaid")("as_published")
     assert _parameters(config, 32_000) - 32_000 * (16 + 385) == pytest.approx(28e6, rel=0.06)
-    assert _parameters(changed(config, ["trunk.width=2048", "trunk.depth=24"]), 32_000) == pytest.approx(
+    assert _parameters(apply_overrides(config, ["backbone.width=2048", "backbone.depth=24"]), 32_000) == pytest.approx(
         1.3e9, rel=0.05
     )
 
@@ -127,41 +127,61 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "objective.kind=NextToken", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
         ("mdlm", "process.kind=Gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
-        ("udlm", "denoiser.context_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
+        ("udlm", "denoiser.ngram_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
         (
             "mdlm",
-            "process.level=sigma process.schedule=log_linear",
-            "process.level=sigma has no effect without denoiser.time",
+            "process.time_input=sigma process.schedule=log_linear",
+            "process.time_input=sigma has no effect without denoiser.time",
         ),
         (
             "sedd",
-            "process.level=sigma denoiser.time=false trunk.modulation=none",
-            "process.level=sigma has no effect without denoiser.time",
+            "process.time_input=sigma denoiser.time=false backbone.modulation=none",
+            "process.time_input=sigma has no effect without denoiser.time",
         ),
-        ("mdlm", "trunk.norm_bias=true", "trunk.norm_bias has no effect without trunk.norm_weight"),
-        ("mdlm", "process.level=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
+        ("mdlm", "backbone.norm_bias=true", "backbone.norm_bias has no effect without backbone.norm_weight"),
+        ("mdlm", "process.time_input=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
         ("autoregressive", "sampler.steps=-1", "LeftToRight.steps is -1; it must be at least 0"),
         ("udlm", "sampler.steps=0", "Ancestral.steps is 0; it must be at least 1"),
-        ("cdcd", "process.schedule=cosine", "density.kind=Gumbel .* needs process.schedule=log_sigma; .* Uniform go"),
-        ("cdcd", "density.kind=LossAware", "LossAware works with objective.kind=DiffusionLM: ScoreInterpolation"),
+        (
+            "cdcd",
+            "process.schedule=cosine",
+            "time_density.kind=Gumbel .* needs process.schedule=log_sigma; .* Uniform go",
+        ),
+        (
+            "cdcd",
+            "time_density.kind=LossSecondMoment",
+            "LossAware works with objective.kind=DiffusionLM: ScoreInterpolation",
+        ),
         ("cdcd", "codec.norm=none", "init_std is 0.001, the unit of noise where codec.norm=none: .* codec.init_std=1"),
-        ("cdcd", "trunk.modulation=none", "NoisyStates tells the trunk the noise level; set trunk.modulation=film"),
-        ("ssd_lm", "trunk.kind=Trunk", "SoftTokens tells the trunk the noise level; set trunk.modulation=film"),
-        ("diffusion_lm", "denoiser.readout.kind=Softmax", "DiffusionLM fits regressed states; set denoiser.readout"),
-        ("autoregressive", "density.low=0.5", "density has no effect on NextToken"),
-        ("cdcd", "process.low=30", "Gaussian.high is 20; it must be at least 30.03"),
-        ("cdcd", "denoiser.readout.kind=Logistic", "Logistic works with BitCodec, not with TableCodec"),
-        ("difformer", "sampler.ahead=-1", "OneStep.ahead is -1; it must be at least 0"),
-        ("mini_cdcd", "process.offset=0.1", "process.offset has no effect on schedule=log_sigma"),
+        (
+            "cdcd",
+            "backbone.modulation=none",
+            "NoisyStates tells the trunk the noise level; set backbone.modulation=film",
+        ),
+        ("ssd_lm", "backbone.kind=Trunk", "SoftTokens tells the trunk the noise level; set backbone.modulation=film"),
+        (
+            "diffusion_lm",
+            "denoiser.output_head.kind=X0Logits",
+            "DiffusionLM fits regressed states; set denoiser.output_head",
+        ),
+        ("autoregressive", "time_density.low=0.5", "density has no effect on NextToken"),
+        ("cdcd", "process.sigma_min=30", "Gaussian.high is 20; it must be at least 30.03"),
+        ("cdcd", "denoiser.output_head.kind=BitLogits", "Logistic works with BitCodec, not with TableCodec"),
+        ("difformer", "sampler.time_offset=-1", "OneStep.ahead is -1; it must be at least 0"),
+        ("mini_cdcd", "process.s=0.1", "process.s has no effect on schedule=log_sigma"),
         ("ssd_lm", "codec.kind=Embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
         ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
         ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
-        ("difformer", "process.factor=4", "process.factor has no effect on schedule=log_sigma, only on cosine"),
+        (
+            "difformer",
+            "process.sigma_scale=4",
+            "process.sigma_scale has no effect on schedule=log_sigma, only on cosine",
+        ),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         (
             "cdcd",
             "objective.kind=SquaredError",
-            "all learned embeddings one; set codec.learned=false or objective.kind=AnchoredSquares",
+            "all learned embeddings one; set codec.learned=false or objective.kind=MSEWithCrossEntropy",
         ),
         (
             "cdcd",
@@ -169,33 +189,41 @@ def test_every_recipe_explains_itself(name):
             "it can be AnchoredSquares, ChainBound, DiffusionLM",
         ),
         ("cdcd", "likelihood.kind=ScoreInterpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
-        ("diffusion_lm", "objective.rounding=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
+        ("diffusion_lm", "objective.rounding_weight=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
         (
             "analog_bits",
-            "denoiser.readout.kind=Regression",
-            "denoiser.readout.bias has no effect on SquaredError; set it to false",
+            "denoiser.output_head.kind=X0Regression",
+            "denoiser.output_head.bias has no effect on SquaredError; set it to false",
         ),
         (
             "cdcd",
             "process.schedule=learned",
-            "process.schedule=learned needs objective.kind=PlaidBound: ScoreInterpolation would do away with noise",
+            "process.schedule=learned needs objective.kind=GaussianELBO: ScoreInterpolation would do away with noise",
         ),
-        ("plaid", "density.kind=Cauchy", "PlaidBound works with density.kind=Steady or Uniform, not with Cauchy"),
         (
             "plaid",
-            "process.schedule=log_sigma density.kind=Gumbel",
-            "PlaidBound works with density.kind=Steady or Uniform, not with Gumbel",
+            "time_density.kind=Cauchy",
+            "PlaidBound works with time_density.kind=MinVariance or Uniform, not with Cauchy",
         ),
-        ("cdcd", "density.kind=Steady", "Steady works with objective.kind=PlaidBound, not with ScoreInterpolation"),
+        (
+            "plaid",
+            "process.schedule=log_sigma time_density.kind=Gumbel",
+            "PlaidBound works with time_density.kind=MinVariance or Uniform, not with Gumbel",
+        ),
+        (
+            "cdcd",
+            "time_density.kind=MinVariance",
+            "Steady works with objective.kind=GaussianELBO, not with ScoreInterpolation",
+        ),
         (
             "mdlm",
-            "density.kind=PiecewiseLinear",
+            "time_density.kind=TimeWarp",
             "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess",
         ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
-        ("udlm", "trunk.modulation=none", "NoisyTokens tells the trunk the noise level"),
+        ("udlm", "backbone.modulation=none", "NoisyTokens tells the trunk the noise level"),
         ("udlm", "process.kind=Absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
-        ("udlm", "objective.kind=MaskedBound", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
+        ("udlm", "objective.kind=MaskedELBO", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
         ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
         ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
         ("mdlm", "process.kind=AbsorbingBlocks", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
@@ -205,19 +233,21 @@ def test_every_recipe_explains_itself(name):
             "Ancestral cannot act on BlockProcess: it needs TokenProcess",
         ),
         ("block_diffusion", "sampler.steps=3 text.length=50", "sampler.steps is 3; a window's 4 blocks take at least"),
-        ("block_diffusion", "process.block=0", "AbsorbingBlocks.block is 0; it must be at least 1"),
-        ("block_diffusion", "density.low=1", r"Uniform.low is 1; it must be in \[0, 0.99\]"),
-        ("mdlm", "trunk.width=200", "trunk.width is 200"),
-        ("autoregressive", "trunk.modulation=adaln", "modulation"),
+        ("block_diffusion", "process.block_size=0", "AbsorbingBlocks.block is 0; it must be at least 1"),
+        ("block_diffusion", "time_density.low=1", r"Uniform.low is 1; it must be in \[0, 0.99\]"),
+        ("mdlm", "backbone.width=200", "backbone.width is 200"),
+        ("autoregressive", "backbone.modulation=adaln", "modulation"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_in_a_sentence(recipe, setting, message):
     with pytest.raises(UserError, match=message):
-        Model(changed(recipes.get(recipe)(), setting.split()), 11)
+        DiffusionModel(apply_overrides(recipes.get(recipe)(), setting.split()), 11)
 
 
 def test_vectors_that_do_not_move_may_begin_small():
-    Model(changed(recipes.get("cdcd")(), ["codec.norm=none", "codec.init_std=0.05", "codec.learned=false"]), 11)
+    DiffusionModel(
+        apply_overrides(recipes.get("cdcd")(), ["codec.norm=none", "codec.init_std=0.05", "codec.learned=false"]), 11
+    )
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -232,15 +262,17 @@ def test_mini_cdcd_as_published_reads_a_story_a_window_and_masks_its_padding(dat
     file = tmp_path / "stories.jsonl"
     file.write_text("".join(json.dumps({"text": paragraph}) + "\n" for paragraph in paragraphs))
     vocab = data / "tokenizers/bert/vocab.txt"
-    text = changed(recipes.get("mini_cdcd")("as_published"), [f"text.data={file}", f"text.tokenizer_path={vocab}"]).text
+    text = apply_overrides(
+        recipes.get("mini_cdcd")("as_published"), [f"text.data={file}", f"text.tokenizer_path={vocab}"]
+    ).text
     corpus = prepare(text, tmp_path / "cache")
     batch = corpus.train.windows(range(len(corpus.train)))
     assert corpus.tokenizer.vocab_size == 30_522
-    assert batch.ids.shape == (54, 64)
-    assert batch.real is not None
-    assert bool(batch.real[:, 0].all())
-    assert not bool(batch.real.all())
-    long, short = int(batch.real.sum(1).argmax()), int(batch.real.sum(1).argmin())
-    said = corpus.tokenizer.decode(batch.ids[short][batch.real[short]].numpy())
+    assert batch.tokens.shape == (54, 64)
+    assert batch.valid_mask is not None
+    assert bool(batch.valid_mask[:, 0].all())
+    assert not bool(batch.valid_mask.all())
+    long, short = int(batch.valid_mask.sum(1).argmax()), int(batch.valid_mask.sum(1).argmin())
+    said = corpus.tokenizer.decode(batch.tokens[short][batch.valid_mask[short]].numpy())
     assert said.replace(" ", "") == paragraphs[short].lower().replace(" ", "")
-    assert int(batch.real[long].sum()) == 64
+    assert int(batch.valid_mask[long].sum()) == 64

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.blocks import BlockAncestral
 
@@ -18,9 +18,9 @@ VOCAB, ROWS = 9, 3
 
 
 def _model(block, length=8):
-    settings = [f"process.block={block}", f"text.length={length}", "trunk.width=64", "trunk.depth=1"]
+    settings = [f"process.block_size={block}", f"text.length={length}", "backbone.width=64", "backbone.depth=1"]
     torch.manual_seed(0)
-    model = Model(changed(recipes.get("block_diffusion")(), settings), VOCAB)
+    model = DiffusionModel(apply_overrides(recipes.get("block_diffusion")(), settings), VOCAB)
     for p in model.denoiser.parameters():
         p.data = torch.randn(p.shape) * 0.1
     return model.eval().requires_grad_(False)
@@ -38,25 +38,25 @@ def test_blocks_are_finished_one_after_the_other(steps, block):
     assert [s.index for s in made] == list(range(steps + 1))
     blocks = -(-9 // block)
     for step in made:
-        begun = (step.ids < VOCAB).nonzero()[:, 1]
+        begun = (step.tokens < VOCAB).nonzero()[:, 1]
         number = int(begun.max()) // block if len(begun) else 0
-        assert bool((step.ids[:, : number * block] < VOCAB).all())  # all earlier blocks are whole
+        assert bool((step.tokens[:, : number * block] < VOCAB).all())  # all earlier blocks are whole
     for number in range(blocks):
         whole = made[steps * (number + 1) // blocks]
-        assert bool((whole.ids[:, : (number + 1) * block] < VOCAB).all())
+        assert bool((whole.tokens[:, : (number + 1) * block] < VOCAB).all())
         assert whole.t == pytest.approx(1 - (number + 1) / blocks)
-    assert made[-1].calls <= min(steps, 9)
+    assert made[-1].nfe <= min(steps, 9)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 8])
 def test_text_may_be_longer_than_a_window(block):
     """Its beginning is that of a shorter one, and no position is used that training did not see."""
     model, seen = _model(block), []
-    model.denoiser.trunk.register_forward_pre_hook(lambda m, args: seen.append((args[2].min(), args[2].max())))
-    long = _run(model, 24)[-1].ids
+    model.denoiser.backbone.register_forward_pre_hook(lambda m, args: seen.append((args[2].min(), args[2].max())))
+    long = _run(model, 24)[-1].tokens
     assert bool((long < VOCAB).all())
     assert max(int(high) for _, high in seen) == 8 // block * block - 1
-    short = _run(model, 8 // block * block)[-1].ids
+    short = _run(model, 8 // block * block)[-1].tokens
     assert torch.equal(long[:, : short.shape[1]], short)
 
 
@@ -65,11 +65,11 @@ def test_a_long_text_goes_on_from_half_a_window():
     model, said = _model(2), []
     model.denoiser.head.register_forward_hook(lambda m, args, out: said.append(out))
     steps = _run(model, 10, 5)  # a step for each block of 2: one call each
-    half = Batch(steps[-1].ids[:, 4:8])
+    half = Batch(steps[-1].tokens[:, 4:8])
     blank = torch.full((ROWS, 2), VOCAB)
     last = said[4]
-    begun = model.denoiser.begin(blank).extended(half)
-    expected = begun(blank, torch.ones(ROWS), batch=Batch(blank, rows=torch.arange(ROWS))).logits
+    begun = model.denoiser.begin(blank).append(half)
+    expected = begun(blank, torch.ones(ROWS), batch=Batch(blank, row_ids=torch.arange(ROWS))).logits
     torch.testing.assert_close(last.view_as(expected), expected)
 
 

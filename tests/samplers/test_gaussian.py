@@ -9,17 +9,17 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.densities import GumbelDensity
 from textdiffusion.diffusion.schedules import CosineNoise, LinearBeta, SqrtNoise
 from textdiffusion.guidance.logits import Temperature
-from textdiffusion.parts.gaussian_samplers import DpmSolver as DpmSolverPart
+from textdiffusion.parts.gaussian_samplers import DDIM as OneStepPart
+from textdiffusion.parts.gaussian_samplers import DPMSolver as DpmSolverPart
 from textdiffusion.parts.gaussian_samplers import Heun as HeunPart
-from textdiffusion.parts.gaussian_samplers import OneStep as OneStepPart
 from textdiffusion.samplers.base import Request
-from textdiffusion.samplers.ddim import OneStep
-from textdiffusion.samplers.dpm_solver import DpmSolver
+from textdiffusion.samplers.ddim import DDIM
+from textdiffusion.samplers.dpm_solver import DPMSolver
 from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.heun import Heun
 from textdiffusion.samplers.time_grids import grid, load_grid, save_grid, tuned_times
 
-LANGUAGE = Language.random(vocab=3, length=3)
+LANGUAGE = Language.random(vocab_size=3, length=3)
 MODEL = ideal_gaussian(LANGUAGE, tables(3)["bits"], density=GumbelDensity(0.33, 0.083, 1.1))
 ROWS = 4
 
@@ -31,8 +31,8 @@ def _run(sampler, steps=30, guides=(), rows=None):
         return list(sampler(MODEL, request, rng=Rng.of(0, numbers)))
 
 
-EVERY = [OneStep(path=Path(patience=2)), OneStep(1.0, path=Path(patience=2)), DpmSolver(path=Path(patience=2))]
-EVERY += [Heun(Path(patience=2, churn=5.0)), OneStep(path=Path(patience=2, churn=5.0, gate=0.2))]
+EVERY = [DDIM(path=Path(patience=2)), DDIM(1.0, path=Path(patience=2)), DPMSolver(path=Path(patience=2))]
+EVERY += [Heun(Path(patience=2, s_churn=5.0)), DDIM(path=Path(patience=2, s_churn=5.0, churn_entropy=0.2))]
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,24 @@ EVERY += [Heun(Path(patience=2, churn=5.0)), OneStep(path=Path(patience=2, churn
 def test_early_exit_ends_rows_one_by_one(sampler, guides):
     """A row ends as it would alone; what it saves is counted; the tokens are those of all steps."""
     early = _run(sampler, guides=guides)
-    kept, sampler.path = sampler.path, Path(churn=sampler.path.churn, gate=sampler.path.gate, patience=10_000)
+    kept, sampler.path = (
+        sampler.path,
+        Path(s_churn=sampler.path.churn, churn_entropy=sampler.path.gate, patience=10_000),
+    )
     whole = _run(sampler, guides=guides)
     sampler.path = kept
     assert early[-1].index == early[-1].total == 30
     assert early[-1].t == 0.0
     assert len(early) < len(whole) == 31
-    assert early[-1].calls < whole[-1].calls
+    assert early[-1].nfe < whole[-1].nfe
     alone = [_run(sampler, guides=guides, rows=[row])[-1] for row in range(ROWS)]
-    assert torch.equal(early[-1].ids, torch.cat([step.ids for step in alone]))
-    calls = [step.calls for step in alone]
-    assert early[-1].calls == pytest.approx(sum(calls) / ROWS)
+    assert torch.equal(early[-1].tokens, torch.cat([step.tokens for step in alone]))
+    calls = [step.nfe for step in alone]
+    assert early[-1].nfe == pytest.approx(sum(calls) / ROWS)
     assert len(set(calls)) > 1
 
 
-@pytest.mark.parametrize("sampler", [OneStep(), OneStep(1.0), DpmSolver(), DpmSolver(1.0), Heun()])
+@pytest.mark.parametrize("sampler", [DDIM(), DDIM(1.0), DPMSolver(), DPMSolver(1.0), Heun()])
 @pytest.mark.parametrize("schedule", [CosineNoise, SqrtNoise, LinearBeta])
 def test_a_cut_schedule_may_stand_still(sampler, schedule):
     """Its range is a part of the curve's: below t = 0.2 all levels are the lowest, and above 0.9 the highest."""
@@ -72,32 +75,32 @@ def test_a_cut_schedule_may_stand_still(sampler, schedule):
 
 
 def test_early_exit_that_does_not_fire_changes_nothing():
-    for plain, waiting in zip(_run(DpmSolver(1.0)), _run(DpmSolver(1.0, Path(patience=31))), strict=True):
-        assert torch.equal(plain.ids, waiting.ids)
+    for plain, waiting in zip(_run(DPMSolver(1.0)), _run(DPMSolver(1.0, Path(patience=31))), strict=True):
+        assert torch.equal(plain.tokens, waiting.tokens)
         assert torch.equal(plain.state, waiting.state)
-        assert (plain.index, plain.t, plain.calls) == (waiting.index, waiting.t, waiting.calls)
+        assert (plain.index, plain.t, plain.nfe) == (waiting.index, waiting.t, waiting.nfe)
 
 
 def test_calls_are_counted():
-    assert [step.calls for step in _run(Heun(), 4)] == [0, 2, 4, 6, 7]
-    assert [step.calls for step in _run(DpmSolver(), 4)] == [0, 1, 2, 3, 4]
+    assert [step.nfe for step in _run(Heun(), 4)] == [0, 2, 4, 6, 7]
+    assert [step.nfe for step in _run(DPMSolver(), 4)] == [0, 1, 2, 3, 4]
 
 
 def test_temperature_of_the_score_divides_it():
-    x, cold = _run(OneStep(), 9), _run(OneStep(path=Path(score_temperature=0.8)), 9)
+    x, cold = _run(DDIM(), 9), _run(DDIM(path=Path(score_temperature=0.8)), 9)
     slope, steeper = (steps[1].state - steps[0].state for steps in (x, cold))
     torch.testing.assert_close(steeper, slope / 0.8)
 
 
 def test_the_first_noise_is_scaled():
-    torch.testing.assert_close(_run(Heun(Path(start=0.9)), 2)[0].state, 0.9 * _run(Heun(), 2)[0].state)
+    torch.testing.assert_close(_run(Heun(Path(init_noise_scale=0.9)), 2)[0].state, 0.9 * _run(Heun(), 2)[0].state)
 
 
 def test_the_multistep_solver_begins_as_euler_and_then_knows_more():
-    euler, solver = _run(OneStep(), 12), _run(DpmSolver(), 12)
+    euler, solver = _run(DDIM(), 12), _run(DPMSolver(), 12)
     torch.testing.assert_close(euler[1].state, solver[1].state)
     assert not torch.allclose(euler[2].state, solver[2].state)
-    torch.testing.assert_close(_run(DpmSolver(1e-6), 12)[-1].state, solver[-1].state, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(_run(DPMSolver(1e-6), 12)[-1].state, solver[-1].state, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["trained", "edm", "log", "tuned"])
@@ -132,15 +135,15 @@ def test_a_tuned_grid_stands_where_the_loss_changes(tmp_path):
         with pytest.raises(UserError, match="no tuned grid"):
             load_grid(tmp_path / "bad.json")
     with pytest.raises(UserError, match="textdiffusion tune"):
-        _run(OneStep(path=Path("tuned")), 3)
+        _run(DDIM(path=Path("tuned")), 3)
 
 
 @pytest.mark.parametrize(
     ("settings", "kind", "message"),
     [
         ({"rho": 3.0}, HeunPart, "rho=3 has no effect without sampler.grid=edm"),
-        ({"gate": 0.5}, HeunPart, "gate=0.5 has no effect without sampler.churn"),
-        ({"gate": 0.5}, OneStepPart, "gate=0.5 has no effect without sampler.churn"),
+        ({"gate": 0.5}, HeunPart, "gate=0.5 has no effect without sampler.s_churn"),
+        ({"gate": 0.5}, OneStepPart, "gate=0.5 has no effect without sampler.s_churn"),
         ({"churn": -1.0}, OneStepPart, "churn is -1; it must be at least 0"),
         ({"eta": -1.0}, DpmSolverPart, "eta is -1; it must be at least 0"),
         ({"score_temperature": 0.0}, DpmSolverPart, r"score_temperature is 0; it must be in \[0.1, 10\]"),

@@ -7,14 +7,14 @@ from textdiffusion import TextDiffusion, recipes
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.schedules import LogLinear, LogSigma
 from textdiffusion.guidance.cfg import ClassifierFree
-from textdiffusion.guidance.trained_classifier import kinship
+from textdiffusion.guidance.trained_classifier import run_fingerprint
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.masked_view import InMasks, driven_by, obstacle
-from textdiffusion.samplers.unmasking import Ordered
+from textdiffusion.samplers.masked_view import MaskedView, adapt_model, sampler_incompatibility
+from textdiffusion.samplers.unmasking import Unmasking
 from textdiffusion.training.classifier import Settings, train
 
 from ..exact.convergence import LANGUAGE
@@ -29,18 +29,18 @@ IDEAL = {
 LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream")
 
 
-def in_masks(model: Model) -> InMasks:
+def in_masks(model: DiffusionModel) -> MaskedView:
     model.config = recipes.get("cdcd")()
-    return InMasks(model, seed=0)
+    return MaskedView(model, seed=0)
 
 
-@pytest.mark.parametrize("sampler", [Ordered("entropy"), FirstHitting(), Ordered("random", rounds=2)])
+@pytest.mark.parametrize("sampler", [Unmasking("entropy"), FirstHitting(), Unmasking("random", rounds=2)])
 @pytest.mark.parametrize("name", IDEAL)
 def test_one_place_a_step_draws_from_the_law(name, sampler):
     """Pure noise leaves an ideal denoiser nothing to go by but the tokens that stand."""
     view = in_masks(IDEAL[name])
     with torch.no_grad():
-        ids = last(sampler(view, Request.blank(DRAWS, 3, 8), rng=Rng.of(1, DRAWS))).ids
+        ids = last(sampler(view, Request.blank(DRAWS, 3, 8), rng=Rng.of(1, DRAWS))).tokens
     assert LANGUAGE.distance(ids) < 2.0 * LANGUAGE.floor(DRAWS)
 
 
@@ -51,7 +51,7 @@ def test_predictions_are_those_of_masks(name):
     xt = torch.tensor([[3, 1, 3], [0, 3, 3], [3, 3, 3], [2, 3, 0]])
     real = torch.ones_like(xt, dtype=torch.bool)
     real[3, 0] = False
-    batch, t = Batch(xt.clamp(max=2), real=real), torch.full((4,), 0.5)
+    batch, t = Batch(xt.clamp(max=2), valid_mask=real), torch.full((4,), 0.5)
     found, expected = (m.denoiser(xt, t, batch=batch).probs for m in (view, masked))
     where = (xt == 3) & real
     assert torch.allclose(found[where], expected[where], atol=1e-3)
@@ -84,9 +84,9 @@ def test_predictions_are_those_of_masks(name):
 def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, recipe, settings, drives, says):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, *settings), device="cpu")
     assert ("ordered" in run.samplers()) == drives
-    assert (obstacle(Ordered("entropy"), run.model) is None) == drives
-    assert isinstance(driven_by(run.model.sampler, run.model, 0), Model)
-    assert driven_by(run.model.sampler, run.model, 0) is run.model
+    assert (sampler_incompatibility(Unmasking("entropy"), run.model) is None) == drives
+    assert isinstance(adapt_model(run.model.sampler, run.model, 0), DiffusionModel)
+    assert adapt_model(run.model.sampler, run.model, 0) is run.model
     if says:
         with pytest.raises(UserError, match=says):
             run.generate(sampler="ordered", length=8)
@@ -95,18 +95,18 @@ def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, rec
 @pytest.mark.parametrize("recipe", ["cdcd", "ssd_lm", "simple_diffusion_lm"])
 def test_a_network_sees_noise_at_masks_and_tokens_as_given(tiny_run, recipe: str):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, "text.mask=random"), device="cpu")
-    model, view, mask = run.model, InMasks(run.model, 7).denoiser, run.tokenizer.vocab_size
+    model, view, mask = run.model, MaskedView(run.model, 7).denoiser, run.tokenizer.vocab_size
     xt = torch.tensor([[mask, 3, mask, 4, 5], [1, 2, mask, 9, 9]])
     real = torch.tensor([[True] * 5, [True, True, True, False, False]])
     given, ids, t = (xt < mask) & real, torch.where((xt < mask) & real, xt, 0), torch.full((2,), 0.3)
     clean = model.codec.encode(ids)
-    noise = model.process.prior(clean, rng=Rng.of(7, 2).fork("masks as noise"))
+    noise = model.process.sample_prior(clean, rng=Rng.of(7, 2).fork("masks as noise"))
     state = torch.where(given[..., None], clean, noise)
     with torch.no_grad():
-        found = view(xt, t, batch=Batch(xt, real=real)).logits
-        expected = model.denoiser(state, torch.ones(2), batch=Batch(ids, real=real, given=given)).logits
-        other = view(xt.clone().fill_(2), t, batch=Batch(xt, real=real)).logits
-        padded = view(torch.where(real, xt, 6), t, batch=Batch(xt, real=real)).logits
+        found = view(xt, t, batch=Batch(xt, valid_mask=real)).logits
+        expected = model.denoiser(state, torch.ones(2), batch=Batch(ids, valid_mask=real, condition_mask=given)).logits
+        other = view(xt.clone().fill_(2), t, batch=Batch(xt, valid_mask=real)).logits
+        padded = view(torch.where(real, xt, 6), t, batch=Batch(xt, valid_mask=real)).logits
     assert torch.equal(found[real], expected[real])
     assert not torch.allclose(found[real], other[real])
     assert torch.allclose(found[real], padded[real], atol=1e-6)  # whatever stands at padding
@@ -115,40 +115,40 @@ def test_a_network_sees_noise_at_masks_and_tokens_as_given(tiny_run, recipe: str
 def test_templates_of_unequal_length_are_filled_as_each_alone(tiny_run):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, "text.mask=random"), device="cpu")
     templates = ["The [MASK:3] pear", "a [MASK:2]."]
-    together = run.infill(templates, sampler="ordered:order=left", steps=3)
-    assert together[0] == run.infill(templates[0], sampler="ordered:order=left", steps=3)[0]
+    together = run.infill(templates, sampler="unmasking:order=left", steps=3)
+    assert together[0] == run.infill(templates[0], sampler="unmasking:order=left", steps=3)[0]
     assert [len(text) for text in together] == [12, 5]
 
 
 @pytest.mark.parametrize("recipe", ["cdcd", "mini_cdcd", "ssd_lm", "simple_diffusion_lm"])
 def test_texts_are_written_letter_by_letter(tiny_run, recipe: str):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, "text.mask=random"), device="cpu")
-    letters = {"sampler": "ordered:order=entropy,steps=0", "length": 8}
-    steps = list(run.stream(num=2, sampler="ordered:order=entropy", steps=8, length=8))
-    vocab = run.tokenizer.vocab_size
-    assert [int((step.ids[0] == vocab).sum()) for step in steps] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
-    assert steps[-1].calls == 8.0
-    assert run.generate(num=5, **letters)[:2] == run.texts(steps[-1])  # whatever the batch
-    assert run.generate(num=2, seed=1, **letters) != run.texts(steps[-1])
-    filled = run.infill("The [MASK:3] pear", num=2, sampler="ordered:order=entropy", steps=3)
+    letters = {"sampler": "unmasking:order=entropy,steps=0", "length": 8}
+    steps = list(run.stream(num=2, sampler="unmasking:order=entropy", steps=8, length=8))
+    vocab_size = run.tokenizer.vocab_size
+    assert [int((step.tokens[0] == vocab_size).sum()) for step in steps] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert steps[-1].nfe == 8.0
+    assert run.generate(num=5, **letters)[:2] == run.decode(steps[-1])  # whatever the batch
+    assert run.generate(num=2, seed=1, **letters) != run.decode(steps[-1])
+    filled = run.infill("The [MASK:3] pear", num=2, sampler="unmasking:order=entropy", steps=3)
     assert all(text.startswith("The ") and text.endswith(" pear") and len(text) == 12 for text in filled)
 
 
 def test_a_run_can_be_meant_for_it(tiny_run):
-    asked = ("sampler.kind=Ordered", "sampler.order=entropy")
+    asked = ("sampler.kind=Unmasking", "sampler.order=entropy")
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, *asked), device="cpu")
-    assert run.generate(length=8) == run.generate(length=8, sampler="ordered:order=entropy")
+    assert run.generate(length=8) == run.generate(length=8, sampler="unmasking:order=entropy")
     with pytest.raises(UserError, match=r"Ordered needs .* by text\.mask=random"):
         tiny_run("cdcd", *LETTERS, *asked, "text.mask=none")
 
 
 def test_noise_belongs_to_the_row_and_the_seed(tiny_run):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
-    batch = Batch(torch.zeros(4, 5, dtype=torch.long), rows=torch.arange(4))
+    batch = Batch(torch.zeros(4, 5, dtype=torch.long), row_ids=torch.arange(4))
     xt, t = torch.full((4, 5), run.tokenizer.vocab_size), torch.ones(4)
 
     def said(seed: int, rows: list[int]) -> torch.Tensor:
-        view = InMasks(run.model, seed)
+        view = MaskedView(run.model, seed)
         with torch.no_grad():
             return view.denoiser(xt[rows], t[rows], batch=batch.select(torch.tensor(rows))).logits
 
@@ -174,7 +174,7 @@ def test_a_classifier_of_noisy_vectors_guides_through_the_prediction_alone(tiny_
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
     examples = [("The red pear.", "pear"), ("The old fig.", "fig")] * 10
     classifier, _ = train(run.model, run.tokenizer, examples, Settings(steps=2))
-    classifier.save(tmp_path, {"run": kinship(run.model, run.tokenizer)})
+    classifier.save(tmp_path, {"run": run_fingerprint(run.model, run.tokenizer)})
     guide = f"classifier:path={tmp_path},label=fig"
     plain, guided = (run.generate(4, sampler="ordered", guides=g, length=8) for g in ([], [f"{guide},weight=500"]))
     assert guided != plain

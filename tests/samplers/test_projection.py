@@ -6,7 +6,7 @@ import torch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import TableCodec
-from textdiffusion.diffusion.prediction import Prediction, RegressedPrediction, certain
+from textdiffusion.diffusion.prediction import Prediction, X0Prediction, one_hot_logits
 from textdiffusion.networks.output_heads import RoundingHead
 from textdiffusion.samplers.gaussian import Clamped, nucleus, projected
 
@@ -40,15 +40,15 @@ def test_projections_are_corners_drawn_from_the_law():
 class Joint(Prediction):
     """A law under which all places hold the same token."""
 
-    def drawn(self, rng):
-        return Prediction(certain(rng.categorical(self.probs[:, :1]).expand(self.logits.shape[:2]), self.logits))
+    def sample_joint(self, rng):
+        return Prediction(one_hot_logits(rng.categorical(self.probs[:, :1]).expand(self.logits.shape[:2]), self.logits))
 
 
 def test_a_law_of_whole_texts_is_drawn_from_as_a_whole():
     table = torch.randn(4, 3)
     said = Joint(torch.log(LAW).expand(50, 5, 4).clone(), table)
     for prediction in (said, Clamped(said)):
-        text = projected(prediction, "sample", 1.0, rng=Rng.of(0, 50)).best
+        text = projected(prediction, "sample", 1.0, rng=Rng.of(0, 50)).argmax
         assert torch.equal(text, text[:, :1].expand(50, 5))
         assert len(text.unique()) > 1
     with pytest.raises(UserError, match="use --top-p"):
@@ -59,7 +59,7 @@ def test_a_law_of_whole_texts_is_drawn_from_as_a_whole():
 def test_clamping_moves_the_mean_to_the_nearest_token_and_leaves_what_is_read(regressed):
     draw = torch.Generator().manual_seed(4)
     table, logits, mean = (torch.randn(*shape, generator=draw) for shape in ((4, 3), (2, 5, 4), (2, 5, 3)))
-    said = RegressedPrediction(mean, RoundingHead(TableCodec(table)), table) if regressed else Prediction(logits, table)
+    said = X0Prediction(mean, RoundingHead(TableCodec(table)), table) if regressed else Prediction(logits, table)
     clamped = Clamped(said)
     torch.testing.assert_close(clamped.mean, table[torch.cdist(said.mean, table).argmin(-1)])
     assert torch.equal(clamped.logits, said.logits)

@@ -8,32 +8,34 @@ import pytest
 import torch
 
 from textdiffusion import recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import Model
-from textdiffusion.diffusion.prediction import Prediction, certain
+from textdiffusion.diffusion.model import DiffusionModel
+from textdiffusion.diffusion.prediction import Prediction, one_hot_logits
 from textdiffusion.guidance.cfg import ClassifierFree
-from textdiffusion.guidance.logits import Fitting, Temperature
-from textdiffusion.guidance.replacement import GivenTokens
+from textdiffusion.guidance.logits import AllowedTokens, Temperature
+from textdiffusion.guidance.replacement import Replacement
 from textdiffusion.parts.base import SamplerPart
-from textdiffusion.parts.gaussian_samplers import OneStep as OneStepPart
+from textdiffusion.parts.gaussian_samplers import DDIM as OneStepPart
 from textdiffusion.samplers.ancestral import Ancestral, Euler
-from textdiffusion.samplers.autoregressive import LeftToRight
-from textdiffusion.samplers.base import Guide, Predicting, Request, Step, Wrapped, require
-from textdiffusion.samplers.ddim import OneStep
+from textdiffusion.samplers.autoregressive import Autoregressive
+from textdiffusion.samplers.base import Guide, LogitsGuide, Request, Step, WrappedDenoiser, check_compatible
+from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.first_hitting import FirstHitting
 from textdiffusion.samplers.gaussian import Path
-from textdiffusion.samplers.remasking import Planned, Remasking
+from textdiffusion.samplers.remasking import PathPlanning, ReMDM
 
 VOCAB, LENGTH, ROWS = 9, 6, 3
 
 
 def _model(name, *settings):
     torch.manual_seed(0)
-    model = Model(changed(recipes.get(name)(), ["trunk.width=64", "trunk.depth=1", *settings]), VOCAB)
+    model = DiffusionModel(
+        apply_overrides(recipes.get(name)(), ["backbone.width=64", "backbone.depth=1", *settings]), VOCAB
+    )
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):
@@ -51,20 +53,20 @@ def _guides(model):
     """One of every guide there is."""
     made: list[Guide] = [
         Temperature(0.7),
-        Fitting(~torch.isin(torch.arange(VOCAB), torch.tensor([2, 5]))[None]),
-        GivenTokens(model, jumps=2, length=2),
+        AllowedTokens(~torch.isin(torch.arange(VOCAB), torch.tensor([2, 5]))[None]),
+        Replacement(model, jumps=2, length=2),
     ]
     return {type(guide).__name__: guide for guide in made}
 
 
 def _steps(sampler):
-    return LENGTH if isinstance(sampler, LeftToRight | FirstHitting) else 5
+    return LENGTH if isinstance(sampler, Autoregressive | FirstHitting) else 5
 
 
 def _run(model, sampler, guides=(), batch=None, seed=0):
     batch = Batch(torch.zeros(ROWS, LENGTH, dtype=torch.long)) if batch is None else batch
     with torch.no_grad():
-        return list(sampler(model, Request(batch, _steps(sampler), guides), rng=Rng.of(seed, len(batch.ids))))
+        return list(sampler(model, Request(batch, _steps(sampler), guides), rng=Rng.of(seed, len(batch.tokens))))
 
 
 @pytest.mark.parametrize("guide_name", ["none", "Temperature", "Fitting", "GivenTokens"])
@@ -79,22 +81,22 @@ def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name,
         allowed = " or ".join(p.__name__ for p in unfit[0].processes)
         sentence = f"{type(unfit[0]).__name__} cannot act on {type(model.process).__name__}: it needs {allowed}."
         with pytest.raises(UserError) as caught:
-            require(unfit[0], model.process)
+            check_compatible(unfit[0], model.process)
         assert str(caught.value) == sentence
         if isinstance(model.process, sampler.processes):  # the sampler itself refuses the guide
             with pytest.raises(UserError) as caught:
                 _run(model, sampler, guides)
             assert str(caught.value) == sentence
         return
-    batch = Batch(TEXT, known=GIVEN) if guide_name == "GivenTokens" else None
+    batch = Batch(TEXT, replace_mask=GIVEN) if guide_name == "GivenTokens" else None
     steps = _run(model, sampler, guides, batch)
     # Two jumps of one step after the first, and of two after others; Gaussian ones make none after the last.
     jumps = 2 * (7 if isinstance(model.process, GaussianProcess) else 9) if guide_name == "GivenTokens" else 0
     _check(steps, _steps(sampler), jumps)
     if guide_name == "Fitting":
-        assert not bool(torch.isin(steps[-1].ids, torch.tensor([2, 5])).any())
+        assert not bool(torch.isin(steps[-1].tokens, torch.tensor([2, 5])).any())
     if guide_name == "GivenTokens":
-        assert torch.equal(steps[-1].ids[GIVEN], TEXT[GIVEN])
+        assert torch.equal(steps[-1].tokens[GIVEN], TEXT[GIVEN])
 
 
 def _check(steps: list[Step], total: int, jumps: int):
@@ -106,62 +108,62 @@ def _check(steps: list[Step], total: int, jumps: int):
     assert times == sorted(times, reverse=True)
     assert bool((steps[0].confidence == 0).all())  # nothing has been said of noise
     final = steps[-1]
-    assert bool(((final.ids >= 0) & (final.ids < VOCAB)).all())
+    assert bool(((final.tokens >= 0) & (final.tokens < VOCAB)).all())
     for step in steps:
         assert bool(((step.confidence >= 0) & (step.confidence <= 1 + 1e-6)).all())
-        assert bool((step.confidence[step.ids >= VOCAB] == 0).all())
+        assert bool((step.confidence[step.tokens >= VOCAB] == 0).all())
     assert bool((final.confidence > 0).all())
-    assert [s.calls for s in steps] == sorted(s.calls for s in steps)
-    assert 0 < final.calls - jumps < 2 * total  # Heun's steps take two, and so do those of Gibbs
+    assert [s.nfe for s in steps] == sorted(s.nfe for s in steps)
+    assert 0 < final.nfe - jumps < 2 * total  # Heun's steps take two, and so do those of Gibbs
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_do_not_depend_on_the_batch(name):
     model = MODELS[name]
-    whole = _run(model, model.sampler)[-1].ids
-    again = _run(model, model.sampler)[-1].ids
-    other = _run(model, model.sampler, seed=1)[-1].ids
+    whole = _run(model, model.sampler)[-1].tokens
+    again = _run(model, model.sampler)[-1].tokens
+    other = _run(model, model.sampler, seed=1)[-1].tokens
     assert torch.equal(whole, again)
     assert not torch.equal(whole, other)
     for row in range(ROWS):
         request = Request.blank(1, LENGTH, _steps(model.sampler))
         with torch.no_grad():
-            alone = list(model.sampler(model, request, rng=Rng.of(0, torch.tensor([row]))))[-1].ids
+            alone = list(model.sampler(model, request, rng=Rng.of(0, torch.tensor([row]))))[-1].tokens
         assert torch.equal(alone[0], whole[row])
 
 
 @pytest.mark.parametrize(
     ("name", "sampler"),
-    [*((name, model.sampler) for name, model in MODELS.items()), ("analog_bits", OneStep(1.0, ahead=2.0))],
+    [*((name, model.sampler) for name, model in MODELS.items()), ("analog_bits", DDIM(1.0, ahead=2.0))],
 )
 def test_given_and_padded_positions_are_kept_at_every_step(name, sampler):
     model = MODELS[name]
     real = torch.ones(ROWS, LENGTH, dtype=torch.bool)
     real[:, -1] = False
-    batch = Batch(TEXT, given=GIVEN, real=real)
+    batch = Batch(TEXT, condition_mask=GIVEN, valid_mask=real)
     clean = model.codec.encode(TEXT).detach()
     for step in _run(model, sampler, batch=batch):
-        assert torch.equal(step.ids[~batch.noised], TEXT[~batch.noised])
-        assert bool((step.confidence[~batch.noised] == 1).all())
-        assert torch.equal(step.state[~batch.noised], clean[~batch.noised])
-    assert bool((step.ids < VOCAB).all())
+        assert torch.equal(step.tokens[~batch.target_mask], TEXT[~batch.target_mask])
+        assert bool((step.confidence[~batch.target_mask] == 1).all())
+        assert torch.equal(step.state[~batch.target_mask], clean[~batch.target_mask])
+    assert bool((step.tokens < VOCAB).all())
 
 
 def test_kept_logits_change_no_sample_and_save_calls():
     model = MODELS["mdlm"]
-    assert model.denoiser.time_free
+    assert model.denoiser.time_independent
     request = Request.blank(ROWS, LENGTH, 40)
     results = []
     for free in (True, False):
-        model.denoiser.time_free = free
+        model.denoiser.time_independent = free
         with torch.no_grad():
             results.append(list(Ancestral()(model, request, rng=Rng.of(0, ROWS))))
-    model.denoiser.time_free = True
+    model.denoiser.time_independent = True
     kept, fresh = results
     for a, b in zip(kept, fresh, strict=True):
-        assert torch.equal(a.ids, b.ids)
+        assert torch.equal(a.tokens, b.tokens)
         torch.testing.assert_close(a.confidence, b.confidence)
-    assert kept[-1].calls <= LENGTH < fresh[-1].calls
+    assert kept[-1].nfe <= LENGTH < fresh[-1].nfe
 
 
 def test_rows_are_kept_one_by_one():
@@ -170,48 +172,48 @@ def test_rows_are_kept_one_by_one():
     with torch.no_grad():
         large = list(Ancestral()(model, Request.blank(16, LENGTH, 30), rng=Rng.of(0, 16)))[-1]
         alone = [
-            list(Ancestral()(model, Request.blank(1, LENGTH, 30), rng=Rng.of(0, torch.tensor([i]))))[-1].calls
+            list(Ancestral()(model, Request.blank(1, LENGTH, 30), rng=Rng.of(0, torch.tensor([i]))))[-1].nfe
             for i in range(4)
         ]
         four = list(Ancestral()(model, Request.blank(4, LENGTH, 30), rng=Rng.of(0, 4)))[-1]
-    assert large.calls <= LENGTH
-    assert four.calls == pytest.approx(sum(alone) / 4)
+    assert large.nfe <= LENGTH
+    assert four.nfe == pytest.approx(sum(alone) / 4)
 
 
-class Whole(Predicting):
+class Whole(LogitsGuide):
     """Draws texts as a whole, of places that are independent."""
 
     class Said(Prediction):
-        def drawn(self, rng):
-            return Prediction(certain(rng.categorical(self.probs), self.logits))
+        def sample_joint(self, rng):
+            return Prediction(one_hot_logits(rng.categorical(self.probs), self.logits))
 
     def wrap(self, denoiser, request):
-        return Wrapped(denoiser, lambda said, *_: self.Said(said.logits))
+        return WrappedDenoiser(denoiser, lambda said, *_: self.Said(said.logits))
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), Planned(), Remasking("confidence")])
+@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), PathPlanning(), ReMDM("confidence")])
 def test_confidence_is_that_of_single_positions(sampler):
     """Of texts drawn as a whole too; else all places were as sure, and P2 would keep them from left to right."""
     step = _run(MODELS["mdlm"], sampler, (Whole(),), Batch(torch.zeros(40, LENGTH, dtype=torch.long)))[2]
-    shown = step.ids < VOCAB
+    shown = step.tokens < VOCAB
     assert bool((step.confidence[shown] < 1).all())
     assert bool((shown.float().mean(0) > 0).all())
 
 
 def test_streams_of_one_request_share_nothing():
     model = MODELS["analog_bits"]
-    known = Batch(TEXT, known=GIVEN)
-    request = Request(known, 5, (GivenTokens(model, jumps=1, length=2),))
+    known = Batch(TEXT, replace_mask=GIVEN)
+    request = Request(known, 5, (Replacement(model, jumps=1, length=2),))
     with torch.no_grad():
         alone, *pair = (model.sampler(model, request, rng=Rng.of(0, ROWS)) for _ in range(3))
         for one, *two in zip(list(alone), *pair, strict=True):
-            assert all(torch.equal(one.state, other.state) and one.calls == other.calls for other in two)
+            assert all(torch.equal(one.state, other.state) and one.nfe == other.nfe for other in two)
 
 
 @pytest.mark.parametrize(("weight", "calls"), [(0.0, 5), (1.0, 5), (2.0, 10)])
 def test_calls_of_guides_are_counted(weight, calls):
-    model, batch = MODELS["mdlm"], Batch(TEXT, given=GIVEN)
-    assert _run(model, Euler(), (ClassifierFree(model, weight, None),), batch)[-1].calls == calls
+    model, batch = MODELS["mdlm"], Batch(TEXT, condition_mask=GIVEN)
+    assert _run(model, Euler(), (ClassifierFree(model, weight, None),), batch)[-1].nfe == calls
 
 
 @pytest.mark.parametrize(("mask", "same"), [("none", True), ("mixed", False)])
@@ -219,35 +221,33 @@ def test_given_tokens_have_a_level_of_their_own_where_training_gave_some(mask, s
     model, t = _model("sedd", f"text.mask={mask}"), torch.full((ROWS,), 0.5)
     x = torch.where(GIVEN, TEXT, VOCAB)
     with torch.no_grad():
-        shown, given = (model.denoiser(x, t, batch=Batch(TEXT, given=g)).logits[~GIVEN] for g in (None, GIVEN))
+        shown, given = (model.denoiser(x, t, batch=Batch(TEXT, condition_mask=g)).logits[~GIVEN] for g in (None, GIVEN))
     assert torch.equal(shown, given) == same
 
 
 def test_revealed_tokens_stay():
     steps = _run(MODELS["mdlm"], Ancestral())
     for a, b in pairwise(steps):
-        shown = a.ids < VOCAB
-        assert torch.equal(a.ids[shown], b.ids[shown])
+        shown = a.tokens < VOCAB
+        assert torch.equal(a.tokens[shown], b.tokens[shown])
 
 
 def test_left_to_right_wants_a_step_per_token():
     with pytest.raises(UserError, match="5 steps asked for 6 tokens"):
-        list(LeftToRight()(MODELS["autoregressive"], Request.blank(1, 6, 5), rng=Rng.of(0, 1)))
+        list(Autoregressive()(MODELS["autoregressive"], Request.blank(1, 6, 5), rng=Rng.of(0, 1)))
 
 
 def test_the_noise_of_a_deterministic_sampler_is_its_prior():
     model = MODELS["cdcd"]
     with torch.no_grad():
-        a, b = (list(OneStep(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(s, 2))) for s in (0, 1))
-        c = list(OneStep(1.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))
+        a, b = (list(DDIM(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(s, 2))) for s in (0, 1))
+        c = list(DDIM(1.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))
     assert torch.equal(a[0].state, c[0].state)
     assert not torch.equal(a[0].state, b[0].state)
     assert not torch.equal(a[2].state, c[2].state)
 
 
-@pytest.mark.parametrize(
-    "sampler", [OneStep(0.0), OneStep(1.0), OneStep(0.0, ahead=2.0)], ids=["DDIM", "DDPM", "ahead"]
-)
+@pytest.mark.parametrize("sampler", [DDIM(0.0), DDIM(1.0), DDIM(0.0, ahead=2.0)], ids=["DDIM", "DDPM", "ahead"])
 def test_text_is_read_from_the_prediction_and_never_from_the_state(sampler):
     """The last prediction differs from all before it, which the state has followed."""
     model, times = _model("analog_bits"), []
@@ -257,19 +257,19 @@ def test_text_is_read_from_the_prediction_and_never_from_the_state(sampler):
         token = 7 if len(times) == 5 else 4
         return Prediction(60.0 * torch.eye(VOCAB)[token].expand(*xt.shape[:2], VOCAB), model.codec.table())
 
-    stubborn.time_free = stubborn.self_conditioning = False  # type: ignore[attr-defined]
+    stubborn.time_independent = stubborn.self_conditioning = False  # type: ignore[attr-defined]
     del model.denoiser
     model.denoiser = stubborn
     steps = list(sampler(model, Request.blank(2, LENGTH, 5), rng=Rng.of(0, 2)))
     nearest = model.codec.evidence(steps[-1].state, torch.tensor(1.0)).argmax(-1)
     assert bool((nearest == 4).all())
-    assert bool((steps[-1].ids == 7).all())
-    assert times == model.density.grid(torch.linspace(1.0, 0.0, 5)).tolist()
+    assert bool((steps[-1].tokens == 7).all())
+    assert times == model.time_density.sampling_times(torch.linspace(1.0, 0.0, 5)).tolist()
 
 
 def test_self_conditioning_is_carried_where_the_denoiser_takes_it(monkeypatch):
     def state():
-        return list(OneStep(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))[-1].state
+        return list(DDIM(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))[-1].state
 
     model = MODELS["cdcd"]
     with torch.no_grad():
@@ -289,19 +289,19 @@ def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
 
     config = replace(recipes.get("mdlm")(), sampler=OneStepPart())
     with pytest.raises(UserError, match="OneStep cannot act on AbsorbingProcess: it needs GaussianProcess"):
-        Model(config, VOCAB)
+        DiffusionModel(config, VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
 
 
 def test_truncated_noise_stays_within_its_limit_and_is_otherwise_normal():
-    z = Rng.of(0, 400).truncated(0.9, 50, 5)
+    z = Rng.of(0, 400).truncated_normal(0.9, 50, 5)
     assert float(z.abs().max()) < 0.9
     assert float(z.mean()) == pytest.approx(0.0, abs=0.01)
     inside = torch.special.ndtr(torch.tensor(0.5)) - 0.5
     whole = torch.special.ndtr(torch.tensor(0.9)) - 0.5
     assert float((z.abs() < 0.5).float().mean()) == pytest.approx(float(inside / whole), abs=0.01)
-    torch.testing.assert_close(Rng.of(0, 400).truncated(9.0, 3).std(), torch.ones(()), rtol=0.1, atol=0)
-    part = Rng.of(0, torch.tensor([7])).truncated(0.9, 50, 5)
+    torch.testing.assert_close(Rng.of(0, 400).truncated_normal(9.0, 3).std(), torch.ones(()), rtol=0.1, atol=0)
+    part = Rng.of(0, torch.tensor([7])).truncated_normal(0.9, 50, 5)
     assert torch.equal(part[0], z[7])  # stateless: no rejection whose length others would feel
 
 
@@ -312,7 +312,7 @@ def _states(sampler, steps=6):
 
 
 def test_truncation_is_of_the_noise_of_steps():
-    plain, cut = _states(OneStep(1.0)), _states(OneStep(1.0, truncate=0.9))
+    plain, cut = _states(DDIM(1.0)), _states(DDIM(1.0, truncate=0.9))
     assert torch.equal(plain[0].state, cut[0].state)
     process, denoiser = MODELS["diffusion_lm"].process, MODELS["diffusion_lm"].denoiser
     t, s = torch.ones(ROWS), torch.full((ROWS,), 0.8)
@@ -327,9 +327,9 @@ def test_truncation_is_of_the_noise_of_steps():
 def test_clamped_states_are_tokens_with_noise():
     table = MODELS["diffusion_lm"].codec.table().detach()
     # Without noise of its own a step from enormous noise leaves the rounded prediction, and a little of that noise.
-    state = _states(OneStep(0.0, path=Path(clamp=1.0)))[-1].state
+    state = _states(DDIM(0.0, path=Path(clamp=1.0)))[-1].state
     assert float(torch.cdist(state.view(1, -1, 16), table[None]).amin(-1).max()) < 1.0
-    plain, late = _states(OneStep(1.0)), _states(OneStep(1.0, path=Path(clamp=0.3)))
+    plain, late = _states(DDIM(1.0)), _states(DDIM(1.0, path=Path(clamp=0.3)))
     same = [torch.equal(a.state, b.state) for a, b in zip(plain, late, strict=True)]
     assert same == [True] * 5 + [False] * 2  # what follows t = 1, 0.8, 0.6 and 0.4, and what follows 0.2
 
@@ -346,15 +346,15 @@ def test_every_step_is_taken_and_tokens_come_from_the_last_prediction(steps):
 
     model.denoiser.forward = spied
     try:
-        made = _states(OneStep(1.0), steps)
+        made = _states(DDIM(1.0), steps)
     finally:
         del model.denoiser.forward
     assert len(seen) == steps == made[-1].total
     t, prediction = seen[-1]
     assert float(t[0]) == (0.0 if steps > 1 else 1.0)
-    assert torch.equal(made[-1].ids, prediction.logits.argmax(-1))
+    assert torch.equal(made[-1].tokens, prediction.logits.argmax(-1))
 
 
 def test_truncation_without_noise_is_refused():
     with pytest.raises(UserError, match="no effect without noise"):
-        OneStepPart(truncate=0.9)
+        OneStepPart(max_noise_std=0.9)

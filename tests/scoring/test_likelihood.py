@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from textdiffusion import TextDiffusion, recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.tokenizers.base import Characters
-from textdiffusion.diffusion.densities import stratified
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.densities import low_discrepancy
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.ngram import NGram, kneser_ney
 from textdiffusion.scoring.likelihood import Likelihood, _settled, bits_per_character
@@ -37,10 +37,10 @@ class Toy(nn.Module):
         super().__init__()
         self.spread, self.slope, self.exact = spread, slope, exact
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Tensor:
-        u = stratified(rng.fork("t"), batch.total or len(batch.ids))
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Tensor:
+        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
         noise = self.spread * rng.fork("noise").normal(1)[:, 0] if self.spread else 0.0
-        return 50.0 + 10.0 * batch.ids[:, 0] + noise + self.slope * (u - 0.5)
+        return 50.0 + 10.0 * batch.tokens[:, 0] + noise + self.slope * (u - 0.5)
 
 
 class Rows:
@@ -55,14 +55,14 @@ class Rows:
     def windows(self, rows) -> Batch:
         index = torch.as_tensor(np.asarray(rows))
         ids = self.first[index][:, None].repeat(1, 4)
-        return Batch(ids, rows=index, chars=torch.full((len(index),), 10))
+        return Batch(ids, row_ids=index, num_chars=torch.full((len(index),), 10))
 
 
 @pytest.fixture(scope="module")
-def toy() -> Callable[..., Model]:
-    model = Model(changed(recipes.get("mdlm")(), ["trunk.width=64", "trunk.depth=1"]), 5)
+def toy() -> Callable[..., DiffusionModel]:
+    model = DiffusionModel(apply_overrides(recipes.get("mdlm")(), ["backbone.width=64", "backbone.depth=1"]), 5)
 
-    def with_(*args, **options) -> Model:
+    def with_(*args, **options) -> DiffusionModel:
         model.likelihood = Toy(*args, **options)
         return model
 
@@ -212,16 +212,16 @@ def test_nothing_to_measure(toy):
 def test_texts_become_windows():
     texts = Texts(["abcab", "a"], Characters("abc"), TextConfig(length=4))
     batch = texts.windows(range(3))
-    assert batch.ids.tolist() == [[0, 1, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    assert batch.chars is not None
-    assert batch.real is not None
-    assert batch.chars.tolist() == [4, 1, 1]
-    assert batch.real.tolist() == [[True] * 4, [True, False, False, False], [True, False, False, False]]
+    assert batch.tokens.tolist() == [[0, 1, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert batch.num_chars is not None
+    assert batch.valid_mask is not None
+    assert batch.num_chars.tolist() == [4, 1, 1]
+    assert batch.valid_mask.tolist() == [[True] * 4, [True, False, False, False], [True, False, False, False]]
 
 
 def test_texts_are_normalised_as_in_training():
     config = TextConfig(length=4, normaliser="lower")
-    assert Texts(["AbC"], Characters("abc"), config).windows([0]).ids.tolist() == [[0, 1, 2]]
+    assert Texts(["AbC"], Characters("abc"), config).windows([0]).tokens.tolist() == [[0, 1, 2]]
 
 
 class OnMps(Tensor):
@@ -246,10 +246,10 @@ def test_texts_end_as_in_training(layout):
     config = TextConfig(length=4, layout=layout, model_padding=True)
     tokenizer = Characters("ab", ("[END]", "[PAD]"))
     batch = Texts(["ab"], tokenizer, config).windows([0])
-    assert batch.real is None
-    assert batch.ids.tolist() == [[0, 1, tokenizer.end_id, tokenizer.pad_id]]
-    assert batch.chars is not None
-    assert batch.chars.tolist() == [3 if layout == "lines" else 2]
+    assert batch.valid_mask is None
+    assert batch.tokens.tolist() == [[0, 1, tokenizer.end_id, tokenizer.pad_id]]
+    assert batch.num_chars is not None
+    assert batch.num_chars.tolist() == [3 if layout == "lines" else 2]
 
 
 @pytest.mark.parametrize(
@@ -265,15 +265,15 @@ def test_model_and_ngram_are_measured_on_the_same_tokens(tiny_run, tmp_path: Pat
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *changes), device="cpu")
     text = held_out(model, tmp_path, count=3)
     batch = text.windows(range(3))
-    ids = batch.ids[batch.noised]
+    ids = batch.tokens[batch.target_mask]
     ids = ids[ids != model.tokenizer.pad_id] if model.tokenizer.pad_id is not None else ids
     assert np.array_equal(np.asarray(text.dataset.shard.tokens)[text.positions()], ids.numpy())
     train = training_corpus(model, tmp_path).train.shard
     found = kneser_ney(train, text, model.tokenizer.vocab_size)
     ngram = NGram.fit(np.asarray(train.tokens), model.tokenizer.vocab_size, 7)
     bits = ngram.bits(np.asarray(text.dataset.shard.tokens))
-    assert batch.chars is not None
-    assert found.bits == pytest.approx(bits[text.positions()].sum() / int(batch.chars.sum()))
+    assert batch.num_chars is not None
+    assert found.bits == pytest.approx(bits[text.positions()].sum() / int(batch.num_chars.sum()))
     assert 0 < found.bits < 2  # 27 sentences, seen eight times
     assert (found.order, found.counted) == (7, len(train))
 

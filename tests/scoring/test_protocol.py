@@ -3,7 +3,7 @@
 import pytest
 
 from textdiffusion.core.errors import UserError
-from textdiffusion.scoring.protocol import MAY_DIFFER, comparable, digest, together
+from textdiffusion.scoring.protocol import MAY_DIFFER, check_comparable, comparable, digest
 
 FACTS = {"text": "a.txt", "sha256": "ab", "windows": 8, "window": 64, "weights": "ema", "seed": 0, "draws": 4}
 FACTS |= {"likelihood": "MaskedLikelihood", "dtype": "float32"}
@@ -21,7 +21,7 @@ def test_the_digest_is_of_what_must_agree_in_any_order():
 
 def test_like_protocols_share_a_table():
     other = {**FACTS, "seed": 1, "draws": 128, "likelihood": "GaussianLikelihood", "text": "elsewhere/a.txt"}
-    assert together({"mdlm": FACTS, "cdcd": other}) == digest(FACTS)
+    assert check_comparable({"mdlm": FACTS, "cdcd": other}) == digest(FACTS)
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_like_protocols_share_a_table():
 )
 def test_unlike_protocols_are_refused_with_what_differs(change, said):
     with pytest.raises(UserError, match=f"^mdlm and cdcd cannot share a table: {said}"):
-        together({"sedd": FACTS, "mdlm": FACTS, "cdcd": {**FACTS, **change}})
+        check_comparable({"sedd": FACTS, "mdlm": FACTS, "cdcd": {**FACTS, **change}})

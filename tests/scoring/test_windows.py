@@ -15,35 +15,35 @@ ENDED = Characters("abc", ("[END]", "[PAD]"))
 
 def test_a_prefix_is_given_and_not_counted():
     batch = Texts(["ab"], ABC, TextConfig(length=6), prefix="cc").windows([0])
-    assert batch.ids.tolist() == [[2, 2, 0, 1]]
-    assert batch.noised.tolist() == [[False, False, True, True]]
-    assert batch.chars is not None
-    assert batch.chars.tolist() == [2]
+    assert batch.tokens.tolist() == [[2, 2, 0, 1]]
+    assert batch.target_mask.tolist() == [[False, False, True, True]]
+    assert batch.num_chars is not None
+    assert batch.num_chars.tolist() == [2]
 
 
 def test_of_a_long_prefix_the_end_is_kept():
     batch = Texts(["ab"], ABC, TextConfig(length=4), prefix="abcbac").windows([0])
-    assert batch.ids.tolist() == [[0, 2, 0, 1]]
-    assert batch.real is None
+    assert batch.tokens.tolist() == [[0, 2, 0, 1]]
+    assert batch.valid_mask is None
     with pytest.raises(UserError, match="4 tokens leaves no room for a prefix in a window of 4"):
         Texts(["abca"], ABC, TextConfig(length=4), prefix="a")
 
 
 def test_only_the_gaps_of_a_template_are_measured():
     batch = Texts(["abcab"], ABC, TextConfig(length=8), given="a[MASK:2]a[MASK:1]").windows([0])
-    assert batch.ids.tolist() == [[0, 1, 2, 0, 1]]
-    assert batch.noised.tolist() == [[False, True, True, False, True]]
-    assert batch.chars is not None
-    assert batch.chars.tolist() == [3]
+    assert batch.tokens.tolist() == [[0, 1, 2, 0, 1]]
+    assert batch.target_mask.tolist() == [[False, True, True, False, True]]
+    assert batch.num_chars is not None
+    assert batch.num_chars.tolist() == [3]
 
 
 def test_ends_and_modelled_padding_are_given_around_a_template():
     config = TextConfig(length=5, layout="lines", model_padding=True)
     batch = Texts(["ab"], ENDED, config, given="a[MASK:1]").windows([0])
-    assert batch.ids.tolist() == [[0, 1, ENDED.end_id, ENDED.pad_id, ENDED.pad_id]]
-    assert batch.noised.tolist() == [[False, True, False, False, False]]
-    assert batch.chars is not None
-    assert batch.chars.tolist() == [1]
+    assert batch.tokens.tolist() == [[0, 1, ENDED.end_id, ENDED.pad_id, ENDED.pad_id]]
+    assert batch.target_mask.tolist() == [[False, True, False, False, False]]
+    assert batch.num_chars is not None
+    assert batch.num_chars.tolist() == [1]
 
 
 @pytest.mark.parametrize("text", ["ab", "bbc", "abcc"])

@@ -183,14 +183,20 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
     run.path.mkdir()
     run.check(config)
     run.config.write_text(folder.configuration.dumps(config))
-    longer = replace(config, training=replace(config.training, steps=99, keep=9, log_every=2, max_minutes=1.0))
+    longer = replace(
+        config, training=replace(config.training, steps=99, keep_checkpoints=9, log_every=2, max_minutes=1.0)
+    )
     run.check(longer)
     other = replace(
-        config, trunk=replace(config.trunk, width=128), training=replace(config.training, lr=0.5, batch_size=4)
+        config, backbone=replace(config.backbone, width=128), training=replace(config.training, lr=0.5, batch_size=4)
     )
     with pytest.raises(UserError) as caught:
         run.check(other)
-    for part in ("trunk.width was 64, now 128", "training.lr was 0.003, now 0.5", "training.batch_size was 8, now 4"):
+    for part in (
+        "backbone.width was 64, now 128",
+        "training.lr was 0.003, now 0.5",
+        "training.batch_size was 8, now 4",
+    ):
         assert part in str(caught.value)
     with pytest.raises(UserError, match=r"codec.kind was 'Tokens', now 'Embeddings'; process.kind"):
         run.check(tiny("cdcd", tmp_path))

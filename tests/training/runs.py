@@ -8,7 +8,7 @@ from rich.console import Console
 
 from textdiffusion.data.prepare import prepare
 from textdiffusion.storage.weights import load_tensors
-from textdiffusion.training.distributed import World
+from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.run import train
 from textdiffusion.training.run_folder import RunFolder
 from textdiffusion.training.trainer import Trainer
@@ -24,11 +24,11 @@ def run(config, out, folder, **options):
 
 
 def trainer_of(config, out, folder) -> Trainer:
-    run_folder = RunFolder(out, config.training.keep)
+    run_folder = RunFolder(out, config.training.keep_checkpoints)
     corpus = prepare(config.text, folder / "cache", seed=config.training.seed)
     out.mkdir(exist_ok=True)
     run_folder.begin(config, corpus.tokenizer, 0)
-    return Trainer(config, corpus, run_folder, torch.device("cpu"), World(), lambda text: None)
+    return Trainer(config, corpus, run_folder, torch.device("cpu"), SingleProcess(), lambda text: None)
 
 
 def metrics(out: Path, event: str) -> list[dict]:

@@ -11,7 +11,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.labels import read_labelled
-from textdiffusion.guidance.trained_classifier import Classifier, kinship, load
+from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
 from textdiffusion.training.classifier import Settings, laid_out, train
 
 MakeRun = Callable[..., Path]
@@ -31,7 +31,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
     assert made.labels == ("green", "red")
     for t, most in ((0.5, 0.75), (1.0, 0.85)):  # doubtful where noise hides the word: never taught so, it costs 1 to 8
         assert _nats(made, run, t) < most
-    made.save(tmp_path, {"run": kinship(run.model, run.tokenizer)})
+    made.save(tmp_path, {"run": run_fingerprint(run.model, run.tokenizer)})
     again = load(tmp_path, run.model, run.tokenizer)
     for name, tensor in made.network.state_dict().items():
         assert torch.equal(again.network.state_dict()[name], tensor)
@@ -39,7 +39,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
     for weight in (-4.0, 4.0):
         guide = parts.Classifier(str(tmp_path), "red", weight, "state")
         *_, last = run.stream(num=40, steps=4, guides=[guide])
-        said = again.network(run.model.codec.encode(last.ids), torch.zeros(40), Batch(last.ids))
+        said = again.network(run.model.codec.encode(last.tokens), torch.zeros(40), Batch(last.tokens))
         shares.append(float(said[:, 1].exp().mean()))
     assert shares[0] < shares[1] - 0.1
     for guide in (f"classifier:path={tmp_path},label=red", f"energy:path={tmp_path},label=red"):
@@ -55,7 +55,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
 def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
     """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
     ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.model.config.text)
-    noisy = run.model.process.corrupt(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
+    noisy = run.model.process.add_noise(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
     said = made.network(noisy, torch.full((200,), t), Batch(ids))
     return -float(said[torch.arange(200), [made.labels.index(label) for _, label in EXAMPLES[:200]]].mean())
 

@@ -7,17 +7,17 @@ import sys
 import pytest
 import torch
 
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.training import compilation
 
 from .runs import CHILD, metrics
 from .tiny import tiny
 
 
-def model_of(recipe: str, tmp_path, **training) -> Model:
+def model_of(recipe: str, tmp_path, **training) -> DiffusionModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Model(tiny(recipe, tmp_path, **training), 11)
+        return DiffusionModel(tiny(recipe, tmp_path, **training), 11)
 
 
 @pytest.mark.timeout(300)
@@ -42,7 +42,7 @@ def test_compilation_is_decided_by_the_configuration(tmp_path, monkeypatch):
 
     def against(begun=None, **training) -> str:
         model = model_of("mdlm", tmp_path, **training)
-        return compilation.reason_against(model.config, model, cpu, begun) or "nothing"
+        return compilation.compile_skip_reason(model.config, model, cpu, begun) or "nothing"
 
     assert against(compile="on") == "nothing"
     assert "off" in against(compile="off")
@@ -61,7 +61,7 @@ def test_a_failure_to_compile_is_no_failure_to_train(tmp_path):
     def fail() -> None:
         raise RuntimeError("no such compiler\nand much more")
 
-    assert compilation.compile_trunk(model, fail) == (
+    assert compilation.compile_backbone(model, fail) == (
         "Compilation failed, so training goes on without: RuntimeError: no such compiler"
     )
-    assert model.denoiser.trunk._compiled_call_impl is None
+    assert model.denoiser.backbone._compiled_call_impl is None

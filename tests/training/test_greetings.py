@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 
 from textdiffusion import TextDiffusion, recipes
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.parts.states import Tokens
 
 from .runs import run
@@ -35,8 +35,8 @@ def test_greetings_are_learned_by_heart(recipe, tmp_path):
     text, training = (
         [f"{group}.{s}" for s in given.split()] for group, given in (("text", TEXT), ("training", TRAINING))
     )
-    own = [f"text.data={data}", f"training.steps={steps}", "trunk.width=64", "trunk.depth=1"]
-    run(changed(config, [*text, *training, *own]), tmp_path / "run", tmp_path)
+    own = [f"text.data={data}", f"training.steps={steps}", "backbone.width=64", "backbone.depth=1"]
+    run(apply_overrides(config, [*text, *training, *own]), tmp_path / "run", tmp_path)
     model = TextDiffusion.from_pretrained(tmp_path / "run", device="cpu")
     written = [text.strip() for text in model.generate(64, steps=6 if isinstance(config.codec, Tokens) else 16)]
     assert sum(text in GREETINGS for text in written) / 64 > share

@@ -12,20 +12,20 @@ from torch import nn
 from textdiffusion.config.config import Training
 from textdiffusion.core.devices import choose_device, choose_dtype
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import Model
+from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
-from textdiffusion.training.distributed import World
-from textdiffusion.training.ema import Average, decay_at
+from textdiffusion.training.distributed import SingleProcess
+from textdiffusion.training.ema import EMA, decay_at
 from textdiffusion.training.muon import Muon, orthogonalised
-from textdiffusion.training.optimizers import Optimizers, rate
+from textdiffusion.training.optimizers import Optimizers, lr_scale
 
 from .tiny import tiny
 
 
-def model_of(recipe: str, tmp_path, **training) -> Model:
+def model_of(recipe: str, tmp_path, **training) -> DiffusionModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Model(tiny(recipe, tmp_path, **training), 11)
+        return DiffusionModel(tiny(recipe, tmp_path, **training), 11)
 
 
 def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
@@ -41,10 +41,10 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
     assert len(seen) == len(names)
     assert names["density.curve"] == ("AdamW", 0.02, 0.0)
     assert names["codec.weight"] == ("AdamW", 0.001, 0.0)
-    assert names["denoiser.decoded.tokens"] == ("AdamW", 0.001, 0.0)
-    assert all(seen[p][2] == 0.0 for p in model.denoiser.trunk.parameters() if p.ndim == 4)  # of `reach`
-    assert names["denoiser.readout.head.weight"] == ("AdamW", 0.001, 0.1)
-    assert names["denoiser.readout.head.bias"] == ("AdamW", 0.001, 0.0)
+    assert names["denoiser.decode_input.tokens"] == ("AdamW", 0.001, 0.0)
+    assert all(seen[p][2] == 0.0 for p in model.denoiser.backbone.parameters() if p.ndim == 4)  # of `reach`
+    assert names["denoiser.output_head.head.weight"] == ("AdamW", 0.001, 0.1)
+    assert names["denoiser.output_head.head.bias"] == ("AdamW", 0.001, 0.0)
     assert names["denoiser.trunk.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)
     assert names["denoiser.trunk.blocks.0.modulate.weight"] == ("AdamW", 0.001, 0.1)
     assert names["denoiser.trunk.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
@@ -69,7 +69,7 @@ def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
     gradient = torch.zeros_like(optimizers.network[0])
     gradient[0, 0] = 0.5
     optimizers.network[0].grad = gradient
-    model.density.curve.grad = torch.full((3,), 1e6)
+    model.time_density.curve.grad = torch.full((3,), 1e6)
     assert float(optimizers.step(0.0)) == pytest.approx(0.5)
     assert float(gradient[0, 0]) == pytest.approx(0.5)
 
@@ -82,7 +82,7 @@ def test_a_gradient_above_the_clip_is_cut_to_it(clip, norm, tmp_path):
     gradients[0].view(-1)[0], gradients[1].view(-1)[0] = 3.0, 4.0
     for p, gradient in zip(optimizers.network, gradients, strict=True):
         p.grad = gradient
-    model.density.curve.grad = noise = torch.tensor([0.0, 5.0, 0.0])
+    model.time_density.curve.grad = noise = torch.tensor([0.0, 5.0, 0.0])
     assert float(optimizers.step(0.0)) == pytest.approx(5.0)
     assert float(gradients[0].norm()) == pytest.approx(0.6 * norm)
     assert float(gradients[1].norm()) == pytest.approx(0.8 * norm)
@@ -94,15 +94,15 @@ def test_a_gradient_of_the_density_that_is_no_number_is_left_out(tmp_path):
     model = model_of("cdcd", tmp_path)
     optimizers = Optimizers(model, model.config.training)
     for bad in (math.inf, math.nan):
-        model.density.curve.grad = torch.tensor([bad, 1.0, 1.0])
+        model.time_density.curve.grad = torch.tensor([bad, 1.0, 1.0])
         model.codec.weight.grad = torch.ones_like(model.codec.weight)
         before = model.codec.weight.detach().clone()
         optimizers.step(1.0)
         assert not torch.equal(model.codec.weight, before)
-    before = model.density.curve.detach().clone()
-    model.density.curve.grad = torch.ones(3)
+    before = model.time_density.curve.detach().clone()
+    model.time_density.curve.grad = torch.ones(3)
     optimizers.step(1.0)
-    assert bool((model.density.curve < before).all())
+    assert bool((model.time_density.curve < before).all())
 
 
 def test_orthogonalised_keeps_the_directions_and_evens_the_lengths():
@@ -167,7 +167,7 @@ def test_optimizer_state_survives_being_saved(optimizer, tmp_path):
 @given(st.integers(1, 400), st.integers(0, 500), st.sampled_from(["linear", "cosine", "constant"]))
 def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
     training = Training(steps=steps, warmup=warmup, decay=decay)
-    rates = [rate(training, step, step / steps) for step in range(steps)]
+    rates = [lr_scale(training, step, step / steps) for step in range(steps)]
     assert all(0 < r <= 1 for r in rates)
     warm = min(warmup, steps // 20)
     assert rates[: warm + 1] == sorted(rates[: warm + 1])
@@ -175,13 +175,13 @@ def test_the_rate_warms_up_and_ends_at_zero(steps, warmup, decay):
     assert rates[warm] == pytest.approx(1.0)
     if decay == "linear":
         assert rates[-1] == pytest.approx(1 / (steps - warm))
-        assert rate(training, steps // 2, 1.0) == 0.0
+        assert lr_scale(training, steps // 2, 1.0) == 0.0
 
 
 @given(st.integers(40, 400), st.floats(0.01, 1.0), st.sampled_from(["linear", "cosine", "exponential"]))
 def test_decay_ends_at_its_floor(steps, floor, decay):
-    training = Training(steps=steps, warmup=0, decay=decay, floor=floor)
-    rates = [rate(training, step, step / steps) for step in range(steps + 1)]
+    training = Training(steps=steps, warmup=0, decay=decay, min_lr_ratio=floor)
+    rates = [lr_scale(training, step, step / steps) for step in range(steps + 1)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(floor)
@@ -191,7 +191,7 @@ def test_decay_ends_at_its_floor(steps, floor, decay):
 
 def test_a_rate_that_falls_with_the_root_of_the_step():
     training = Training(steps=8000, warmup=100, decay="inverse_sqrt")
-    rates = [rate(training, step, step / 8000) for step in range(8000)]
+    rates = [lr_scale(training, step, step / 8000) for step in range(8000)]
     assert max(rates) == rates[99] == 1.0
     assert rates[399] == pytest.approx(0.5)
     assert rates[6399] == pytest.approx(0.125)
@@ -205,7 +205,7 @@ def test_a_rate_for_muon_without_muon_is_refused():
 
 def test_a_floor_without_effect_is_refused():
     with pytest.raises(UserError, match=r"training\.floor has no effect on training\.decay=constant"):
-        Training(decay="constant", floor=0.1)
+        Training(decay="constant", min_lr_ratio=0.1)
     with pytest.raises(UserError, match=r"exponential never comes to 0; set training\.floor"):
         Training(decay="exponential")
 
@@ -214,17 +214,17 @@ def test_a_floor_without_effect_is_refused():
 def test_a_slow_run_under_a_time_limit_warms_up_within_a_twentieth_of_it(decay):
     slow = Training(steps=10**9, warmup=100, decay=decay)
     counted = Training(steps=50, warmup=100, decay=decay)
-    rates = [rate(slow, step, step / 50) for step in range(50)]
-    assert rates[1:] == [rate(counted, step, step / 50) for step in range(1, 50)]
+    rates = [lr_scale(slow, step, step / 50) for step in range(50)]
+    assert rates[1:] == [lr_scale(counted, step, step / 50) for step in range(1, 50)]
     assert 0 < rates[0] < rates[1] == 1.0
-    fast = [rate(slow, step, step / 2000) for step in range(2000)]
+    fast = [lr_scale(slow, step, step / 2000) for step in range(2000)]
     assert fast[49] == pytest.approx(0.5)
     assert fast[100] == 1.0
 
 
 def test_the_average_follows_parameters_and_buffers(tmp_path):
     model = model_of("cdcd", tmp_path)
-    average = Average(model, 0.9999)
+    average = EMA(model, 0.9999)
     start = {name: tensor.clone() for name, tensor in tensors_of(model).items()}
     expected = dict(start)
     for step in range(3):
@@ -274,7 +274,7 @@ def test_every_process_has_a_gpu_of_its_own_and_makes_it_the_current_one(monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    world = World()
+    world = SingleProcess()
     world.local_rank = 1
     assert world.device("cpu") == torch.device("cpu")
     assert chosen == []

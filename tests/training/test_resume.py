@@ -14,15 +14,15 @@ import torch
 from rich.console import Console
 
 from textdiffusion.config.config import Config
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts.densities import LossAware, PiecewiseLinear
+from textdiffusion.parts.densities import LossSecondMoment, TimeWarp
 from textdiffusion.parts.objectives import Duality
 from textdiffusion.storage.checkpoint import RAW
 from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training import loggers as sinks
-from textdiffusion.training.events import Logged, Record, Saved, Stop
-from textdiffusion.training.loggers import Metrics, Sink
+from textdiffusion.training.events import Event, Logged, Saved, Stop
+from textdiffusion.training.loggers import Logger, Metrics
 from textdiffusion.training.run import train
 from textdiffusion.training.run_folder import RunFolder
 
@@ -39,11 +39,11 @@ from .tiny import tiny
         ("block_diffusion", "prefix", {}),
         ("autoregressive", "none", {}),
         ("simple_diffusion_lm/successor", "mixed", {}),
-        ("diffusion_lm", "none", {"density": LossAware()}),
+        ("diffusion_lm", "none", {"density": LossSecondMoment()}),
         ("minimal_text_diffusion", "none", {}),
         ("analog_bits/unet", "none", {}),
         ("ssd_lm/tess", "none", {}),
-        ("cdcd", "none", {"density": PiecewiseLinear()}),
+        ("cdcd", "none", {"density": TimeWarp()}),
         ("udlm", "mixed", {}),
         ("cdcd", "prefixes", {}),
         ("analog_bits", "mixed", {}),
@@ -57,9 +57,9 @@ from .tiny import tiny
 def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
     training = {name: value for name, value in options.items() if name != "density"}
     config = tiny(recipe, tmp_path, mask, checkpoint_every=5, **training)
-    config = replace(config, density=options.get("density", config.density))
+    config = replace(config, time_density=options.get("density", config.time_density))
     run(config, tmp_path / "whole", tmp_path)
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(Stop()):
         if isinstance(record, Saved):
             break  # and nothing is done in an orderly way any more
     assert losses(tmp_path / "cut") == []
@@ -76,7 +76,7 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
 def test_a_curriculum_is_resumed_where_it_was(tmp_path):
     config = replace(tiny("udlm", tmp_path, checkpoint_every=5), objective=Duality(steps=7))
     run(config, tmp_path / "whole", tmp_path)
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(Stop()):
         if isinstance(record, Saved):
             break
     run(config, tmp_path / "cut", tmp_path, resume="always")
@@ -87,13 +87,13 @@ def test_a_curriculum_is_resumed_where_it_was(tmp_path):
 
 def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_path):
     config = tiny("mdlm", tmp_path, checkpoint_every=5)
-    config = changed(config, ["trunk.dropout=0.5"])
+    config = apply_overrides(config, ["backbone.dropout=0.5"])
     torch.manual_seed(1)
     before = torch.get_rng_state()
     run(config, tmp_path / "whole", tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(Stop()):
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(Stop()):
         if isinstance(record, Saved):
             break
     torch.manual_seed(3)
@@ -145,13 +145,13 @@ def test_a_run_refuses_changed_text_and_resume_never_and_always(tmp_path):
         run(config, tmp_path / "run", tmp_path)
 
 
-class Terminating(Sink):
+class Terminating(Logger):
     """Asks the process to end after the third step."""
 
     def __init__(self, folder: RunFolder) -> None:
         pass
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Event) -> None:
         if isinstance(record, Logged) and record.step == 3:
             signal.raise_signal(signal.SIGTERM)
 
@@ -175,7 +175,7 @@ def test_nothing_that_is_due_is_lost_to_a_signal(stopped, killed, made_up, tmp_p
     config = tiny("mdlm", tmp_path, samples=1)
     run(config, tmp_path / "whole", tmp_path)
     stop, names = Stop(), []
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).records(stop):
+    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(stop):
         if record.step == stopped - 1:
             stop.signal = "SIGTERM"
         elif record.step == stopped:
@@ -252,7 +252,7 @@ def begin(config: Config, out: Path, folder: Path) -> None:
     """Trains until the checkpoint of step 6."""
     trainer = trainer_of(config, out, folder)
     with Metrics(trainer.folder) as write:
-        for record in trainer.records(Stop()):
+        for record in trainer.events(Stop()):
             write(record)
             if isinstance(record, Saved) and record.step == 6:
                 return

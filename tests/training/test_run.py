@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from textdiffusion.config.overrides import changed
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
 from textdiffusion.inference import model_card
 from textdiffusion.networks import transformer
@@ -82,7 +82,7 @@ def test_recomputing_activations_changes_no_gradient(recipe, tmp_path, monkeypat
     monkeypatch.setattr(transformer, "checkpoint", counting)
     for again in (False, True):
         config = tiny(recipe, tmp_path, steps=4, eval_windows=2)
-        config = changed(config, [f"trunk.recompute={again}", "trunk.dropout=0.1"])
+        config = apply_overrides(config, [f"backbone.gradient_checkpointing={again}", "backbone.dropout=0.1"])
         run(config, tmp_path / str(again), tmp_path)
         assert len(recomputed) == 4 * again
     assert losses(tmp_path / "True") == losses(tmp_path / "False")
@@ -115,7 +115,7 @@ def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
 
     trainer.model.objective = Diverging()
     with pytest.raises(NonFiniteLoss, match=r"step 5: loss nan.*last good checkpoint is .*step-000000003.*metrics"):
-        list(trainer.records(Stop()))
+        list(trainer.events(Stop()))
     assert [path.name for path in trainer.folder.checkpoints.paths()] == ["step-000000003"]
 
 
@@ -127,7 +127,7 @@ def test_every_step_sees_other_text_and_other_draws(tmp_path):
 
     class Spy(torch.nn.Module):
         def forward(self, model, batch, *, rng):
-            texts.append(batch.ids.tolist())
+            texts.append(batch.tokens.tolist())
             keys.append(int(rng.key))
             hook = model.denoiser.register_forward_pre_hook(
                 lambda module, given, named: estimates.append(named.get("self_cond")), with_kwargs=True
@@ -137,7 +137,7 @@ def test_every_step_sees_other_text_and_other_draws(tmp_path):
             return loss
 
     trainer.model.objective = Spy()
-    list(trainer.records(Stop()))
+    list(trainer.events(Stop()))
     assert len(texts) == len(set(keys)) == steps
     assert all(one != other for one, other in combinations(texts, 2))
     fed = [bool(estimate[0].any()) for estimate in estimates if estimate is not None]
@@ -147,7 +147,7 @@ def test_every_step_sees_other_text_and_other_draws(tmp_path):
 
 def test_without_ema_the_averaged_weights_are_the_weights(tmp_path):
     averaged = tiny("cdcd", tmp_path, steps=3, eval_windows=2)
-    for name, config in (("plain", changed(averaged, ["training.ema=0"])), ("averaged", averaged)):
+    for name, config in (("plain", apply_overrides(averaged, ["training.ema=0"])), ("averaged", averaged)):
         run(config, tmp_path / name, tmp_path)
         saved = tmp_path / name / "checkpoints/step-000000003"
         raw, mean = load_tensors(saved / RAW), load_tensors(saved / AVERAGED)
@@ -193,7 +193,7 @@ def test_the_error_of_a_single_window_is_null_in_the_metrics(tmp_path):
 
 def test_logged_records_say_what_was_spent(tmp_path):
     config = tiny("mdlm", tmp_path, log_every=3)
-    records = [r for r in trainer_of(config, tmp_path / "run", tmp_path).records(Stop()) if isinstance(r, Logged)]
+    records = [r for r in trainer_of(config, tmp_path / "run", tmp_path).events(Stop()) if isinstance(r, Logged)]
     assert [r.step for r in records] == [3, 6, 9, 10]
     assert [r.tokens for r in records] == [r.step * 8 * 16 for r in records]
     assert all(a.cpu_seconds < b.cpu_seconds for a, b in pairwise(records))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from textdiffusion.data.prepare import prepare
-from textdiffusion.diffusion.model import Model
-from textdiffusion.training.distributed import World
+from textdiffusion.diffusion.model import DiffusionModel
+from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.validation import validate
 
 from .tiny import LENGTH, tiny
@@ -22,7 +22,7 @@ class Drawn(nn.Module):
         self.exact, self.draws = exact, []
 
     def forward(self, model, batch, *, rng):
-        self.draws.append((batch.ids, batch.rows, batch.total))
+        self.draws.append((batch.tokens, batch.row_ids, batch.global_batch_size))
         return -math.log(2) * LENGTH * torch.log(rng.fork("x").uniform())
 
 
@@ -32,16 +32,16 @@ def test_a_short_text_is_repeated_until_there_are_enough_draws(tmp_path):
     corpus = prepare(config.text, tmp_path / "cache", seed=0)
     assert corpus.valid is not None
     count = len(corpus.valid)
-    model = Model(config, corpus.tokenizer.vocab_size)
+    model = DiffusionModel(config, corpus.tokenizer.vocab_size)
     model.likelihood = drawn = Drawn()
-    found = [validate(model, corpus.valid, 50 * count, 64, seed, World()) for seed in range(8)]
+    found = [validate(model, corpus.valid, 50 * count, 64, seed, SingleProcess()) for seed in range(8)]
     assert {f.windows for f in found} == {count}
     assert max(abs(f.bits - 1.0) for f in found) < 4 / math.sqrt(50 * count)
     assert found[0].error == pytest.approx(1 / math.sqrt(50 * count), rel=0.5)
     ids, rows, totals = zip(*drawn.draws[: len(drawn.draws) // 8], strict=True)
     assert torch.equal(torch.cat(rows), torch.arange(50 * count))
     assert set(totals) == {50 * count}
-    assert torch.equal(torch.cat(ids), torch.cat([corpus.valid.windows(range(count)).ids] * 50))
+    assert torch.equal(torch.cat(ids), torch.cat([corpus.valid.windows(range(count)).tokens] * 50))
     model.likelihood = exact = Drawn(exact=True)
-    validate(model, corpus.valid, 50 * count, 64, 0, World())
+    validate(model, corpus.valid, 50 * count, 64, 0, SingleProcess())
     assert sum(len(ids) for ids, _, _ in exact.draws) == count

@@ -21,7 +21,7 @@ def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Con
         text.write_text("".join(f"{i} and {i + 1} make {2 * i + 1}.\n" for i in range(300)), encoding="utf-8")
     name, _, variant = recipe.partition("/")
     config = recipes.get(name)(variant or "default")
-    trunk = replace(config.trunk, width=64, depth=1)
+    backbone = replace(config.backbone, width=64, depth=1)
     settings: dict[str, Any] = {
         "steps": 10,
         "batch_size": BATCH,
@@ -40,7 +40,7 @@ def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Con
     return replace(
         config,
         text=replace(config.text, data=str(text), length=LENGTH, mask=mask),
-        trunk=trunk,
+        backbone=backbone,
         sampler=replace(sampler, steps=min(sampler.steps, 4)),
         training=replace(config.training, **settings),
     )

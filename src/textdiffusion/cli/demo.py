@@ -71,10 +71,10 @@ class Command:
         from .train import UNLIMITED
 
         config = recipes.get(self.recipe)()
-        training = replace(config.training, max_minutes=self.minutes, steps=UNLIMITED, compile="off", samples=1)
+        training = replace(config.training, max_minutes=self.minutes, steps=UNLIMITED, compile="off", num_samples=1)
         # Two blocks see twice as much text in the same time, which is worth more in so short a training.
-        trunk, text = replace(config.trunk, depth=2), replace(config.text, data=self.data)
-        return replace(config, trunk=trunk, text=text, training=training)
+        backbone, text = replace(config.backbone, depth=2), replace(config.text, data=self.data)
+        return replace(config, backbone=backbone, text=text, training=training)
 
     def _compare(self, model: TextDiffusion) -> None:
         from ..data.prepare import default_cache

@@ -29,13 +29,13 @@ class Command(Bounding):
         if self.calibrate < 0:
             raise UserError(f"--calibrate is {self.calibrate}; it must be a number of ranges, or 0 for none.")
         from ..data.prepare import default_cache
-        from ..evaluation.bench import Bench
+        from ..evaluation.bench import RunEvaluator
         from ..evaluation.compare import judged
         from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         with status("Measuring ...") as say:
-            bench = Bench(model, self.plan(), default_cache(), say)
+            bench = RunEvaluator(model, self.plan(), default_cache(), say)
             if bench.text.seen:
                 note(f"{self.data} is what this run was trained on: these are no figures of unseen text.")
             found, ngram, answers = bench.likelihood(), bench.baseline(), bench.answers()

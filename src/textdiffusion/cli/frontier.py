@@ -33,7 +33,7 @@ class Command(Sweeping):
         if self.out and not self.out.endswith(".svg"):
             raise UserError(f"--out {self.out}: the picture is an .svg.")
         from ..data.prepare import default_cache
-        from ..evaluation.bench import Bench
+        from ..evaluation.bench import RunEvaluator
         from ..evaluation.compare import judged
         from ..evaluation.report.page import write_frontier
         from ..inference.api import TextDiffusion
@@ -41,7 +41,7 @@ class Command(Sweeping):
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         name = Path(self.run).name
         with status("Writing ...") as say:
-            bench = Bench(model, self.plan(), default_cache(), say)
+            bench = RunEvaluator(model, self.plan(), default_cache(), say)
             texts = bench.texts()
             if not texts:
                 raise UserError(
@@ -63,8 +63,8 @@ class Command(Sweeping):
             rows = []
             for spot in spots:
                 how = [spot.run, "", "", ""]
-                if (setting := spot.setting) and spot.calls is not None:
-                    how = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{spot.calls:g}"]
+                if (setting := spot.setting) and spot.nfe is not None:
+                    how = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{spot.nfe:g}"]
                 values = [spot.values[metric] for metric in SHOWN]
                 rows.append(how + ["-" if value is None else f"{value:.4g}" for value in values])
             print_table(["sampler", "steps", "T", "calls", *(name.removesuffix(UNIT) for name in SHOWN)], rows)

@@ -27,7 +27,7 @@ class Command(Writing):
     def execute(self) -> None:
         model = self.load()
         about = {"source": self.source or None, "label": self.label or None}
-        batch = model.filled(self.template, self.num * self.candidates, seed=self.seed, **about)
-        if model.infill_note:
-            note(model.infill_note)
+        batch = model.infill_batch(self.template, self.num * self.candidates, seed=self.seed, **about)
+        if model.infill_warning:
+            note(model.infill_warning)
         self.write(model, batch, {"num": self.num, "template": self.template})

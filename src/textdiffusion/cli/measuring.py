@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
-    from ..evaluation.bench import Plan
+    from ..evaluation.bench import EvalOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class Measuring:
         if self.num < 0 or self.num == 1:
             raise UserError(f"--num is {self.num}; texts can be judged from 2 on, and 0 means none.")
 
-    def plan(self) -> Plan:
+    def plan(self) -> EvalOptions:
         """What to measure: these options, and those of the command."""
         from dataclasses import fields
 
-        from ..evaluation.bench import Plan
+        from ..evaluation.bench import EvalOptions
 
-        own = {field.name: getattr(self, field.name) for field in fields(Plan) if hasattr(self, field.name)}
-        return Plan(**own)
+        own = {field.name: getattr(self, field.name) for field in fields(EvalOptions) if hasattr(self, field.name)}
+        return EvalOptions(**own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Sweeping(Measuring):
     """Options of texts under several settings."""
 
     samplers: tuple[str, ...] = ()
-    """Names from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (none: the run's own)."""
+    """Names from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (none: the run's own)."""
     steps: tuple[int, ...] = ()
     """Numbers of denoising steps (none: the sampler's own)."""
     temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)

@@ -18,7 +18,7 @@ class Command(Writing):
 
     def execute(self) -> None:
         model = self.load()
-        batch = model.blank(
+        batch = model.empty_batch(
             self.num * self.candidates, self.length or None, source=self.source or None, label=self.label or None
         )
-        self.write(model, batch, {"num": self.num, "length": batch.ids.shape[1]})
+        self.write(model, batch, {"num": self.num, "length": batch.tokens.shape[1]})

@@ -11,7 +11,7 @@ from .parsing import RunName
 
 @dataclass(frozen=True)
 class Command:
-    """List the samplers that a run can use, with their settings: `sample RUN --sampler one_step:eta=1`."""
+    """List the samplers that a run can use, with their settings: `sample RUN --sampler ddim:eta=1`."""
 
     run: RunName
     """The run's folder, or its repository id on the hub."""

@@ -48,7 +48,7 @@ class Command:
     layout: Literal["recipe", "stream", "lines", "documents"] = "recipe"
     """One running text, or one example per line or document; then the model learns where examples end."""
     set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="KEY=VALUE ...")] = ()
-    """Any field of config.json by its path: trunk.width=384 training.lr=1e-3 text.mask=mixed."""
+    """Any field of config.json by its path: backbone.width=384 training.lr=1e-3 text.mask=mixed."""
     init: str = ""
     """Fine-tune: begin from the weights and tokenizer of this run."""
     resume: Literal["auto", "never", "always"] = "auto"
@@ -75,22 +75,22 @@ class Command:
     def config(self) -> Config:
         """The recipe's configuration with the options' changes, --set last. Raises UserError for what does not fit."""
         from .. import recipes
-        from ..config.overrides import changed, sized
+        from ..config.overrides import apply_overrides, with_size
 
         config = recipes.get(self.recipe)(self.variant)
         if self.size != "recipe":
-            config = sized(config, self.size)
+            config = with_size(config, self.size)
         for option in ("steps", "max_minutes", "batch_size", "length"):
             if getattr(self, option) < 0:
                 raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it cannot be negative.")
         config = replace(config, text=self._text(config.text))
         config = replace(config, training=replace(config.training, **self._training()))
         settings = [setting for group in self.set for setting in group]
-        asked = changed(config, settings)
+        asked = apply_overrides(config, settings)
         if self.layout in ("recipe", "stream") or asked.text.packing:
             return asked
         # A model of padding knows where examples end; without it only their beginnings come out right.
-        return changed(config, ["text.model_padding=true", *settings])
+        return apply_overrides(config, ["text.model_padding=true", *settings])
 
     def _text(self, text: TextConfig) -> TextConfig:
         from ..data.builtin.tasks import exercise

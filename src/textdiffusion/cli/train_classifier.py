@@ -36,7 +36,7 @@ class Command:
 
     def execute(self) -> None:
         from ..data.labels import read_labelled
-        from ..guidance.trained_classifier import kinship
+        from ..guidance.trained_classifier import run_fingerprint
         from ..inference.api import TextDiffusion
         from ..training.classifier import Settings, train
 
@@ -51,7 +51,7 @@ class Command:
                 settings,
                 progress=lambda share, loss: say(f"Training: {share:.0%}, {loss:.3f} nats"),
             )
-        made.save(Path(self.out), {"data": self.data, "right": right, "run": kinship(run.model, run.tokenizer)})
+        made.save(Path(self.out), {"data": self.data, "right": right, "run": run_fingerprint(run.model, run.tokenizer)})
         if self.json:
             print_json({"labels": list(made.labels), "right": right})
         else:

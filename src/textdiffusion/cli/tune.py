@@ -13,7 +13,7 @@ from .parsing import RunName
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Choose the noise levels of sampling from a run's own losses, for `sample RUN --sampler one_step:grid=tuned`.
+    """Choose the noise levels of sampling from a run's own losses, for `sample RUN --sampler ddim:grid=tuned`.
 
     Steps then stand where cross-entropy changes: each passes as much of it as any other.
     """

@@ -29,7 +29,7 @@ class Writing:
     steps: int = 0
     """Denoising steps (0: what the run is meant for)."""
     sampler: str = ""
-    """A name from `textdiffusion samplers RUN`, with settings as in one_step:eta=1 (empty: the run's own)."""
+    """A name from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (empty: the run's own)."""
     guide: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME:KEY=VALUE")] = ()
     """Something that steers what is written, as in without:text=pear. Repeat it for several."""
     source: str = ""
@@ -91,11 +91,11 @@ class Writing:
 
         recorded: list[Frame] = []
         texts: list[str] = []
-        length, window = batch.ids.shape[1], model.config.text.length
-        if length > window and model.model.process.two_sided:  # others write on from a part of what they wrote
+        length, window = batch.tokens.shape[1], model.config.text.length
+        if length > window and model.model.process.bidirectional:  # others write on from a part of what they wrote
             note(f"{length} tokens are more than a window of this run's training ({window}); expect worse text.")
         total, calls = 0, 0.0
-        for part in [batch] if seen else model.parts(batch):
+        for part in [batch] if seen else model.chunks(batch):
             steps = model.stream(
                 steps=self.steps or None,
                 seed=self.seed,
@@ -106,9 +106,9 @@ class Writing:
                 top_p=self.top_p,
                 batch=part,
             )
-            last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.ids)} texts")
-            texts += model.texts(last, part)
-            total, calls = last.total, calls + last.calls * len(part.ids) / len(batch.ids)
+            last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.tokens)} texts")
+            texts += model.decode(last, part)
+            total, calls = last.total, calls + last.nfe * len(part.tokens) / len(batch.tokens)
         bits = self._bits(model, texts) if self.best_of > 1 else {}
         texts = self._chosen(texts, bits)
         if self.rank:
@@ -174,7 +174,7 @@ class Writing:
         from ..views.frames import Framer
         from ..views.terminal import watch
 
-        framer = Framer(model.tokenizer, batch.given)
+        framer = Framer(model.tokenizer, batch.condition_mask)
 
         def tapped() -> Iterator[Step]:
             for step in steps:
@@ -183,7 +183,7 @@ class Writing:
                 yield step
 
         if self.watch:
-            last = watch(tapped(), model.tokenizer, batch.given, console())
+            last = watch(tapped(), model.tokenizer, batch.condition_mask, console())
             print()
             return last
         with status("Writing ...") as say:

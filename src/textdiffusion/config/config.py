@@ -34,7 +34,7 @@ class Training:
     steps: int = 5000
     batch_size: int = 32
     """Rows of the global batch: all ranks and accumulated parts together."""
-    accumulate: int = 1
+    grad_accumulation: int = 1
     """Parts into which a rank cuts its share of the batch to save memory."""
     max_minutes: float = 0.0
     """Minutes of training steps, over all resumes, after which the run is complete (0: no limit)."""
@@ -47,14 +47,14 @@ class Training:
     """From the warm-up to the end of the run, to the floor; `inverse_sqrt` falls as 1 / sqrt(step). The end is the last
     step or the end of a time limit, whichever comes first; with a time limit the learning rate follows the clock, and
     two runs are no longer bit for bit alike."""
-    floor: float = 0.0
+    min_lr_ratio: float = 0.0
     """The share of the learning rate that is left at the end of linear, cosine and exponential decay."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon orthogonalises the updates of the blocks' matrices, but for their modulation; all else is AdamW's."""
     muon_lr: float = 0.01
     weight_decay: float = 0.0
     beta2: float = 0.99
-    clip: float = 1.0
+    grad_clip: float = 1.0
     """Largest global norm of the gradient (0: no limit)."""
     density_lr: float = 0.01
     """Of the noise density, and of the ends of a learned schedule."""
@@ -71,18 +71,20 @@ class Training:
     eval_windows: int = 64
     sample_every: int = 0
     """Steps between samples on screen (0: at every validation)."""
-    samples: int = 2
+    num_samples: int = 2
     checkpoint_every: int = 0
     """Steps between checkpoints (0: at every validation)."""
-    keep: int = 3
+    keep_checkpoints: int = 3
     """Latest checkpoints kept, beside the best."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "eval_windows", "keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.batch_size % self.accumulate:
-            raise UserError(f"training.batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}.")
+        if self.batch_size % self.grad_accumulation:
+            raise UserError(
+                f"training.batch_size {self.batch_size} is not a multiple of accumulate {self.grad_accumulation}."
+            )
         limits, intervals = (
             ("max_minutes", "max_cpu_seconds", "clip"),
             ("eval_every", "sample_every", "checkpoint_every"),
@@ -91,13 +93,13 @@ class Training:
         for name in ("warmup", "samples", *limits, *intervals, *rates):
             if not 0 <= getattr(self, name) < math.inf:  # nan is outside too
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be a number of at least 0.")
-        if not 0 <= self.floor <= 1:
-            raise UserError(f"training.floor is {self.floor}; it must be in [0, 1].")
-        if self.floor and self.decay in ("inverse_sqrt", "constant"):
-            raise UserError(f"training.floor has no effect on training.decay={self.decay}.")
-        if self.decay == "exponential" and not self.floor:
+        if not 0 <= self.min_lr_ratio <= 1:
+            raise UserError(f"training.min_lr_ratio is {self.min_lr_ratio}; it must be in [0, 1].")
+        if self.min_lr_ratio and self.decay in ("inverse_sqrt", "constant"):
+            raise UserError(f"training.min_lr_ratio has no effect on training.decay={self.decay}.")
+        if self.decay == "exponential" and not self.min_lr_ratio:
             raise UserError(
-                "training.decay=exponential never comes to 0; set training.floor to where it ends, as 0.01."
+                "training.decay=exponential never comes to 0; set training.min_lr_ratio to where it ends, as 0.01."
             )
         if self.optimizer != "muon" and self.muon_lr != type(self).muon_lr:
             raise UserError(f"training.muon_lr has no effect on training.optimizer={self.optimizer}; set it to muon.")
@@ -115,8 +117,8 @@ class Config:
     text: TextConfig
     codec: CodecPart
     process: ProcessPart
-    density: DensityPart
-    trunk: TrunkPart
+    time_density: DensityPart
+    backbone: TrunkPart
     denoiser: DenoiserPart
     objective: ObjectivePart
     likelihood: LikelihoodPart
@@ -125,9 +127,9 @@ class Config:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        if self.text.packing and not self.trunk.packs:
-            name = type(self.trunk).__name__
-            raise UserError(f"text.packing needs trunk.kind=Trunk: {name} would mix the examples of a packed row.")
+        if self.text.packing and not self.backbone.packs:
+            name = type(self.backbone).__name__
+            raise UserError(f"text.packing needs backbone.kind=Trunk: {name} would mix the examples of a packed row.")
         for part in self.parts():
             part.check(self)
 

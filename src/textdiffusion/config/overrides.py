@@ -1,4 +1,4 @@
-"""Changes to a configuration written as text: `trunk.width=384`, sizes, samplers and guides by name. No torch here."""
+"""Changes to a configuration written as text: `backbone.width=384`, sizes, samplers and guides by name. No torch here."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SIZES: dict[Size, tuple[int, int]] = {"tiny": (128, 4), "small": (384, 6), "base
 _ALIASES = {"model": "trunk"}  # what people call the network's settings
 
 
-def sized(config: Config, size: Size) -> Config:
+def with_size(config: Config, size: Size) -> Config:
     """The configuration with a trunk of that size.
 
     AdamW's learning rate falls as 1 / width, as wider matrices need; Muon's updates have one size at any width.
     """
     width, depth = SIZES[size]
-    training = replace(config.training, lr=config.training.lr * config.trunk.width / width)
-    return replace(config, trunk=replace(config.trunk, width=width, depth=depth), training=training)
+    training = replace(config.training, lr=config.training.lr * config.backbone.width / width)
+    return replace(config, backbone=replace(config.backbone, width=width, depth=depth), training=training)
 
 
-def changed(config: Config, settings: Iterable[str]) -> Config:
+def apply_overrides(config: Config, settings: Iterable[str]) -> Config:
     """The configuration with fields set by path: `training.lr=1e-3`, `process.schedule=cosine`, `codec.kind=Tokens`.
 
     `model.` is another name for `trunk.`. A changed `kind` starts from that part's defaults. Raises UserError at text
@@ -46,7 +46,7 @@ def changed(config: Config, settings: Iterable[str]) -> Config:
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
-            raise UserError(f"--set {setting} has no value; write it as trunk.width=384.")
+            raise UserError(f"--set {setting} has no value; write it as backbone.width=384.")
         keys = path.strip().split(".")
         keys[0] = _ALIASES.get(keys[0], keys[0])
         _set(data, Config, keys, text, path)

@@ -25,27 +25,29 @@ class Batch:
     `chars` is the number of characters each row stands for, the denominator of bits per character (None: unknown).
     """
 
-    ids: Int[Tensor, "b l"]
-    real: Bool[Tensor, "b l"] | None = None
-    given: Bool[Tensor, "b l"] | None = None
-    known: Bool[Tensor, "b l"] | None = None
+    tokens: Int[Tensor, "b l"]
+    valid_mask: Bool[Tensor, "b l"] | None = None
+    condition_mask: Bool[Tensor, "b l"] | None = None
+    replace_mask: Bool[Tensor, "b l"] | None = None
     labels: Int[Tensor, " b"] | None = None
-    holds: Int[Tensor, "b l"] | None = None
-    segments: Int[Tensor, "b l"] | None = None
-    rows: Int[Tensor, " b"] | None = None
-    total: int | None = None
-    chars: Int[Tensor, " b"] | None = None
+    allowed_set_ids: Int[Tensor, "b l"] | None = None
+    segment_ids: Int[Tensor, "b l"] | None = None
+    row_ids: Int[Tensor, " b"] | None = None
+    global_batch_size: int | None = None
+    num_chars: Int[Tensor, " b"] | None = None
 
     @property
-    def noised(self) -> Bool[Tensor, "b l"]:
+    def target_mask(self) -> Bool[Tensor, "b l"]:
         """Positions the process may corrupt: real and not given."""
-        noised = self.ids.new_ones(self.ids.shape, dtype=torch.bool) if self.real is None else self.real
-        return noised if self.given is None else noised & ~self.given
+        noised = (
+            self.tokens.new_ones(self.tokens.shape, dtype=torch.bool) if self.valid_mask is None else self.valid_mask
+        )
+        return noised if self.condition_mask is None else noised & ~self.condition_mask
 
     @property
-    def told(self) -> Bool[Tensor, "b l"] | None:
+    def prompt_mask(self) -> Bool[Tensor, "b l"] | None:
         """The positions whose tokens are given, in whatever way (None: nowhere)."""
-        return self.given if self.known is None else self.known
+        return self.condition_mask if self.replace_mask is None else self.replace_mask
 
     def to(self, device) -> Batch:
         """The same batch on another device."""
@@ -57,17 +59,17 @@ class Batch:
         picked = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **picked)
 
-    def between(self, start: int, stop: int) -> Batch:
+    def slice(self, start: int, stop: int) -> Batch:
         """The positions from `start` to before `stop` of every row."""
         cut = {k: v[:, start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
         return replace(self, **cut)
 
 
-def positions(batch: Batch) -> Int[Tensor, "#b l"]:
+def position_ids(batch: Batch) -> Int[Tensor, "#b l"]:
     """Position numbers; in packed rows they count from 0 in each segment."""
-    length = batch.ids.shape[1]
-    at = torch.arange(length, device=batch.ids.device)[None]
-    if batch.segments is None:
+    length = batch.tokens.shape[1]
+    at = torch.arange(length, device=batch.tokens.device)[None]
+    if batch.segment_ids is None:
         return at
-    starts = F.pad(batch.segments[:, 1:] != batch.segments[:, :-1], (1, 0))
+    starts = F.pad(batch.segment_ids[:, 1:] != batch.segment_ids[:, :-1], (1, 0))
     return at - torch.where(starts, at, 0).cummax(1).values

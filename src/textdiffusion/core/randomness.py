@@ -30,7 +30,7 @@ class Rng:
     """A key and the row numbers it serves: row `rows[i]` of any batch draws the same numbers from the same key."""
 
     key: Int[Tensor, ""]
-    rows: Int[Tensor, " b"]
+    row_ids: Int[Tensor, " b"]
 
     @classmethod
     def of(cls, seed: int, rows: int | Int[Tensor, " b"], device: torch.device | str | None = None) -> Rng:
@@ -42,15 +42,15 @@ class Rng:
     def fork(self, name: str | int) -> Rng:
         """An independent stream, by name or by step number."""
         word = zlib.crc32(name.encode()) if isinstance(name, str) else (name ^ (name >> 32)) & _MASK
-        return Rng(mix((self.key * _GOLDEN + word + 1) & _MASK), self.rows)
+        return Rng(mix((self.key * _GOLDEN + word + 1) & _MASK), self.row_ids)
 
     def select(self, index: Tensor) -> Rng:
         """The same stream for a part of the rows (a boolean mask or row indices)."""
-        return Rng(self.key, self.rows[index])
+        return Rng(self.key, self.row_ids[index])
 
-    def words(self, *shape: int) -> Int[Tensor, "b *shape"]:
+    def random_uint32(self, *shape: int) -> Int[Tensor, "b *shape"]:
         """Uniform 32-bit integers (as int64); within a row the numbers follow the flattened position."""
-        rows = self.rows & _MASK
+        rows = self.row_ids & _MASK
         first = mix((self.key + rows * _GOLDEN) & _MASK)[:, None]
         second = mix(self.key ^ mix(rows ^ 0x5BD1E995))[:, None]
         counter = torch.arange(prod(shape), device=rows.device)
@@ -58,7 +58,7 @@ class Rng:
 
     def uniform(self, *shape: int) -> Float[Tensor, "b *shape"]:
         """Uniforms strictly inside (0, 1): odd multiples of 2^-24, exact in float32."""
-        return ((self.words(*shape) >> 9).float() + 0.5) * 2.0**-23
+        return ((self.random_uint32(*shape) >> 9).float() + 0.5) * 2.0**-23
 
     def shared_uniform(self) -> Float[Tensor, ""]:
         """One uniform for the whole (global) batch: it depends on no row."""
@@ -72,22 +72,22 @@ class Rng:
         pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
         return pairs.flatten(1)[:, :count].view(-1, *shape)
 
-    def truncated(self, limit: float, *shape: int) -> Float[Tensor, "b *shape"]:
+    def truncated_normal(self, limit: float, *shape: int) -> Float[Tensor, "b *shape"]:
         """Standard normals within `limit` of 0, by the inverse of their distribution function: none is rejected."""
         return sqrt(2.0) * torch.erfinv((2.0 * self.uniform(*shape) - 1.0) * erf(limit / sqrt(2.0)))
 
     def categorical(self, weights: Float[Tensor, "b *shape v"]) -> Int[Tensor, "b *shape"]:
         """One index per position, with probability proportional to `weights`."""
-        return _choose(weights, self.words(*weights.shape[1:-1], 2))
+        return _choose(weights, self.random_uint32(*weights.shape[1:-1], 2))
 
-    def places(self, where: Bool[Tensor, "b l"], count: int | Float[Tensor, "b 1"]) -> Bool[Tensor, "b l"]:
+    def random_subset(self, where: Bool[Tensor, "b l"], count: int | Float[Tensor, "b 1"]) -> Bool[Tensor, "b l"]:
         """`count` of the places `where` in each row, or all if they are fewer."""
         rank = self.uniform(where.shape[1]).masked_fill(~where, 2.0).argsort(-1).argsort(-1)
         return where & (rank < count)
 
     def categorical_at(self, where: Bool[Tensor, "b l"], weights: Float[Tensor, "n v"]) -> Int[Tensor, " n"]:
         """What `categorical` draws at the `n` positions `where`, given the weights of these alone."""
-        return _choose(weights, self.words(where.shape[1], 2)[where])
+        return _choose(weights, self.random_uint32(where.shape[1], 2)[where])
 
 
 def _choose(weights: Float[Tensor, "*shape v"], words: Int[Tensor, "*shape 2"]) -> Int[Tensor, "*shape"]:

@@ -20,7 +20,7 @@ from .tokenizers.base import Tokenizer
 Ids = Integer[np.ndarray, " _"]
 
 
-def before(source: str | None, text: TextConfig, tokenizer: Tokenizer) -> Ids:
+def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     """The tokens of a source with its end, which stand before a text; none for a run that takes no source.
 
     Raises UserError for a source where the run takes none, none where it needs one, and one that fills a window.
@@ -37,7 +37,7 @@ def before(source: str | None, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     return ids
 
 
-def after(ids: Ids, text: TextConfig, tokenizer: Tokenizer) -> Ids:
+def strip_source(ids: Ids, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     """What follows a source and its end: the text itself."""
     return ids[int((ids == tokenizer.end_id).argmax()) + 1 :] if text.source else ids
 
@@ -54,7 +54,7 @@ def with_label(batch: Batch, text: TextConfig, label: str | None) -> Batch:
         return batch
     if not label and not text.drop:
         raise UserError(f"This run needs a label (label=..., --label): {', '.join(text.labels)}.")
-    return replace(batch, labels=torch.full((len(batch.ids),), number(text, label or "")))
+    return replace(batch, labels=torch.full((len(batch.tokens),), number(text, label or "")))
 
 
 def _takes(text: TextConfig) -> str:
@@ -62,16 +62,16 @@ def _takes(text: TextConfig) -> str:
     return f"it takes {' and '.join(own)}" if own else "it was trained on text alone (see text.source and text.label)"
 
 
-def hidden(batch: Batch, pad: int) -> Batch:
+def drop_condition(batch: Batch, pad: int) -> Batch:
     """The same rows without their labels, and with padding in the place of what is given."""
-    given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
+    given = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
     labels = None if batch.labels is None else torch.zeros_like(batch.labels)
-    return replace(batch, ids=torch.where(given, pad, batch.ids), labels=labels)
+    return replace(batch, tokens=torch.where(given, pad, batch.tokens), labels=labels)
 
 
-def dropped(batch: Batch, share: float, pad: int, rng: Rng) -> Batch:
+def condition_dropout(batch: Batch, share: float, pad: int, rng: Rng) -> Batch:
     """The batch with that share of its rows `hidden`."""
     rows: Bool[Tensor, " b"] = rng.uniform() < share
-    bare = hidden(batch, pad)
+    bare = drop_condition(batch, pad)
     labels = None if batch.labels is None else torch.where(rows, 0, batch.labels)
-    return replace(batch, ids=torch.where(rows[:, None], bare.ids, batch.ids), labels=labels)
+    return replace(batch, tokens=torch.where(rows[:, None], bare.tokens, batch.tokens), labels=labels)

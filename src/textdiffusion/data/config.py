@@ -90,7 +90,7 @@ class TextConfig:
     """The share of training rows that do not see their label, nor what is given: for guidance without a classifier."""
 
     @property
-    def gives(self) -> bool:
+    def gives_tokens(self) -> bool:
         """Training gives a part of what the network sees."""
         return self.mask != "none" or bool(self.source)
 

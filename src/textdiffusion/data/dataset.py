@@ -54,7 +54,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> _U64(31))
 
 
-Redraw = Callable[[np.ndarray, int], np.ndarray]
+Resegment = Callable[[np.ndarray, int], np.ndarray]
 """Another segmentation of the text of some ids, drawn with an integer seed."""
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from ..core.errors import UserError
 from .builtin.tasks import exercise
 from .config import TextConfig
-from .normalisers import Running, normalise
-from .sources import Files, Piece, Source, find
+from .normalisers import StreamingNormalizer, normalise
+from .sources import Chunk, Files, Source, find
 
 
 def open_source(data: str, config: TextConfig, cache: Path) -> Source:
@@ -65,8 +65,8 @@ def units(source: Source, config: TextConfig) -> Iterator[Unit]:
 
 def _stream(source: Source, config: TextConfig) -> Iterator[Unit]:
     """Documents follow each other, with a line break between where one does not end in one."""
-    normaliser = Running(config.normaliser)
-    before: Piece | None = None
+    normaliser = StreamingNormalizer(config.normaliser)
+    before: Chunk | None = None
     for piece in source.pieces():
         if not piece.text:
             continue
@@ -87,7 +87,7 @@ def _examples(source: Source, config: TextConfig) -> Iterator[Unit]:
                 yield Unit(text, place.document, place.file, place.read, before, place.label)
 
 
-def _lines(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, str]]:
+def _lines(pieces: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
     rest, piece = "", None
     for piece in pieces:
         *lines, rest = (rest + piece.text).split("\n")
@@ -97,7 +97,7 @@ def _lines(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, str]]:
         yield piece, rest
 
 
-def _whole(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, str]]:
+def _whole(pieces: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
     parts = list(pieces)
     if parts:
         yield parts[-1], "".join(part.text for part in parts)

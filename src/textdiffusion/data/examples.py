@@ -11,7 +11,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from .builtin.tasks import TASKS, exercise
 from .config import TextConfig
-from .dataset import Redraw, Rows, hashed, permuted
+from .dataset import Resegment, Rows, hashed, permuted
 from .shards import Shard
 from .tokenizers.base import Tokenizer
 
@@ -32,7 +32,7 @@ class Examples:
         *,
         seed: int,
         name: str,
-        redraw: Redraw | None = None,
+        redraw: Resegment | None = None,
         labels: np.ndarray | None = None,
     ) -> None:
         assert shard.starts is not None
@@ -88,7 +88,7 @@ class Examples:
                 example = self.redraw(ids[row, real[row]], int(draw))[: self.length]
                 ids[row], real[row] = self.pad, False
                 ids[row, : len(example)], real[row, : len(example)] = example, True
-        return replace(self._batch(numbers, places, ids, real, segments, None), total=batch_size)
+        return replace(self._batch(numbers, places, ids, real, segments, None), global_batch_size=batch_size)
 
     def windows(self, rows: Rows) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64)
@@ -122,13 +122,13 @@ class Examples:
         if self._task and given is not None and chars is not None:
             chars = (~given).sum(1)
         return Batch(
-            ids=torch.from_numpy(ids),
-            real=None if self.modelled or real.all() else torch.from_numpy(real),
-            given=None if given is None else torch.from_numpy(given),
+            tokens=torch.from_numpy(ids),
+            valid_mask=None if self.modelled or real.all() else torch.from_numpy(real),
+            condition_mask=None if given is None else torch.from_numpy(given),
             labels=None if self._labels is None else torch.from_numpy(self._labels[self._members[places]]),
-            segments=torch.from_numpy(segments) if self.packed else None,
-            rows=torch.from_numpy(numbers),
-            chars=None if chars is None else torch.from_numpy(chars),
+            segment_ids=torch.from_numpy(segments) if self.packed else None,
+            row_ids=torch.from_numpy(numbers),
+            num_chars=None if chars is None else torch.from_numpy(chars),
         )
 
     def _given(self, ids: np.ndarray) -> np.ndarray:

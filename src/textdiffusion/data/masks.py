@@ -50,7 +50,7 @@ def given_mask(
 def _each(kind: str, real: Bool[Tensor, "b l"], rng: Rng, segments: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
     numbers = torch.arange(int(segments.max()) + 1, device=real.device)
     alone = real[:, None] & (segments[:, None] == numbers[:, None])
-    rows = rng.rows[:, None] * real.shape[1] + numbers
+    rows = rng.row_ids[:, None] * real.shape[1] + numbers
     given = given_mask(kind, alone.flatten(0, 1), Rng(rng.key, rows.flatten()))
     return given.view_as(alone).any(1)
 

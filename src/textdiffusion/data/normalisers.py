@@ -39,7 +39,7 @@ def normalise(name: str, text: str) -> str:
     return NORMALISERS[name](text)
 
 
-class Running:
+class StreamingNormalizer:
     """A normaliser for consecutive pieces of one text: joined, its results are the normalised whole.
 
     That holds where no cut splits a word.

@@ -22,12 +22,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..core.errors import UserError
 from .config import TextConfig
-from .dataset import Dataset, Redraw
+from .dataset import Dataset, Resegment
 from .documents import Unit, open_source, read_together, units
 from .labels import Numbers, labels_beside
 from .shards import Shard, ShardWriter, open_shard, verify
 from .sources import Source
-from .splits import Cuts, Tally
+from .splits import SplitBounds, SplitCounter
 from .stream import Stream
 from .tokenizers.base import END, PAD, UNK, Bytes, Characters, Tokenizer, code_points, fingerprint
 from .tokenizers.loading import load
@@ -155,7 +155,7 @@ def _fill(
     tokenizer: Tokenizer | None,
     console: Console,
 ) -> None:
-    tally = Tally(config)
+    tally = SplitCounter(config)
     learner = None if tokenizer is not None else Learner(config)
     for unit in _watched(source, config, console, "Reading"):
         tally.add(unit)
@@ -175,7 +175,7 @@ def _fill(
     _encode(folder, config, source, cuts, tokenizer, console)
     for part, other in others.items():
         whole = replace(config, valid="", test="")
-        count = Tally(whole)
+        count = SplitCounter(whole)
         for unit in units(other, whole):
             count.add(unit)
         if not count.total:
@@ -195,7 +195,7 @@ def _fill(
 
 
 def _encode(
-    folder: Path, config: TextConfig, source: Source, cuts: Cuts, tokenizer: Tokenizer, console: Console
+    folder: Path, config: TextConfig, source: Source, cuts: SplitBounds, tokenizer: Tokenizer, console: Console
 ) -> None:
     """One pass over the source, writing one shard after the other."""
     position = 0
@@ -359,7 +359,7 @@ def open_dataset(
     return Examples(shard, config, tokenizer, seed=seed, name=name, redraw=redraw, labels=labels)
 
 
-def _redraw(tokenizer: Tokenizer, alpha: float) -> Redraw:
+def _redraw(tokenizer: Tokenizer, alpha: float) -> Resegment:
     from .tokenizers.sentencepiece import Pieces
 
     if not isinstance(tokenizer, Pieces):

@@ -22,7 +22,7 @@ TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Some consecutive text of one document, cut after a line break where there is one.
 
     `document` and `file` count from 0; `read` is the number of bytes read of the source so far. `source` is what a
@@ -45,7 +45,7 @@ class Source(Protocol):
     size: int
     """Bytes, as `Piece.read` counts them; 0 where unknown."""
 
-    def pieces(self) -> Iterator[Piece]: ...
+    def pieces(self) -> Iterator[Chunk]: ...
 
     def identity(self) -> list[Any]:
         """JSON that changes when the text does."""
@@ -86,7 +86,7 @@ class Files:
         files = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in self.paths]
         return [files, self.fields, self.encoding, self.limit]
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Chunk]:
         document = -1
         before = 0
         for number, path in enumerate(self.paths):
@@ -96,7 +96,7 @@ class Files:
                     if self.limit and document + 1 == self.limit:
                         return
                     document, last = document + 1, key
-                yield Piece(text, document, number, before + read, source, label)
+                yield Chunk(text, document, number, before + read, source, label)
             before += path.stat().st_size
 
     def _file(self, path: Path) -> Iterator[_Found]:
@@ -132,11 +132,11 @@ class Documents:
     def identity(self) -> list[Any]:
         return self._identity
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Chunk]:
         read = 0
         for number, text in enumerate(self._documents()):
             read += len(text)
-            yield Piece(text, number, number, read)
+            yield Chunk(text, number, number, read)
 
 
 def find(name: str) -> list[Path]:

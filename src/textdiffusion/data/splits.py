@@ -11,7 +11,7 @@ from .documents import Unit
 
 
 @dataclass(frozen=True)
-class Cuts:
+class SplitBounds:
     """Training is [0, train), validation [train, valid), test [valid, total): characters of a stream, else examples."""
 
     train: int
@@ -22,7 +22,7 @@ class Cuts:
         return {"train": (0, self.train), "valid": (self.train, self.valid), "test": (self.valid, self.total)}
 
 
-class Tally:
+class SplitCounter:
     """Counts what a source holds and finds the cuts."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -38,13 +38,13 @@ class Tally:
             self._last = bound
         self.total += len(unit.text) if self.config.layout == "stream" else 1
 
-    def cuts(self, name: str) -> Cuts:
+    def cuts(self, name: str) -> SplitBounds:
         """The cuts for the configured fractions. Raises UserError where there are too few documents or files."""
         # Validation or test text of its own leaves nothing of that kind to cut off here.
         valid = 0.0 if self.config.valid else self.config.valid_fraction
         test = 0.0 if self.config.test else self.config.test_fraction
         if self.config.split == "cut":
-            return Cuts(*_ends(self.total, valid, test), self.total)
+            return SplitBounds(*_ends(self.total, valid, test), self.total)
         parts = 1 + (valid > 0) + (test > 0)
         if (count := len(self._starts)) < parts:
             raise UserError(
@@ -55,7 +55,7 @@ class Tally:
         valids = max(1, round(count * valid)) if valid else 0
         last = max(count - tests - valids, 1)
         starts = [*self._starts, self.total]
-        return Cuts(starts[last], starts[max(last + (valids > 0), count - tests)], self.total)
+        return SplitBounds(starts[last], starts[max(last + (valids > 0), count - tests)], self.total)
 
 
 def _ends(total: int, valid: float, test: float) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from .dataset import Redraw, Rows, hashed, permuted
+from .dataset import Resegment, Rows, hashed, permuted
 from .shards import Shard
 from .tokenizers.base import Tokenizer
 
@@ -19,7 +19,7 @@ class Stream:
     notes: tuple[str, ...] = ()
 
     def __init__(
-        self, shard: Shard, length: int, tokenizer: Tokenizer, *, seed: int, name: str, redraw: Redraw | None = None
+        self, shard: Shard, length: int, tokenizer: Tokenizer, *, seed: int, name: str, redraw: Resegment | None = None
     ) -> None:
         self.shard, self.length, self.seed, self.name, self.redraw = shard, length, seed, name, redraw
         self.pad = tokenizer.pad_id or 0
@@ -49,7 +49,7 @@ class Stream:
                 other = self.redraw(self.shard.tokens[starts[row] : starts[row] + 2 * self.length], int(draw))
                 if len(other) >= self.length:  # not so only at the very end of the stream
                     ids[row] = other[: self.length]
-        return Batch(ids=torch.from_numpy(ids), rows=torch.from_numpy(numbers), total=batch_size)
+        return Batch(tokens=torch.from_numpy(ids), row_ids=torch.from_numpy(numbers), global_batch_size=batch_size)
 
     def windows(self, rows: Rows) -> Batch:
         numbers = np.asarray(rows, dtype=np.int64)
@@ -59,10 +59,10 @@ class Stream:
         ids = np.where(real, self.shard.tokens[places], self.pad).astype(np.int64)
         counts = real if self.shard.counts is None else self.shard.counts[places] * real
         return Batch(
-            ids=torch.from_numpy(ids),
-            real=None if real.all() else torch.from_numpy(real),
-            rows=torch.from_numpy(numbers),
-            chars=torch.from_numpy(counts.sum(1, dtype=np.int64)),
+            tokens=torch.from_numpy(ids),
+            valid_mask=None if real.all() else torch.from_numpy(real),
+            row_ids=torch.from_numpy(numbers),
+            num_chars=torch.from_numpy(counts.sum(1, dtype=np.int64)),
         )
 
     def positions(self, rows: Rows) -> np.ndarray:

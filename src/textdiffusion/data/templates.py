@@ -142,16 +142,16 @@ def batch(
             "how many tokens the last gap has, as in [MASK:20]."
         )
     ends = [ended and not each for each in opened]
-    return laid_out(rows, tokenizer, num=num, ended=ends, padded_to=padded_to)
+    return collate(rows, tokenizer, num=num, ended=ends, padded_to=padded_to)
 
 
-def begun(before: np.ndarray, free: int) -> Row:
+def make_row(before: np.ndarray, free: int) -> Row:
     """Given tokens, and so many free positions after them."""
     count = len(before) + free
     return np.append(before, np.zeros(free, np.int64)), np.arange(count) < len(before), np.zeros(count, dtype=bool)
 
 
-def laid_out(
+def collate(
     rows: Sequence[Row], tokenizer: Tokenizer, *, num: int = 1, ended: Sequence[bool] = (), padded_to: int = 0
 ) -> Batch:
     """`num` copies of each row in turn, numbered from 0 for each, so that a row's draws depend on nothing else.
@@ -181,9 +181,9 @@ def laid_out(
         return torch.from_numpy(array).repeat_interleave(num, dim=0)
 
     return Batch(
-        ids=repeated(ids),
-        real=None if modelled else repeated(real),
-        given=repeated(given),
-        holds=repeated(holds),
-        rows=torch.arange(num).repeat(len(rows)),
+        tokens=repeated(ids),
+        valid_mask=None if modelled else repeated(real),
+        condition_mask=repeated(given),
+        allowed_set_ids=repeated(holds),
+        row_ids=torch.arange(num).repeat(len(rows)),
     )

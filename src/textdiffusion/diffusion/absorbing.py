@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from .densities import stratified
+from .densities import low_discrepancy
 from .prediction import Prediction
 from .process import TokenProcess
-from .ratios import AbsorbingGraph, Jumps
-from .schedules import MaskSchedule
+from .ratios import AbsorbingGraph, ReverseStep
+from .schedules import AlphaSchedule
 
 
 class AbsorbingProcess(TokenProcess):
@@ -21,29 +21,29 @@ class AbsorbingProcess(TokenProcess):
     `sigma`: networks are told the total noise, not the masked share.
     """
 
-    def __init__(self, vocab: int, schedule: MaskSchedule, *, sigma: bool = False) -> None:
+    def __init__(self, vocab_size: int, schedule: AlphaSchedule, *, sigma: bool = False) -> None:
         super().__init__()
         self.tells_sigma = sigma
-        self.vocab, self.states, self.mask, self.schedule = vocab, vocab + 1, vocab, schedule
-        self.graph = AbsorbingGraph(vocab, schedule)
+        self.vocab_size, self.num_states, self.mask, self.schedule = vocab_size, vocab_size + 1, vocab_size, schedule
+        self.graph = AbsorbingGraph(vocab_size, schedule)
 
-    def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a time-conditioned network is told about t: the masked share 1 - alpha, or sigma = -ln(alpha)."""
-        return -torch.log(self.schedule.alpha(t)) if self.tells_sigma else self.schedule.share(t)
+        return -torch.log(self.schedule.alpha(t)) if self.tells_sigma else self.schedule.mask_prob(t)
 
-    def starts(self, batch: Batch) -> Int[Tensor, "1 1"]:
+    def block_starts(self, batch: Batch) -> Int[Tensor, "1 1"]:
         """The place where what shares a noise level begins: the whole row does."""
-        return torch.zeros(1, 1, dtype=torch.long, device=batch.ids.device)
+        return torch.zeros(1, 1, dtype=torch.long, device=batch.tokens.device)
 
-    def levels(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 1"]:
+    def stratified_uniforms(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 1"]:
         """Uniforms to draw noise levels by, one for each row, stratified over the global batch."""
-        return stratified(rng, batch.total or len(batch.ids))[:, None]
+        return low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))[:, None]
 
-    def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
         return torch.full_like(like, self.mask)
 
-    def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """A draw of x_t given x_0."""
         survive = rng.uniform(x0.shape[1]) < self._over(self.schedule.alpha(t), x0)
         return torch.where(survive, x0, self.mask)
@@ -56,20 +56,20 @@ class AbsorbingProcess(TokenProcess):
         kept = torch.where(xt == x0, torch.log(alpha), -torch.inf)
         return torch.where(xt == self.mask, torch.log1p(-alpha), kept)
 
-    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The positions whose state a step back may change: masks."""
         return xt == self.mask
 
-    def evidence(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> None:
+    def self_log_odds(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> None:
         """A mask says nothing of the token behind it."""
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> Jumps:
+    ) -> ReverseStep:
         """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with (alpha_s - alpha_t) / (1 - alpha_t)."""
-        return Jumps(torch.where(self.changing(xt), self._reveal(xt, t, s), 0.0), prediction.logits)
+        return ReverseStep(torch.where(self.is_noisy(xt), self._reveal(xt, t, s), 0.0), prediction.logits)
 
-    def divergence(
+    def kl(
         self,
         xt: Int[Tensor, "b l"],
         x0: Int[Tensor, "b l"],
@@ -79,10 +79,10 @@ class AbsorbingProcess(TokenProcess):
         where: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
-        surprise = prediction.nll(x0, where & self.changing(xt))
+        surprise = prediction.nll(x0, where & self.is_noisy(xt))
         return self._reveal(xt, t, s) * surprise, surprise
 
-    def divergence_rate(
+    def kl_rate(
         self,
         xt: Int[Tensor, "b l"],
         x0: Int[Tensor, "b l"],
@@ -91,9 +91,9 @@ class AbsorbingProcess(TokenProcess):
         where: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """The limit of divergence / (t - s) as s tends to t; -log p(x_0 | x_t)."""
-        surprise = prediction.nll(x0, where & self.changing(xt))
-        return self._over(self.schedule.rate(t), xt) * surprise, surprise
+        surprise = prediction.nll(x0, where & self.is_noisy(xt))
+        return self._over(self.schedule.loss_weight(t), xt) * surprise, surprise
 
     def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
-        share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)
+        share_t, share_s = self._over(self.schedule.mask_prob(t), xt), self._over(self.schedule.mask_prob(s), xt)
         return ((share_t - share_s) / share_t).expand(xt.shape)

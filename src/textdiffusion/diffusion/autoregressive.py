@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from ..core.randomness import Rng
 
 
-class LeftToRightProcess(nn.Module):
+class AutoregressiveProcess(nn.Module):
     """The absorbing process in a fixed order: at t the last share t of every row is masked."""
 
     two_sided: ClassVar[bool] = False  # predictions see only what stands before a position
 
-    def __init__(self, vocab: int) -> None:
+    def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.vocab, self.mask = vocab, vocab
+        self.vocab_size, self.mask = vocab_size, vocab_size
 
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
         return torch.full_like(like, self.mask)
 
-    def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """x_t given x_0; there is nothing to draw."""
         return self._masked(x0, t)
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ..core.batch import Batch, positions
+from ..core.batch import Batch, position_ids
 from ..core.randomness import Rng
 from .absorbing import AbsorbingProcess
-from .densities import stratified
+from .densities import low_discrepancy
 
 
 class BlockProcess(nn.Module):
@@ -26,38 +26,42 @@ class BlockProcess(nn.Module):
 
     def __init__(self, inside: AbsorbingProcess, block: int) -> None:
         super().__init__()
-        self.inside, self.block = inside, block
-        self.vocab, self.mask, self.schedule = inside.vocab, inside.mask, inside.schedule
+        self.inside, self.block_size = inside, block
+        self.vocab_size, self.mask, self.schedule = inside.vocab_size, inside.mask, inside.schedule
 
-    def numbers(self, batch: Batch) -> Int[Tensor, "#b l"]:
+    def block_ids(self, batch: Batch) -> Int[Tensor, "#b l"]:
         """The number of every position's block, from 0 in each example."""
-        return positions(batch) // self.block
+        return position_ids(batch) // self.block_size
 
     def starts(self, batch: Batch) -> Int[Tensor, "#b l"]:
         """The place in its row where the block of every position begins."""
-        return torch.arange(batch.ids.shape[1], device=batch.ids.device) - positions(batch) % self.block
+        return torch.arange(batch.tokens.shape[1], device=batch.tokens.device) - position_ids(batch) % self.block_size
 
     def levels(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b l"]:
         """Uniforms, one for each block: evenly spread over the blocks of a row, which are dealt their shares at random,
         and inside a share over the rows of the global batch. So the gradient of a batch varies little."""
-        length, starts = batch.ids.shape[1], self.starts(batch)
+        length, starts = batch.tokens.shape[1], self.starts(batch)
         # Packed rows may have a block at every position; the count must not depend on the rows at hand.
-        blocks, place = (-(-length // self.block), starts // self.block) if batch.segments is None else (length, starts)
+        blocks, place = (
+            (-(-length // self.block_size), starts // self.block_size)
+            if batch.segment_ids is None
+            else (length, starts)
+        )
         share = rng.fork("shares").uniform(blocks).argsort(-1)
-        within = stratified(rng, batch.total or len(batch.ids))[:, None]
+        within = low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))[:, None]
         return ((share + within) / blocks).gather(1, place.expand(len(share), -1))
 
     def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
-        return self.inside.prior(like, rng=rng)
+        return self.inside.sample_prior(like, rng=rng)
 
-    def corrupt(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """A draw of x_t given x_0."""
-        return self.inside.corrupt(x0, self._inner(t, x0.shape[1]), rng=rng)
+        return self.inside.add_noise(x0, self._inner(t, x0.shape[1]), rng=rng)
 
     def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The positions whose state a step back may change: masks."""
-        return self.inside.changing(xt)
+        return self.inside.is_noisy(xt)
 
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
@@ -69,6 +73,6 @@ class BlockProcess(nn.Module):
         """The time inside its block at every position."""
         if t.ndim == 2:
             return t
-        number = torch.arange(length, device=t.device) // self.block
-        blocks = -(-length // self.block)
+        number = torch.arange(length, device=t.device) // self.block_size
+        blocks = -(-length // self.block_size)
         return (t[:, None] * blocks - (blocks - 1 - number)).clamp(0.0, 1.0)

@@ -35,7 +35,7 @@ class TableCodec(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=learned)
         self.normalise, self.unit = normalise, unit
-        self.vocab, self.dim = weight.shape
+        self.vocab_size, self.dim = weight.shape
         affine = normalise == "affine"
         self.gain = nn.Parameter(torch.ones(self.dim), requires_grad=learned) if affine else None
         self.shift = nn.Parameter(torch.zeros(self.dim), requires_grad=learned) if affine else None
@@ -95,14 +95,14 @@ class BitCodec(TableCodec):
 Code = Literal["base", "gray", "random"]
 
 
-def bits(vocab: int, scale: float = 1.0, code: Code = "base") -> Float[Tensor, "v d"]:
+def bits(vocab_size: int, scale: float = 1.0, code: Code = "base") -> Float[Tensor, "v d"]:
     """Analog bits: a code word of ceil(log2 V) bits for each id, as -scale / +scale (Chen et al. 2022, 2.1).
 
     The word is the binary digits of the id, most significant first; in `gray` code, where neighbours differ in one
     bit; or drawn at `random`, without repetition.
     """
-    width = max(1, (vocab - 1).bit_length())
-    number = torch.randperm(2**width)[:vocab] if code == "random" else torch.arange(vocab)
+    width = max(1, (vocab_size - 1).bit_length())
+    number = torch.randperm(2**width)[:vocab_size] if code == "random" else torch.arange(vocab_size)
     if code == "gray":
         number = number ^ (number >> 1)
     digits = number[:, None] >> torch.arange(width - 1, -1, -1) & 1
@@ -116,8 +116,8 @@ class SimplexCodec(TableCodec):
     state is a corner of `height` 2 K, which is its norm.
     """
 
-    def __init__(self, vocab: int, scale: float = 5.0) -> None:
-        super().__init__(2.0 * scale * torch.eye(vocab))
+    def __init__(self, vocab_size: int, scale: float = 5.0) -> None:
+        super().__init__(2.0 * scale * torch.eye(vocab_size))
         self.height = 2.0 * scale
 
     @property
@@ -129,9 +129,9 @@ class SimplexCodec(TableCodec):
 class TokenCodec(nn.Module):
     """Clean states are token ids in 0 .. vocab-1."""
 
-    def __init__(self, vocab: int) -> None:
+    def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.vocab = vocab
+        self.vocab_size = vocab_size
 
     def encode(self, ids: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
         """The ids."""
@@ -142,6 +142,6 @@ class TokenCodec(nn.Module):
 class Codec(Protocol):
     """Encodes token ids into clean states."""
 
-    vocab: int
+    vocab_size: int
 
     def encode(self, ids: Int[Tensor, "b l"]) -> Tensor: ...

@@ -19,28 +19,28 @@ from ..core.randomness import Rng
 
 
 @runtime_checkable
-class Density(Protocol):
+class TimeDensity(Protocol):
     """A law on t in [0, 1]."""
 
-    def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
+    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
 
-    def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
+    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]: ...
+    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]: ...
 
-    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None: ...
+    def predicted_loss(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None: ...
 
-    def settle(self) -> None: ...
+    def update_average(self) -> None: ...
 
 
-def stratified(rng: Rng, total: int) -> Float[Tensor, " b"]:
+def low_discrepancy(rng: Rng, total: int) -> Float[Tensor, " b"]:
     """Uniforms in (0, 1), one per row, that cover the interval evenly over the global batch of `total` rows.
 
     u_i = (u_0 + i / total) mod 1 with one shared u_0 (Kingma et al. 2021, appendix I.1).
     """
-    u = (rng.shared_uniform() + (rng.rows % total) / total) % 1.0
+    u = (rng.shared_uniform() + (rng.row_ids % total) / total) % 1.0
     return u.clamp(2.0**-24, 1.0 - 2.0**-24)
 
 
@@ -51,11 +51,11 @@ class UniformDensity(nn.Module):
         super().__init__()
         self.low, self.high = low, high
 
-    def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The t below which a share u of the draws falls."""
         return self.low + (self.high - self.low) * u
 
-    def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Equal steps of t over all of [0, 1], for sampling."""
         return u
 
@@ -64,14 +64,14 @@ class UniformDensity(nn.Module):
         inside = (t - 0.5 * (self.low + self.high)).abs() <= 0.5 * (self.high - self.low) + 1e-6  # draws are rounded
         return torch.where(inside, -math.log(self.high - self.low), -torch.inf)
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Nothing is learned."""
         return torch.zeros_like(nats)
 
-    def fitted(self, t: Float[Tensor, "*b"]) -> None:
+    def predicted_loss(self, t: Float[Tensor, "*b"]) -> None:
         """No curve of cross-entropy is."""
 
-    def settle(self) -> None:
+    def update_average(self) -> None:
         """Nothing is learned."""
 
 
@@ -85,25 +85,25 @@ class CurveDensity(nn.Module, ABC):
     def __init__(self, curve: Sequence[float], uniform: float, rate: float, unit: float = 1.0) -> None:
         super().__init__()
         self.curve = nn.Parameter(torch.tensor(curve))
-        self.register_buffer("settled", self.curve.detach().clone())
+        self.register_buffer("averaged", self.curve.detach().clone())
         self.uniform, self.rate, self.unit = uniform, rate, unit
 
-    def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The t below which a share u of the draws falls (the uniform share takes the smallest u)."""
         share = ((u - self.uniform) / (1.0 - self.uniform)).clamp(0.0, 1.0)
-        warped = self._warped(share, *self._place(self.settled)).clamp(0.0, 1.0)
+        warped = self._warped(share, *self._place(self.averaged)).clamp(0.0, 1.0)
         return torch.where(u < self.uniform, u / max(self.uniform, 1e-30), warped)
 
-    def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Quantiles of the curve alone: times of equal information, for sampling."""
-        return self.quantile(self.uniform + u * (1.0 - self.uniform))
+        return self.icdf(self.uniform + u * (1.0 - self.uniform))
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Log density of t, in nats."""
-        slope = self._slope(t, *self._place(self.settled))
+        slope = self._slope(t, *self._place(self.averaged))
         return torch.log((1.0 - self.uniform) * slope + self.uniform)
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Importance-weighted squares of the curve against cross-entropy in nats per token (CDCD, section 3.4).
 
         The weight 1 / p(t) matters: the draws come from the very density that is being learned.
@@ -111,18 +111,18 @@ class CurveDensity(nn.Module, ABC):
         weight = torch.exp(-self.log_prob(t))
         return weight * (self._curve(t, self.curve) - nats.detach()) ** 2
 
-    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def predicted_loss(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The curve that the draws follow, in nats per token."""
-        return self._curve(t, self.settled)
+        return self._curve(t, self.averaged)
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def update_average(self) -> None:
         """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up.
 
         A fit that is not finite is dropped; the last good curve stays.
         """
-        self.curve.copy_(torch.where(self.curve.isfinite().all(), self.curve, self.settled))
-        self.settled.lerp_(self.curve, self.rate)
+        self.curve.copy_(torch.where(self.curve.isfinite().all(), self.curve, self.averaged))
+        self.averaged.lerp_(self.curve, self.rate)
 
     def _place(self, curve: Float[Tensor, " p"]) -> tuple[Tensor, Tensor]:
         """mu and b."""
@@ -198,7 +198,7 @@ class CauchyDensity(CurveDensity):
         return torch.atan2(scale, -mu), torch.atan2(scale, 1.0 - mu)
 
 
-class PiecewiseDensity(nn.Module):
+class TimeWarpDensity(nn.Module):
     """CDCD's time warping: a monotone piecewise-linear fit of cross-entropy against t (section 3.4 and appendix A).
 
     Edges T (cumulative softmax of `widths`) cut [0, 1] into bins; heights exp(`heights`) regress the loss, and their
@@ -209,41 +209,41 @@ class PiecewiseDensity(nn.Module):
         super().__init__()
         start = torch.full((2, bins), -math.log(bins))
         self.logits = nn.Parameter(start)
-        self.register_buffer("settled", start.clone())
+        self.register_buffer("averaged", start.clone())
         self.uniform, self.rate = uniform, rate
 
-    def quantile(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The t below which a share u of the draws falls."""
-        width, share = self._shares(self.settled)
+        width, share = self._shares(self.averaged)
         edges, levels = width.cumsum(0), share.cumsum(0)
         i = torch.searchsorted(levels, u.contiguous(), right=True).clamp(max=len(width) - 1)
         return (edges[i] - width[i] + width[i] * (u - (levels[i] - share[i])) / share[i]).clamp(0.0, 1.0)
 
-    def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Quantiles of the draws, the uniform share too: times of equal loss drop where that is 0, for sampling."""
-        return self.quantile(u)
+        return self.icdf(u)
 
     def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Log density of t, in nats."""
-        return self._log_prob(t, self.settled)
+        return self._log_prob(t, self.averaged)
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Importance-weighted squares of the fit against cross-entropy in nats per token."""
         weight = torch.exp(-self.log_prob(t))
         return weight * (self._curve(t, self.logits) - nats.detach()) ** 2
 
-    def fitted(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None:
+    def predicted_loss(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None:
         """The curve that the draws follow, in nats per token."""
-        return self._curve(t, self.settled)
+        return self._curve(t, self.averaged)
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def update_average(self) -> None:
         """Moves what is drawn from towards what was fitted: once after every training step, however it was cut up.
 
         A fit that is not finite is dropped; the last good one stays.
         """
-        self.logits.copy_(torch.where(self.logits.isfinite().all(), self.logits, self.settled))
-        self.settled.lerp_(self.logits, self.rate)
+        self.logits.copy_(torch.where(self.logits.isfinite().all(), self.logits, self.averaged))
+        self.averaged.lerp_(self.logits, self.rate)
 
     def _curve(self, t: Tensor, logits: Float[Tensor, "2 n"]) -> Tensor:
         width, height = self._widths(logits[0]), logits[1].exp()
@@ -270,7 +270,7 @@ class PiecewiseDensity(nn.Module):
         return torch.searchsorted(width.detach().cumsum(0), t.contiguous(), right=True).clamp(max=len(width) - 1)
 
 
-class SteadyDensity(PiecewiseDensity):
+class MinVarianceDensity(TimeWarpDensity):
     """The density under which an estimate of an integral over t varies least, in bins of equal width.
 
     Plaid (section 4.1, after VDM, appendix I) moves the inside of its schedule gamma(t) by the gradient of the squared
@@ -278,16 +278,16 @@ class SteadyDensity(PiecewiseDensity):
     It is least where p is proportional to the root mean square of the integrand L.
     """
 
-    def fit_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """E[(L / p)^2] under the density being fitted, by draws from the settled one; L, in `nats`, is not weighted."""
         shares = torch.stack((self.logits[0].detach(), self.logits[1]))  # edges would need what happens on them
         return nats.detach() ** 2 * torch.exp(-self.log_prob(t) - self._log_prob(t, shares))
 
-    def fitted(self, t: Float[Tensor, "*b"]) -> None:
+    def predicted_loss(self, t: Float[Tensor, "*b"]) -> None:
         """No curve of cross-entropy is."""
 
 
-class LossAwareDensity(SteadyDensity):
+class LossSecondMomentDensity(MinVarianceDensity):
     """The loss-aware time sampler: draws in proportion to the root mean square loss of their bin, importance-weighted.
 
     Nichol & Dhariwal 2021 (section 3.3) keep the last ten losses of every step; here the same law is fitted by the
@@ -295,5 +295,5 @@ class LossAwareDensity(SteadyDensity):
     loss is large is not where it changes.
     """
 
-    def grid(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         return u

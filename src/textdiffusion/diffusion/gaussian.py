@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from ..core.randomness import Rng
 from .prediction import Prediction
-from .schedules import NoiseSchedule
+from .schedules import SigmaSchedule
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class DiagonalNormal:
     """A diagonal normal law with one standard deviation per position."""
 
     mean: Float[Tensor, "b l d"]
@@ -28,14 +28,18 @@ class GaussianProcess(nn.Module):
 
     two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
 
-    def __init__(self, schedule: NoiseSchedule, grid: int = 0) -> None:
+    def __init__(self, schedule: SigmaSchedule, grid: int = 0) -> None:
         """`grid`: training sees so many times, evenly from 0 to 1 (0: all times)."""
         super().__init__()
-        self.schedule, self.grid = schedule, grid
+        self.schedule, self.num_levels = schedule, grid
 
-    def seen(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def snap_to_grid(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The time that training sees for a draw t of its density: t itself, or the point of the grid it falls to."""
-        return (t * self.grid).floor().clamp(max=self.grid - 1) / (self.grid - 1) if self.grid else t
+        return (
+            (t * self.num_levels).floor().clamp(max=self.num_levels - 1) / (self.num_levels - 1)
+            if self.num_levels
+            else t
+        )
 
     def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The noise level at t."""
@@ -45,7 +49,7 @@ class GaussianProcess(nn.Module):
         """What a network is told about t: ln(sigma) / 4 (EDM, table 1)."""
         return torch.log(self.sigma(t)) / 4.0
 
-    def log_slope(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def dlogsigma_dt(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """d ln sigma / dt, which turns a density of t into one of ln sigma; with its gradient to a learned schedule."""
         learning = torch.is_grad_enabled() and any(True for _ in self.parameters())
         with torch.enable_grad():
@@ -56,7 +60,7 @@ class GaussianProcess(nn.Module):
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
         return self.sigma(like.new_ones(())) * rng.normal(*like.shape[1:])
 
-    def corrupt(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def add_noise(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """A draw of x_t given x_0."""
         return x0 + self.sigma_over(t, x0) * rng.normal(*x0.shape[1:])
 
@@ -77,7 +81,7 @@ class GaussianProcess(nn.Module):
 
     def posterior(
         self, xt: Float[Tensor, "b l d"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> Gaussian:
+    ) -> DiagonalNormal:
         """p(x_s | x_t, x_0 = prediction.mean), the ancestral (DDPM) law in this frame."""
         return self.step(xt, prediction, t, s, eta=1.0)
 
@@ -90,7 +94,7 @@ class GaussianProcess(nn.Module):
         *,
         eta: float,
         renoise: bool = False,
-    ) -> Gaussian:
+    ) -> DiagonalNormal:
         """The one-step rule x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
 
         z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, Euler in this frame; eta = 1 is ancestral.
@@ -99,7 +103,7 @@ class GaussianProcess(nn.Module):
         now, then = self.sigma_over(t, xt), self.sigma_over(s, xt)
         noise = then if renoise else eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
         x0 = prediction.mean
-        return Gaussian(x0 + torch.sqrt((then**2 - noise**2).clamp(min=0.0)) / now * (xt - x0), noise)
+        return DiagonalNormal(x0 + torch.sqrt((then**2 - noise**2).clamp(min=0.0)) / now * (xt - x0), noise)
 
     def reverse(
         self,
@@ -120,7 +124,7 @@ class GaussianProcess(nn.Module):
         law = self.step(xt, prediction, t, s, eta=eta, renoise=renoise)
         if not (eta or renoise):
             return law.mean
-        return law.mean + law.std * (rng.truncated(limit, *xt.shape[1:]) if limit else rng.normal(*xt.shape[1:]))
+        return law.mean + law.std * (rng.truncated_normal(limit, *xt.shape[1:]) if limit else rng.normal(*xt.shape[1:]))
 
     def sigma_over(self, t: Float[Tensor, "b *l"], x: Float[Tensor, "b l d"]) -> Float[Tensor, "b #l 1"]:
         """The noise level at t, of rows or of positions, to multiply states by."""

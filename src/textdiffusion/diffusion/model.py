@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Settles(Protocol):
     """A part that keeps a state of its own beside what the optimizer moves."""
 
-    def settle(self) -> None: ...
+    def update_average(self) -> None: ...
 
 
-class Model(nn.Module):
+class DiffusionModel(nn.Module):
     """Codec, process, noise density, denoiser, objective and likelihood as one module, and the sampler it is meant for.
 
     So the parts' learned state (embeddings, warps, schedules) is saved, averaged and synchronised with the weights.
@@ -32,50 +32,50 @@ class Model(nn.Module):
     # Parts are duck-typed by their protocols; each refuses what it cannot work with.
     codec: Any
     process: Any
-    density: Any
+    time_density: Any
     denoiser: Any
     objective: Any
     likelihood: Any
     tuned: Tensor | None
     """Times at even shares of the way from clean to noise, the sampling grid tuned after training (None: not tuned)."""
 
-    def __init__(self, config: Config, vocab: int) -> None:
-        from ..networks.labels import Labels
-        from ..samplers.base import require
-        from ..samplers.masked_view import obstacle
+    def __init__(self, config: Config, vocab_size: int) -> None:
+        from ..networks.labels import LabelEmbedding
+        from ..samplers.base import check_compatible
+        from ..samplers.masked_view import sampler_incompatibility
 
         super().__init__()
         self.config = config
-        codec: Any = config.codec.build(vocab)
+        codec: Any = config.codec.build(vocab_size)
         process: Any = config.process.build(codec)
         self.codec, self.process = codec, process
-        self.density = config.density.build(codec, process)
-        trunk = config.trunk.build()
-        denoiser: Any = config.denoiser.build(trunk, codec, process)
-        denoiser.gives, self.denoiser = config.text.gives, denoiser
+        self.time_density = config.time_density.build(codec, process)
+        backbone = config.backbone.build()
+        denoiser: Any = config.denoiser.build(backbone, codec, process)
+        denoiser.trained_with_conditioning, self.denoiser = config.text.gives_tokens, denoiser
         if config.text.labels:
-            self.denoiser.labels = Labels(len(config.text.labels), trunk.width)
+            self.denoiser.labels = LabelEmbedding(len(config.text.labels), backbone.width)
         self.objective = config.objective.build()
         self.likelihood = config.likelihood.build()
         self.sampler: Sampler = config.sampler.build()
         self.register_buffer("tuned", None, persistent=False)
         acting: tuple[Any, ...] = (self.objective, self.likelihood)
         for part in acting:
-            require(part, self.process)
-        if why_not := obstacle(self.sampler, self):
+            check_compatible(part, self.process)
+        if why_not := sampler_incompatibility(self.sampler, self):
             raise UserError(why_not)
 
     @property
-    def own(self) -> Model:
+    def own(self) -> DiffusionModel:
         """The model of the run's own noise: this one, unless it is that model seen in masks."""
         return self
 
-    def settle(self) -> None:
+    def update_average(self) -> None:
         """Lets such parts move on: once after every step of the optimizer, however the batch was cut up."""
-        parts: tuple[Any, ...] = (self.density, self.objective)
+        parts: tuple[Any, ...] = (self.time_density, self.objective)
         for part in parts:
             if isinstance(part, Settles):
-                part.settle()
+                part.update_average()
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ class Denoiser(Protocol):
     estimate of the clean state, in training, sampling and evaluation alike.
     """
 
-    time_free: bool
+    time_independent: bool
     self_conditioning: bool
 
     def __call__(

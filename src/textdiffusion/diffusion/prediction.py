@@ -22,7 +22,7 @@ CHUNK_ELEMENTS = 1 << 25  # logits held at once by the chunked head: 128 MiB in 
 Value = Callable[..., Float[Tensor, "n *k"]]  # of the logits of some positions [n, v] and what else is known of them
 
 
-def certain(ids: Int[Tensor, "b l"], like: Float[Tensor, "b l v"]) -> Float[Tensor, "b l v"]:
+def one_hot_logits(ids: Int[Tensor, "b l"], like: Float[Tensor, "b l v"]) -> Float[Tensor, "b l v"]:
     """Logits of laws that give all probability to `ids`."""
     return torch.full_like(like, -torch.inf).scatter(-1, ids[..., None], 0.0)
 
@@ -34,7 +34,7 @@ class Prediction:
     law unless `interpolated` is false.
     """
 
-    interpolated: bool = True
+    mean_from_logits: bool = True
 
     def __init__(self, logits: Float[Tensor, "b l v"], table: Float[Tensor, "v d"] | None = None) -> None:
         self._logits: Tensor | None = logits
@@ -52,11 +52,11 @@ class Prediction:
         return self.logits.softmax(-1)
 
     @property
-    def best(self) -> Int[Tensor, "b l"]:
+    def argmax(self) -> Int[Tensor, "b l"]:
         """The likeliest text."""
         return self.logits.argmax(-1)
 
-    def drawn(self, rng: Rng) -> Prediction:
+    def sample_joint(self, rng: Rng) -> Prediction:
         """The same where positions are independent; else certain of one text, drawn from the law as a whole."""
         return self
 
@@ -67,19 +67,21 @@ class Prediction:
         return self.probs @ self.table
 
     @property
-    def fitted(self) -> Float[Tensor, "b l d"]:
+    def x0_estimate(self) -> Float[Tensor, "b l d"]:
         """What squared error fits to the clean state."""
         return self.mean
 
-    def guided(self, logits: Float[Tensor, "b l v"], known: Bool[Tensor, "b l"] | bool = False) -> Prediction:
+    def with_logits(self, logits: Float[Tensor, "b l v"], known: Bool[Tensor, "b l"] | bool = False) -> Prediction:
         """The same under the law that a guide makes of this one, which is certain of the positions `known`."""
-        return Prediction(logits, self.table) if self.interpolated else Guided(self, logits, known)
+        return Prediction(logits, self.table) if self.mean_from_logits else GuidedPrediction(self, logits, known)
 
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
-        return self.each(partial(F.cross_entropy, reduction="none"), where, ids)
+        return self.map_positions(partial(F.cross_entropy, reduction="none"), where, ids)
 
-    def each(self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]) -> Float[Tensor, "b l *k"]:
+    def map_positions(
+        self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]
+    ) -> Float[Tensor, "b l *k"]:
         """`value(logits [n, v], *args [n])` of the positions `where`, 0 elsewhere."""
         index = where.flatten().nonzero()[:, 0]
         return self._placed(value(self.logits.flatten(0, 1)[index], *(a.flatten()[index] for a in args)), index, where)
@@ -89,9 +91,9 @@ class Prediction:
         zeros = values.new_zeros(where.numel(), *values.shape[1:])
         return zeros.index_put((index,), values).unflatten(0, where.shape)
 
-    def log_ratios(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+    def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
         """The same as log ratios of probabilities, log p_t(x_t with token y here) / p_t(x_t), of a discrete process."""
-        return graph.log_ratios(self.logits, xt, t)
+        return graph.log_score(self.logits, xt, t)
 
     def score_entropy(
         self,
@@ -102,14 +104,14 @@ class Prediction:
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
         """Score entropy of `ids` in nats per unit of t at the positions `where`, 0 elsewhere."""
-        nats = graph.score_entropy(self.log_ratios(graph, xt, t), ids, xt, t)
+        nats = graph.score_entropy(self.log_score(graph, xt, t), ids, xt, t)
         return torch.where(where, nats, 0.0)
 
 
-class Placed(Prediction):
+class PredictionWithMean(Prediction):
     """A prediction whose mean has been put where that of its law is not; it may lie outside of all tokens."""
 
-    interpolated = False
+    mean_from_logits = False
 
     def __init__(
         self, logits: Float[Tensor, "b l v"], mean: Float[Tensor, "b l d"], table: Float[Tensor, "v d"] | None
@@ -122,13 +124,13 @@ class Placed(Prediction):
         return self._mean
 
 
-class Guided(Prediction):
+class GuidedPrediction(Prediction):
     """A prediction with a mean of its own whose law a guide has changed.
 
     The mean moves by as much as that of the law does, so it stays where the law stays; what is `known` is exact.
     """
 
-    interpolated = False
+    mean_from_logits = False
 
     def __init__(self, native: Prediction, logits: Float[Tensor, "b l v"], known: Bool[Tensor, "b l"] | bool) -> None:
         super().__init__(logits, native.table)
@@ -145,12 +147,12 @@ class Guided(Prediction):
 class Head(Protocol):
     """Maps hidden states to logits over the vocabulary."""
 
-    vocab: int
+    vocab_size: int
 
     def __call__(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]: ...
 
 
-class HiddenPrediction(Prediction):
+class LazyPrediction(Prediction):
     """p(x0 | x_t) held as hidden states; logits exist a chunk of positions at a time, or whole on request.
 
     The logits of a large vocabulary are the memory cost of everything, so `each` and `mean` compute them in chunks
@@ -179,7 +181,9 @@ class HiddenPrediction(Prediction):
         parts = [self._recomputed(part, h, self.table) for h in self._chunks(self.hidden.flatten(0, 1))]
         return torch.cat(parts).unflatten(0, self.hidden.shape[:2])
 
-    def each(self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]) -> Float[Tensor, "b l *k"]:
+    def map_positions(
+        self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]
+    ) -> Float[Tensor, "b l *k"]:
         def part(hidden: Tensor, *args: Tensor) -> Tensor:
             return value(self.head(hidden).float(), *args)
 
@@ -193,14 +197,14 @@ class HiddenPrediction(Prediction):
         return self._placed(torch.cat(parts), index, where)
 
     def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
-        return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab))
+        return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab_size))
 
     def _recomputed(self, part, *args: Tensor) -> Tensor:
-        whole = self.hidden.shape[:2].numel() * self.head.vocab <= CHUNK_ELEMENTS
+        whole = self.hidden.shape[:2].numel() * self.head.vocab_size <= CHUNK_ELEMENTS
         return part(*args) if whole or not torch.is_grad_enabled() else checkpoint(part, *args, use_reentrant=False)
 
 
-class RegressedPrediction(HiddenPrediction):
+class X0Prediction(LazyPrediction):
     """A prediction of the clean state itself: `hidden`, from which `head` reads logits.
 
     Its mean is the regressed state, whether or not it is the mean of the law that was read from it; or, `interpolated`,
@@ -215,28 +219,28 @@ class RegressedPrediction(HiddenPrediction):
         interpolated: bool = False,
     ) -> None:
         super().__init__(hidden, head, table)
-        self.interpolated = interpolated
+        self.mean_from_logits = interpolated
 
     @property
     def mean(self) -> Float[Tensor, "b l d"]:
-        return super().mean if self.interpolated else self.hidden
+        return super().mean if self.mean_from_logits else self.hidden
 
     @property
-    def fitted(self) -> Float[Tensor, "b l d"]:
+    def x0_estimate(self) -> Float[Tensor, "b l d"]:
         return self.hidden
 
 
-class BitPrediction(HiddenPrediction):
+class BitPrediction(LazyPrediction):
     """A prediction of each bit of a code word by itself: `hidden` is their log odds, and `head` reads logits from them.
 
     `table` holds the code words of the tokens, whose bits are -scale or +scale.
     """
 
-    interpolated = False
+    mean_from_logits = False
 
     def __init__(self, odds: Float[Tensor, "b l d"], head: Head, table: Float[Tensor, "v d"], scale: float) -> None:
         super().__init__(odds, head, table)
-        self.words, self.scale = table, scale
+        self.codes, self.scale = table, scale
 
     @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:
@@ -245,5 +249,5 @@ class BitPrediction(HiddenPrediction):
 
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """The logistic loss of the bits in nats: the cross-entropy of the code word among all words, used or not."""
-        signs = F.embedding(ids, self.words) / self.scale
+        signs = F.embedding(ids, self.codes) / self.scale
         return torch.where(where, F.softplus(-signs * self.hidden).sum(-1), 0.0)

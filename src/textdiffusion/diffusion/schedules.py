@@ -15,16 +15,16 @@ Times = Float[Tensor, "*b"]
 
 
 @runtime_checkable
-class MaskSchedule(Protocol):
+class AlphaSchedule(Protocol):
     """Survival probability alpha(t) of a token under an absorbing or uniform process."""
 
     def alpha(self, t: Times) -> Times: ...
 
-    def share(self, t: Times) -> Times: ...
+    def mask_prob(self, t: Times) -> Times: ...
 
     def time(self, alpha: Times) -> Times: ...
 
-    def rate(self, t: Times) -> Times: ...
+    def loss_weight(self, t: Times) -> Times: ...
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class LogLinear:
 
     def alpha(self, t: Times) -> Times:
         """Probability that a token is still clean at t."""
-        return 1.0 - self.share(t)
+        return 1.0 - self.mask_prob(t)
 
-    def share(self, t: Times) -> Times:
+    def mask_prob(self, t: Times) -> Times:
         """1 - alpha, exact where it is small."""
         return (1.0 - self.eps) * t
 
@@ -45,7 +45,7 @@ class LogLinear:
         """The t at which the survival probability is `alpha`, cut to [0, 1]."""
         return ((1.0 - alpha) / (1.0 - self.eps)).clamp(0.0, 1.0)
 
-    def rate(self, t: Times) -> Times:
+    def loss_weight(self, t: Times) -> Times:
         """-alpha'(t) / (1 - alpha(t)), the weight of the masked bound: 1 / t."""
         return 1.0 / t
 
@@ -59,7 +59,7 @@ class CosineMask:
         angle = 0.5 * math.pi * (1.0 - t)
         return torch.where(t < 0.5, 1.0 - torch.cos(angle), 2.0 * torch.sin(0.5 * angle) ** 2)
 
-    def share(self, t: Times) -> Times:
+    def mask_prob(self, t: Times) -> Times:
         """1 - alpha, exact where it is small."""
         return torch.sin(0.5 * math.pi * t)
 
@@ -67,7 +67,7 @@ class CosineMask:
         """The t at which the survival probability is `alpha`."""
         return 1.0 - torch.acos((1.0 - alpha).clamp(0.0, 1.0)) * (2.0 / math.pi)
 
-    def rate(self, t: Times) -> Times:
+    def loss_weight(self, t: Times) -> Times:
         """-alpha'(t) / (1 - alpha(t)) = (pi / 2) cot(pi t / 2), a ratio of sines that keep their precision."""
         return 0.5 * math.pi * torch.sin(0.5 * math.pi * (1.0 - t)) / torch.sin(0.5 * math.pi * t)
 
@@ -89,7 +89,7 @@ class Geometric:
         """Probability that a token is still clean at t."""
         return torch.exp(-self._sigma(t))
 
-    def share(self, t: Times) -> Times:
+    def mask_prob(self, t: Times) -> Times:
         """1 - alpha, exact where it is small."""
         return -torch.expm1(-self._sigma(t))
 
@@ -97,14 +97,14 @@ class Geometric:
         """The t at which the survival probability is `alpha`, cut to [0, 1]."""
         return (torch.log1p(-torch.log(alpha) / self.low) / math.log(self.high / self.low)).clamp(0.0, 1.0)
 
-    def rate(self, t: Times) -> Times:
+    def loss_weight(self, t: Times) -> Times:
         """-alpha'(t) / (1 - alpha(t)) = sigma'(t) / (exp(sigma) - 1)."""
         sigma = self._sigma(t)
         return (sigma + self.low) * math.log(self.high / self.low) / torch.expm1(sigma)
 
 
 @runtime_checkable
-class NoiseSchedule(Protocol):
+class SigmaSchedule(Protocol):
     """Noise level sigma(t) of the variance-exploding frame x = x0 + sigma eps."""
 
     def sigma(self, t: Times) -> Times: ...
@@ -225,16 +225,16 @@ class LinearBeta:
 class Rescaled:
     """Another schedule's sigma times a factor: a shift of ln sigma (Difformer's noise rescaling, section 3.4)."""
 
-    schedule: NoiseSchedule
-    factor: float
+    schedule: SigmaSchedule
+    sigma_scale: float
 
     def sigma(self, t: Times) -> Times:
         """Noise level at t."""
-        return self.factor * self.schedule.sigma(t)
+        return self.sigma_scale * self.schedule.sigma(t)
 
     def time(self, sigma: Times) -> Times:
         """The t of a noise level."""
-        return self.schedule.time(sigma / self.factor)
+        return self.schedule.time(sigma / self.sigma_scale)
 
 
 Betas = Literal["linear", "cosine", "sqrt", "trunc_cos", "trunc_lin", "pw_lin"]
@@ -243,7 +243,7 @@ Betas = Literal["linear", "cosine", "sqrt", "trunc_cos", "trunc_lin", "pw_lin"]
 MAX_BETA = 0.999
 
 
-class BetaGrid(nn.Module):
+class DiscreteBetaSchedule(nn.Module):
     """sigma_i = sqrt(1 / abar_i - 1) with abar_i = (1 - beta_0) ... (1 - beta_i), at t = i / (steps - 1).
 
     The betas are those of DDPM's descendants (Nichol & Dhariwal 2021, section 3.2; Diffusion-LM, section 4.1). Between

@@ -8,53 +8,53 @@ from torch import Tensor, nn
 
 from ..core.randomness import Rng
 from .prediction import Prediction
-from .process import RandomTokens
-from .ratios import Jumps, UniformGraph
-from .schedules import MaskSchedule
+from .process import TokenNoiseProcess
+from .ratios import ReverseStep, UniformGraph
+from .schedules import AlphaSchedule
 
 _LEAST = 2.0**-24  # of the share drawn afresh, where something is divided by it
 
 
-class UniformProcess(RandomTokens):
+class UniformProcess(TokenNoiseProcess):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is any of the `vocab` tokens (D3PM, UDLM)."""
 
-    def __init__(self, vocab: int, schedule: MaskSchedule) -> None:
+    def __init__(self, vocab_size: int, schedule: AlphaSchedule) -> None:
         super().__init__()
-        self.vocab, self.states, self.schedule = vocab, vocab, schedule
-        self.graph = UniformGraph(vocab, schedule)
+        self.vocab_size, self.num_states, self.schedule = vocab_size, vocab_size, schedule
+        self.graph = UniformGraph(vocab_size, schedule)
 
-    def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """Any token."""
-        return (rng.words(like.shape[1]) * self.vocab) >> 32
+        return (rng.random_uint32(like.shape[1]) * self.vocab_size) >> 32
 
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
     ) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0) in nats per position."""
-        alpha, share = self._over(self.schedule.alpha(t), x0), self._over(self.schedule.share(t), x0)
-        return torch.log(alpha * (xt == x0) + share / self.vocab)
+        alpha, share = self._over(self.schedule.alpha(t), x0), self._over(self.schedule.mask_prob(t), x0)
+        return torch.log(alpha * (xt == x0) + share / self.vocab_size)
 
-    def evidence(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"]:
+    def self_log_odds(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another token), what a state says for itself, in nats."""
         rest = self._rest(t, xt)
-        return torch.log1p(self.vocab * (1.0 - rest) / rest).expand(xt.shape)
+        return torch.log1p(self.vocab_size * (1.0 - rest) / rest).expand(xt.shape)
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> Jumps:
+    ) -> ReverseStep:
         """p(x_s | x_t) for s < t (UDLM, eq. 14, split in two), q(x_s | x_t, x_0) averaged over p(x_0 | x_t).
 
         With pi the law given the others, redraw with (1 - alpha_t / alpha_s) / (K alpha_t pi(x_t) + 1 - alpha_t) from
         alpha_s pi + (1 - alpha_s) / K.
         """
         alpha_t, alpha_s = self._over(self.schedule.alpha(t), xt), self._over(self.schedule.alpha(s), xt)
-        share_t, share_s = self._over(self.schedule.share(t), xt), self._over(self.schedule.share(s), xt)
-        pi = self.others(xt, prediction, t).probs
+        share_t, share_s = self._over(self.schedule.mask_prob(t), xt), self._over(self.schedule.mask_prob(s), xt)
+        pi = self.leave_one_out(xt, prediction, t).probs
         shown = pi.gather(-1, xt[..., None])[..., 0]
-        redraw = (share_t - share_s) / alpha_s / (self.vocab * alpha_t * shown + share_t)
-        return Jumps(redraw, torch.log(alpha_s[..., None] * pi + share_s[..., None] / self.vocab))
+        redraw = (share_t - share_s) / alpha_s / (self.vocab_size * alpha_t * shown + share_t)
+        return ReverseStep(redraw, torch.log(alpha_s[..., None] * pi + share_s[..., None] / self.vocab_size))
 
-    def divergence(
+    def kl(
         self,
         xt: Int[Tensor, "b l"],
         x0: Int[Tensor, "b l"],
@@ -66,13 +66,13 @@ class UniformProcess(RandomTokens):
         """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
         contrast, true, gap, surprise = self._compared(xt, x0, prediction, t, s, where)
         late, rest = self._rest(t, xt), self._rest(s, xt)
-        true_late = torch.where(xt == x0, late + self.vocab * (1.0 - late), late)
+        true_late = torch.where(xt == x0, late + self.vocab_size * (1.0 - late), late)
         jump = 1.0 - self._over(self.schedule.alpha(t) / self.schedule.alpha(s), xt)
         stayed = torch.log1p(jump * gap / (1.0 + jump * (1.0 / true - 1.0)))
-        nats = jump / self.vocab * true / true_late * contrast + stayed
+        nats = jump / self.vocab_size * true / true_late * contrast + stayed
         return torch.where(where, torch.where(rest > _LEAST, nats, surprise), 0.0), surprise
 
-    def divergence_rate(
+    def kl_rate(
         self,
         xt: Int[Tensor, "b l"],
         x0: Int[Tensor, "b l"],
@@ -82,8 +82,8 @@ class UniformProcess(RandomTokens):
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """The limit of divergence / (t - s) as s tends to t (UDLM, eq. 18, grouped as in Duo); -log p(x_0 | x_t)."""
         contrast, _, gap, surprise = self._compared(xt, x0, prediction, t, t, where)
-        rate = self._over(self.schedule.rate(t) * self.schedule.share(t) / self.schedule.alpha(t), xt)
-        return torch.where(where, rate * (contrast / self.vocab + gap), 0.0), surprise
+        rate = self._over(self.schedule.loss_weight(t) * self.schedule.mask_prob(t) / self.schedule.alpha(t), xt)
+        return torch.where(where, rate * (contrast / self.vocab_size + gap), 0.0), surprise
 
     def _compared(
         self, xt: Tensor, x0: Tensor, prediction: Prediction, t: Tensor, s: Tensor, where: Tensor
@@ -94,15 +94,17 @@ class UniformProcess(RandomTokens):
         -log p(x_0 | x_t).
         """
         rest = self._rest(s, xt)
-        odds = (self.vocab * (1.0 - rest) / rest).expand(xt.shape)
-        contrast, shown, surprise = prediction.each(_contrast, where, xt, x0, self.evidence(xt, t), odds).unbind(-1)
+        odds = (self.vocab_size * (1.0 - rest) / rest).expand(xt.shape)
+        contrast, shown, surprise = prediction.map_positions(
+            _contrast, where, xt, x0, self.self_log_odds(xt, t), odds
+        ).unbind(-1)
         same = odds * (xt == x0)
         gap = (same - shown) / (rest * (1.0 + same) * (1.0 + shown))
         return contrast, rest * (1.0 + same), gap, surprise
 
     def _rest(self, t: Tensor, x: Tensor) -> Float[Tensor, "b *l"]:
         """1 - alpha, but never 0."""
-        return self._over(self.schedule.share(t).clamp(min=_LEAST), x)
+        return self._over(self.schedule.mask_prob(t).clamp(min=_LEAST), x)
 
 
 def _contrast(

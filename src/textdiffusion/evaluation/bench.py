@@ -19,7 +19,7 @@ from ..inference.api import TextDiffusion
 from ..scoring.likelihood import Likelihood, bits_per_character
 from ..scoring.protocol import Fact, sha256
 from ..storage.metrics_log import history
-from .cache import Kept
+from .cache import ResultCache
 from .calibration import calibrate
 from .heldout import HeldOut, held_out, texts_in, training_corpus
 from .ngram import Baseline, kneser_ney
@@ -30,7 +30,7 @@ WINDOWS = 64  # of a noise curve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class EvalOptions:
     """What to measure on, and how finely: the options of `evaluate` and `compare`. 0 leaves `num` or `levels` out."""
 
     data: str = ""
@@ -81,7 +81,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunResults:
     """All figures of a run, under a name that no other run of its table has."""
 
     name: str
@@ -93,17 +93,17 @@ class Measured:
     curve: Curve | None
     trained: Trained | None
     answers: Answers | None
-    texts: tuple[Written, ...]
+    texts: tuple[GeneratedTexts, ...]
     """The first has the run's own sampler and steps at temperature 1."""
 
 
-class Bench:
+class RunEvaluator:
     """A run and a text to measure it on, with the pieces that were kept."""
 
-    def __init__(self, model: TextDiffusion, plan: Plan, cache: Path, say: Say) -> None:
+    def __init__(self, model: TextDiffusion, plan: EvalOptions, cache: Path, say: Say) -> None:
         self.model, self.plan, self.cache, self.say = model, plan, cache, say
         self.text = held_out(model, cache, plan.data, plan.windows)
-        self.kept = Kept.of(model, cache)
+        self.kept = ResultCache.open_for(model, cache)
         self.task = exercise(plan.data or model.config.text.data)
 
     def asked(self) -> dict[str, Fact]:
@@ -154,14 +154,14 @@ class Bench:
         text = held_out(self.model, self.cache, self.plan.data, WINDOWS)
         facts = {**text.about, "windows": len(text), "levels": self.plan.levels, "seed": self.plan.seed}
         found = self.kept.get("denoising", facts, lambda: self._curve(text))
-        return Curve(*map(tuple, found), ordered=not self.model.model.process.two_sided)
+        return Curve(*map(tuple, found), ordered=not self.model.model.process.bidirectional)
 
     def _curve(self, text: HeldOut) -> list[list[float]]:
         model, plan = self.model.model, self.plan
         if model.likelihood.exact:
             # Each place is a block of its own, unknown with some probability: a straight line.
             found, batch = bits_per_character(model, text, batch_size=plan.batch_size), text.windows(range(len(text)))
-            nats = -log_frequencies(batch, model.codec.vocab)[batch.ids[batch.noised]].sum()
+            nats = -log_frequencies(batch, model.codec.vocab_size)[batch.tokens[batch.target_mask]].sum()
             return [
                 [0.0, float(nats) / math.log(2) / found.characters],
                 [0.0, found.bits],
@@ -189,7 +189,7 @@ class Bench:
 
         return Answers(*self.kept.get("answers", facts, make))
 
-    def texts(self) -> tuple[Written, ...]:
+    def texts(self) -> tuple[GeneratedTexts, ...]:
         """Texts under every setting of the plan; none of runs that write to a question, a source or a label."""
         plan, text = self.plan, self.model.config.text
         if not plan.num or self.task or text.source or text.label:
@@ -214,9 +214,9 @@ class Bench:
             return None
         return kneser_ney(train, self.text, self.model.tokenizer.vocab_size)
 
-    def measured(self, name: str) -> Measured:
+    def measured(self, name: str) -> RunResults:
         """Everything."""
-        return Measured(
+        return RunResults(
             name,
             self.model.config.recipe,
             self.model.weights,
@@ -267,12 +267,12 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedTexts:
     """Texts of a run, with the network calls that each took and the precision of the network's features."""
 
     setting: Setting
     texts: tuple[str, ...]
-    calls: float
+    nfe: float
     dtype: str
 
 
@@ -281,7 +281,7 @@ def settings(
 ) -> list[Setting]:
     """All combinations, the run's own sampler and steps at temperature 1 first.
 
-    `samplers` are names, with settings as in one_step:eta=1 (none: the run's own). Numbers of steps that a sampler
+    `samplers` are names, with settings as in ddim:eta=1 (none: the run's own). Numbers of steps that a sampler
     cannot make (left to right takes one a token) are left out; where that leaves none, it makes its own number. Raises
     UserError for samplers that cannot drive the run.
     """
@@ -306,14 +306,16 @@ def _takes(model: TextDiffusion, sampler: str, steps: int) -> bool:
         return False
 
 
-def written(model: TextDiffusion, kept: Kept, setting: Setting, num: int, *, seed: int = 0, say: Say) -> Written:
+def written(
+    model: TextDiffusion, kept: ResultCache, setting: Setting, num: int, *, seed: int = 0, say: Say
+) -> GeneratedTexts:
     """`num` texts under a setting, from what was kept if it was written before."""
 
     def make() -> dict:
         texts: list[str] = []
         calls = 0.0
-        batch = model.blank(num)
-        for part in model.parts(batch):
+        batch = model.empty_batch(num)
+        for part in model.chunks(batch):
             last = None
             for last in model.stream(
                 steps=setting.steps,
@@ -324,13 +326,13 @@ def written(model: TextDiffusion, kept: Kept, setting: Setting, num: int, *, see
             ):
                 say(f"{setting}: {len(texts)} of {num} texts, step {last.index} of {last.total}")
             assert last is not None
-            texts += model.texts(last, part)
-            calls += last.calls * len(part.ids) / num
+            texts += model.decode(last, part)
+            calls += last.nfe * len(part.tokens) / num
         return {"texts": texts, "calls": calls}
 
     facts = {**asdict(setting), "num": num, "length": model.config.text.length, "seed": seed, "dtype": model.dtype}
     found = kept.get("texts", facts, make)
-    return Written(setting, tuple(found["texts"]), found["calls"], model.dtype)
+    return GeneratedTexts(setting, tuple(found["texts"]), found["calls"], model.dtype)
 
 
 def references(model: TextDiffusion, text: HeldOut, cache: Path) -> RealText:

@@ -21,7 +21,7 @@ from ..storage.weights import tensors_of
 VERSION = 3  # raise it when a figure comes out differently
 
 
-class Kept:
+class ResultCache:
     """JSON files in `folder`, each named by a hash of all the facts that its content follows from, and holding them."""
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -29,7 +29,7 @@ class Kept:
         self.folder, self.run = folder, run
 
     @classmethod
-    def of(cls, model: TextDiffusion, cache: Path) -> Kept:
+    def open_for(cls, model: TextDiffusion, cache: Path) -> ResultCache:
         """The folder `measured` of a run, or of the cache where the run's cannot be written."""
         inside = model.folder is not None and os.access(model.folder, os.W_OK)
         return cls((model.folder if inside and model.folder else cache) / "measured", _identity(model))

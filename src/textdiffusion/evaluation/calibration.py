@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import Graph
-from ..scoring.likelihood import PILOT_ROWS, Windows, drawn, evaluating, spread
+from ..scoring.likelihood import PILOT_ROWS, Windows, drawn, eval_mode, spread
 
 TRIED = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 
@@ -32,13 +32,13 @@ class Calibration:
     temperatures: tuple[float, ...]
     gain: float = 0.0
 
-    def applied(self, model: Model) -> AbstractContextManager[None]:
+    def applied(self, model: DiffusionModel) -> AbstractContextManager[None]:
         """Inside, `model` predicts with these temperatures."""
         return _predicting(model, Calibrated(model.denoiser, self))
 
 
 @contextmanager
-def _predicting(model: Model, denoiser: nn.Module) -> Iterator[None]:
+def _predicting(model: DiffusionModel, denoiser: nn.Module) -> Iterator[None]:
     plain = model.denoiser
     model.denoiser = denoiser
     try:
@@ -47,7 +47,9 @@ def _predicting(model: Model, denoiser: nn.Module) -> Iterator[None]:
         model.denoiser = plain
 
 
-def calibrate(model: Model, windows: Windows, *, buckets: int = 8, seed: int = 0, batch_size: int = 64) -> Calibration:
+def calibrate(
+    model: DiffusionModel, windows: Windows, *, buckets: int = 8, seed: int = 0, batch_size: int = 64
+) -> Calibration:
     """The temperatures that tighten the bound on `windows`, which should be text the model was trained on.
 
     Each is the best of a few for the rows that were drawn in its range of noise levels, by the bound itself (for masks
@@ -56,14 +58,16 @@ def calibrate(model: Model, windows: Windows, *, buckets: int = 8, seed: int = 0
     themselves, which decoders and priors see, are left alone, but for an exact likelihood, which has no other t.
     Where each block of a row has its own noise level, one temperature is fitted for all.
     """
-    inner = model.density.grid(torch.arange(1, buckets, device=next(model.parameters()).device) / buckets)
+    inner = model.time_density.sampling_times(
+        torch.arange(1, buckets, device=next(model.parameters()).device) / buckets
+    )
     edges = (0.0, *inner.clamp(1e-6, 1.0 - 1e-6).tolist(), 1.0 - 2.0**-20)
     plain, fitted = (1.0,) * (buckets + 2), range(1) if model.likelihood.exact else range(1, buckets + 1)
 
     def with_(temperature: float) -> Calibration:
         return Calibration(edges, tuple(temperature if i in fitted else 1.0 for i in range(buckets + 2)))
 
-    def tried(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
+    def tried(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
         """The range of each row's noise level, its nats, and its nats at every temperature."""
         trial = Calibrated(model.denoiser, with_(1.0), keep=True)
         columns = []
@@ -74,7 +78,7 @@ def calibrate(model: Model, windows: Windows, *, buckets: int = 8, seed: int = 0
         return torch.stack((trial.seen.to(columns[0]), *columns), dim=-1)
 
     chosen = spread(len(windows), PILOT_ROWS)
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), eval_mode(model):
         where, before, *after = drawn(tried, model, windows, chosen, seed, "calibration", 0, batch_size).unbind(-1)
         temperatures = list(plain)
         for i in fitted:
@@ -87,7 +91,7 @@ def calibrate(model: Model, windows: Windows, *, buckets: int = 8, seed: int = 0
                 temperatures[i] = TRIED[int(significant.argmin())]
         found = Calibration(edges, tuple(temperatures))
 
-        def both(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
+        def both(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
             denoisers = model.denoiser, Calibrated(model.denoiser, found)
             return torch.stack([_nats(denoiser, model, batch, rng) for denoiser in denoisers], dim=-1)
 
@@ -95,7 +99,7 @@ def calibrate(model: Model, windows: Windows, *, buckets: int = 8, seed: int = 0
     return Calibration(edges, found.temperatures, before - now) if now < before else with_(1.0)
 
 
-def _nats(denoiser: nn.Module, model: Model, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+def _nats(denoiser: nn.Module, model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
     with _predicting(model, denoiser):
         return model.likelihood(model, batch, rng=rng)
 
@@ -107,7 +111,7 @@ class Calibrated(nn.Module):
     that each row was last drawn in (-1: several).
     """
 
-    time_free = False
+    time_independent = False
 
     def __init__(self, plain: Any, calibration: Calibration, *, keep: bool = False) -> None:
         super().__init__()
@@ -117,9 +121,9 @@ class Calibrated(nn.Module):
         self._kept: list[tuple[Tensor, Tensor, Prediction]] = []
 
     @property
-    def trunk(self) -> Any:
+    def backbone(self) -> Any:
         """That of the plain denoiser."""
-        return self.plain.trunk
+        return self.plain.backbone
 
     def forward(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
@@ -160,8 +164,8 @@ class Tempered(Prediction):
     def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         return torch.where(self.same[..., 0], self.plain.nll(ids, where), super().nll(ids, where))
 
-    def log_ratios(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-        return torch.where(self.same, self.plain.log_ratios(graph, xt, t), super().log_ratios(graph, xt, t))
+    def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+        return torch.where(self.same, self.plain.log_score(graph, xt, t), super().log_score(graph, xt, t))
 
     def score_entropy(
         self,

@@ -12,23 +12,23 @@ import numpy as np
 from ..core.devices import DeviceName, DtypeName
 from ..core.errors import UserError
 from ..inference.api import TextDiffusion, Weights
-from ..scoring.protocol import Fact, sha256, together
-from .bench import Bench, Measured, Plan, RealText, Say, Setting, Written
-from .cache import Kept
+from ..scoring.protocol import Fact, check_comparable, sha256
+from .bench import EvalOptions, GeneratedTexts, RealText, RunEvaluator, RunResults, Say, Setting
+from .cache import ResultCache
 from .ngram import Baseline
 from .perplexity import judged_by
-from .sample_report import Line, Report, sample_report
+from .sample_report import MetricRow, Report, sample_report
 
 SHOWN = 3  # texts of each run in a gallery
 
 
 @dataclass(frozen=True)
-class Spot:
+class FrontierPoint:
     """The metrics of a run's texts under a setting; without a setting, those of a reference row named `run`."""
 
     run: str
     setting: Setting | None
-    calls: float | None
+    nfe: float | None
     values: dict[str, float | None]
 
 
@@ -37,20 +37,20 @@ class Comparison:
     """Runs, the best bits per character first, and what they stand beside."""
 
     text: str
-    runs: tuple[Measured, ...]
+    runs: tuple[RunResults, ...]
     protocol: dict[str, Fact]
     digest: str
     ngram: Baseline | None
     report: Report | None
     unjudged: str
     """Why there is no report of texts (empty: there is one)."""
-    spots: tuple[Spot, ...]
+    spots: tuple[FrontierPoint, ...]
     real: tuple[str, ...]
 
 
 def compare(
     sources: Sequence[str],
-    plan: Plan,
+    plan: EvalOptions,
     cache: Path,
     *,
     weights: Weights = "ema",
@@ -68,13 +68,13 @@ def compare(
     short = [Path(source).name for source in sources]
     names = dict(zip(sources, short if len({*short}) == len(short) else sources, strict=True))
 
-    def bench(source: str) -> Bench:
+    def bench(source: str) -> RunEvaluator:
         model = TextDiffusion.from_pretrained(source, weights=weights, device=device, dtype=dtype)
-        return Bench(model, plan, cache, lambda text: say(f"{names[source]}: {text}"))
+        return RunEvaluator(model, plan, cache, lambda text: say(f"{names[source]}: {text}"))
 
     say("Comparing protocols ...")
     benches = {names[source]: bench(source) for source in sources}
-    together({name: bench.asked() for name, bench in benches.items()})
+    check_comparable({name: bench.asked() for name, bench in benches.items()})
     *_, last = benches.values()
     runs = [benches.pop(name).measured(name) for name in list(benches)]
     say("Judging the texts ...")
@@ -86,7 +86,7 @@ def compare(
             why = ""
         except UserError as error:
             why = f"The texts were not judged: {error}"
-    digest = together({run.name: run.likelihood.protocol for run in runs})
+    digest = check_comparable({run.name: run.likelihood.protocol for run in runs})
     return Comparison(
         last.text.name,
         tuple(sorted(runs, key=lambda run: run.likelihood.bits)),
@@ -101,8 +101,8 @@ def compare(
 
 
 def judged(
-    runs: Mapping[str, Sequence[Written]], real: RealText | None, plan: Plan, cache: Path
-) -> tuple[Report, tuple[Spot, ...]]:
+    runs: Mapping[str, Sequence[GeneratedTexts]], real: RealText | None, plan: EvalOptions, cache: Path
+) -> tuple[Report, tuple[FrontierPoint, ...]]:
     """One table of all texts of all runs, by name: the first of each run, and all of them as spots.
 
     Raises UserError where there is too little real text to judge by.
@@ -117,20 +117,22 @@ def judged(
 
     facts = {"rows": sha256(json.dumps(texts)), "real": sha256(json.dumps(real)), "seed": plan.seed}
     # What stands under the name of a judge may change, so nothing that it said is kept.
-    found = make() if plan.judge else Kept(cache / "measured", "report").get("report", facts, make)
-    lines = [Line(**line | {"beaten": {k: tuple(v) for k, v in line["beaten"].items()}}) for line in found["lines"]]
+    found = make() if plan.judge else ResultCache(cache / "measured", "report").get("report", facts, make)
+    lines = [
+        MetricRow(**line | {"beaten": {k: tuple(v) for k, v in line["beaten"].items()}}) for line in found["lines"]
+    ]
     whole = Report(tuple(lines), found["protocol"])
     spots = []
     for row in whole.lines[0].values:
         name, each = rows.get(row, (row, None))
         values = {line.name: line.values[row] for line in whole.lines}
-        spots.append(Spot(name, each.setting if each else None, each.calls if each else None, values))
+        spots.append(FrontierPoint(name, each.setting if each else None, each.nfe if each else None, values))
     first = {f"{name}: {written[0].setting}": name for name, written in runs.items()}
     shown = {row: first.get(row, row) for row in whole.lines[0].values if row in first or row not in rows}
     return whole.named(shown), tuple(spots)
 
 
-def _some(real: RealText | None, runs: Sequence[Measured]) -> tuple[str, ...]:
+def _some(real: RealText | None, runs: Sequence[RunResults]) -> tuple[str, ...]:
     """A few pieces of the held-out text, as long as samples are."""
     if real is None:
         return ()

@@ -49,7 +49,7 @@ def _counts(texts: Sequence[str]) -> Float[np.ndarray, "n buckets"]:
     return counts.reshape(len(texts), -1)
 
 
-def frontier_area(p: Features, q: Features, *, clusters: int = 0, seed: int = 0) -> float:
+def mauve(p: Features, q: Features, *, clusters: int = 0, seed: int = 0) -> float:
     """MAUVE (Pillutla et al. 2021): `histogram_frontier` of both sets in joint k-means cells.
 
     `clusters` is their number (0: a tenth of the smaller set, at least 2). Falls with the size of the sets even for two

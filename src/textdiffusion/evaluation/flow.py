@@ -14,9 +14,9 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Model
-from ..objectives.base import corrupted, predicted
-from ..objectives.gaussian_elbo import decoded_nats, ends
+from ..diffusion.model import DiffusionModel
+from ..objectives.base import add_noise, predict_x0
+from ..objectives.gaussian_elbo import ends, reconstruction_nll
 from ..scoring.likelihood import Likelihood, Windows, bits_per_character
 
 
@@ -37,19 +37,19 @@ class FlowLikelihood(nn.Module):
         super().__init__()
         self.steps, self.learned_decoder = steps, learned_decoder
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One draw per row of x_sigma_min and of the signs."""
-        process, x0, free = model.process, model.codec.encode(batch.ids), batch.noised[..., None]
+        process, x0, free = model.process, model.codec.encode(batch.tokens), batch.target_mask[..., None]
         low, high = ends(model, x0)
         sigmas = low * (high / low) ** torch.linspace(0.0, 1.0, self.steps + 1, device=x0.device)
-        near = corrupted(model, x0, torch.zeros(len(x0), device=x0.device), batch, rng=rng.fork("decoder"))
-        nats = decoded_nats(model, near, batch, self.learned_decoder)
+        near = add_noise(model, x0, torch.zeros(len(x0), device=x0.device), batch, rng=rng.fork("decoder"))
+        nats = reconstruction_nll(model, near, batch, self.learned_decoder)
         signs = torch.where(rng.fork("signs").uniform(*x0.shape[1:]) < 0.5, -1.0, 1.0) * free
 
         def slope(y: Tensor, sigma: Tensor) -> tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]]:
             with torch.enable_grad():
                 x = torch.where(free, y * sigma, x0).requires_grad_()
-                mean = predicted(model, x, process.schedule.time(sigma).expand(len(x)), batch).mean
+                mean = predict_x0(model, x, process.schedule.time(sigma).expand(len(x)), batch).mean
                 (change,) = torch.autograd.grad((mean * signs).sum(), x)
             return mean.detach(), (change * signs).sum((1, 2))
 
@@ -63,7 +63,7 @@ class FlowLikelihood(nn.Module):
 
 
 def flow_report(
-    model: Model, windows: Windows, *, steps: Sequence[int] = (16, 32, 64, 128), seed: int = 0, draws: int = 2
+    model: DiffusionModel, windows: Windows, *, steps: Sequence[int] = (16, 32, 64, 128), seed: int = 0, draws: int = 2
 ) -> dict[int, Likelihood]:
     """The figure at every number of steps, under the same draws: it is a bound as far as the last ones agree.
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from ..core.devices import DeviceName, DtypeName
 from ..core.errors import UserError
-from ..data.conditions import before
+from ..data.conditions import encode_source
 from ..data.normalisers import normalise
-from ..data.templates import begun, laid_out
+from ..data.templates import collate, make_row
 from ..inference.api import TextDiffusion, Weights
 
 COLD = 1e-3  # the temperature that stands for greedy choices
@@ -84,11 +84,11 @@ class Answers:
         if (room := self._room(text)) < bool(config.source):
             return False
         first = self._before(context, room)
-        row = begun(first, len(own))
+        row = make_row(first, len(own))
         padded_to = config.length if config.model_padding else 0
-        batch = laid_out([row], self.model.tokenizer, ended=[config.layout != "stream"], padded_to=padded_to)
+        batch = collate([row], self.model.tokenizer, ended=[config.layout != "stream"], padded_to=padded_to)
         *_, last = self.model.stream(seed=self.seed, temperature=COLD, batch=batch)
-        return bool((last.ids[0, len(first) : len(row[0])].cpu().numpy() == own).all())
+        return bool((last.tokens[0, len(first) : len(row[0])].cpu().numpy() == own).all())
 
     def continued(self, asked: Sequence[Asked]) -> list[str]:
         """The continuations, each cut before the first of its stops.
@@ -108,14 +108,14 @@ class Answers:
         for one in asked:
             wanted = length if one.tokens is None else min(one.tokens, length)
             first = self._before(one.context, max(length - wanted, length // 2))
-            rows.append(begun(first, length - len(first) if modelled else min(wanted, length - len(first))))
+            rows.append(make_row(first, length - len(first) if modelled else min(wanted, length - len(first))))
             starts.append(len(first))
-        whole = laid_out(rows, self.model.tokenizer, padded_to=length if modelled else 0)
+        whole = collate(rows, self.model.tokenizer, padded_to=length if modelled else 0)
         texts: list[str] = []
-        for part in self.model.parts(whole):
+        for part in self.model.chunks(whole):
             how = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
             *_, last = self.model.stream(seed=self.seed, batch=part, **how)
-            for ids in last.ids.cpu().numpy():
+            for ids in last.tokens.cpu().numpy():
                 one, start, row = asked[len(texts)], starts[len(texts)], rows[len(texts)][0]
                 stop = len(row) if one.tokens is None else min(len(row), start + one.tokens)
                 texts.append(_stopped(self.model.tokenizer.decode(ids[start:stop]), one.stops))
@@ -123,7 +123,7 @@ class Answers:
 
     def _before(self, context: str, room: int) -> np.ndarray:
         if self.model.config.text.source:
-            return before(self._fitting(context, room - 1), self.model.config.text, self.model.tokenizer)
+            return encode_source(self._fitting(context, room - 1), self.model.config.text, self.model.tokenizer)
         return self.model.tokenizer.encode(self._normal(self._fitting(context, room)))
 
     def _fitting(self, context: str, room: int) -> str:

@@ -45,7 +45,7 @@ class HeldOut:
 
     def characters(self) -> int:
         """Characters in these windows."""
-        chars = self.dataset.windows(self.numbers).chars
+        chars = self.dataset.windows(self.numbers).num_chars
         assert chars is not None
         return int(chars.sum())
 
@@ -86,7 +86,11 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
     about["sha256"] = sha256("\n".join(texts_in(tokens, model.tokenizer)))
     if text.source or text.label:
         shown = dataset.windows(numbers)
-        given = [] if shown.given is None else np.where(shown.given.numpy(), shown.ids.numpy(), -1).tolist()
+        given = (
+            []
+            if shown.condition_mask is None
+            else np.where(shown.condition_mask.numpy(), shown.tokens.numpy(), -1).tolist()
+        )
         about["told"] = sha256(json.dumps([given, [] if shown.labels is None else shown.labels.tolist()]))
     if model.tokenizer.unk_id is not None:
         # Runs that read much text as one token look better than they are.

@@ -237,7 +237,7 @@ def words(text: str) -> Sequence[str]:
 
 
 @dataclass(frozen=True)
-class TextJudge:
+class NgramScorer:
     """A modified Kneser-Ney n-gram over the pieces of texts.
 
     A piece that was never counted costs what the n-gram leaves for the unseen, plus 8 bits for each of its bytes: so
@@ -249,7 +249,7 @@ class TextJudge:
     ngram: NGram = field(repr=False)
 
     @classmethod
-    def fit(cls, texts: Sequence[str], split: Split, order: int) -> TextJudge:
+    def fit(cls, texts: Sequence[str], split: Split, order: int) -> NgramScorer:
         """Counts the texts. Raises ValueError where they are all empty."""
         cut = [split(text) for text in texts]
         ids = {piece: i for i, piece in enumerate(sorted(set().union(*cut)), NEVER + 1)}

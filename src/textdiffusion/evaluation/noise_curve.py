@@ -17,10 +17,10 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.process import TokenProcess
-from ..objectives.base import corrupted, predicted
+from ..objectives.base import add_noise, predict_x0
 from ..samplers.time_grids import tuned_times
 from ..scoring.likelihood import Windows, window_error
 
@@ -48,7 +48,7 @@ class NoiseCurve:
 
 @torch.no_grad()
 def noise_curve(
-    model: Model,
+    model: DiffusionModel,
     windows: Windows,
     *,
     levels: int = 48,
@@ -65,12 +65,12 @@ def noise_curve(
     if not isinstance(process, (GaussianProcess, TokenProcess)):
         raise UserError(f"A {type(process).__name__} has no noise levels, so there is no curve to draw.")
     device = next(model.parameters()).device
-    batch = replace(windows.windows(range(len(windows))), rows=torch.arange(len(windows))).to(device)
-    assert batch.chars is not None
-    log_prior = log_frequencies(batch, model.codec.vocab)
+    batch = replace(windows.windows(range(len(windows))), row_ids=torch.arange(len(windows))).to(device)
+    assert batch.num_chars is not None
+    log_prior = log_frequencies(batch, model.codec.vocab_size)
     counts = levels // 2, levels - levels // 2
     even, own = ((torch.arange(count, device=device) + 0.5) / count for count in counts)
-    times = torch.cat((even, model.density.grid(own))).sort().values
+    times = torch.cat((even, model.time_density.sampling_times(own))).sort().values
     found = []
     for number, time in enumerate(times):
         parts = []
@@ -82,10 +82,10 @@ def noise_curve(
             progress((number + 1) / len(times))
     nats, alone_, counted = torch.stack(found).cpu().double().unbind(-1)  # [levels, windows]
     kept = counted.sum(-1) > 0
-    fitted = model.density.fitted(times)
+    fitted = model.time_density.predicted_loss(times)
     gaussian = isinstance(process, GaussianProcess)
     noise = process.sigma(times) if gaussian else 1.0 - process.schedule.alpha(times)
-    chars = batch.chars.cpu().double()
+    chars = batch.num_chars.cpu().double()
     per_char = math.log(2.0) * chars.sum()
     each = [window_error(row[None].numpy(), chars.numpy()) for row in nats[kept]]
     return NoiseCurve(
@@ -100,7 +100,7 @@ def noise_curve(
 
 
 def tuned_grid(
-    model: Model,
+    model: DiffusionModel,
     windows: Windows,
     *,
     levels: int = 48,
@@ -122,13 +122,13 @@ def tuned_grid(
     return tuned_times(torch.log(sigma), process.schedule.time(sigma).clamp(0.0, 1.0), nats)
 
 
-def log_frequencies(batch: Batch, vocab: int) -> Float[Tensor, " v"]:
+def log_frequencies(batch: Batch, vocab_size: int) -> Float[Tensor, " v"]:
     """How often each token comes in a batch, as log probabilities."""
-    return torch.bincount(batch.ids[batch.noised], minlength=vocab).float().div(batch.noised.sum()).log()
+    return torch.bincount(batch.tokens[batch.target_mask], minlength=vocab_size).float().div(batch.target_mask.sum()).log()
 
 
-def alone(
-    model: Model, xt: Tensor, t: Float[Tensor, " b"], ids: Int[Tensor, "b l"], log_prior: Float[Tensor, " v"]
+def unigram_posterior(
+    model: DiffusionModel, xt: Tensor, t: Float[Tensor, " b"], ids: Int[Tensor, "b l"], log_prior: Float[Tensor, " v"]
 ) -> Prediction:
     """What each noised token says by itself, when all that is known of text is how often each token comes.
 
@@ -138,19 +138,25 @@ def alone(
     logits = log_prior.expand(*ids.shape, -1)
     if isinstance(model.process, GaussianProcess):
         return Prediction(logits + model.codec.evidence(xt, model.process.sigma(t)[0]))
-    own = None if isinstance(model.process, BlockProcess) else model.process.evidence(xt, t)
+    own = None if isinstance(model.process, BlockProcess) else model.process.self_log_odds(xt, t)
     return Prediction(logits if own is None else logits.scatter_add(-1, xt[..., None], own[..., None]))
 
 
 def _sums(
-    model: Model, process: Any, batch: Batch, time: Float[Tensor, ""], log_prior: Float[Tensor, " v"], rng: Rng
+    model: DiffusionModel, process: Any, batch: Batch, time: Float[Tensor, ""], log_prior: Float[Tensor, " v"], rng: Rng
 ) -> Float[Tensor, "b 3"]:
     """Nats of the model, nats of each token alone, and the number of noised tokens, of every row."""
-    t = time.expand(len(batch.ids))
-    at = t[:, None].expand(batch.ids.shape) if isinstance(model.process, BlockProcess) else t
-    xt = corrupted(model, model.codec.encode(batch.ids), at, batch, rng=rng)
-    where = batch.noised
+    t = time.expand(len(batch.tokens))
+    at = t[:, None].expand(batch.tokens.shape) if isinstance(model.process, BlockProcess) else t
+    xt = add_noise(model, model.codec.encode(batch.tokens), at, batch, rng=rng)
+    where = batch.target_mask
     if not isinstance(process, GaussianProcess):
-        where = where & process.changing(xt)
-    nats = predicted(model, xt, at, batch).nll(batch.ids, where)
-    return torch.stack((nats, alone(model, xt, t, batch.ids, log_prior).nll(batch.ids, where), where.float())).sum(-1).T
+        where = where & process.is_noisy(xt)
+    nats = predict_x0(model, xt, at, batch).nll(batch.tokens, where)
+    return (
+        torch.stack(
+            (nats, unigram_posterior(model, xt, t, batch.tokens, log_prior).nll(batch.tokens, where), where.float())
+        )
+        .sum(-1)
+        .T
+    )

@@ -60,7 +60,7 @@ def judged_by_run(model: TextDiffusion, samples: Sequence[str], name: str = "a r
     texts = [text for text in samples if text]
     windows = Texts(texts, model.tokenizer, model.config.text)
     found = bits_per_character(model.model, windows)
-    tokens = int(windows.windows(range(len(windows))).noised.sum())
+    tokens = int(windows.windows(range(len(windows))).target_mask.sum())
     ids = [model.tokenizer.encode(text).tolist() for text in texts]
     return _result(found.bits * found.characters * math.log(2), tokens, ids, texts, name)
 

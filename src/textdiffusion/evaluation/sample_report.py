@@ -12,9 +12,9 @@ import numpy as np
 from ..core.errors import UserError
 from ..scoring.protocol import Fact
 from . import metrics
-from .features import Encoder, HashedNgrams, frechet_distance, frontier_area
+from .features import Encoder, HashedNgrams, frechet_distance, mauve
 from .metrics import Check, Copies, Grams, Undefined, checker
-from .ngram import Split, TextJudge, characters, words
+from .ngram import NgramScorer, Split, characters, words
 from .perplexity import Judge
 
 REAL = "held-out text"
@@ -27,7 +27,7 @@ MOST = 2000  # texts that samples are compared with
 
 
 @dataclass(frozen=True)
-class Line:
+class MetricRow:
     """One metric of every row of texts. `best` is what to wish for: high, low, or the held-out text's value (`real`).
 
     A value is None where the metric is undefined. `beaten` has the naive rows that the metric ranks above each row of
@@ -46,7 +46,7 @@ class Line:
 class Report:
     """The table, and what two tables must have in common to be compared. `dataclasses.asdict` of it is JSON."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[MetricRow, ...]
     protocol: dict[str, Fact]
 
     def __str__(self) -> str:
@@ -133,7 +133,7 @@ def sample_report(
     if count < 2 or len(known) < 2:
         have = f"{len(real)} held-out and {len(fitted) + len(trained)} training texts"
         raise UserError(f"{have} as long as the samples are too few: give at least four of each.")
-    text = Real(
+    text = ReferenceTexts(
         [train] if isinstance(train, str) else train,
         _spread(fitted, MOST // 2),
         _spread(known, MOST),
@@ -155,7 +155,7 @@ def sample_report(
     return Report(lines, protocol | ({"rows left out, being empty": ", ".join(gone)} if gone else {}))
 
 
-def _line(metric: Metric, rows: Mapping[str, Row], samples: Sequence[str]) -> Line:
+def _line(metric: Metric, rows: Mapping[str, Row], samples: Sequence[str]) -> MetricRow:
     values: dict[str, float | None] = {}
     for name, row in rows.items():
         try:
@@ -174,7 +174,7 @@ def _line(metric: Metric, rows: Mapping[str, Row], samples: Sequence[str]) -> Li
     for name in (*samples, REAL):
         own = loss(name)
         beaten[name] = tuple(n for n in NAIVE if own is not None and (naive := loss(n)) is not None and naive < own)
-    return Line(metric.name, metric.unit, metric.best, metric.meaning, values, beaten)
+    return MetricRow(metric.name, metric.unit, metric.best, metric.meaning, values, beaten)
 
 
 def _texts(text: str | Sequence[str], length: int | None) -> list[str]:
@@ -189,7 +189,7 @@ def _spread(texts: Sequence[str], most: int) -> list[str]:
     return [texts[i] for i in np.linspace(0, len(texts) - 1, min(most, len(texts))).round().astype(int)]
 
 
-def _imitated(judge: TextJudge, like: Sequence[str], running: bool, seed: int) -> list[str]:
+def _imitated(judge: NgramScorer, like: Sequence[str], running: bool, seed: int) -> list[str]:
     """Samples of the n-gram: of running text all that was drawn, of examples the first that is whole."""
     longest = max(map(len, like))
     if running:
@@ -227,7 +227,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Real:
+class ReferenceTexts:
     """Real text: all of `train`, some of it (`fitted`) and some held out (`unseen`) in texts like the samples.
 
     `lines` cuts a text into the lines that are whole.
@@ -239,9 +239,9 @@ class Real:
     lines: Callable[[str], Sequence[str]]
 
     @cached_property
-    def judge(self) -> TextJudge:
+    def judge(self) -> NgramScorer:
         """The n-gram of the training text's characters."""
-        return TextJudge.fit(self.train, characters, CHARACTERS)
+        return NgramScorer.fit(self.train, characters, CHARACTERS)
 
     def metrics(self, encoder: Encoder | None = None, judge: Judge | None = None) -> list[Metric]:
         """All that apply."""
@@ -249,10 +249,10 @@ class Real:
         return [*self._ngrams(), *_variety(), *self._copies(), *self._distances(encoder), *judged, *self._legal()]
 
     def _ngrams(self) -> list[Metric]:
-        by_char, by_word = self.judge, TextJudge.fit(self.train, words, WORDS)
+        by_char, by_word = self.judge, NgramScorer.fit(self.train, words, WORDS)
 
         def reverse(row: Row, split: Split, order: int) -> float:
-            return TextJudge.fit(row.texts, split, order).bits(self.unseen)
+            return NgramScorer.fit(row.texts, split, order).bits(self.unseen)
 
         unit, judged = "bits/char", "n-gram of the training text on the texts: below real text is too predictable"
         fitted = "n-gram of the texts on unseen real text: what the texts lack costs"
@@ -276,10 +276,10 @@ class Real:
 
     def _distances(self, encoder: Encoder | None) -> list[Metric]:
         encode = encoder or HashedNgrams(self.fitted)
-        real, features = encode(self.unseen), cache(lambda row: encode(row.texts))
+        real, features = encode(self.unseen), cache(lambda row: encode(row.decode))
         area, distance = "MAUVE: clusters shared with unseen real text", "between Gaussians fitted to features"
         return [
-            Metric("frontier area", "0-1", "high", area, lambda row: frontier_area(features(row), real)),
+            Metric("frontier area", "0-1", "high", area, lambda row: mauve(features(row), real)),
             Metric("Frechet distance", "squared", "low", distance, lambda row: frechet_distance(features(row), real)),
         ]
 
@@ -317,7 +317,7 @@ def _variety() -> list[Metric]:
 
 
 def _judged(judge: Judge) -> list[Metric]:
-    judged = cache(lambda row: judge(row.texts))
+    judged = cache(lambda row: judge(row.decode))
     warning = "of the judge; worth nothing without the next line"
     return [
         Metric("generative perplexity", "per token", "real", warning, lambda row: judged(row).perplexity),

@@ -55,7 +55,7 @@ def solved(
     task = exercise(data or model.config.text.data)
     if task is None:
         raise UserError(f"{data or model.config.text.data} is no task with answers that can be checked.")
-    rows = [model.tokenizer.decode(ids) for ids in text.windows(range(len(text))).ids.numpy()]
+    rows = [model.tokenizer.decode(ids) for ids in text.windows(range(len(text))).tokens.numpy()]
     asked = [template(task, row) for row in rows]
     answered = model.infill(asked, steps=steps, seed=seed, temperature=temperature, sampler=sampler)
     share = sum(map(task.solved, answered)) / len(answered)
@@ -95,17 +95,17 @@ def continuation_brier(
     row is long enough.
     """
     stop = prefix + longest
-    if batch.ids.shape[1] < stop or prefix < 1:
-        raise UserError(f"A prefix of {prefix} and {longest} tokens do not fit in windows of {batch.ids.shape[1]}.")
-    kept = batch.noised[:, :stop].all(1).nonzero()[:, 0]
+    if batch.tokens.shape[1] < stop or prefix < 1:
+        raise UserError(f"A prefix of {prefix} and {longest} tokens do not fit in windows of {batch.tokens.shape[1]}.")
+    kept = batch.target_mask[:, :stop].all(1).nonzero()[:, 0]
     if not len(kept):
         raise UserError(f"No text has {stop} tokens to be continued after {prefix}.")
-    ids = batch.ids[kept].repeat_interleave(2, 0)
+    ids = batch.tokens[kept].repeat_interleave(2, 0)
     given = (torch.arange(ids.shape[1]) < prefix).expand_as(ids)
-    twice = Batch(ids, given=given, rows=torch.arange(len(ids)))
+    twice = Batch(ids, condition_mask=given, row_ids=torch.arange(len(ids)))
     made = []
-    for part in model.parts(twice):
+    for part in model.chunks(twice):
         *_, last = model.stream(steps=steps, seed=seed, batch=part)
-        made.append(last.ids[:, prefix:stop].cpu().numpy())
+        made.append(last.tokens[:, prefix:stop].cpu().numpy())
     drawn = np.concatenate(made)
-    return brier(batch.ids[kept, prefix:stop].numpy(), drawn[::2], drawn[1::2])
+    return brier(batch.tokens[kept, prefix:stop].numpy(), drawn[::2], drawn[1::2])

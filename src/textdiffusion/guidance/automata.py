@@ -84,10 +84,10 @@ class Automaton:
 
     def outside(self, batch: Batch) -> Bool[Tensor, "b l"]:
         """The positions that are no part of the text: padding, and a source with its end."""
-        outside = torch.zeros_like(batch.noised) if batch.real is None else ~batch.real
+        outside = torch.zeros_like(batch.target_mask) if batch.valid_mask is None else ~batch.valid_mask
         if self.begins is None:
             return outside
-        end = batch.ids == self.begins
+        end = batch.tokens == self.begins
         return outside | (end.cumsum(1) - end.long() == 0)
 
 

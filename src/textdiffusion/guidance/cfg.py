@@ -11,17 +11,17 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..data.conditions import hidden
-from ..diffusion.autoregressive import LeftToRightProcess
+from ..data.conditions import drop_condition
+from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Denoiser, Model
-from ..diffusion.prediction import Placed, Prediction
+from ..diffusion.model import Denoiser, DiffusionModel
+from ..diffusion.prediction import Prediction, PredictionWithMean
 from ..diffusion.process import TokenProcess
 from ..diffusion.ratios import Graph
-from ..samplers.base import Predicting, Request
+from ..samplers.base import LogitsGuide, Request
 
 
-class ClassifierFree(Predicting):
+class ClassifierFree(LogitsGuide):
     """Two predictions become that of the noisy law p_t(c | x)^weight p_t(x), normalised, at every noise level.
 
     That is what `weight` does to scores: to the mean of the clean state (Ho & Salimans 2022, eq. 6), to the log ratios
@@ -32,26 +32,26 @@ class ClassifierFree(Predicting):
     where `pad` is None, masks, which hide a prompt from any model of masks (Nie et al. 2024, section 4).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess, LeftToRightProcess)
+    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess, AutoregressiveProcess)
 
-    def __init__(self, model: Model, weight: float, pad: int | None) -> None:
+    def __init__(self, model: DiffusionModel, weight: float, pad: int | None) -> None:
         self.codec, self.process, self.weight, self.pad = model.codec, model.process, weight, pad
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Guided predictions. Raises UserError where there is neither a label nor anything given."""
-        if request.batch.labels is None and request.batch.given is None:
+        if request.batch.labels is None and request.batch.condition_mask is None:
             raise UserError("The guide cfg needs a condition: a label, a source, or given text.")
         return denoiser if self.weight == 1.0 else _Guided(self, denoiser)
 
     def without(self, xt: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """State and batch that do not show the condition."""
-        if batch.given is None:
-            return xt, hidden(batch, 0)
+        if batch.condition_mask is None:
+            return xt, drop_condition(batch, 0)
         if self.pad is None:
-            return torch.where(batch.given, self.process.mask, xt), replace(batch, given=None)
-        bare = hidden(batch, self.pad)
-        given = batch.given if xt.ndim == 2 else batch.given[..., None]
-        return torch.where(given, self.codec.encode(bare.ids), xt), bare
+            return torch.where(batch.condition_mask, self.process.mask, xt), replace(batch, condition_mask=None)
+        bare = drop_condition(batch, self.pad)
+        given = batch.condition_mask if xt.ndim == 2 else batch.condition_mask[..., None]
+        return torch.where(given, self.codec.encode(bare.tokens), xt), bare
 
     def mixed(self, with_it: Prediction, without: Prediction, xt: Tensor, t: Float[Tensor, "b *l"]) -> Prediction:
         """The guided prediction."""
@@ -59,12 +59,12 @@ class ClassifierFree(Predicting):
             logits = self._between(without.logits.log_softmax(-1), with_it.logits.log_softmax(-1))
             if with_it.table is None:
                 return Prediction(logits)
-            return Placed(logits, self._between(without.mean, with_it.mean), with_it.table)
+            return PredictionWithMean(logits, self._between(without.mean, with_it.mean), with_it.table)
         graph: Graph = self.process.graph
         each = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
-        ratios = self._between(without.log_ratios(graph, xt, each), with_it.log_ratios(graph, xt, each))
-        logits = graph.clean_logits(ratios, xt, each).masked_fill(without.logits == -torch.inf, -torch.inf)
-        return RatioMixture(logits, ratios)
+        ratios = self._between(without.log_score(graph, xt, each), with_it.log_score(graph, xt, each))
+        logits = graph.x0_logits(ratios, xt, each).masked_fill(without.logits == -torch.inf, -torch.inf)
+        return MixedScorePrediction(logits, ratios)
 
     def _between(self, without: Tensor, with_it: Tensor) -> Tensor:
         # What is impossible without the condition stays so, also where both are -inf.
@@ -76,7 +76,7 @@ class _Guided:
 
     def __init__(self, guide: ClassifierFree, denoiser: Denoiser) -> None:
         self.guide, self.denoiser = guide, denoiser
-        self.time_free, self.self_conditioning = denoiser.time_free, denoiser.self_conditioning
+        self.time_independent, self.self_conditioning = denoiser.time_independent, denoiser.self_conditioning
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
@@ -88,12 +88,12 @@ class _Guided:
         return self.guide.mixed(self.denoiser(xt, t, batch=batch, self_cond=self_cond), without, xt, t)
 
 
-class RatioMixture(Prediction):
+class MixedScorePrediction(Prediction):
     """A prediction made of log ratios, which need not be those of any law of clean tokens."""
 
     def __init__(self, logits: Float[Tensor, "b l v"], log_ratios: Float[Tensor, "b l v"]) -> None:
         super().__init__(logits)
         self._log_ratios = log_ratios
 
-    def log_ratios(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+    def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
         return self._log_ratios

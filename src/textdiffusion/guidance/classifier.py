@@ -15,15 +15,15 @@ from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser
-from ..diffusion.prediction import Placed, Prediction
+from ..diffusion.prediction import Prediction, PredictionWithMean
 from ..diffusion.process import TokenProcess
-from ..samplers.base import Predicting, Request, Wrapped
+from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
 from .trained_classifier import Judge
 
 _NEIGHBOURS = 1 << 14  # texts judged at once
 
 
-class _Judging(Predicting, ABC):
+class _Judging(LogitsGuide, ABC):
     """What guides by a judge or reader share: `weight` is the power of the label's probability; below 0 leads away."""
 
     process: Any  # duck-typed, as in a model; `processes` says which
@@ -34,14 +34,14 @@ class _Judging(Predicting, ABC):
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions given the label."""
-        return Wrapped(denoiser, self.changed, self.noise_aware)
+        return WrappedDenoiser(denoiser, self.changed, self.noise_aware)
 
     @abstractmethod
     def changed(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
         """The prediction given the label."""
 
 
-class ByGradient(_Judging):
+class ClassifierGradient(_Judging):
     """Moves the mean by weight sigma^2 grad log p(label | x_t), for a judge that knows noise.
 
     At weight 1, and with an exact judge, that is the mean of the clean state given the label, by Tweedie's formula
@@ -55,10 +55,10 @@ class ByGradient(_Judging):
     ) -> Prediction:
         gradient = slope(lambda x: self.judge(x, _of_rows(t), batch), xt)
         by = self.weight * self.process.sigma_over(t, xt) ** 2 * gradient
-        return Placed(said.logits, said.mean + by, said.table)
+        return PredictionWithMean(said.logits, said.mean + by, said.table)
 
 
-class ByToken(_Judging):
+class DiscreteClassifier(_Judging):
     """Ratios of probabilities times [p(label | x_t with y here) / p(label | x_t)]^weight, for every y and position.
 
     That is D-CBG (Schiff et al. 2024, section 3.2), and the guided rates of Nisonoff et al. (2024). At weight 1, with
@@ -75,26 +75,26 @@ class ByToken(_Judging):
 
     def changed(self, said: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
         graph, each = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
-        vocab, rows = self.process.vocab, _of_rows(t)
-        gain = torch.zeros(*xt.shape, vocab, device=xt.device)
-        if self.exact < vocab:
+        vocab_size, rows = self.process.vocab_size, _of_rows(t)
+        gain = torch.zeros(*xt.shape, vocab_size, device=xt.device)
+        if self.exact < vocab_size:
             gain = self._taylor(xt, rows, batch)
         if self.exact:
-            likely = said.logits.topk(min(self.exact, vocab)).indices
+            likely = said.logits.topk(min(self.exact, vocab_size)).indices
             gain = gain.scatter(-1, likely, self._neighbours(xt, likely, rows, batch))
-        logits = graph.clean_logits(said.log_ratios(graph, xt, each) + self.weight * gain, xt, each)
+        logits = graph.x0_logits(said.log_score(graph, xt, each) + self.weight * gain, xt, each)
         # Under uniform noise even a token that is barred has a ratio, which the gain would raise.
-        return said.guided(logits.masked_fill(said.logits == -torch.inf, -torch.inf))
+        return said.with_logits(logits.masked_fill(said.logits == -torch.inf, -torch.inf))
 
     def _taylor(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
-        gradient = slope(lambda x: self.judge(x, t, batch), F.one_hot(xt, self.process.vocab + 1).float())
-        return (gradient - gradient.gather(-1, xt[..., None]))[..., : self.process.vocab]
+        gradient = slope(lambda x: self.judge(x, t, batch), F.one_hot(xt, self.process.vocab_size + 1).float())
+        return (gradient - gradient.gather(-1, xt[..., None]))[..., : self.process.vocab_size]
 
     def _neighbours(
         self, xt: Int[Tensor, "b l"], tokens: Int[Tensor, "b l k"], t: Float[Tensor, " b"], batch: Batch
     ) -> Float[Tensor, "b l k"]:
         """What each of the tokens in its place adds to the judgement; 0 at places that do not change."""
-        changing, own = self.process.changing(xt) & batch.noised, self.judge(xt, t, batch)
+        changing, own = self.process.is_noisy(xt) & batch.target_mask, self.judge(xt, t, batch)
         gain = torch.zeros(tokens.shape, device=xt.device)
         row, place, which = changing[..., None].expand(tokens.shape).nonzero().T
         for r, p, k in zip(*(index.split(_NEIGHBOURS) for index in (row, place, which)), strict=True):
@@ -104,7 +104,7 @@ class ByToken(_Judging):
         return gain
 
 
-class ByPrediction(_Judging):
+class PlugAndPlay(_Judging):
     """Logits plus weight times the gradient of log p(label | the predicted text), for a reader of clean texts.
 
     The predicted text is soft, a mixture of tokens at every position. To first order, the gradient by the probability
@@ -115,14 +115,14 @@ class ByPrediction(_Judging):
     noise_aware: ClassVar[bool] = False
 
     def changed(self, said: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-        given = torch.zeros_like(batch.noised) if batch.told is None else batch.told
+        given = torch.zeros_like(batch.target_mask) if batch.prompt_mask is None else batch.prompt_mask
         if not xt.is_floating_point():
-            given = given | ~self.process.changing(xt)
-        ids = batch.ids if xt.is_floating_point() else torch.where(given & batch.noised, xt, batch.ids)
+            given = given | ~self.process.is_noisy(xt)
+        ids = batch.tokens if xt.is_floating_point() else torch.where(given & batch.target_mask, xt, batch.tokens)
         known = F.one_hot(torch.where(given, ids, 0), said.logits.shape[-1]).float()
         probs = torch.where(given[..., None], known, said.probs)
 
-        return said.guided(said.logits + self.weight * slope(lambda probs: self.judge(probs, batch), probs))
+        return said.with_logits(said.logits + self.weight * slope(lambda probs: self.judge(probs, batch), probs))
 
 
 class Energy:

@@ -12,11 +12,11 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction
-from ..samplers.base import Predicting, Request, Wrapped
+from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
 from ..samplers.gaussian import nucleus
 
 
-class Temperature(Predicting):
+class Temperature(LogitsGuide):
     """Divides the logits of every prediction: below 1 sharper and less diverse text, above 1 the reverse.
 
     A regressed state, or bits, move by as much as the mean of the tokens does.
@@ -31,10 +31,12 @@ class Temperature(Predicting):
         """Predictions with logits over temperature."""
         if self.temperature == 1.0:
             return denoiser
-        return Wrapped(denoiser, lambda prediction, *_: prediction.guided(prediction.logits / self.temperature))
+        return WrappedDenoiser(
+            denoiser, lambda prediction, *_: prediction.with_logits(prediction.logits / self.temperature)
+        )
 
 
-class Truncated(Predicting):
+class TopKTopP(LogitsGuide):
     """Keeps the `top_k` likeliest tokens of every prediction (0: all), and of these the fewest that reach `top_p`.
 
     The others have probability 0. A regressed state, or bits, move by as much as the mean of the tokens does.
@@ -50,7 +52,7 @@ class Truncated(Predicting):
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """Predictions of fewer tokens."""
         everything = self.top_k == 0 and self.top_p == 1.0
-        return denoiser if everything else Wrapped(denoiser, lambda prediction, *_: self.truncated(prediction))
+        return denoiser if everything else WrappedDenoiser(denoiser, lambda prediction, *_: self.truncated(prediction))
 
     def truncated(self, prediction: Prediction) -> Prediction:
         """The prediction of the tokens that are kept."""
@@ -60,10 +62,10 @@ class Truncated(Predicting):
             logits = torch.full_like(logits, -torch.inf).scatter(-1, best, logits.gather(-1, best))
         if self.top_p < 1.0:
             logits = logits.masked_fill(nucleus(logits.softmax(-1), self.top_p) == 0.0, -torch.inf)
-        return prediction.guided(logits)
+        return prediction.with_logits(logits)
 
 
-class Fitting(Predicting):
+class AllowedTokens(LogitsGuide):
     """Free positions hold tokens that the row `Batch.holds` of `allowed` has (None: its row 0)."""
 
     def __init__(self, allowed: Bool[Tensor, "k v"]) -> None:
@@ -74,7 +76,7 @@ class Fitting(Predicting):
 
         def fitting(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             allowed = self.allowed.to(prediction.logits.device)
-            held = allowed[0] if batch.holds is None else allowed[batch.holds]
-            return prediction.guided(prediction.logits.masked_fill(~held, -torch.inf))
+            held = allowed[0] if batch.allowed_set_ids is None else allowed[batch.allowed_set_ids]
+            return prediction.with_logits(prediction.logits.masked_fill(~held, -torch.inf))
 
-        return Wrapped(denoiser, fitting)
+        return WrappedDenoiser(denoiser, fitting)

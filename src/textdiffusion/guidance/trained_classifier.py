@@ -17,7 +17,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..diffusion.codecs import TableCodec
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..networks.classifier import NoisyClassifier
 from ..storage.weights import load_weights, save_tensors, tensors_of
 
@@ -48,7 +48,7 @@ class Classifier:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}.") from None
-        shape = {"width": self.network.trunk.width, "depth": len(self.network.trunk.blocks)}
+        shape = {"width": self.network.backbone.width, "depth": len(self.network.backbone.blocks)}
         about = {"kind": "classifier", "schema": 1, "labels": list(self.labels), **shape, **facts}
         (folder / "config.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         save_tensors(
@@ -56,7 +56,7 @@ class Classifier:
         )
 
 
-def load(folder: str | Path, model: Model, tokenizer: Tokenizer) -> Classifier:
+def load(folder: str | Path, model: DiffusionModel, tokenizer: Tokenizer) -> Classifier:
     """The classifier in a folder, for this model. Raises UserError where it is none, or was trained for another run."""
     path = Path(folder) / "config.json"
     try:
@@ -65,7 +65,7 @@ def load(folder: str | Path, model: Model, tokenizer: Tokenizer) -> Classifier:
         trained_for = about["run"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder} is no classifier; textdiffusion train-classifier makes one.") from None
-    for name, value in kinship(model, tokenizer).items():
+    for name, value in run_fingerprint(model, tokenizer).items():
         if trained_for.get(name) != value:
             raise UserError(
                 f"The classifier {folder} was trained for a run with another {name}; train one for this run."
@@ -76,7 +76,7 @@ def load(folder: str | Path, model: Model, tokenizer: Tokenizer) -> Classifier:
     return Classifier(network.eval().requires_grad_(False).to(place), labels)
 
 
-def kinship(model: Model, tokenizer: Tokenizer) -> dict[str, Any]:
+def run_fingerprint(model: DiffusionModel, tokenizer: Tokenizer) -> dict[str, Any]:
     """What a classifier shares with its run: tokenizer, states and noise."""
     states = model.codec.table() if isinstance(model.codec, TableCodec) else torch.empty(0)
     table = hashlib.sha256(states.detach().cpu().numpy().tobytes()).hexdigest()[:16]

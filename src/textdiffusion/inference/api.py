@@ -15,13 +15,13 @@ from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype, seeded
 from ..core.errors import UserError
 from ..data import templates
-from ..data.conditions import after, before, with_label
+from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..parts.base import GuidePart, SamplerPart
 from ..samplers.base import Guide, Step
-from ..samplers.masked_view import obstacle
+from ..samplers.masked_view import sampler_incompatibility
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..scoring.likelihood import Likelihood, bits_per_character
@@ -30,9 +30,9 @@ from ..scoring.windows import Texts
 from ..storage.checkpoint import RAW, Checkpoints
 from ..storage.hub import find_run, upload
 from ..storage.weights import load_weights, save_tensors, tensors_of
-from .lengths import proposed
+from .lengths import propose_lengths
 from .model_card import model_card
-from .options import Sampling, replaces_given
+from .options import SamplingOptions, replaces_given
 
 Weights = Literal["ema", "raw"]
 
@@ -43,7 +43,7 @@ _ROWS, _LOGITS = 64, 1 << 26  # rows, and elements of logits, that are sampled a
 class TextDiffusion:
     """A model with its tokenizer. `weights` says which of the run's weights these are, `folder` where it came from."""
 
-    model: Model
+    model: DiffusionModel
     tokenizer: Tokenizer
     weights: Weights = "ema"
     folder: Path | None = None
@@ -70,9 +70,9 @@ class TextDiffusion:
         config = loads(_read(path), str(path))
         tokenizer = loading.load(folder / "tokenizer.json")
         with seeded(config.training.seed, torch.device("cpu")):  # as in training
-            model = Model(config, tokenizer.vocab_size)
+            model = DiffusionModel(config, tokenizer.vocab_size)
         load_weights(model, folder / "model.safetensors" if weights == "ema" else _raw(folder))
-        model.denoiser.trunk.compute_dtype = compute_dtype
+        model.denoiser.backbone.compute_dtype = compute_dtype
         model.tuned = load_grid(folder / GRID)
         return cls(model.eval().requires_grad_(False).to(place), tokenizer, weights, folder)
 
@@ -89,7 +89,7 @@ class TextDiffusion:
     @property
     def dtype(self) -> str:
         """The precision that the network's features are computed in."""
-        return str(self.model.denoiser.trunk.compute_dtype).removeprefix("torch.")
+        return str(self.model.denoiser.backbone.compute_dtype).removeprefix("torch.")
 
     def generate(
         self,
@@ -108,15 +108,15 @@ class TextDiffusion:
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
-        `steps` and `sampler` are the run's own unless given; a sampler is a name, `one_step:eta=1` with settings, or
+        `steps` and `sampler` are the run's own unless given; a sampler is a name, `ddim:eta=1` with settings, or
         its settings as an object. So is each of `guides`, as in `without:text=pear`. Predictions are of their `top_k`
         likeliest tokens alone (0: all), and of the fewest that reach the probability `top_p`. Texts are numbered: the
         first 4 of 8 are those of `num=4` with the same seed. A conditional run is told a `source`, or each of several
         in turn, or a `label`. Raises UserError for values that are not allowed, for samplers and guides that the run's
         process does not allow, and for a source or a label that the run does not take, or lacks.
         """
-        batch = self.blank(num, length, source=source, label=label)
-        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides, top_k, top_p))
+        batch = self.empty_batch(num, length, source=source, label=label)
+        return self._texts(batch, SamplingOptions(steps, seed, temperature, sampler, guides, top_k, top_p))
 
     def infill(
         self,
@@ -139,8 +139,8 @@ class TextDiffusion:
         exactly; `\\[MASK` is literal text. `infill_note` says how well this run is prepared for it. Raises UserError as
         `generate` does, for templates that are none, and for lengths that the run cannot propose.
         """
-        batch = self.filled(template, num, source=source, label=label, seed=seed)
-        return self._texts(batch, Sampling(steps, seed, temperature, sampler, guides, top_k, top_p))
+        batch = self.infill_batch(template, num, source=source, label=label, seed=seed)
+        return self._texts(batch, SamplingOptions(steps, seed, temperature, sampler, guides, top_k, top_p))
 
     def stream(
         self,
@@ -161,9 +161,9 @@ class TextDiffusion:
         `batch` instead of `num` and `length` says what is given, as `filled` makes it from a template, `blank` from a
         source or a label.
         """
-        rows = self.blank(num, length) if batch is None else batch
-        asked = Sampling(steps, seed, temperature, sampler, guides, top_k, top_p)
-        return asked.settled(self, rows).sampled(rows.to(self.device))
+        rows = self.empty_batch(num, length) if batch is None else batch
+        asked = SamplingOptions(steps, seed, temperature, sampler, guides, top_k, top_p)
+        return asked.resolve(self, rows).run(rows.to(self.device))
 
     def score(
         self,
@@ -216,7 +216,7 @@ class TextDiffusion:
             )
         return scores
 
-    def blank(
+    def empty_batch(
         self,
         num: int = 1,
         length: int | None = None,
@@ -231,13 +231,13 @@ class TextDiffusion:
             raise UserError("There are no sources; give one text for each.")
         if num < 1 or (length is not None and length < 1):
             raise UserError(f"{num} texts of {length} tokens cannot be made: both must be at least 1.")
-        begun = [before(one, text, self.tokenizer) for one in several]
+        begun = [encode_source(one, text, self.tokenizer) for one in several]
         sizes = [text.length - len(ids) if length is None else length for ids in begun]
-        rows = [templates.begun(ids, size) for ids, size in zip(begun, sizes, strict=True)]
-        batch = templates.laid_out(rows, self.tokenizer, num=num)
-        return with_label(replace(batch, given=None) if source is None else batch, text, label)
+        rows = [templates.make_row(ids, size) for ids, size in zip(begun, sizes, strict=True)]
+        batch = templates.collate(rows, self.tokenizer, num=num)
+        return with_label(replace(batch, condition_mask=None) if source is None else batch, text, label)
 
-    def filled(
+    def infill_batch(
         self,
         template: str | Sequence[str],
         num: int = 1,
@@ -254,35 +254,37 @@ class TextDiffusion:
         open_ = [templates.OPEN in templates.parse(each)[:-1] for each in asked]
         if any(open_):  # then each row has lengths of its own
             each = zip(asked, open_, strict=True)
-            asked = [row for t, o in each for row in (proposed(self, t, num, seed, source, label) if o else [t] * num)]
+            asked = [
+                row for t, o in each for row in (propose_lengths(self, t, num, seed, source, label) if o else [t] * num)
+            ]
         batch = templates.batch(
             asked,
             self.tokenizer,
-            before(source, text, self.tokenizer),
+            encode_source(source, text, self.tokenizer),
             num=1 if any(open_) else num,
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
             room=text.length,
         )
-        return with_label(replace(batch, rows=torch.arange(len(batch.ids)) % num), text, label)
+        return with_label(replace(batch, row_ids=torch.arange(len(batch.tokens)) % num), text, label)
 
-    def parts(self, batch: Batch) -> Iterator[Batch]:
+    def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The rows in parts that fit into memory; streamed one after the other, they give the texts of the whole."""
-        size = max(1, min(_ROWS, _LOGITS // (batch.ids.shape[1] * self.tokenizer.vocab_size)))
-        for rows in torch.arange(len(batch.ids)).split(size):
+        size = max(1, min(_ROWS, _LOGITS // (batch.tokens.shape[1] * self.tokenizer.vocab_size)))
+        for rows in torch.arange(len(batch.tokens)).split(size):
             yield batch.select(rows)
 
-    def texts(self, step: Step, batch: Batch | None = None) -> list[str]:
+    def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
         """The texts of a finished step. `batch` is what was streamed, if it has padding (several templates)."""
-        rows = list(step.ids.cpu().numpy())
-        if batch is not None and batch.real is not None:
-            rows = [ids[real] for ids, real in zip(rows, batch.real.cpu().numpy(), strict=True)]
-        return [self.tokenizer.decode(after(ids, self.config.text, self.tokenizer)) for ids in rows]
+        rows = list(step.tokens.cpu().numpy())
+        if batch is not None and batch.valid_mask is not None:
+            rows = [ids[real] for ids, real in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
+        return [self.tokenizer.decode(strip_source(ids, self.config.text, self.tokenizer)) for ids in rows]
 
     @property
-    def infill_note(self) -> str | None:
+    def infill_warning(self) -> str | None:
         """What a user should know before infilling with this run (None: it is made for it)."""
-        if not self.model.process.two_sided:
+        if not self.model.process.bidirectional:
             return (
                 "This model writes from left to right: what it writes in a gap ignores the text after the gap (if it "
                 "writes in blocks, the text after the block)."
@@ -302,7 +304,7 @@ class TextDiffusion:
         own = self.config.sampler
         kinds = overrides.kinds_of(SamplerPart)
         parts = {name: own if type(own) is kind else kind() for name, kind in kinds.items()}
-        return {name: part for name, part in parts.items() if not obstacle(part.build(), self.model)}
+        return {name: part for name, part in parts.items() if not sampler_incompatibility(part.build(), self.model)}
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
@@ -336,12 +338,12 @@ class TextDiffusion:
         parameters = sum(p.numel() for p in self.model.parameters())
         return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder)
 
-    def _texts(self, batch: Batch, asked: Sampling) -> list[str]:
-        settled = asked.settled(self, batch)
+    def _texts(self, batch: Batch, asked: SamplingOptions) -> list[str]:
+        settled = asked.resolve(self, batch)
         texts: list[str] = []
-        for part in self.parts(batch):
-            *_, last = settled.sampled(part.to(self.device))
-            texts += self.texts(last, part)
+        for part in self.chunks(batch):
+            *_, last = settled.run(part.to(self.device))
+            texts += self.decode(last, part)
         return texts
 
 

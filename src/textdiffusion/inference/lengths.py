@@ -17,10 +17,10 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..data import templates
-from ..data.conditions import before
-from ..diffusion.model import Model
-from ..scoring.likelihood import PILOT_ROWS, Aimable, drawn, evaluating, spread
-from .options import Sampling, replaces_given
+from ..data.conditions import encode_source
+from ..diffusion.model import DiffusionModel
+from ..scoring.likelihood import PILOT_ROWS, Aimable, drawn, eval_mode, spread
+from .options import SamplingOptions, replaces_given
 
 if TYPE_CHECKING:
     from .api import TextDiffusion
@@ -29,7 +29,7 @@ LAYOUTS = 64  # combinations of lengths that are compared; where there are more,
 DRAWN = 4096  # rows that are drawn to compare them
 
 
-def proposed(
+def propose_lengths(
     run: TextDiffusion, template: str, num: int, seed: int, source: str | None = None, label: str | None = None
 ) -> list[str]:
     """`num` times `template` with lengths in its open gaps, drawn from the law that the run gives them.
@@ -40,7 +40,7 @@ def proposed(
     that write from left to right, and those trained without conditioning masks unless masks are their noise.
     """
     config, gaps = run.config.text, sum(piece == templates.OPEN for piece in templates.parse(template)[:-1])
-    if not (config.model_padding and run.model.process.two_sided) or replaces_given(run.model):
+    if not (config.model_padding and run.model.process.bidirectional) or replaces_given(run.model):
         raise UserError(
             "This run cannot propose the length of a gap before given text; say how many tokens: [MASK:5]. It takes "
             "training with text.model_padding=true and, unless tokens become masks, text.mask=mixed, and a model that "
@@ -48,33 +48,33 @@ def proposed(
         )
     shortest = templates.numbered(template, [1] * gaps)
     ends = templates.parse(template)[-1] != templates.OPEN
-    first = len(before(source, config, run.tokenizer))
+    first = len(encode_source(source, config, run.tokenizer))
     spare = config.length - first - len(templates.encode(shortest, run.tokenizer)[0]) - ends
     if spare < 0:
         raise UserError(f"{template!r} leaves no room for its gaps in the run's {config.length} tokens.")
     rng = Rng.of(seed, torch.arange(num)).fork("lengths")
     layouts = [templates.numbered(template, counts) for counts in _counts(gaps, spare, seed)]
-    batch = run.filled(layouts, source=source, label=label)
-    batch = replace(batch, rows=torch.arange(len(layouts))).to(run.device)
-    *_, last = Sampling(seed=seed).settled(run, batch).sampled(batch)
-    nats = given_nats(run.model, replace(batch, ids=last.ids), seed, first)
+    batch = run.infill_batch(layouts, source=source, label=label)
+    batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)
+    *_, last = SamplingOptions(seed=seed).resolve(run, batch).run(batch)
+    nats = given_nats(run.model, replace(batch, tokens=last.tokens), seed, first)
     return [layouts[i] for i in rng.categorical((-nats).softmax(0).expand(num, -1))]
 
 
-def given_nats(model: Model, batch: Batch, seed: int = 0, first: int = 0) -> Float[Tensor, " b"]:
+def given_nats(model: DiffusionModel, batch: Batch, seed: int = 0, first: int = 0) -> Float[Tensor, " b"]:
     """-log p(the given tokens where they are | the `first` ones), in nats of each row, whose gaps must be filled."""
     likelihood: Any = model.likelihood
 
-    def value(model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        begun = torch.arange(batch.ids.shape[1], device=batch.ids.device).expand(batch.ids.shape) < first
-        whole = replace(batch, given=begun if first else None)
+    def value(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        begun = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand(batch.tokens.shape) < first
+        whole = replace(batch, condition_mask=begun if first else None)
         return likelihood(model, whole, rng=rng) - likelihood(model, batch, rng=rng)
 
-    rows, count = Rows(batch), len(batch.ids)
-    with torch.no_grad(), evaluating(model):
+    rows, count = Rows(batch), len(batch.tokens)
+    with torch.no_grad(), eval_mode(model):
         if isinstance(likelihood, Aimable):
             pilot = drawn(likelihood.pilot, model, rows, spread(count, PILOT_ROWS), seed, "pilot", 0, 64)
-            likelihood = likelihood.aimed(pilot)
+            likelihood = likelihood.importance_sampled(pilot)
         copies = -(-DRAWN // count)
         return (
             drawn(value, model, rows, np.tile(np.arange(count), copies), seed, "lengths", 0, 64)
@@ -90,11 +90,11 @@ class Rows:
     batch: Batch
 
     def __len__(self) -> int:
-        return len(self.batch.ids)
+        return len(self.batch.tokens)
 
     def windows(self, rows: Sequence[int] | np.ndarray) -> Batch:
         """The rows of these numbers."""
-        return self.batch.select(torch.as_tensor(np.asarray(rows), device=self.batch.ids.device))
+        return self.batch.select(torch.as_tensor(np.asarray(rows), device=self.batch.tokens.device))
 
 
 def _counts(gaps: int, spare: int, seed: int) -> list[tuple[int, ...]]:

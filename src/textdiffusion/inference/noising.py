@@ -22,7 +22,7 @@ _CANDIDATES = 1 << 24  # elements of the states compared at once
 class Process(Protocol):
     """As much of a process as is shown here."""
 
-    def corrupt(self, x0: Tensor, t: Float[Tensor, " b"], *, rng: Rng) -> Tensor: ...
+    def add_noise(self, x0: Tensor, t: Float[Tensor, " b"], *, rng: Rng) -> Tensor: ...
 
     def log_likelihood(self, xt: Tensor, x0: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b l"]: ...
 
@@ -45,11 +45,11 @@ def noising(
         raise UserError("There is no text to put noise on.")
     clean = codec.encode(ids)
     for number, t in enumerate(levels):
-        noisy = process.corrupt(clean, torch.tensor([t]), rng=Rng.of(seed, 1).fork("noise"))
+        noisy = process.add_noise(clean, torch.tensor([t]), rng=Rng.of(seed, 1).fork("noise"))
         law = _evidence(noisy, t, codec, process)
         confidence, read = law.max(-1)
-        undecided = confidence <= 1.001 / codec.vocab
-        shown = torch.where(undecided, codec.vocab, read)
+        undecided = confidence <= 1.001 / codec.vocab_size
+        shown = torch.where(undecided, codec.vocab_size, read)
         yield Step(number, len(levels) - 1, t, shown, torch.where(undecided, 0.0, confidence), noisy)
 
 
@@ -58,7 +58,7 @@ def _evidence(noisy: Tensor, t: float, codec: Codec, process: Process) -> Float[
     length = noisy.shape[1]
     size = max(1, _CANDIDATES // (length * (noisy.shape[2] if noisy.ndim == 3 else 1)))
     parts: list[Tensor] = []
-    for tokens in torch.arange(codec.vocab).split(size):
+    for tokens in torch.arange(codec.vocab_size).split(size):
         every: Int[Tensor, "c l"] = tokens[:, None].expand(-1, length)
         repeated = noisy.expand(len(tokens), *noisy.shape[1:])
         parts.append(process.log_likelihood(repeated, codec.encode(every), torch.full((len(tokens),), t)))

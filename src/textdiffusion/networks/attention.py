@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..core.batch import Batch, positions
+from ..core.batch import Batch, position_ids
 
 Kind = Literal["full", "causal", "block_causal", "two_stream"]
 
@@ -23,7 +23,7 @@ def attention_mask(kind: Kind, batch: Batch, block: int = 1) -> Bool[Tensor, "#b
     earlier clean blocks, a clean block at clean blocks up to its own (BD3-LM, section 4). Nobody looks at padding, and
     packed examples never look at each other.
     """
-    mask = _order(kind, positions(batch) // (1 if kind == "causal" else block))
+    mask = _order(kind, position_ids(batch) // (1 if kind == "causal" else block))
     inside = _inside(batch)
     if kind == "two_stream" and inside is not None:
         inside = inside.repeat(1, 2, 2)
@@ -45,16 +45,16 @@ def _order(kind: Kind, at: Int[Tensor, "#b l"]) -> Bool[Tensor, "#b m n"] | None
 
 
 def _inside(batch: Batch) -> Bool[Tensor, "b l l"] | None:
-    if batch.segments is not None:
-        inside = batch.segments[:, :, None] == batch.segments[:, None, :]
-    elif batch.real is not None:
-        inside = batch.real[:, None, :].expand(-1, batch.ids.shape[1], -1)
+    if batch.segment_ids is not None:
+        inside = batch.segment_ids[:, :, None] == batch.segment_ids[:, None, :]
+    elif batch.valid_mask is not None:
+        inside = batch.valid_mask[:, None, :].expand(-1, batch.tokens.shape[1], -1)
     else:
         return None
-    if batch.real is not None:
-        inside = inside & batch.real[:, None, :]
+    if batch.valid_mask is not None:
+        inside = inside & batch.valid_mask[:, None, :]
     # A position always sees itself: a row of nothing but padding would be softmax over nothing.
-    return inside | torch.eye(batch.ids.shape[1], dtype=torch.bool, device=batch.ids.device)
+    return inside | torch.eye(batch.tokens.shape[1], dtype=torch.bool, device=batch.tokens.device)
 
 
 def rotary(at: Int[Tensor, "#b l"], dim: int, base: float = 10000.0) -> Float[Tensor, "2 #b 1 l half"]:

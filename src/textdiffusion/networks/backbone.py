@@ -12,7 +12,7 @@ Modulation = Literal["none", "adaln", "film", "added"]
 
 
 @runtime_checkable
-class Trunk(Protocol):
+class Backbone(Protocol):
     """Features in, features out, computed in `compute_dtype`. `blocks` are what repeats: Muon's, and recompiled for."""
 
     width: int

@@ -20,7 +20,7 @@ from .backbone import Modulation
 from .transformer import Linear, TimeEmbedding
 
 
-class Encoder(nn.Module):
+class BertBackbone(nn.Module):
     """Features in, features out through the encoder of BERT (Devlin et al. 2019) as `transformers` builds it.
 
     The noise level is added to the features, and so are learned positions. With `frozen` the encoder itself learns
@@ -35,9 +35,9 @@ class Encoder(nn.Module):
         depth: int,
         *,
         heads: int,
-        expansion: int,
+        mlp_ratio: int,
         positions: int,
-        conditioning: int,
+        cond_dim: int,
         time_frequency: float,
         dropout: float,
         frozen: bool,
@@ -48,7 +48,7 @@ class Encoder(nn.Module):
             "hidden_size": width,
             "num_hidden_layers": depth,
             "num_attention_heads": heads,
-            "intermediate_size": expansion * width,
+            "intermediate_size": mlp_ratio * width,
             "max_position_embeddings": positions,
         }
         config = {**self.shape, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
@@ -57,8 +57,8 @@ class Encoder(nn.Module):
         self.embeddings, self.encoder, self.blocks = bert.embeddings, bert.encoder, bert.encoder.layer
         if frozen:
             bert.requires_grad_(False)
-        self.time = TimeEmbedding(conditioning, fastest=time_frequency)
-        self.told = Linear(conditioning, width)
+        self.time = TimeEmbedding(cond_dim, fastest=time_frequency)
+        self.told = Linear(cond_dim, width)
         nn.init.zeros_(self.told.weight)
         nn.init.zeros_(self.told.bias)
 
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
             unseen = None if mask is None else torch.where(mask, 0.0, torch.finfo(h.dtype).min).to(h.dtype)
             return self.encoder(h, attention_mask=unseen)[0].to(self.compute_dtype)
 
-    def begin_with(self, folder: Path) -> str:
+    def load_pretrained(self, folder: Path) -> str:
         """Takes the weights of a pretrained encoder and says so. Raises UserError where it has another shape."""
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -94,10 +94,10 @@ class Encoder(nn.Module):
         if wanted != self.shape:
             width = wanted["hidden_size"]
             raise UserError(
-                f"The encoder in {folder} has another shape; set trunk.width={width} "
-                f"trunk.depth={wanted['num_hidden_layers']} trunk.heads={wanted['num_attention_heads']} "
-                f"trunk.expansion={wanted['intermediate_size'] // width} "
-                f"trunk.positions={wanted['max_position_embeddings']}."
+                f"The encoder in {folder} has another shape; set backbone.width={width} "
+                f"backbone.depth={wanted['num_hidden_layers']} backbone.heads={wanted['num_attention_heads']} "
+                f"backbone.mlp_ratio={wanted['intermediate_size'] // width} "
+                f"backbone.positions={wanted['max_position_embeddings']}."
             )
         found.embeddings.word_embeddings = nn.Identity()
         self.embeddings.load_state_dict(found.embeddings.state_dict())
@@ -117,7 +117,7 @@ WORDS = "word_embeddings.weight"  # how the table of a BERT-type encoder's file 
 
 
 @torch.no_grad()
-def begin_with(codec: TableCodec, path: Path, tokenizer: Tokenizer) -> str:
+def load_pretrained_embeddings(codec: TableCodec, path: Path, tokenizer: Tokenizer) -> str:
     """Fills the rows of `codec` whose tokens `path` has a vector for, and says how many these are.
 
     `path` is a .txt file with a token and its numbers on each line (word2vec's, GloVe's), a .safetensors file with one

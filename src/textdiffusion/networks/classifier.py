@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..core.batch import Batch, positions
+from ..core.batch import Batch, position_ids
 from ..diffusion.codecs import TableCodec
 from .attention import attention_mask
 from .embedding_denoiser import Decoded
@@ -25,11 +25,13 @@ class NoisyClassifier(nn.Module):
         super().__init__()
         # In a tuple, so that what belongs to the run is not saved with the classifier.
         self._run = process, codec
-        self.decoded = Decoded(codec.vocab, width) if isinstance(codec, TableCodec) else None
-        self.states = codec.dim if isinstance(codec, TableCodec) else codec.vocab + 1  # a mask is one more
+        self.decoded = Decoded(codec.vocab_size, width) if isinstance(codec, TableCodec) else None
+        self.states = codec.dim if isinstance(codec, TableCodec) else codec.vocab_size + 1  # a mask is one more
         self.input = Linear(self.states, width, bias=False)
         # Squared ReLUs have no slope where they are off, and guidance asks for slopes.
-        self.trunk = Transformer(width, depth, conditioning=128, modulation="film", activation="gelu", absolute=True)
+        self.backbone = Transformer(
+            width, depth, cond_dim=128, modulation="film", activation="gelu", absolute_positions=True
+        )
         self.out = nn.Linear(width, labels)
 
     def forward(
@@ -56,7 +58,7 @@ class NoisyClassifier(nn.Module):
         return self._read(features, clean, batch)
 
     def _read(self, features: Float[Tensor, "b l w"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b k"]:
-        hidden = self.trunk(features, t, positions(batch), attention_mask("full", batch))
-        real = hidden.new_ones(hidden.shape[:2]) if batch.real is None else batch.real.to(hidden.dtype)
+        hidden = self.backbone(features, t, position_ids(batch), attention_mask("full", batch))
+        real = hidden.new_ones(hidden.shape[:2]) if batch.valid_mask is None else batch.valid_mask.to(hidden.dtype)
         pooled = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True)
         return self.out(pooled).float().log_softmax(-1)

@@ -12,17 +12,17 @@ from ..core.batch import Batch
 from ..core.randomness import mix
 from .transformer import Linear
 
-Contexts = tuple[tuple[int, ...], ...]
+NgramOffsets = tuple[tuple[int, ...], ...]
 
-AROUND: Contexts = ((-2, -1), (-1, 1), (1, 2), (-3, -2, -1), (-2, -1, 1), (-1, 1, 2), (1, 2, 3))  # on both sides
-BEFORE: Contexts = ((-1, 0), (-2, -1), (-3, -2), (-2, -1, 0), (-3, -2, -1), (-3, -2, -1, 0))  # none to the right
+AROUND: NgramOffsets = ((-2, -1), (-1, 1), (1, 2), (-3, -2, -1), (-2, -1, 1), (-1, 1, 2), (1, 2, 3))  # on both sides
+BEFORE: NgramOffsets = ((-1, 0), (-2, -1), (-3, -2), (-2, -1, 0), (-3, -2, -1), (-3, -2, -1, 0))  # none to the right
 
 
 @dataclass(frozen=True)
-class Tables:
+class NgramTables:
     """Which groups of neighbours are looked up: of at most `size` tokens, in tables of at most `rows` rows of `dim`."""
 
-    contexts: Contexts
+    offsets: NgramOffsets
     dim: int
     size: int
     rows: int
@@ -43,31 +43,35 @@ class TokenEmbedding(nn.Module):
     that costs no matrix product, so a small network need not learn to fetch it (docs/experiments.md).
     """
 
-    def __init__(self, vocab: int, width: int, tables: Tables | None = None, *, states: int | None = None) -> None:
+    def __init__(
+        self, vocab_size: int, width: int, tables: NgramTables | None = None, *, states: int | None = None
+    ) -> None:
         """`vocab` counts the id beyond the ends of an example; of these only `states` occur inside (None: all)."""
         super().__init__()
-        self.vocab = vocab
-        self.tokens = nn.Embedding(states or vocab, width)
+        self.vocab_size = vocab_size
+        self.tokens = nn.Embedding(states or vocab_size, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
-        self.contexts = [c for c in tables.contexts if len(c) <= tables.size] if tables else []
+        self.contexts = [c for c in tables.offsets if len(c) <= tables.size] if tables else []
         self.reach = max((-offset for context in self.contexts for offset in context), default=0)  # to the left
         if tables:
-            self.rows = [min(tables.rows, vocab ** len(context)) for context in self.contexts]
+            self.rows = [min(tables.rows, vocab_size ** len(context)) for context in self.contexts]
             self.tables = nn.Embedding(sum(self.rows), tables.dim)
             nn.init.normal_(self.tables.weight, std=0.5)
             self.out = Linear(len(self.contexts) * tables.dim, width, bias=False)
 
     def forward(
-        self, ids: Int[Tensor, "b l"], edge: int, batch: Batch, blocks: Blocks | None = None
+        self, ids: Int[Tensor, "b l"], boundary_id: int, batch: Batch, blocks: Blocks | None = None
     ) -> Float[Tensor, "b l w"]:
         """`edge` is the id that stands in for neighbours beyond the ends of an example, or in later `blocks`."""
         features = self.tokens(ids)
         if not self.contexts:
             return features
-        if batch.real is not None:
-            ids = torch.where(batch.real, ids, edge)
-            blocks = blocks and replace(blocks, clean=torch.where(batch.real, blocks.clean, edge))
-        near = {o: _neighbour(ids, o, edge, batch.segments, blocks) for offsets in self.contexts for o in offsets}
+        if batch.valid_mask is not None:
+            ids = torch.where(batch.valid_mask, ids, boundary_id)
+            blocks = blocks and replace(blocks, clean=torch.where(batch.valid_mask, blocks.clean, boundary_id))
+        near = {
+            o: _neighbour(ids, o, boundary_id, batch.segment_ids, blocks) for offsets in self.contexts for o in offsets
+        }
         index, first = [], 0
         for offsets, rows in zip(self.contexts, self.rows, strict=True):
             index.append(self._group([near[o] for o in offsets], rows) + first)
@@ -78,8 +82,8 @@ class TokenEmbedding(nn.Module):
         """The row of a group of ids: its own where all groups fit the table, else by hashing."""
         number = ids[0]
         for other in ids[1:]:
-            number = number * self.vocab + other
-        return number if self.vocab ** len(ids) == rows else mix(number & 0xFFFFFFFF) % rows
+            number = number * self.vocab_size + other
+        return number if self.vocab_size ** len(ids) == rows else mix(number & 0xFFFFFFFF) % rows
 
 
 def _neighbour(

@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..core.batch import Batch, positions
+from ..core.batch import Batch, position_ids
 from ..diffusion.codecs import TableCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from .attention import attention_mask
-from .backbone import Trunk
-from .labels import Labelled
-from .output_heads import Readout
+from .backbone import Backbone
+from .labels import LabelConditioned
+from .output_heads import OutputHead
 from .transformer import Linear
 
 
@@ -24,40 +24,40 @@ class Decoded(nn.Module):
     reads its simplex in this way).
     """
 
-    def __init__(self, vocab: int, width: int) -> None:
+    def __init__(self, vocab_size: int, width: int) -> None:
         super().__init__()
-        self.log_prior = nn.Parameter(torch.zeros(vocab))
-        self.tokens = nn.Parameter(0.5 * torch.randn(vocab, width))
+        self.log_prior = nn.Parameter(torch.zeros(vocab_size))
+        self.tokens = nn.Parameter(0.5 * torch.randn(vocab_size, width))
 
     def forward(self, evidence: Float[Tensor, "b l v"]) -> Float[Tensor, "b l w"]:
         """`evidence` is log q(x_t | token) up to a constant."""
         return (evidence + self.log_prior).softmax(-1) @ self.tokens
 
 
-class StateDenoiser(Labelled):
+class EmbeddingDenoiser(LabelConditioned):
     """For processes whose state is vectors: a Prediction from the scaled state, given tokens and self-conditioning.
 
     The input at a position is [scaled x or 0 if given, clean state or 0 if not, given bit, self-conditioning] (CDCD,
     section 3.2), where s is the root mean square of clean states. What comes out is the readout's Prediction.
     """
 
-    time_free = False
+    time_independent = False
 
     def __init__(
         self,
-        trunk: Trunk,
+        backbone: Backbone,
         process: GaussianProcess,
         codec: TableCodec,
         *,
-        readout: Readout,
+        readout: OutputHead,
         decoded: bool = False,
         self_conditioning: bool = True,
     ) -> None:
         super().__init__()
         self.self_conditioning = self_conditioning
-        self.trunk, self.process, self.codec, self.readout = trunk, process, codec, readout
-        self.input = Linear(3 * codec.dim + 1, trunk.width)
-        self.decoded = Decoded(codec.vocab, trunk.width) if decoded else None
+        self.backbone, self.process, self.codec, self.output_head = backbone, process, codec, readout
+        self.input = Linear(3 * codec.dim + 1, backbone.width)
+        self.decode_input = Decoded(codec.vocab_size, backbone.width) if decoded else None
         self.scale = codec.scale
 
     def forward(
@@ -70,14 +70,14 @@ class StateDenoiser(Labelled):
     ) -> Prediction:
         """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None: none yet)."""
         sigma = self.process.sigma_over(t, xt)
-        given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
+        given = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
         bit = given[..., None].to(xt.dtype)
         scaled = xt / torch.sqrt(sigma**2 + self.scale**2) * (1.0 - bit)
         estimate = torch.zeros_like(xt) if self_cond is None else self_cond
-        clean = self.codec.encode(batch.ids) * bit / self.scale
+        clean = self.codec.encode(batch.tokens) * bit / self.scale
         features = self.input(torch.cat((scaled, clean, bit, estimate * (1.0 - bit) / self.scale), dim=-1))
-        if self.decoded is not None:
-            features = features + self.decoded(self.codec.evidence(xt, sigma)) * (1.0 - bit)
-        features = self.labelled(features, batch)
-        hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
-        return self.readout(hidden, xt, sigma)
+        if self.decode_input is not None:
+            features = features + self.decode_input(self.codec.evidence(xt, sigma)) * (1.0 - bit)
+        features = self.add_label(features, batch)
+        hidden = self.backbone(features, self.process.level(t), position_ids(batch), attention_mask("full", batch))
+        return self.output_head(hidden, xt, sigma)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..core.batch import Batch
 
 
-class Labels(nn.Embedding):
+class LabelEmbedding(nn.Embedding):
     """A vector for each of `count` labels, numbered from 1; the number 0, no label, adds nothing."""
 
     def __init__(self, count: int, width: int) -> None:
@@ -17,14 +17,14 @@ class Labels(nn.Embedding):
         self.weight.data[0].zero_()
 
 
-class Labelled(nn.Module):
+class LabelConditioned(nn.Module):
     """A denoiser that is told a row's label where `labels` are set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.labels: Labels | None = None
+        self.labels: LabelEmbedding | None = None
 
-    def labelled(self, features: Float[Tensor, "b l w"], batch: Batch) -> Float[Tensor, "b l w"]:
+    def add_label(self, features: Float[Tensor, "b l w"], batch: Batch) -> Float[Tensor, "b l w"]:
         """The features at every position with the vector of the row's label."""
         if self.labels is None or batch.labels is None:
             return features

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..diffusion.codecs import BitCodec, TableCodec
-from ..diffusion.prediction import BitPrediction, HiddenPrediction, Prediction, RegressedPrediction
+from ..diffusion.prediction import BitPrediction, LazyPrediction, Prediction, X0Prediction
 from .transformer import Linear
 
 
 @runtime_checkable
-class Readout(Protocol):
+class OutputHead(Protocol):
     """Makes a Prediction of the trunk's features, beside the noisy state and its noise level."""
 
     def __call__(
@@ -25,9 +25,9 @@ class Readout(Protocol):
 class LinearHead(Linear):
     """Hidden features to logits."""
 
-    def __init__(self, width: int, vocab: int) -> None:
-        super().__init__(width, vocab)
-        self.vocab = vocab
+    def __init__(self, width: int, vocab_size: int) -> None:
+        super().__init__(width, vocab_size)
+        self.vocab_size = vocab_size
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
@@ -41,7 +41,7 @@ class OwnHead(nn.Module):
 
     def __init__(self, linear: LinearHead, dtype: torch.dtype) -> None:
         super().__init__()
-        self.linear, self.vocab, self.dtype = linear, linear.vocab, dtype
+        self.linear, self.vocab_size, self.dtype = linear, linear.vocab_size, dtype
 
     def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
         features, token, own = hidden.split((self.linear.in_features, 1, 1), dim=-1)
@@ -57,7 +57,7 @@ class PriorHead(nn.Module):
 
     def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"], dtype: torch.dtype) -> None:
         super().__init__()
-        self.linear, self.table, self.vocab, self.dtype = linear, table, linear.vocab, dtype
+        self.linear, self.table, self.vocab_size, self.dtype = linear, table, linear.vocab_size, dtype
 
     def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
         rows = torch.cat((self.table, self.table.square().sum(-1, keepdim=True)), dim=-1)
@@ -65,7 +65,7 @@ class PriorHead(nn.Module):
         return self.linear(features.to(self.dtype)).float() + evidence.float() @ rows.T
 
 
-class SoftmaxReadout(nn.Module):
+class X0LogitsHead(nn.Module):
     """Logits of a learned map; the state's mean follows from them (score interpolation: CDCD, section 3.1).
 
     `prior` adds the state's own evidence to the logits.
@@ -74,7 +74,7 @@ class SoftmaxReadout(nn.Module):
     def __init__(self, width: int, codec: TableCodec, *, prior: bool = True) -> None:
         super().__init__()
         self.codec, self.prior = codec, prior
-        self.head = LinearHead(width, codec.vocab)
+        self.head = LinearHead(width, codec.vocab_size)
 
     def forward(
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
@@ -82,10 +82,10 @@ class SoftmaxReadout(nn.Module):
         """The law of the clean tokens."""
         table = self.codec.table()
         if not self.prior:
-            return HiddenPrediction(hidden, self.head, table)
+            return LazyPrediction(hidden, self.head, table)
         evidence = torch.cat((x, torch.full_like(x[..., :1], -0.5)), dim=-1) / sigma**2
         head = PriorHead(self.head, table, hidden.dtype)
-        return HiddenPrediction(torch.cat((hidden.float(), evidence), dim=-1), head, table)
+        return LazyPrediction(torch.cat((hidden.float(), evidence), dim=-1), head, table)
 
 
 class RoundingHead(nn.Module):
@@ -97,8 +97,8 @@ class RoundingHead(nn.Module):
 
     def __init__(self, codec: TableCodec, bias: bool = True) -> None:
         super().__init__()
-        self.codec, self.vocab = codec, codec.vocab
-        self.bias = nn.Parameter(torch.zeros(codec.vocab)) if bias else None
+        self.codec, self.vocab_size = codec, codec.vocab_size
+        self.bias = nn.Parameter(torch.zeros(codec.vocab_size)) if bias else None
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
         logits = self.codec.evidence(x.float(), torch.ones((), device=x.device))
@@ -108,7 +108,7 @@ class RoundingHead(nn.Module):
 Preconditioning = Literal["none", "karras", "tanh", "evidence"]
 
 
-class RegressionReadout(nn.Module):
+class X0RegressionHead(nn.Module):
     """The clean state itself, by a learned map F; tokens are read from it by rounding (Diffusion-LM, section 4.2).
 
     With `preconditioning` it is c_skip x + c_out F: those of EDM (table 1), or mini CDCD's first, 1 - tanh and tanh of
@@ -129,7 +129,7 @@ class RegressionReadout(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.preconditioning, self.interpolated = preconditioning, interpolated
+        self.preconditioning, self.mean_from_logits = preconditioning, interpolated
         self.codec, self.scale = codec, codec.scale
         self.output = Linear(width, codec.dim)
         self.rounding = RoundingHead(codec, bias)
@@ -149,7 +149,7 @@ class RegressionReadout(nn.Module):
         else:
             skip, out = self.coefficients(sigma / self.scale)
             state = skip * x + out * self.scale * learned
-        return RegressedPrediction(state, self.rounding, table, self.interpolated)
+        return X0Prediction(state, self.rounding, table, self.mean_from_logits)
 
     def coefficients(self, noise: Float[Tensor, "*b"]) -> tuple[Tensor | float, Tensor | float]:
         """c_skip and c_out / s at a noise level sigma / s."""
@@ -169,13 +169,13 @@ class BitHead:
     """
 
     def __init__(self, codec: BitCodec) -> None:
-        self.codec, self.vocab = codec, codec.vocab
+        self.codec, self.vocab_size = codec, codec.vocab_size
 
     def __call__(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
         return hidden @ self.codec.table().T * (0.5 / self.codec.scale)
 
 
-class BitReadout(nn.Module):
+class BitLogitsHead(nn.Module):
     """Log odds of every bit of a code word (the logistic head of Analog Bits).
 
     `prior` adds the exact evidence of the noisy bit itself, 2 scale x / sigma^2.

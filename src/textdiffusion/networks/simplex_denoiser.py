@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..core.batch import Batch, positions
+from ..core.batch import Batch, position_ids
 from ..diffusion.codecs import SimplexCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from .attention import attention_mask
-from .backbone import Trunk
-from .labels import Labelled
-from .output_heads import Readout
+from .backbone import Backbone
+from .labels import LabelConditioned
+from .output_heads import OutputHead
 
 Reading = Literal["shrunken", "bayes"]
 
 
-class SimplexDenoiser(Labelled):
+class SimplexDenoiser(LabelConditioned):
     """The network sees softmax(logits) @ embedding at every position (SSD-LM, section 3.2), or the given token itself.
 
     The logits are the noisy state, `shrunken` to the variance-preserving frame of the paper, or `bayes`: its evidence,
@@ -29,24 +29,24 @@ class SimplexDenoiser(Labelled):
     Self-conditioning averages this law and that of the earlier estimate (TESS, section 3.2).
     """
 
-    time_free = False
+    time_independent = False
 
     def __init__(
         self,
-        trunk: Trunk,
+        backbone: Backbone,
         process: GaussianProcess,
         codec: SimplexCodec,
         *,
-        readout: Readout,
+        readout: OutputHead,
         reading: Reading = "shrunken",
         self_conditioning: bool = True,
     ) -> None:
         super().__init__()
-        self.trunk, self.process, self.codec, self.readout = trunk, process, codec, readout
+        self.backbone, self.process, self.codec, self.output_head = backbone, process, codec, readout
         self.reading, self.self_conditioning = reading, self_conditioning
-        self.log_prior = nn.Parameter(torch.zeros(codec.vocab)) if reading == "bayes" else None
-        self.tokens = nn.Parameter(0.5 * torch.randn(codec.vocab, trunk.width))
-        self.given = nn.Parameter(torch.zeros(trunk.width))
+        self.log_prior = nn.Parameter(torch.zeros(codec.vocab_size)) if reading == "bayes" else None
+        self.tokens = nn.Parameter(0.5 * torch.randn(codec.vocab_size, backbone.width))
+        self.given = nn.Parameter(torch.zeros(backbone.width))
 
     def forward(
         self,
@@ -64,11 +64,11 @@ class SimplexDenoiser(Labelled):
             law = self_cond / self.codec.height
             seen = torch.where(law.sum(-1, keepdim=True) > 0.5, 0.5 * (seen + law), seen)
         features = seen @ self.tokens
-        given = torch.zeros_like(batch.noised) if batch.given is None else batch.given
-        clean = nn.functional.embedding(batch.ids, self.tokens) + self.given
-        features = self.labelled(torch.where(given[..., None], clean, features), batch)
-        hidden = self.trunk(features, self.process.level(t), positions(batch), attention_mask("full", batch))
-        return self.readout(hidden, xt, sigma)
+        given = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
+        clean = nn.functional.embedding(batch.tokens, self.tokens) + self.given
+        features = self.add_label(torch.where(given[..., None], clean, features), batch)
+        hidden = self.backbone(features, self.process.level(t), position_ids(batch), attention_mask("full", batch))
+        return self.output_head(hidden, xt, sigma)
 
     def read(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:
         """The soft tokens of a noisy state."""

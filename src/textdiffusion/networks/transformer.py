@@ -63,37 +63,37 @@ class TimeEmbedding(nn.Module):
 
 
 @dataclass
-class Memory:
+class KVCache:
     """Keys and values of the positions a block of the trunk has seen; a pass adds its own."""
 
     keys: Float[Tensor, "b h n e"] | None = None
     values: Float[Tensor, "b h n e"] | None = None
 
-    def joined(self, k: Float[Tensor, "b h l e"], v: Float[Tensor, "b h l e"]) -> tuple[Tensor, Tensor]:
+    def append(self, k: Float[Tensor, "b h l e"], v: Float[Tensor, "b h l e"]) -> tuple[Tensor, Tensor]:
         """What was seen before, then `k` and `v`."""
         if self.keys is not None and self.values is not None:
             k, v = torch.cat((self.keys, k), dim=2), torch.cat((self.values, v), dim=2)
         self.keys, self.values = k, v
         return k, v
 
-    def select(self, rows: Int[Tensor, " n"]) -> Memory:
+    def select(self, rows: Int[Tensor, " n"]) -> KVCache:
         """Some of the rows, in a memory of their own."""
         if self.keys is None or self.values is None:
-            return Memory()
-        return Memory(self.keys[rows], self.values[rows])
+            return KVCache()
+        return KVCache(self.keys[rows], self.values[rows])
 
 
-class Neighbours(nn.Module):
+class CanonConv(nn.Module):
     """Each feature plus a weighted sum of itself at up to `reach` places away: a depthwise convolution, from zero on.
 
     Only what attention may look at is summed ("Canon layers", Allen-Zhu 2025). Few heads cannot tell many near places
     apart, and without this a small network spends its training on fetching the letters around (docs/experiments.md).
     """
 
-    def __init__(self, width: int, reach: int) -> None:
+    def __init__(self, width: int, radius: int) -> None:
         super().__init__()
-        self.reach = reach
-        self.weight = nn.Parameter(torch.zeros(width, 1, 1, 2 * reach + 1))
+        self.reach = radius
+        self.weight = nn.Parameter(torch.zeros(width, 1, 1, 2 * radius + 1))
 
     def forward(self, x: Float[Tensor, "b l w"], seen: Bool[Tensor, "k #b l 1"] | None) -> Float[Tensor, "b l w"]:
         """`seen` is what `visible` says of the attention's mask (None: all is)."""
@@ -126,8 +126,8 @@ class Block(nn.Module):
     def __init__(
         self,
         width: int,
-        expansion: int,
-        conditioning: int,
+        mlp_ratio: int,
+        cond_dim: int,
         modulation: Modulation,
         activation: Activation,
         qk_norm: bool,
@@ -135,20 +135,20 @@ class Block(nn.Module):
         norm_weight: bool,
         norm_bias: bool,
         dropout: float,
-        reach: int = 0,
+        conv_radius: int = 0,
     ) -> None:
         super().__init__()
-        self.near = nn.ModuleList(Neighbours(width, reach) for _ in range(2)) if reach else None
+        self.near = nn.ModuleList(CanonConv(width, conv_radius) for _ in range(2)) if conv_radius else None
         self.heads = heads(width)
         self.modulation, self.activation, self.qk_norm, self.dropout = modulation, activation, qk_norm, dropout
         self.norm1 = LayerNorm(width, elementwise_affine=norm_weight, bias=norm_bias)
         self.norm2 = LayerNorm(width, elementwise_affine=norm_weight, bias=norm_bias)
         self.qkv = Linear(width, 3 * width, bias=False)
         self.out = Linear(width, width, bias=False)
-        self.up = Linear(width, expansion * width, bias=bias)
-        self.down = Linear(expansion * width, width, bias=bias)
+        self.up = Linear(width, mlp_ratio * width, bias=bias)
+        self.down = Linear(mlp_ratio * width, width, bias=bias)
         chunks = {"none": 0, "film": 4, "adaln": 6}[modulation]
-        self.modulate = Linear(conditioning, chunks * width) if chunks else None
+        self.modulate = Linear(cond_dim, chunks * width) if chunks else None
         for weight in (self.out.weight, self.down.weight, *(self.modulate.parameters() if self.modulate else ())):
             nn.init.zeros_(weight)
         if modulation == "adaln":  # zero gates already start the branches at zero
@@ -161,7 +161,7 @@ class Block(nn.Module):
         condition: Float[Tensor, "b #l c"] | None,
         turn: Float[Tensor, "2 #b 1 l half"],
         mask: Bool[Tensor, "#b 1 l n"] | None,
-        past: Memory | None = None,
+        past: KVCache | None = None,
         seen: Bool[Tensor, "k #b l 1"] | None = None,
     ) -> Float[Tensor, "b l w"]:
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
@@ -185,13 +185,13 @@ class Block(nn.Module):
         s1, c1, g1, s2, c2, g2 = values.chunk(6, dim=-1)
         return s1, 1.0 + c1, g1, s2, 1.0 + c2, g2
 
-    def _attend(self, h: Tensor, turn: Tensor, mask: Tensor | None, past: Memory | None) -> Tensor:
+    def _attend(self, h: Tensor, turn: Tensor, mask: Tensor | None, past: KVCache | None) -> Tensor:
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
         q, k = rotate(q, turn), rotate(k, turn)
         if past is not None:
-            k, v = past.joined(k, v)
+            k, v = past.append(k, v)
         mixed = attend(q, k, v, mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
@@ -214,8 +214,8 @@ class Transformer(nn.Module):
         width: int,
         depth: int,
         *,
-        expansion: int = 4,
-        conditioning: int = 0,
+        mlp_ratio: int = 4,
+        cond_dim: int = 0,
         modulation: Modulation = "none",
         activation: Activation = "relu2",
         qk_norm: bool = True,
@@ -224,22 +224,27 @@ class Transformer(nn.Module):
         norm_bias: bool = False,
         time_frequency: float = 1000.0,
         dropout: float = 0.0,
-        absolute: bool = True,
-        reach: int = 0,
-        recompute: bool = False,
+        absolute_positions: bool = True,
+        conv_radius: int = 0,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.place = Linear(HEAD_DIM, width, bias=False) if absolute else None
-        if self.place is not None:
-            nn.init.zeros_(self.place.weight)
-        self.width, self.modulation, self.reach, self.recompute = width, modulation, reach, recompute
+        self.position_proj = Linear(HEAD_DIM, width, bias=False) if absolute_positions else None
+        if self.position_proj is not None:
+            nn.init.zeros_(self.position_proj.weight)
+        self.width, self.modulation, self.conv_radius, self.gradient_checkpointing = (
+            width,
+            modulation,
+            conv_radius,
+            gradient_checkpointing,
+        )
         self.compute_dtype = torch.float32
-        self.time = TimeEmbedding(conditioning, fastest=time_frequency) if modulation != "none" else None
+        self.time = TimeEmbedding(cond_dim, fastest=time_frequency) if modulation != "none" else None
         self.blocks = nn.ModuleList(
             Block(
                 width,
-                expansion,
-                conditioning,
+                mlp_ratio,
+                cond_dim,
                 modulation,
                 activation,
                 qk_norm,
@@ -247,12 +252,12 @@ class Transformer(nn.Module):
                 norm_weight,
                 norm_bias,
                 dropout,
-                reach,
+                conv_radius,
             )
             for _ in range(depth)
         )
         self.norm = LayerNorm(width, elementwise_affine=norm_weight, bias=norm_bias)
-        self.modulate = Linear(conditioning, 2 * width) if modulation != "none" else None
+        self.modulate = Linear(cond_dim, 2 * width) if modulation != "none" else None
         if self.modulate is not None:
             nn.init.zeros_(self.modulate.weight)
             nn.init.zeros_(self.modulate.bias)
@@ -263,22 +268,22 @@ class Transformer(nn.Module):
         level: Float[Tensor, "b *l"] | None,
         at: Int[Tensor, "#b l"],
         mask: Bool[Tensor, "#b 1 l n"] | None,
-        past: Sequence[Memory] | None = None,
+        past: Sequence[KVCache] | None = None,
     ) -> Float[Tensor, "b l w"]:
         """`level` is the noise level of rows or positions (None without a time input), `at` the position numbers.
 
         `past` has a memory for each block, of earlier positions that are looked at too.
         """
         x = x.to(self.compute_dtype)
-        if self.place is not None:
-            x = x + self.place(sinusoids(at.float(), HEAD_DIM).to(x.dtype))
+        if self.position_proj is not None:
+            x = x + self.position_proj(sinusoids(at.float(), HEAD_DIM).to(x.dtype))
         condition = None
         if self.time is not None and level is not None:
             condition = self.time(level if level.ndim == 2 else level[:, None])
         turn = rotary(at, self.width // heads(self.width))
-        seen = visible(mask, self.reach) if self.reach and mask is not None else None
+        seen = visible(mask, self.conv_radius) if self.conv_radius and mask is not None else None
         for number, block in enumerate(self.blocks):
-            if self.recompute and torch.is_grad_enabled():
+            if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, condition, turn, mask, None, seen, use_reentrant=False)
             else:
                 x = block(x, condition, turn, mask, None if past is None else past[number], seen)

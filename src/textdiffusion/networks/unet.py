@@ -73,7 +73,7 @@ class UNet(nn.Module):
         depth: int,
         *,
         multipliers: tuple[int, ...],
-        conditioning: int,
+        cond_dim: int,
         modulation: Literal["none", "film"],
         time_frequency: float,
     ) -> None:
@@ -83,16 +83,16 @@ class UNet(nn.Module):
         self.compute_dtype = torch.float32
         self.place = Linear(HEAD_DIM, width, bias=False)
         nn.init.zeros_(self.place.weight)
-        timed = conditioning if modulation != "none" else 0
-        self.time = TimeEmbedding(conditioning, fastest=time_frequency) if timed else None
+        timed = cond_dim if modulation != "none" else 0
+        self.time = TimeEmbedding(cond_dim, fastest=time_frequency) if timed else None
         sizes, levels = [m * width for m in multipliers], len(multipliers)
         self.counts = [(depth + levels - 1 - i) // levels for i in range(levels)]
         down = [ConvolutionBlock(c, c, timed) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
         up = [ConvolutionBlock(2 * c, c, timed) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
         middle = Block(
             sizes[-1],
-            expansion=4,
-            conditioning=conditioning,
+            mlp_ratio=4,
+            cond_dim=cond_dim,
             modulation=modulation,
             activation="relu2",
             qk_norm=True,
@@ -106,7 +106,7 @@ class UNet(nn.Module):
         self.join = nn.ModuleList(Linear(2 * fine, coarse) for fine, coarse in pairs)
         self.split = nn.ModuleList(Linear(coarse, 2 * fine) for fine, coarse in pairs)
         self.norm = LayerNorm(width, elementwise_affine=False)
-        self.modulate = Linear(conditioning, 2 * width) if timed else None
+        self.modulate = Linear(cond_dim, 2 * width) if timed else None
         for parameter in self.modulate.parameters() if self.modulate else ():
             nn.init.zeros_(parameter)
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from ..diffusion.densities import stratified
-from ..diffusion.model import Model
+from ..diffusion.densities import low_discrepancy
+from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..diffusion.uniform import UniformProcess
-from .base import Loss, corrupted, drawn_times, per_token
+from .base import Loss, add_noise, per_token, sample_times
 
 
-class ChainBound(nn.Module):
+class DiscreteELBO(nn.Module):
     """sum over i of KL(q(x_s | x_t, x_0) || p(x_s | x_t)), s = (i - 1) / T, t = i / T (D3PM, eq. 1), nats per token.
 
     With `steps` T = 0 time is continuous (UDLM, eq. 18). `cross_entropy` adds so much of -log p(x_0 | x_t) of the
@@ -32,11 +32,11 @@ class ChainBound(nn.Module):
         super().__init__()
         self.steps, self.cross_entropy = steps, cross_entropy
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
-        t = drawn_times(model, batch, rng=rng)
-        nats, surprise = chain_nats(model, batch, t, self.steps, rng)
-        bound = per_token(nats * torch.exp(-model.density.log_prob(t)), batch).mean()
+        t = sample_times(model, batch, rng=rng)
+        nats, surprise = discrete_nats(model, batch, t, self.steps, rng)
+        bound = per_token(nats * torch.exp(-model.time_density.log_prob(t)), batch).mean()
         parts = {"bound": bound.detach()}
         if not self.cross_entropy:
             return Loss(bound, parts)
@@ -44,7 +44,7 @@ class ChainBound(nn.Module):
         return Loss(bound + self.cross_entropy * extra, parts | {"cross_entropy": extra.detach()})
 
 
-class ChainLikelihood(nn.Module):
+class DiscreteLikelihood(nn.Module):
     """The same bound for evaluation, with what the chain's end costs: an upper bound on -log p(x), nats per row.
 
     The beginning costs nothing more: at alpha(0) = 1 the last step says -log p(x_0 | x_t) itself. Few tokens are noise
@@ -58,27 +58,29 @@ class ChainLikelihood(nn.Module):
         super().__init__()
         self.steps = steps
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; t is stratified over the rows."""
-        u = stratified(rng.fork("t"), batch.total or len(batch.ids))
+        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
-        nats, _ = chain_nats(model, batch, t, self.steps, rng)
-        return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_nats(model, batch, rng)
+        nats, _ = discrete_nats(model, batch, t, self.steps, rng)
+        return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_kl(model, batch, rng)
 
 
-def prior_nats(model: Model, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+def prior_kl(model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
     """What the chain's end costs, nats per row: sampling starts from noise alone, and a share alpha(1) survives it."""
 
     def first() -> Tensor:
-        x1 = torch.where(batch.noised, model.process.prior(batch.ids, rng=rng.fork("prior")), batch.ids)
+        x1 = torch.where(
+            batch.target_mask, model.process.sample_prior(batch.tokens, rng=rng.fork("prior")), batch.tokens
+        )
         t = torch.ones(len(x1), device=x1.device)
-        return model.denoiser(x1, t, batch=batch).nll(batch.ids, batch.noised)
+        return model.denoiser(x1, t, batch=batch).nll(batch.tokens, batch.target_mask)
 
-    return (model.process.graph.prior_nats(batch.ids, first) * batch.noised).sum(-1)
+    return (model.process.graph.prior_kl(batch.tokens, first) * batch.target_mask).sum(-1)
 
 
-def chain_nats(
-    model: Model, batch: Batch, t: Float[Tensor, " b"], steps: int, rng: Rng
+def discrete_nats(
+    model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], steps: int, rng: Rng
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Nats per unit of time near t, of every row, and -log p(x_0 | x_t) of its positions that may still change.
 
@@ -86,13 +88,13 @@ def chain_nats(
     """
     late = (t * steps).ceil().clamp(min=1.0)
     t = late / steps if steps else t
-    xt = corrupted(model, batch.ids, t, batch, rng=rng.fork("noise"))
+    xt = add_noise(model, batch.tokens, t, batch, rng=rng.fork("noise"))
     prediction = model.denoiser(xt, t, batch=batch)
     if steps:
-        nats, surprise = model.process.divergence(xt, batch.ids, prediction, t, (late - 1.0) / steps, batch.noised)
+        nats, surprise = model.process.kl(xt, batch.tokens, prediction, t, (late - 1.0) / steps, batch.target_mask)
         nats = nats * steps
     else:
-        nats, surprise = model.process.divergence_rate(xt, batch.ids, prediction, t, batch.noised)
+        nats, surprise = model.process.kl_rate(xt, batch.tokens, prediction, t, batch.target_mask)
     return nats.sum(-1), surprise.sum(-1)
 
 
@@ -108,36 +110,36 @@ class Duality(nn.Module):
 
     def __init__(self, steps: int, warm: float, cold: float) -> None:
         super().__init__()
-        self.bound = ChainBound()
-        self.steps, self.warm, self.cold = steps, warm, cold
+        self.bound = DiscreteELBO()
+        self.steps, self.tau_start, self.tau_end = steps, warm, cold
         self.register_buffer("done", torch.zeros((), dtype=torch.long))
 
-    def settle(self) -> None:
+    def update_average(self) -> None:
         """Counts a step."""
         self.done += 1
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
         done = int(self.done)
         if done >= self.steps:
             return self.bound(model, batch, rng=rng)
-        process, length = model.process, batch.ids.shape[1]
-        t = drawn_times(model, batch, rng=rng)
-        a = signal(process.schedule.alpha(t), process.vocab)[:, None, None]
-        clean = F.one_hot(batch.ids, process.vocab).float()
-        w = (a * clean + rng.fork("noise").normal(length, process.vocab)) * torch.rsqrt(1.0 + a**2)
-        tau = self.warm * (self.cold / self.warm) ** (done / self.steps)
-        soft = torch.where(batch.noised[..., None], torch.softmax(w / tau, dim=-1), clean)
-        xt = torch.where(batch.noised, w.argmax(-1), batch.ids)
-        prediction = model.denoiser.softened(soft, xt, t, batch=batch)
-        nats = process.divergence_rate(xt, batch.ids, prediction, t, batch.noised)[0].sum(-1)
-        total = per_token(nats * torch.exp(-model.density.log_prob(t)), batch).mean()
+        process, length = model.process, batch.tokens.shape[1]
+        t = sample_times(model, batch, rng=rng)
+        a = signal(process.schedule.alpha(t), process.vocab_size)[:, None, None]
+        clean = F.one_hot(batch.tokens, process.vocab_size).float()
+        w = (a * clean + rng.fork("noise").normal(length, process.vocab_size)) * torch.rsqrt(1.0 + a**2)
+        tau = self.tau_start * (self.tau_end / self.tau_start) ** (done / self.steps)
+        soft = torch.where(batch.target_mask[..., None], torch.softmax(w / tau, dim=-1), clean)
+        xt = torch.where(batch.target_mask, w.argmax(-1), batch.tokens)
+        prediction = model.denoiser.forward_soft(soft, xt, t, batch=batch)
+        nats = process.kl_rate(xt, batch.tokens, prediction, t, batch.target_mask)[0].sum(-1)
+        total = per_token(nats * torch.exp(-model.time_density.log_prob(t)), batch).mean()
         return Loss(total, {"curriculum": total.detach()})
 
 
-def signal(alpha: Float[Tensor, " b"], vocab: int) -> Float[Tensor, " b"]:
+def signal(alpha: Float[Tensor, " b"], vocab_size: int) -> Float[Tensor, " b"]:
     """The a at which argmax(a x_0 + eps) is x_0, beyond chance, with probability alpha (Duo, eq. 10)."""
-    (grid, alphas), wanted = _signals(vocab), alpha.cpu().double()  # some devices have no float64
+    (grid, alphas), wanted = _signals(vocab_size), alpha.cpu().double()  # some devices have no float64
     above = torch.searchsorted(alphas, wanted).clamp(1, len(grid) - 1)
     low, high = alphas[above - 1], alphas[above]
     share = ((wanted - low) / (high - low).clamp(min=1e-300)).clamp(0.0, 1.0)
@@ -145,9 +147,9 @@ def signal(alpha: Float[Tensor, " b"], vocab: int) -> Float[Tensor, " b"]:
 
 
 @lru_cache(maxsize=4)
-def _signals(vocab: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+def _signals(vocab_size: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Values of a and their alpha = (K P - 1) / (K - 1), P = E_e[Phi(e + a)^(K - 1)], by the trapezoidal rule."""
     a, e = torch.linspace(0.0, 12.0, 1201, dtype=torch.float64), torch.linspace(-9.0, 9.0, 1801, dtype=torch.float64)
     normal = torch.exp(-0.5 * e**2)
-    won = torch.exp((vocab - 1) * torch.special.log_ndtr(e + a[:, None])) @ (normal / normal.sum())
-    return a, ((vocab * won - 1.0) / (vocab - 1)).clamp(0.0, 1.0)
+    won = torch.exp((vocab_size - 1) * torch.special.log_ndtr(e + a[:, None])) @ (normal / normal.sum())
+    return a, ((vocab_size * won - 1.0) / (vocab_size - 1)).clamp(0.0, 1.0)

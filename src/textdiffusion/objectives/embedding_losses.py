@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Model
-from ..diffusion.prediction import RegressedPrediction
-from .base import Loss, density_fit, noised, per_token
+from ..diffusion.model import DiffusionModel
+from ..diffusion.prediction import X0Prediction
+from .base import Loss, density_fit, noise_batch, per_token
 
 
 class ScoreInterpolation(nn.Module):
@@ -29,13 +29,13 @@ class ScoreInterpolation(nn.Module):
 
     def __init__(self, uneven: float = 0.0) -> None:
         super().__init__()
-        self.uneven = uneven
+        self.per_token_noise = uneven
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """Nats per token."""
-        uneven = rng.fork("uneven").uniform() < self.uneven
-        drawn = noised(model, batch, rng=rng, uneven=uneven if self.uneven else None)
-        row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
+        uneven = rng.fork("uneven").uniform() < self.per_token_noise
+        drawn = noise_batch(model, batch, rng=rng, uneven=uneven if self.per_token_noise else None)
+        row = per_token(drawn.prediction.nll(batch.tokens, batch.target_mask).sum(-1), batch)
         fit = density_fit(model, drawn.t, row, ~uneven)
         total = row.mean()
         return Loss(total + fit, {"cross_entropy": total.detach(), "density_fit": fit.detach()})
@@ -43,7 +43,7 @@ class ScoreInterpolation(nn.Module):
 
 def squared_error(mean: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, " b"]:
     """(mean - x0)^2 averaged over the coordinates of a row's noised positions, in squared units of the state."""
-    return per_token(((mean - x0).square().mean(-1) * batch.noised).sum(-1), batch)
+    return per_token(((mean - x0).square().mean(-1) * batch.target_mask).sum(-1), batch)
 
 
 class SquaredError(nn.Module):
@@ -55,17 +55,17 @@ class SquaredError(nn.Module):
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """Squared units of the state."""
-        drawn = noised(model, batch, rng=rng)
-        row = squared_error(drawn.prediction.fitted, drawn.x0, batch)
+        drawn = noise_batch(model, batch, rng=rng)
+        row = squared_error(drawn.prediction.x0_estimate, drawn.x0, batch)
         whole = squared_error(torch.zeros_like(drawn.x0), drawn.x0, batch).clamp(min=1e-12)
-        fit = density_fit(model, drawn.t, row / whole * math.log(model.codec.vocab))
+        fit = density_fit(model, drawn.t, row / whole * math.log(model.codec.vocab_size))
         total = row.mean()
         return Loss(total + fit, {"squared_error": total.detach(), "density_fit": fit.detach()})
 
 
-class AnchoredSquares(nn.Module):
+class MSEWithCrossEntropy(nn.Module):
     """`squares` E |x0 - D(x_t)|^2 + `anchor` E [-log p(token | D)], averaged over noised positions (Difformer, eq. 8).
 
     Both terms speak of one prediction. Where the readout regresses the clean state, tokens are read from that state and
@@ -79,17 +79,17 @@ class AnchoredSquares(nn.Module):
 
     def __init__(self, squares: float = 1.0, anchor: float = 1.0, moving: bool = False) -> None:
         super().__init__()
-        self.squares, self.anchor, self.moving = squares, anchor, moving
+        self.mse_weight, self.ce_weight, self.grad_to_targets = squares, anchor, moving
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """Squared units of the state plus nats per token; the density is fitted to the nats."""
-        drawn = noised(model, batch, rng=rng)
-        target = drawn.x0 if self.moving else drawn.x0.detach()
-        error = squared_error(drawn.prediction.fitted, target, batch).mean()
-        row = per_token(drawn.prediction.nll(batch.ids, batch.noised).sum(-1), batch)
+        drawn = noise_batch(model, batch, rng=rng)
+        target = drawn.x0 if self.grad_to_targets else drawn.x0.detach()
+        error = squared_error(drawn.prediction.x0_estimate, target, batch).mean()
+        row = per_token(drawn.prediction.nll(batch.tokens, batch.target_mask).sum(-1), batch)
         fit, nats = density_fit(model, drawn.t, row), row.mean()
         parts = {"squared_error": error.detach(), "cross_entropy": nats.detach(), "density_fit": fit.detach()}
-        return Loss(self.squares * error + self.anchor * nats + fit, parts)
+        return Loss(self.mse_weight * error + self.ce_weight * nats + fit, parts)
 
 
 class DiffusionLM(nn.Module):
@@ -107,22 +107,22 @@ class DiffusionLM(nn.Module):
         super().__init__()
         self.error, self.rounding, self.prior = error, rounding, prior
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """Squared units of the state plus nats per token."""
-        drawn = noised(model, batch, rng=rng)
+        drawn = noise_batch(model, batch, rng=rng)
         prediction, zero = drawn.prediction, torch.zeros_like(drawn.t)
-        assert isinstance(prediction, RegressedPrediction)
-        clean = RegressedPrediction(drawn.x0, prediction.head, prediction.table)
+        assert isinstance(prediction, X0Prediction)
+        clean = X0Prediction(drawn.x0, prediction.head, prediction.table)
         start = model.process.reverse(drawn.xt, clean, drawn.t, zero, rng=rng.fork("start"))
         target = torch.where(drawn.t[:, None, None] == 0, drawn.x0, start)
-        error = squared_error(prediction.fitted, target, batch)
-        nats = RegressedPrediction(start, prediction.head, prediction.table).nll(batch.ids, batch.noised)
+        error = squared_error(prediction.x0_estimate, target, batch)
+        nats = X0Prediction(start, prediction.head, prediction.table).nll(batch.tokens, batch.target_mask)
         rounding = per_token(nats.sum(-1), batch)
         unit = model.codec.scale**2
         alpha_bar = unit / (unit + model.process.sigma(zero + 1.0) ** 2)
         prior = alpha_bar * squared_error(torch.zeros_like(start), start, batch)
         row = self.error * error + self.rounding * rounding + self.prior * prior
         fit = density_fit(model, drawn.t, row)
-        total = (row * torch.exp(-model.density.log_prob(drawn.t))).mean()
+        total = (row * torch.exp(-model.time_density.log_prob(drawn.t))).mean()
         parts = {"squared_error": error, "rounding": rounding, "prior": prior}
         return Loss(total + fit, {n: v.mean().detach() for n, v in parts.items()} | {"density_fit": fit.detach()})

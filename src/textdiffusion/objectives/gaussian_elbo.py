@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from ..diffusion.densities import stratified
+from ..diffusion.densities import low_discrepancy
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import CHUNK_ELEMENTS, Prediction
-from .base import Loss, alternate_coin, corrupted, density_fit, noised, per_token, predicted, seen_times
+from .base import Loss, add_noise, alternate_coin, density_fit, noise_batch, per_token, predict_x0, sample_grid_times
 
 PARTS = 32  # of the range of ln sigma, among which a pilot pass decides
 
@@ -25,13 +25,13 @@ DOUBT = 1e-3  # the chance of all other tokens below which a noisy vector is rea
 SMOOTHED = 8  # times its squares are averaged with their neighbours: a few rows in each part say little by themselves
 
 
-def prior_nats(process: GaussianProcess, x0: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, " b"]:
+def prior_kl(process: GaussianProcess, x0: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, " b"]:
     """|x0|^2 / (2 sigma_max^2) per row: the noise at t = 1 against the prior."""
     high = process.sigma(torch.ones((), device=x0.device))
-    return 0.5 * (x0.square().sum(-1) * batch.noised).sum(-1) / high**2
+    return 0.5 * (x0.square().sum(-1) * batch.target_mask).sum(-1) / high**2
 
 
-def missed_nats(
+def diffusion_loss(
     process: GaussianProcess,
     x0: Float[Tensor, "b l d"],
     mean: Float[Tensor, "b l d"],
@@ -39,24 +39,26 @@ def missed_nats(
     batch: Batch,
 ) -> Float[Tensor, " b"]:
     """|x0 - D(x_t)|^2 / sigma^2 d ln sigma / dt per row: what the bound is the integral of, over t."""
-    error = ((x0 - mean).square().sum(-1) * batch.noised).sum(-1)
-    return error / process.sigma(t) ** 2 * process.log_slope(t)
+    error = ((x0 - mean).square().sum(-1) * batch.target_mask).sum(-1)
+    return error / process.sigma(t) ** 2 * process.dlogsigma_dt(t)
 
 
-def denoised(model: Model, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l d"]:
+def denoise(
+    model: DiffusionModel, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch
+) -> Float[Tensor, "b l d"]:
     """D(x_t): the model's mean, but a token's own vector where Bayes' rule leaves less than `DOUBT` for all others.
 
     Its prior is uniform. A network that misreads one such place costs |x0 - D|^2 / sigma^2, thousands of nats at the
     lowest noise.
     """
-    mean, sigma = predicted(model, xt, t, batch).mean, model.process.sigma(t)[:, None, None]
-    rows = max(1, CHUNK_ELEMENTS // (xt.shape[1] * model.codec.vocab))
+    mean, sigma = predict_x0(model, xt, t, batch).mean, model.process.sigma(t)[:, None, None]
+    rows = max(1, CHUNK_ELEMENTS // (xt.shape[1] * model.codec.vocab_size))
     read = [_read(model, *part) for part in zip(xt.split(rows), sigma.split(rows), mean.split(rows), strict=True)]
     return torch.cat(read)
 
 
 def _read(
-    model: Model, xt: Float[Tensor, "b l d"], sigma: Float[Tensor, "b 1 1"], mean: Float[Tensor, "b l d"]
+    model: DiffusionModel, xt: Float[Tensor, "b l d"], sigma: Float[Tensor, "b 1 1"], mean: Float[Tensor, "b l d"]
 ) -> Float[Tensor, "b l d"]:
     evidence = model.codec.evidence(xt, sigma)
     best, ids = evidence.max(-1, keepdim=True)
@@ -64,14 +66,16 @@ def _read(
     return torch.where(doubtful, mean, model.codec.encode(ids[..., 0]))
 
 
-def decoded_nats(model: Model, near: Float[Tensor, "b l d"], batch: Batch, learned: bool) -> Float[Tensor, " b"]:
+def reconstruction_nll(
+    model: DiffusionModel, near: Float[Tensor, "b l d"], batch: Batch, learned: bool
+) -> Float[Tensor, " b"]:
     """-log p(x | x_sigma_min) per row, by Bayes' rule over the table or by the model's own prediction."""
     zero = torch.zeros(len(near), device=near.device)
     if learned:
-        decoder = predicted(model, near, zero, batch)
+        decoder = predict_x0(model, near, zero, batch)
     else:
         decoder = Prediction(model.codec.evidence(near, model.process.sigma(zero[0])))
-    return decoder.nll(batch.ids, batch.noised).sum(-1)
+    return decoder.nll(batch.tokens, batch.target_mask).sum(-1)
 
 
 class GaussianLikelihood(nn.Module):
@@ -94,24 +98,27 @@ class GaussianLikelihood(nn.Module):
         self.uniform, self.learned_decoder = uniform, learned_decoder
         self.shares: Float[Tensor, " k"] | None = None
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; the noise level is stratified over the rows."""
         process = model.process
-        x0 = model.codec.encode(batch.ids)
+        x0 = model.codec.encode(batch.tokens)
         zero = torch.zeros(len(x0), device=x0.device)
-        near = corrupted(model, x0, zero, batch, rng=rng.fork("decoder"))
-        decoded = decoded_nats(model, near, batch, self.learned_decoder)
-        t, log_density = self._draw(model, stratified(rng.fork("t"), batch.total or len(x0)))
+        near = add_noise(model, x0, zero, batch, rng=rng.fork("decoder"))
+        decoded = reconstruction_nll(model, near, batch, self.learned_decoder)
+        t, log_density = self._draw(model, low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0)))
         missed = self._missed(model, x0, t, batch, rng)
-        return prior_nats(process, x0, batch) + decoded + missed * torch.exp(-log_density)
+        return prior_kl(process, x0, batch) + decoded + missed * torch.exp(-log_density)
 
-    def pilot(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
+    def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
         """A share u of the range of ln sigma for each row, even over the rows, and the integrand over u there."""
-        x0, u = model.codec.encode(batch.ids), stratified(rng.fork("t"), batch.total or len(batch.ids))
+        x0, u = (
+            model.codec.encode(batch.tokens),
+            low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)),
+        )
         t, slope = self._even(model, u)
         return torch.stack((u, self._missed(model, x0, t, batch, rng) / slope), dim=-1)
 
-    def aimed(self, pilot: Float[Tensor, "n 2"]) -> GaussianLikelihood:
+    def importance_sampled(self, pilot: Float[Tensor, "n 2"]) -> GaussianLikelihood:
         """The same bound, drawn in proportion to the root mean square of the integrand in each part of ln sigma.
 
         That is the density of least variance. It stays unbiased, for the pilot's draws are not the ones that count.
@@ -129,18 +136,18 @@ class GaussianLikelihood(nn.Module):
         return other
 
     def _missed(
-        self, model: Model, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, rng: Rng
+        self, model: DiffusionModel, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, rng: Rng
     ) -> Float[Tensor, " b"]:
-        xt = corrupted(model, x0, t, batch, rng=rng.fork("noise"))
-        return missed_nats(model.process, x0, denoised(model, xt, t, batch), t, batch)
+        xt = add_noise(model, x0, t, batch, rng=rng.fork("noise"))
+        return diffusion_loss(model.process, x0, denoise(model, xt, t, batch), t, batch)
 
-    def _even(self, model: Model, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    def _even(self, model: DiffusionModel, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The t at the shares u of the range of ln sigma, and the slopes of the share there."""
         low, high = ends(model, u)
         t = model.process.schedule.time(low * (high / low) ** u)
-        return t, model.process.log_slope(t) / torch.log(high / low)
+        return t, model.process.dlogsigma_dt(t) / torch.log(high / low)
 
-    def _draw(self, model: Model, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    def _draw(self, model: DiffusionModel, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The t of uniforms, and its log density."""
         if self.shares is not None:
             shares = self.shares.to(u)
@@ -149,18 +156,18 @@ class GaussianLikelihood(nn.Module):
             t, slope = self._even(model, ((i + 1 - (above[i] - u) / shares[i]) / PARTS).clamp(0.0, 1.0))
             return t, torch.log(shares[i] * PARTS * slope)
         share, (low, high) = self.uniform, ends(model, u)
-        warped = model.density.quantile(((u - share) / (1.0 - share)).clamp(1e-6, 1.0 - 1e-6))
+        warped = model.time_density.icdf(((u - share) / (1.0 - share)).clamp(1e-6, 1.0 - 1e-6))
         t = torch.where(u < share, self._even(model, u / share)[0], warped)
-        slope = model.process.log_slope(t) / torch.log(high / low)
-        return t, torch.log((1.0 - share) * torch.exp(model.density.log_prob(t)) + share * slope)
+        slope = model.process.dlogsigma_dt(t) / torch.log(high / low)
+        return t, torch.log((1.0 - share) * torch.exp(model.time_density.log_prob(t)) + share * slope)
 
 
-def ends(model: Model, like: Tensor) -> Float[Tensor, "2"]:
+def ends(model: DiffusionModel, like: Tensor) -> Float[Tensor, "2"]:
     """The lowest and the highest sigma."""
     return model.process.sigma(torch.arange(2.0, device=like.device))
 
 
-class PlaidBound(nn.Module):
+class GaussianELBO(nn.Module):
     """The bound of `GaussianLikelihood` with a learned decoder, in nats per token (Plaid, section 3).
 
     The denoiser is the network alone, so that it learns at every noise level.
@@ -176,16 +183,16 @@ class PlaidBound(nn.Module):
         super().__init__()
         self.every = every
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One unbiased draw per row."""
         decoding = alternate_coin(rng.fork("decoding"), self.every)
-        at = seen_times(model, batch, rng=rng)
+        at = sample_grid_times(model, batch, rng=rng)
         t = torch.where(decoding, 0.0, at)
-        drawn = noised(model, batch, rng=rng, t=t)
-        missed = missed_nats(model.process, drawn.x0, drawn.prediction.mean, t, batch)
-        decoded = drawn.prediction.nll(batch.ids, batch.noised & decoding[:, None]).sum(-1)
-        weighted = missed * torch.exp(-model.density.log_prob(at)) * self.every / (self.every - 1)
-        nats = prior_nats(model.process, drawn.x0, batch) + torch.where(decoding, decoded * self.every, weighted)
+        drawn = noise_batch(model, batch, rng=rng, t=t)
+        missed = diffusion_loss(model.process, drawn.x0, drawn.prediction.mean, t, batch)
+        decoded = drawn.prediction.nll(batch.tokens, batch.target_mask & decoding[:, None]).sum(-1)
+        weighted = missed * torch.exp(-model.time_density.log_prob(at)) * self.every / (self.every - 1)
+        nats = prior_kl(model.process, drawn.x0, batch) + torch.where(decoding, decoded * self.every, weighted)
         total = per_token(nats, batch).mean()
         fit = density_fit(model, at, per_token(missed, batch), ~decoding)
         return Loss(total + fit, {"bound": total.detach(), "density_fit": fit.detach()})

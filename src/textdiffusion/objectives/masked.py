@@ -12,11 +12,11 @@ from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.blocks import BlockProcess
-from ..diffusion.model import Model
-from .base import Loss, corrupted, per_token
+from ..diffusion.model import DiffusionModel
+from .base import Loss, add_noise, per_token
 
 
-class MaskedBound(nn.Module):
+class MaskedELBO(nn.Module):
     """E_t [ rate(t) / p(t) * sum over masked i of -log p(x0_i | x_t) ], nats per row (MDLM, eq. 10; MD4, eq. 4).
 
     The process says whether a row has one t or each of its blocks has its own (BD3-LM, eq. 8: the sum over blocks).
@@ -30,14 +30,14 @@ class MaskedBound(nn.Module):
         super().__init__()
         self.max_weight = max_weight
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row or block, stratified over the global batch."""
-        t = model.density.quantile(model.process.levels(batch, rng=rng.fork("t")))
-        clean = model.codec.encode(batch.ids)
-        xt = corrupted(model, clean, t, batch, rng=rng.fork("noise"))
-        masked = (xt == model.process.mask) & batch.noised
-        nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.ids, masked)
-        weight = model.process.schedule.rate(t) * torch.exp(-model.density.log_prob(t))
+        t = model.time_density.icdf(model.process.stratified_uniforms(batch, rng=rng.fork("t")))
+        clean = model.codec.encode(batch.tokens)
+        xt = add_noise(model, clean, t, batch, rng=rng.fork("noise"))
+        masked = (xt == model.process.mask) & batch.target_mask
+        nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.tokens, masked)
+        weight = model.process.schedule.loss_weight(t) * torch.exp(-model.time_density.log_prob(t))
         bound = per_token((nats * weight).sum(-1), batch)
         kept = weight if self.max_weight is None else weight.clamp(max=self.max_weight)
         total = per_token((nats * kept).sum(-1), batch).mean()
@@ -55,15 +55,15 @@ class MaskedLikelihood(nn.Module):
     exact = False
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, BlockProcess)
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; k is stratified over the rows."""
-        noised, starts = batch.noised, model.process.starts(batch)
+        noised, starts = batch.target_mask, model.process.block_starts(batch)
         n = _totals(noised, starts)
-        k = (model.process.levels(batch, rng=rng.fork("k")) * n).floor().clamp(max=n - 1) + 1
+        k = (model.process.stratified_uniforms(batch, rng=rng.fork("k")) * n).floor().clamp(max=n - 1) + 1
         masked = noised & (_ranks(noised, starts, rng.fork("order")) < k)
-        xt = torch.where(masked, model.process.mask, batch.ids)
+        xt = torch.where(masked, model.process.mask, batch.tokens)
         t = model.process.schedule.time(1.0 - k / n.clamp(min=1))
-        nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.ids, masked)
+        nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.tokens, masked)
         return (nats * n / k.clamp(min=1)).sum(-1)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from ..diffusion.autoregressive import LeftToRightProcess
-from ..diffusion.model import Model
+from ..diffusion.autoregressive import AutoregressiveProcess
+from ..diffusion.model import DiffusionModel
 from .base import Loss, per_token
 
 
@@ -23,24 +23,24 @@ class NextTokenLikelihood(nn.Module):
     """
 
     exact = True
-    processes: ClassVar[tuple[type, ...]] = (LeftToRightProcess,)
+    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """There is nothing to draw."""
-        t = torch.zeros(len(batch.ids), device=batch.ids.device)
-        return model.denoiser(batch.ids, t, batch=batch).nll(batch.ids, batch.noised).sum(-1)
+        t = torch.zeros(len(batch.tokens), device=batch.tokens.device)
+        return model.denoiser(batch.tokens, t, batch=batch).nll(batch.tokens, batch.target_mask).sum(-1)
 
 
 class NextToken(nn.Module):
     """Cross-entropy per token."""
 
-    processes: ClassVar[tuple[type, ...]] = (LeftToRightProcess,)
+    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
 
     def __init__(self) -> None:
         super().__init__()
         self.nats = NextTokenLikelihood()
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """The mean over rows of nats per token."""
         total = per_token(self.nats(model, batch, rng=rng), batch).mean()
         return Loss(total, {"bound": total.detach()})

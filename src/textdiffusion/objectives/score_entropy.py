@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.densities import stratified
-from ..diffusion.model import Model
+from ..diffusion.densities import low_discrepancy
+from ..diffusion.model import DiffusionModel
 from ..diffusion.uniform import UniformProcess
-from .base import Loss, corrupted, drawn_times, per_token
-from .discrete import prior_nats
+from .base import Loss, add_noise, per_token, sample_times
+from .discrete import prior_kl
 
 
-def _entropy(model: Model, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
+def _entropy(model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
     """The score entropy of one draw of x_t, nats per unit of t, summed over each row."""
-    xt = corrupted(model, batch.ids, t, batch, rng=rng)
+    xt = add_noise(model, batch.tokens, t, batch, rng=rng)
     each = t[:, None].expand(xt.shape)
-    where = batch.noised & model.process.changing(xt)
-    return model.denoiser(xt, t, batch=batch).score_entropy(model.process.graph, batch.ids, where, xt, each).sum(-1)
+    where = batch.target_mask & model.process.is_noisy(xt)
+    return model.denoiser(xt, t, batch=batch).score_entropy(model.process.graph, batch.tokens, where, xt, each).sum(-1)
 
 
 class ScoreEntropy(nn.Module):
@@ -39,12 +39,12 @@ class ScoreEntropy(nn.Module):
         super().__init__()
         self.max_weight = max_weight
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Loss:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
-        t = drawn_times(model, batch, rng=rng)
-        importance = torch.exp(-model.density.log_prob(t))
+        t = sample_times(model, batch, rng=rng)
+        importance = torch.exp(-model.time_density.log_prob(t))
         bound = per_token(_entropy(model, batch, t, rng.fork("noise")) * importance, batch)
-        weight = model.process.schedule.rate(t) * importance
+        weight = model.process.schedule.loss_weight(t) * importance
         kept = 1.0 if self.max_weight is None else (self.max_weight / weight).clamp(max=1.0)
         return Loss((bound * kept).mean(), {"bound": bound.mean().detach()})
 
@@ -59,8 +59,8 @@ class ScoreEntropyLikelihood(nn.Module):
     exact = False
     processes: ClassVar[tuple[type, ...]] = ScoreEntropy.processes
 
-    def forward(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         """One unbiased draw per row; t is stratified over the rows."""
-        u = stratified(rng.fork("t"), batch.total or len(batch.ids)).clamp(min=2.0**-12)
+        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)).clamp(min=2.0**-12)
         nats = _entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
-        return nats + prior_nats(model, batch, rng)
+        return nats + prior_kl(model, batch, rng)

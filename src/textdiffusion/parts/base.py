@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..config.config import Config
     from ..data.tokenizers.base import Tokenizer
     from ..diffusion.codecs import Codec
-    from ..diffusion.model import Model
-    from ..networks.backbone import Trunk
+    from ..diffusion.model import DiffusionModel
+    from ..networks.backbone import Backbone
     from ..samplers.base import Guide, Sampler
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Part:
     def check(self, config: Config) -> None:
         """Raises UserError where this part does not fit the others of its configuration."""
 
-    def check_begin(self, config: Config) -> None:
+    def check_train(self, config: Config) -> None:
         """Raises UserError where a run of this configuration should not begin; runs that are there may have it."""
 
     @classmethod
@@ -47,9 +47,9 @@ class CodecPart(Part, ABC):
     """How tokens become states."""
 
     @abstractmethod
-    def build(self, vocab: int) -> nn.Module: ...
+    def build(self, vocab_size: int) -> nn.Module: ...
 
-    def begin(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
+    def load_pretrained(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
         """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
         return None
 
@@ -81,9 +81,9 @@ class TrunkPart(Part, ABC):
     depth: int = 4
 
     @abstractmethod
-    def build(self) -> Trunk: ...
+    def build(self) -> Backbone: ...
 
-    def begin(self, trunk: Trunk) -> str | None:
+    def load_pretrained(self, backbone: Backbone) -> str | None:
         """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
         return None
 
@@ -99,7 +99,7 @@ class DenoiserPart(Part, ABC):
     """The network with its parameterisation."""
 
     @abstractmethod
-    def build(self, trunk: Trunk, codec: Codec, process: nn.Module) -> nn.Module: ...
+    def build(self, backbone: Backbone, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
 class ObjectivePart(Part, ABC):
@@ -125,7 +125,7 @@ class SamplerPart(Part, ABC):
     steps: int = 64
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(self.fewest, None))
+        check_bounds(self, steps=(self.fewest, None))
 
     @abstractmethod
     def build(self) -> Sampler: ...
@@ -135,17 +135,17 @@ class GuidePart(Part, ABC):
     """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
 
     @abstractmethod
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide: ...
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide: ...
 
 
-def fitting(part: Part, given: object, kind: type[T]) -> T:
+def expect(part: Part, given: object, kind: type[T]) -> T:
     """`given` as the kind that `part` works with. Raises UserError where the parts of a configuration do not fit."""
     if not isinstance(given, kind):
         raise UserError(f"{type(part).__name__} works with {kind.__name__}, not with {type(given).__name__}.")
     return given
 
 
-def bounded(part: Part, **limits: tuple[int | float, int | float | None]) -> None:
+def check_bounds(part: Part, **limits: tuple[int | float, int | float | None]) -> None:
     """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
     for name, (low, high) in limits.items():
         value = getattr(part, name)

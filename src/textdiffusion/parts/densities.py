@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import UserError
-from .base import DensityPart, bounded, fitting
+from .base import DensityPart, check_bounds, expect
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ class Uniform(DensityPart):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        bounded(self, low=(0.0, 0.99), high=(self.low + 0.01, 1.0))
+        check_bounds(self, sigma_min=(0.0, 0.99), sigma_max=(self.low + 0.01, 1.0))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.densities import UniformDensity
@@ -39,12 +39,12 @@ class Gumbel(DensityPart):
     state.
     """
 
-    half: float = 0.43
+    midpoint: float = 0.43
     scale: float = 0.46
-    uniform: float = 0.1
+    uniform_mix: float = 0.1
 
     def __post_init__(self) -> None:
-        bounded(self, half=(1e-6, None), scale=(1e-3, None), uniform=(0.0, 0.99))
+        check_bounds(self, midpoint=(1e-6, None), scale=(1e-3, None), uniform_mix=(0.0, 0.99))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         import math
@@ -54,16 +54,16 @@ class Gumbel(DensityPart):
         from ..diffusion.gaussian import GaussianProcess
         from ..diffusion.schedules import LogSigma
 
-        codec = fitting(self, codec, TableCodec)
-        schedule = fitting(self, process, GaussianProcess).schedule
+        codec = expect(self, codec, TableCodec)
+        schedule = expect(self, process, GaussianProcess).schedule
         if not isinstance(schedule, LogSigma):
             raise UserError(
-                "density.kind=Gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
+                "time_density.kind=Gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
                 "Cauchy, PiecewiseLinear and Uniform go with every schedule."
             )
         span = math.log(schedule.high / schedule.low)
-        mu = math.log(self.half * codec.norm / schedule.low) / span
-        return GumbelDensity(mu, self.scale / span, math.log(codec.vocab), self.uniform)
+        mu = math.log(self.midpoint * codec.norm / schedule.low) / span
+        return GumbelDensity(mu, self.scale / span, math.log(codec.vocab_size), self.uniform_mix)
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Cauchy(DensityPart):
     It starts at a half-way point `half` and a half-width `scale`, in norms of a clean state.
     """
 
-    half: float = 0.43
+    midpoint: float = 0.43
     scale: float = 0.2
-    uniform: float = 0.1
+    uniform_mix: float = 0.1
 
     def __post_init__(self) -> None:
-        bounded(self, half=(1e-6, None), scale=(1e-6, None), uniform=(0.0, 0.99))
+        check_bounds(self, midpoint=(1e-6, None), scale=(1e-6, None), uniform_mix=(0.0, 0.99))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         import math
@@ -89,64 +89,64 @@ class Cauchy(DensityPart):
         from ..diffusion.densities import CauchyDensity
         from ..diffusion.gaussian import GaussianProcess
 
-        codec = fitting(self, codec, TableCodec)
-        schedule = fitting(self, process, GaussianProcess).schedule
+        codec = expect(self, codec, TableCodec)
+        schedule = expect(self, process, GaussianProcess).schedule
         # In numbers, as a configuration may be built on the meta device.
-        sigma = torch.tensor((self.half, self.half + self.scale), device="cpu") * codec.norm
+        sigma = torch.tensor((self.midpoint, self.midpoint + self.scale), device="cpu") * codec.norm
         half, beyond = schedule.time(sigma).tolist()
-        return CauchyDensity(half, beyond - half, math.log(codec.vocab), self.uniform)
+        return CauchyDensity(half, beyond - half, math.log(codec.vocab_size), self.uniform_mix)
 
 
 @dataclass(frozen=True)
-class PiecewiseLinear(DensityPart):
+class TimeWarp(DensityPart):
     """CDCD's time warping."""
 
     bins: int = 100
-    uniform: float = 0.0
+    uniform_mix: float = 0.0
 
     def __post_init__(self) -> None:
-        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
+        check_bounds(self, bins=(1, None), uniform_mix=(0.0, 0.99))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..diffusion.densities import PiecewiseDensity
+        from ..diffusion.densities import TimeWarpDensity
         from ..diffusion.gaussian import GaussianProcess
 
-        fitting(self, process, GaussianProcess)  # objectives of other processes fit no density
-        return PiecewiseDensity(self.bins, self.uniform)
+        expect(self, process, GaussianProcess)  # objectives of other processes fit no density
+        return TimeWarpDensity(self.bins, self.uniform_mix)
 
 
 @dataclass(frozen=True)
-class Steady(DensityPart):
+class MinVariance(DensityPart):
     """The draws under which the training bound varies least, learned in `bins` of t; for the objective PlaidBound."""
 
     bins: int = 100
-    uniform: float = 0.1
+    uniform_mix: float = 0.1
 
     def __post_init__(self) -> None:
-        bounded(self, bins=(1, None), uniform=(0.0, 0.99))
+        check_bounds(self, bins=(1, None), uniform_mix=(0.0, 0.99))
 
     def check(self, config: Config) -> None:
-        from .objectives import PlaidBound
+        from .objectives import GaussianELBO
 
-        if not isinstance(config.objective, PlaidBound):
+        if not isinstance(config.objective, GaussianELBO):
             name = type(config.objective).__name__
-            raise UserError(f"Steady works with objective.kind=PlaidBound, not with {name}; Uniform works with all.")
+            raise UserError(f"Steady works with objective.kind=GaussianELBO, not with {name}; Uniform works with all.")
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..diffusion.densities import SteadyDensity
+        from ..diffusion.densities import MinVarianceDensity
 
-        return SteadyDensity(self.bins, self.uniform)
+        return MinVarianceDensity(self.bins, self.uniform_mix)
 
 
 @dataclass(frozen=True)
-class LossAware(DensityPart):
+class LossSecondMoment(DensityPart):
     """Draws in proportion to the loss, in `bins` of t; for objectives that weight them by importance (DiffusionLM)."""
 
     bins: int = 100
-    uniform: float = 1e-3
+    uniform_mix: float = 1e-3
 
     def __post_init__(self) -> None:
-        bounded(self, bins=(1, None), uniform=(1e-6, 0.99))
+        check_bounds(self, bins=(1, None), uniform_mix=(1e-6, 0.99))
 
     def check(self, config: Config) -> None:
         from .objectives import DiffusionLM
@@ -159,10 +159,10 @@ class LossAware(DensityPart):
             )
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..diffusion.densities import LossAwareDensity
+        from ..diffusion.densities import LossSecondMomentDensity
         from ..diffusion.gaussian import GaussianProcess
 
-        grid = fitting(self, process, GaussianProcess).grid
+        grid = expect(self, process, GaussianProcess).num_levels
         if grid % self.bins:  # a noise level is in one bin
-            raise UserError(f"density.bins is {self.bins}; it must divide the {grid} noise levels of the process.")
-        return LossAwareDensity(self.bins, self.uniform)
+            raise UserError(f"time_density.bins is {self.bins}; it must divide the {grid} noise levels of the process.")
+        return LossSecondMomentDensity(self.bins, self.uniform_mix)

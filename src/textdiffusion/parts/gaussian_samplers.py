@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..core.errors import UserError
-from .base import SamplerPart, bounded
+from .base import SamplerPart, check_bounds
 
 if TYPE_CHECKING:
     from ..config.config import Config
@@ -27,19 +27,21 @@ class GaussianSteps(SamplerPart):
 
     grid: Literal["trained", "edm", "log", "tuned"] = "trained"
     rho: float = 7.0
-    start: float = 1.0
+    init_noise_scale: float = 1.0
     score_temperature: float = 1.0
     clamp: float = 0.0
     patience: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, rho=(0.1, 100.0), start=(0.0, 2.0), score_temperature=(0.1, 10.0), clamp=(0.0, 1.0))
-        bounded(self, patience=(0, None))
+        check_bounds(
+            self, rho=(0.1, 100.0), init_noise_scale=(0.0, 2.0), score_temperature=(0.1, 10.0), clamp=(0.0, 1.0)
+        )
+        check_bounds(self, patience=(0, None))
         if self.rho != 7.0 and self.grid != "edm":
             raise UserError(f"sampler.rho={self.rho:g} has no effect without sampler.grid=edm.")
 
-    def check_begin(self, config: Config) -> None:
+    def check_train(self, config: Config) -> None:
         if self.grid == "tuned":
             raise UserError("sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured.")
 
@@ -48,12 +50,19 @@ class GaussianSteps(SamplerPart):
         from ..samplers.gaussian import Path
 
         return Path(
-            self.grid, self.rho, self.start, self.score_temperature, self.clamp, self.patience, churn=churn, gate=gate
+            self.grid,
+            self.rho,
+            self.init_noise_scale,
+            self.score_temperature,
+            self.clamp,
+            self.patience,
+            s_churn=churn,
+            churn_entropy=gate,
         )
 
 
 @dataclass(frozen=True)
-class OneStep(GaussianSteps):
+class DDIM(GaussianSteps):
     """DDIM (eta 0) to ancestral (eta 1) sampling of Gaussian processes; `renoise` noises every prediction afresh.
 
     The network is told a noise level `ahead` steps above the state's: asymmetric time intervals (td of Analog Bits).
@@ -64,29 +73,29 @@ class OneStep(GaussianSteps):
 
     eta: float = 0.0
     renoise: bool = False
-    ahead: float = 0.0
+    time_offset: float = 0.0
     projection: Literal["none", "greedy", "sample"] = "none"
     top_p: float = 1.0
-    truncate: float = 0.0
-    churn: float = 0.0
-    gate: float = 0.0
+    max_noise_std: float = 0.0
+    s_churn: float = 0.0
+    churn_entropy: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, eta=(0.0, 1.0), ahead=(0.0, None), top_p=(1e-6, 1.0), truncate=(0.0, None))
+        check_bounds(self, eta=(0.0, 1.0), time_offset=(0.0, None), top_p=(1e-6, 1.0), max_noise_std=(0.0, None))
         if self.top_p != 1.0 and self.projection != "sample":
             raise UserError(f"sampler.top_p={self.top_p:g} has no effect without sampler.projection=sample.")
         if self.renoise and self.eta:
             raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps no noise; set eta=0.")
-        if self.truncate and not (self.eta or self.renoise):
-            raise UserError("sampler.truncate has no effect without noise; set sampler.eta or sampler.renoise.")
-        _churning(self, self.churn, self.gate)
+        if self.max_noise_std and not (self.eta or self.renoise):
+            raise UserError("sampler.max_noise_std has no effect without noise; set sampler.eta or sampler.renoise.")
+        _churning(self, self.s_churn, self.churn_entropy)
 
     def build(self) -> Sampler:
-        from ..samplers.ddim import OneStep as Built
+        from ..samplers.ddim import DDIM as Built
 
-        own = self.eta, self.renoise, self.ahead, self.projection, self.top_p
-        return Built(*own, truncate=self.truncate, path=self.path(self.churn, self.gate))
+        own = self.eta, self.renoise, self.time_offset, self.projection, self.top_p
+        return Built(*own, truncate=self.max_noise_std, path=self.path(self.s_churn, self.churn_entropy))
 
 
 @dataclass(frozen=True)
@@ -96,36 +105,36 @@ class Heun(GaussianSteps):
     With a `gate` churn is only where the last prediction had an entropy above so many nats.
     """
 
-    churn: float = 0.0
-    gate: float = 0.0
+    s_churn: float = 0.0
+    churn_entropy: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _churning(self, self.churn, self.gate)
+        _churning(self, self.s_churn, self.churn_entropy)
 
     def build(self) -> Sampler:
         from ..samplers.heun import Heun as Built
 
-        return Built(self.path(self.churn, self.gate))
+        return Built(self.path(self.s_churn, self.churn_entropy))
 
 
 @dataclass(frozen=True)
-class DpmSolver(GaussianSteps):
+class DPMSolver(GaussianSteps):
     """DPM-Solver++(2M): second order in one network call a step; with `eta` its stochastic form (1: SDE)."""
 
     eta: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, eta=(0.0, None))
+        check_bounds(self, eta=(0.0, None))
 
     def build(self) -> Sampler:
-        from ..samplers.dpm_solver import DpmSolver as Built
+        from ..samplers.dpm_solver import DPMSolver as Built
 
         return Built(self.eta, self.path())
 
 
 def _churning(part: GaussianSteps, churn: float, gate: float) -> None:
-    bounded(part, churn=(0.0, None), gate=(0.0, None))
+    check_bounds(part, s_churn=(0.0, None), churn_entropy=(0.0, None))
     if gate and not churn:
-        raise UserError(f"sampler.gate={gate:g} has no effect without sampler.churn.")
+        raise UserError(f"sampler.churn_entropy={gate:g} has no effect without sampler.s_churn.")

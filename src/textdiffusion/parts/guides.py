@@ -7,26 +7,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..core.errors import UserError
-from .base import GuidePart, bounded
+from .base import GuidePart, check_bounds
 
 if TYPE_CHECKING:
     from ..data.tokenizers.base import Tokenizer
-    from ..diffusion.model import Model
+    from ..diffusion.model import DiffusionModel
     from ..guidance.patterns import Node
     from ..samplers.base import Guide
 
 
-def _matching(node: Node, name: str, weight: float, model: Model, tokenizer: Tokenizer, place: int = 0) -> Guide:
+def _matching(
+    node: Node, name: str, weight: float, model: DiffusionModel, tokenizer: Tokenizer, place: int = 0
+) -> Guide:
     """The guide towards texts that match."""
     from ..guidance.automata import Automaton
-    from ..guidance.constraints import Likelier, Matching
+    from ..guidance.constraints import HardConstraint, SoftConstraint
 
     if math.isnan(weight) or weight == -math.inf:
         raise UserError(f"A weight of {weight} is not allowed; it is nats that a match is made likelier by, or inf.")
     begins = tokenizer.end_id if model.config.text.source else None
     automaton = Automaton.of(node, tokenizer, place, begins=begins)
     return (
-        Matching(automaton, model.process, name) if weight == math.inf else Likelier(automaton, model.process, weight)
+        HardConstraint(automaton, model.process, name)
+        if weight == math.inf
+        else SoftConstraint(automaton, model.process, weight)
     )
 
 
@@ -38,22 +42,22 @@ class Word(GuidePart):
     """
 
     text: str
-    at: int = -1
+    position: int = -1
     weight: float = math.inf
 
     def __post_init__(self) -> None:
-        bounded(self, at=(-1, None))
+        check_bounds(self, position=(-1, None))
         if not self.text.strip():
             raise UserError("word.text is empty; write it as word:text=pear.")
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
         from ..guidance import patterns
 
-        if self.at < 0:
+        if self.position < 0:
             return _matching(patterns.word(self.text), f"word {self.text!r}", self.weight, model, tokenizer)
         spaced = patterns.either([patterns.EMPTY, patterns.literal(" ")])
         node = patterns.cat(spaced, patterns.literal(self.text), patterns.ended(self.text))
-        return _matching(node, f"word {self.text!r} at {self.at}", self.weight, model, tokenizer, self.at)
+        return _matching(node, f"word {self.text!r} at {self.position}", self.weight, model, tokenizer, self.position)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Without(GuidePart):
         if not self.text.strip():
             raise UserError("without.text is empty; write it as without:text=pear.")
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
         from ..guidance import patterns
 
         node = patterns.inverse(patterns.word(self.text))
@@ -81,7 +85,7 @@ class Regex(GuidePart):
     pattern: str
     weight: float = math.inf
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
         from ..guidance import regex as regexes
 
         return _matching(regexes.parse(self.pattern), f"regex '{self.pattern}'", self.weight, model, tokenizer)
@@ -103,25 +107,25 @@ class Classifier(GuidePart):
     exact: int = 0
 
     def __post_init__(self) -> None:
-        bounded(self, exact=(0, None))
+        check_bounds(self, exact=(0, None))
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..guidance.classifier import ByGradient, ByPrediction, ByToken
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+        from ..guidance.classifier import ClassifierGradient, DiscreteClassifier, PlugAndPlay
         from ..guidance.trained_classifier import load
 
         classifier, process = load(self.path, model.own, tokenizer), model.process
-        if self.exact and (self.through == "prediction" or isinstance(process, ByGradient.processes)):
+        if self.exact and (self.through == "prediction" or isinstance(process, ClassifierGradient.processes)):
             raise UserError("classifier.exact is for states of token ids with through=state; leave it out here.")
         if self.through == "prediction":
-            return ByPrediction(classifier.reader(self.label), process, self.weight)
+            return PlugAndPlay(classifier.reader(self.label), process, self.weight)
         if model.own is not model:
             raise UserError(
                 "This classifier hears noise on vectors, not masks: use through=prediction, or a sampler of that noise."
             )
         judge = classifier.judge(self.label)
-        if isinstance(process, ByGradient.processes):
-            return ByGradient(judge, process, self.weight)
-        return ByToken(judge, process, self.weight, self.exact)
+        if isinstance(process, ClassifierGradient.processes):
+            return ClassifierGradient(judge, process, self.weight)
+        return DiscreteClassifier(judge, process, self.weight, self.exact)
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,9 @@ class Energy(GuidePart):
     updates: int = 3
 
     def __post_init__(self) -> None:
-        bounded(self, fluency=(0.0, None), updates=(1, None))
+        check_bounds(self, fluency=(0.0, None), updates=(1, None))
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
         from ..diffusion.codecs import TableCodec
         from ..guidance.classifier import Energy as Built
         from ..guidance.trained_classifier import load
@@ -156,16 +160,16 @@ class Repaint(GuidePart):
     """For infilling with runs that were trained without conditioning masks: each step is followed by `jumps` rounds in
     which noise of `length` steps is put on again and taken off."""
 
-    jumps: int = 5
-    length: int = 1
+    n_resample: int = 5
+    jump_length: int = 1
 
     def __post_init__(self) -> None:
-        bounded(self, jumps=(1, None), length=(1, None))
+        check_bounds(self, n_resample=(1, None), jump_length=(1, None))
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
-        from ..guidance.replacement import GivenTokens
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+        from ..guidance.replacement import Replacement
 
-        return GivenTokens(model, self.jumps, self.length)
+        return Replacement(model, self.n_resample, self.jump_length)
 
 
 @dataclass(frozen=True)
@@ -176,9 +180,9 @@ class Cfg(GuidePart):
     weight: float = 2.0
 
     def __post_init__(self) -> None:
-        bounded(self, weight=(0.0, None))
+        check_bounds(self, weight=(0.0, None))
 
-    def build(self, model: Model, tokenizer: Tokenizer) -> Guide:
+    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
         from ..diffusion.absorbing import AbsorbingProcess
         from ..guidance.cfg import ClassifierFree
 

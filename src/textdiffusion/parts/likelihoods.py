@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import LikelihoodPart, bounded
+from .base import LikelihoodPart, check_bounds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,16 +22,16 @@ class MaskedLikelihood(LikelihoodPart):
 
 
 @dataclass(frozen=True)
-class ChainLikelihood(LikelihoodPart):
+class DiscreteLikelihood(LikelihoodPart):
     """The bound of a chain over token ids, for evaluation."""
 
     steps: int = 0
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(0, None))
+        check_bounds(self, steps=(0, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.discrete import ChainLikelihood as Built
+        from ..objectives.discrete import DiscreteLikelihood as Built
 
         return Built(self.steps)
 

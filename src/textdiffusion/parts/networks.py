@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..core.errors import UserError
-from .base import DenoiserPart, ReadoutPart, bounded, fitting
+from .base import DenoiserPart, ReadoutPart, check_bounds, expect
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ..config.config import Config
     from ..diffusion.absorbing import AbsorbingProcess
     from ..diffusion.codecs import Codec
-    from ..networks.backbone import Trunk as BuiltTrunk
-    from ..networks.embedding import Contexts, Tables
+    from ..networks.backbone import Backbone as BuiltTrunk
+    from ..networks.embedding import NgramOffsets, NgramTables
 
 
 @dataclass(frozen=True)
@@ -23,32 +23,32 @@ class TokensPart(DenoiserPart):
     """A network of token ids. Groups of up to `context_size` neighbouring tokens are looked up in tables of at most
     `context_rows` rows of `context_dim` (0: none)."""
 
-    context_dim: int = 0
-    context_size: int = 3
-    context_rows: int = 1 << 14
+    ngram_dim: int = 0
+    ngram_size: int = 3
+    ngram_rows: int = 1 << 14
 
     def __post_init__(self) -> None:
-        bounded(self, context_dim=(0, None), context_size=(2, 4), context_rows=(1, None))
+        check_bounds(self, ngram_dim=(0, None), ngram_size=(2, 4), ngram_rows=(1, None))
 
-    def tables(self, contexts: Contexts) -> Tables | None:
+    def tables(self, contexts: NgramOffsets) -> NgramTables | None:
         """Which of the groups `contexts` are looked up."""
-        from ..networks.embedding import Tables
+        from ..networks.embedding import NgramTables
 
-        return Tables(contexts, self.context_dim, self.context_size, self.context_rows) if self.context_dim else None
+        return NgramTables(contexts, self.ngram_dim, self.ngram_size, self.ngram_rows) if self.ngram_dim else None
 
 
 def _told(process: AbsorbingProcess, time: bool) -> AbsorbingProcess:
     """The process, unless what it would tell a network is never asked for."""
     if process.tells_sigma and not time:
-        raise UserError("process.level=sigma has no effect without denoiser.time; set that to true.")
+        raise UserError("process.time_input=sigma has no effect without denoiser.time; set that to true.")
     return process
 
 
-def _listening(part: DenoiserPart, trunk: BuiltTrunk) -> BuiltTrunk:
+def _listening(part: DenoiserPart, backbone: BuiltTrunk) -> BuiltTrunk:
     """The trunk, which must hear of the noise level that the part tells it."""
-    if trunk.modulation == "none":
-        raise UserError(f"{type(part).__name__} tells the trunk the noise level; set trunk.modulation=film.")
-    return trunk
+    if backbone.modulation == "none":
+        raise UserError(f"{type(part).__name__} tells the trunk the noise level; set backbone.modulation=film.")
+    return backbone
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class MaskedTokens(TokensPart):
 
     time: bool = False
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.absorbing import AbsorbingProcess
         from ..networks.embedding import AROUND
         from ..networks.token_denoiser import TokenDenoiser
 
-        process = _told(fitting(self, process, AbsorbingProcess), self.time)
-        if self.time and trunk.modulation == "none":
-            raise UserError("denoiser.time has no effect on a trunk without modulation; set trunk.modulation=adaln.")
-        return TokenDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND))
+        process = _told(expect(self, process, AbsorbingProcess), self.time)
+        if self.time and backbone.modulation == "none":
+            raise UserError("denoiser.time has no effect on a trunk without modulation; set backbone.modulation=adaln.")
+        return TokenDenoiser(backbone, process, time=self.time, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
@@ -76,34 +76,36 @@ class BlockTokens(TokensPart):
         if config.text.label:
             raise UserError("BlockTokens is told no label; give text.source a field with the label's name instead.")
 
-    def check_begin(self, config: Config) -> None:
+    def check_train(self, config: Config) -> None:
         if config.text.drop:
             raise UserError("text.drop has no use with BlockTokens: nothing samples blocks without their condition.")
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.blocks import BlockProcess
         from ..networks.block_denoiser import BlockDenoiser
         from ..networks.embedding import AROUND
         from ..networks.transformer import Transformer
 
-        trunk = fitting(self, trunk, Transformer)
-        if trunk.reach:
-            raise UserError(f"trunk.reach is {trunk.reach}, but blocks do not see features of others; set it to 0.")
-        process = fitting(self, process, BlockProcess)
-        return BlockDenoiser(trunk, process, tables=self.tables(AROUND))
+        backbone = expect(self, backbone, Transformer)
+        if backbone.conv_radius:
+            raise UserError(
+                f"trunk.conv_radius is {backbone.conv_radius}, but blocks do not see features of others; set it to 0."
+            )
+        process = expect(self, process, BlockProcess)
+        return BlockDenoiser(backbone, process, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
 class NoisyTokens(TokensPart):
     """Token ids, any of which may be noise, and the noise level in, logits out."""
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..diffusion.process import RandomTokens
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..diffusion.process import TokenNoiseProcess
         from ..networks.embedding import AROUND
         from ..networks.token_denoiser import TokenDenoiser
 
-        process = fitting(self, process, RandomTokens)
-        return TokenDenoiser(_listening(self, trunk), process, time=True, tables=self.tables(AROUND))
+        process = expect(self, process, TokenNoiseProcess)
+        return TokenDenoiser(_listening(self, backbone), process, time=True, tables=self.tables(AROUND))
 
 
 @dataclass(frozen=True)
@@ -116,57 +118,57 @@ class TokenRatios(TokensPart):
     scale_by_sigma: bool = True
     time: bool = True
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.absorbing import AbsorbingProcess
         from ..diffusion.uniform import UniformProcess
         from ..networks.embedding import AROUND
-        from ..networks.score_denoiser import RatioDenoiser
+        from ..networks.score_denoiser import ScoreDenoiser
 
         if not isinstance(process, UniformProcess):
-            process = _told(fitting(self, process, AbsorbingProcess), self.time)
+            process = _told(expect(self, process, AbsorbingProcess), self.time)
         elif self.scale_by_sigma:
             raise UserError("denoiser.scale_by_sigma is for the ratios of masks; set it to false for uniform noise.")
-        if self.time != (trunk.modulation != "none"):
+        if self.time != (backbone.modulation != "none"):
             raise UserError(
-                f"denoiser.time is {self.time}, but trunk.modulation is {trunk.modulation}: one needs the other."
+                f"denoiser.time is {self.time}, but backbone.modulation is {backbone.modulation}: one needs the other."
             )
-        return RatioDenoiser(trunk, process, time=self.time, tables=self.tables(AROUND), scaled=self.scale_by_sigma)
+        return ScoreDenoiser(backbone, process, time=self.time, tables=self.tables(AROUND), scaled=self.scale_by_sigma)
 
 
 @dataclass(frozen=True)
 class NextTokens(TokensPart):
     """Every token from those before it, and its tables from groups of these."""
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
-        from ..diffusion.autoregressive import LeftToRightProcess
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+        from ..diffusion.autoregressive import AutoregressiveProcess
         from ..networks.embedding import BEFORE
         from ..networks.token_denoiser import NextTokenDenoiser
         from ..networks.transformer import Transformer
 
-        process = fitting(self, process, LeftToRightProcess)
-        trunk = fitting(self, trunk, Transformer)
-        if trunk.modulation != "none":
+        process = expect(self, process, AutoregressiveProcess)
+        backbone = expect(self, backbone, Transformer)
+        if backbone.modulation != "none":
             raise UserError(
-                f"trunk.modulation is {trunk.modulation}, but NextTokens has no time input; set it to none."
+                f"backbone.modulation is {backbone.modulation}, but NextTokens has no time input; set it to none."
             )
-        return NextTokenDenoiser(trunk, process, tables=self.tables(BEFORE))
+        return NextTokenDenoiser(backbone, process, tables=self.tables(BEFORE))
 
 
 @dataclass(frozen=True)
-class Softmax(ReadoutPart):
+class X0Logits(ReadoutPart):
     """Logits over the tokens; `prior` adds the noisy state's own evidence to them."""
 
     prior: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
         from ..diffusion.codecs import TableCodec
-        from ..networks.output_heads import SoftmaxReadout
+        from ..networks.output_heads import X0LogitsHead
 
-        return SoftmaxReadout(width, fitting(self, codec, TableCodec), prior=self.prior)
+        return X0LogitsHead(width, expect(self, codec, TableCodec), prior=self.prior)
 
 
 @dataclass(frozen=True)
-class Regression(ReadoutPart):
+class X0Regression(ReadoutPart):
     """The clean state; tokens are read from it by rounding.
 
     `interpolated`: sampling and evaluation go on with the mean of those tokens instead of the regressed state. `bias`
@@ -174,30 +176,30 @@ class Regression(ReadoutPart):
     """
 
     preconditioning: Literal["none", "karras", "tanh", "evidence"] = "none"
-    interpolated: bool = False
+    mean_from_logits: bool = False
     bias: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
         from ..diffusion.codecs import TableCodec
-        from ..networks.output_heads import RegressionReadout
+        from ..networks.output_heads import X0RegressionHead
 
-        codec = fitting(self, codec, TableCodec)
-        return RegressionReadout(
-            width, codec, preconditioning=self.preconditioning, interpolated=self.interpolated, bias=self.bias
+        codec = expect(self, codec, TableCodec)
+        return X0RegressionHead(
+            width, codec, preconditioning=self.preconditioning, interpolated=self.mean_from_logits, bias=self.bias
         )
 
 
 @dataclass(frozen=True)
-class Logistic(ReadoutPart):
+class BitLogits(ReadoutPart):
     """Log odds of each bit of a code word; `prior` adds the noisy bit's own evidence to them."""
 
     prior: bool = True
 
     def build(self, width: int, codec: Codec) -> nn.Module:
         from ..diffusion.codecs import BitCodec
-        from ..networks.output_heads import BitReadout
+        from ..networks.output_heads import BitLogitsHead
 
-        return BitReadout(width, fitting(self, codec, BitCodec), prior=self.prior)
+        return BitLogitsHead(width, expect(self, codec, BitCodec), prior=self.prior)
 
 
 @dataclass(frozen=True)
@@ -207,21 +209,26 @@ class NoisyStates(DenoiserPart):
     `decoded` shows the network the tokens which each noisy state suggests by itself.
     """
 
-    readout: ReadoutPart = Softmax()
-    decoded: bool = False
+    output_head: ReadoutPart = X0Logits()
+    decode_input: bool = False
     self_conditioning: bool = True
     """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.codecs import TableCodec
         from ..diffusion.gaussian import GaussianProcess
-        from ..networks.embedding_denoiser import StateDenoiser
+        from ..networks.embedding_denoiser import EmbeddingDenoiser
 
-        codec = fitting(self, codec, TableCodec)
-        trunk, process = _listening(self, trunk), fitting(self, process, GaussianProcess)
-        readout = self.readout.build(trunk.width, codec)
-        return StateDenoiser(
-            trunk, process, codec, readout=readout, decoded=self.decoded, self_conditioning=self.self_conditioning
+        codec = expect(self, codec, TableCodec)
+        backbone, process = _listening(self, backbone), expect(self, process, GaussianProcess)
+        readout = self.output_head.build(backbone.width, codec)
+        return EmbeddingDenoiser(
+            backbone,
+            process,
+            codec,
+            readout=readout,
+            decoded=self.decode_input,
+            self_conditioning=self.self_conditioning,
         )
 
 
@@ -232,18 +239,18 @@ class SoftTokens(DenoiserPart):
     A state is read as the softmax of what the paper's would be (`shrunken`), or by Bayes' rule.
     """
 
-    readout: ReadoutPart = Softmax()
+    output_head: ReadoutPart = X0Logits()
     reading: Literal["shrunken", "bayes"] = "shrunken"
     self_conditioning: bool = True
 
-    def build(self, trunk: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
+    def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.codecs import SimplexCodec
         from ..diffusion.gaussian import GaussianProcess
         from ..networks.simplex_denoiser import SimplexDenoiser
 
-        codec = fitting(self, codec, SimplexCodec)
-        trunk, process = _listening(self, trunk), fitting(self, process, GaussianProcess)
-        readout = self.readout.build(trunk.width, codec)
+        codec = expect(self, codec, SimplexCodec)
+        backbone, process = _listening(self, backbone), expect(self, process, GaussianProcess)
+        readout = self.output_head.build(backbone.width, codec)
         return SimplexDenoiser(
-            trunk, process, codec, readout=readout, reading=self.reading, self_conditioning=self.self_conditioning
+            backbone, process, codec, readout=readout, reading=self.reading, self_conditioning=self.self_conditioning
         )

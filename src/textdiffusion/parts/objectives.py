@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import UserError
-from .base import ObjectivePart, ReadoutPart, bounded
-from .densities import Steady, Uniform
-from .networks import NoisyStates, Regression, SoftTokens
+from .base import ObjectivePart, ReadoutPart, check_bounds
+from .densities import MinVariance, Uniform
+from .networks import NoisyStates, SoftTokens, X0Regression
 from .states import Embeddings
 
 if TYPE_CHECKING:
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MaskedBound(ObjectivePart):
+class MaskedELBO(ObjectivePart):
     """The masked bound, its weight cut at `max_weight` in training (0: never)."""
 
     max_weight: float = 3.0
 
     def __post_init__(self) -> None:
-        bounded(self, max_weight=(0.0, None))
+        check_bounds(self, max_weight=(0.0, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.masked import MaskedBound as Built
+        from ..objectives.masked import MaskedELBO as Built
 
         return Built(self.max_weight or None)
 
 
 @dataclass(frozen=True)
-class ChainBound(ObjectivePart):
+class DiscreteELBO(ObjectivePart):
     """The bound of a chain over token ids in so many `steps` (0: continuous time), and so much plain cross-entropy."""
 
     steps: int = 0
     cross_entropy: float = 0.0
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(0, None), cross_entropy=(0.0, None))
+        check_bounds(self, steps=(0, None), cross_entropy=(0.0, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.discrete import ChainBound as Built
+        from ..objectives.discrete import DiscreteELBO as Built
 
         return Built(self.steps, self.cross_entropy)
 
@@ -53,16 +53,16 @@ class Duality(ObjectivePart):
     """The uniform bound in continuous time, on soft inputs of a temperature from `warm` to `cold` for `steps` steps."""
 
     steps: int = 2500
-    warm: float = 0.1
-    cold: float = 1e-3
+    tau_start: float = 0.1
+    tau_end: float = 1e-3
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(0, None), cold=(1e-6, None), warm=(self.cold, None))
+        check_bounds(self, steps=(0, None), tau_end=(1e-6, None), tau_start=(self.tau_end, None))
 
     def build(self) -> nn.Module:
         from ..objectives.discrete import Duality as Built
 
-        return Built(self.steps, self.warm, self.cold)
+        return Built(self.steps, self.tau_start, self.tau_end)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ScoreEntropy(ObjectivePart):
     max_weight: float = 3.0
 
     def __post_init__(self) -> None:
-        bounded(self, max_weight=(0.0, None))
+        check_bounds(self, max_weight=(0.0, None))
 
     def build(self) -> nn.Module:
         from ..objectives.score_entropy import ScoreEntropy as Built
@@ -84,20 +84,20 @@ class ScoreEntropy(ObjectivePart):
 class ScoreInterpolation(ObjectivePart):
     """Cross-entropy at noised positions; a share `uneven` of the rows has a noise level for each position."""
 
-    uneven: float = 0.0
+    per_token_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        bounded(self, uneven=(0.0, 1.0))
+        check_bounds(self, per_token_noise=(0.0, 1.0))
 
     def build(self) -> nn.Module:
         from ..objectives.embedding_losses import ScoreInterpolation as Built
 
-        return Built(self.uneven)
+        return Built(self.per_token_noise)
 
 
 def _readout(config: Config) -> ReadoutPart | None:
     """What a network of states predicts (None: it is one of tokens)."""
-    return config.denoiser.readout if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
+    return config.denoiser.output_head if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class SquaredError(ObjectivePart):
 
     def check(self, config: Config) -> None:
         readout = _readout(config)
-        if isinstance(readout, Regression) and readout.bias:  # it would be a parameter without a gradient
-            raise UserError("denoiser.readout.bias has no effect on SquaredError; set it to false.")
+        if isinstance(readout, X0Regression) and readout.bias:  # it would be a parameter without a gradient
+            raise UserError("denoiser.output_head.bias has no effect on SquaredError; set it to false.")
         if isinstance(config.codec, Embeddings) and config.codec.learned:
             raise UserError(
                 "SquaredError would make all learned embeddings one; set codec.learned=false or "
-                "objective.kind=AnchoredSquares."
+                "objective.kind=MSEWithCrossEntropy."
             )
 
     def build(self) -> nn.Module:
@@ -121,24 +121,24 @@ class SquaredError(ObjectivePart):
 
 
 @dataclass(frozen=True)
-class AnchoredSquares(ObjectivePart):
+class MSEWithCrossEntropy(ObjectivePart):
     """Squared error and cross-entropy of the clean state at noised positions, each with its weight.
 
     `moving` lets embeddings be moved as targets too.
     """
 
-    squares: float = 1.0
-    anchor: float = 1.0
-    moving: bool = False
+    mse_weight: float = 1.0
+    ce_weight: float = 1.0
+    grad_to_targets: bool = False
 
     def __post_init__(self) -> None:
         # Squared error alone is SquaredError; there embeddings would have nothing to keep them apart.
-        bounded(self, squares=(0.0, None), anchor=(1e-6, None))
+        check_bounds(self, mse_weight=(0.0, None), ce_weight=(1e-6, None))
 
     def build(self) -> nn.Module:
-        from ..objectives.embedding_losses import AnchoredSquares as Built
+        from ..objectives.embedding_losses import MSEWithCrossEntropy as Built
 
-        return Built(self.squares, self.anchor, self.moving)
+        return Built(self.mse_weight, self.ce_weight, self.grad_to_targets)
 
 
 @dataclass(frozen=True)
@@ -148,39 +148,43 @@ class DiffusionLM(ObjectivePart):
     Each has its weight; averages are over coordinates and tokens.
     """
 
-    error: float = 1.0
-    rounding: float = 1.0
-    prior: float = 1.0
+    mse_weight: float = 1.0
+    rounding_weight: float = 1.0
+    prior_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        bounded(self, error=(0.0, None), rounding=(1e-6, None), prior=(0.0, None))  # as for `anchor`
+        check_bounds(
+            self, mse_weight=(0.0, None), rounding_weight=(1e-6, None), prior_weight=(0.0, None)
+        )  # as for `anchor`
 
     def check(self, config: Config) -> None:
-        if not isinstance(_readout(config), Regression):
-            raise UserError("DiffusionLM fits regressed states; set denoiser.readout.kind=Regression.")
+        if not isinstance(_readout(config), X0Regression):
+            raise UserError("DiffusionLM fits regressed states; set denoiser.output_head.kind=X0Regression.")
 
     def build(self) -> nn.Module:
         from ..objectives.embedding_losses import DiffusionLM as Built
 
-        return Built(self.error, self.rounding, self.prior)
+        return Built(self.mse_weight, self.rounding_weight, self.prior_weight)
 
 
 @dataclass(frozen=True)
-class PlaidBound(ObjectivePart):
+class GaussianELBO(ObjectivePart):
     """The same bound, for training; one row in `every` is decoded."""
 
     every: int = 8
 
     def __post_init__(self) -> None:
-        bounded(self, every=(2, None))
+        check_bounds(self, every=(2, None))
 
     def check(self, config: Config) -> None:
-        if not isinstance(config.density, (Steady, Uniform)):  # others fit cross-entropy, which the integrand is not
-            name = type(config.density).__name__
-            raise UserError(f"PlaidBound works with density.kind=Steady or Uniform, not with {name}.")
+        if not isinstance(
+            config.time_density, (MinVariance, Uniform)
+        ):  # others fit cross-entropy, which the integrand is not
+            name = type(config.time_density).__name__
+            raise UserError(f"PlaidBound works with time_density.kind=MinVariance or Uniform, not with {name}.")
 
     def build(self) -> nn.Module:
-        from ..objectives.gaussian_elbo import PlaidBound as Built
+        from ..objectives.gaussian_elbo import GaussianELBO as Built
 
         return Built(self.every)
 
@@ -190,7 +194,7 @@ class NextToken(ObjectivePart):
     """Cross-entropy of the next token."""
 
     def check(self, config: Config) -> None:
-        if config.density != Uniform():
+        if config.time_density != Uniform():
             raise UserError("density has no effect on NextToken, which has no noise levels; leave it as it is.")
 
     def build(self) -> nn.Module:

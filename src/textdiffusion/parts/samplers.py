@@ -35,27 +35,27 @@ class Euler(SamplerPart):
 
 
 @dataclass(frozen=True)
-class Analytic(SamplerPart):
+class Tweedie(SamplerPart):
     """Steps along ratios of probabilities, exact for each position (Tweedie tau-leaping)."""
 
     def build(self) -> Sampler:
-        from ..samplers.ancestral import Analytic as Built
+        from ..samplers.ancestral import Tweedie as Built
 
         return Built()
 
 
 @dataclass(frozen=True)
-class LeftToRight(SamplerPart):
+class Autoregressive(SamplerPart):
     """One token a step (0 steps: as many as tokens)."""
 
     fewest: ClassVar[int] = 0
     steps: int = 0
 
-    def check_begin(self, config: Config) -> None:
+    def check_train(self, config: Config) -> None:
         one_a_token(self, config)
 
     def build(self) -> Sampler:
-        from ..samplers.autoregressive import LeftToRight as Built
+        from ..samplers.autoregressive import Autoregressive as Built
 
         return Built()
 
@@ -68,7 +68,9 @@ class BlockAncestral(SamplerPart):
     steps: int = 0
 
     def check(self, config: Config) -> None:
-        blocks = -(-config.text.length // config.process.block) if isinstance(config.process, AbsorbingBlocks) else 0
+        blocks = (
+            -(-config.text.length // config.process.block_size) if isinstance(config.process, AbsorbingBlocks) else 0
+        )
         if 0 < self.steps < blocks:
             raise UserError(f"sampler.steps is {self.steps}; a window's {blocks} blocks take at least one each.")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..core.errors import UserError
-from .base import CodecPart, ProcessPart, bounded, fitting
+from .base import CodecPart, ProcessPart, check_bounds, expect
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.config import Config
     from ..data.tokenizers.base import Tokenizer
     from ..diffusion.codecs import Codec
-    from ..diffusion.schedules import MaskSchedule, NoiseSchedule
+    from ..diffusion.schedules import AlphaSchedule, SigmaSchedule
 
 
 Survival = Literal["linear", "log_linear", "cosine", "geometric"]
@@ -24,10 +24,10 @@ Survival = Literal["linear", "log_linear", "cosine", "geometric"]
 class Tokens(CodecPart):
     """States are token ids."""
 
-    def build(self, vocab: int) -> nn.Module:
+    def build(self, vocab_size: int) -> nn.Module:
         from ..diffusion.codecs import TokenCodec
 
-        return TokenCodec(vocab)
+        return TokenCodec(vocab_size)
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Embeddings(CodecPart):
 
     def __post_init__(self) -> None:
         # A centred row of one coordinate is zero, one of two has only a sign.
-        bounded(self, dim=(1 if self.norm in ("l2", "none") else 3, None), init_std=(1e-9, None))
+        check_bounds(self, dim=(1 if self.norm in ("l2", "none") else 3, None), init_std=(1e-9, None))
         if self.norm == "none" and self.learned and self.init_std < 0.1:
             raise UserError(
                 f"codec.init_std is {self.init_std:g}, the unit of noise where codec.norm=none: vectors would outgrow "
                 "it in a few steps, and no noise hide them. Set codec.init_std=1."
             )
 
-    def build(self, vocab: int) -> nn.Module:
+    def build(self, vocab_size: int) -> nn.Module:
         import math
 
         import torch
@@ -64,17 +64,17 @@ class Embeddings(CodecPart):
         from ..diffusion.codecs import TableCodec
 
         unit = None if self.norm != "none" else math.sqrt(self.dim) * self.init_std
-        start = torch.randn(vocab, self.dim) * self.init_std
+        start = torch.randn(vocab_size, self.dim) * self.init_std
         return TableCodec(start, learned=self.learned, normalise=self.norm, unit=unit)
 
-    def begin(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
+    def load_pretrained(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
         from pathlib import Path
 
         from ..diffusion.codecs import TableCodec
-        from ..networks.bert import begin_with
+        from ..networks.bert import load_pretrained_embeddings
 
-        table = fitting(self, codec, TableCodec)
-        return begin_with(table, Path(self.pretrained), tokenizer) if self.pretrained else None
+        table = expect(self, codec, TableCodec)
+        return load_pretrained_embeddings(table, Path(self.pretrained), tokenizer) if self.pretrained else None
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Bits(CodecPart):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        bounded(self, scale=(1e-6, None))
+        check_bounds(self, scale=(1e-6, None))
 
-    def build(self, vocab: int) -> nn.Module:
+    def build(self, vocab_size: int) -> nn.Module:
         from ..diffusion.codecs import BitCodec, bits
 
-        return BitCodec(bits(vocab, self.scale, self.code), self.scale)
+        return BitCodec(bits(vocab_size, self.scale, self.code), self.scale)
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ class Simplex(CodecPart):
     scale: float = 5.0
 
     def __post_init__(self) -> None:
-        bounded(self, scale=(1e-6, None))
+        check_bounds(self, scale=(1e-6, None))
 
-    def build(self, vocab: int) -> nn.Module:
+    def build(self, vocab_size: int) -> nn.Module:
         from ..diffusion.codecs import SimplexCodec
 
-        return SimplexCodec(vocab, self.scale)
+        return SimplexCodec(vocab_size, self.scale)
 
 
 @dataclass(frozen=True)
@@ -114,21 +114,21 @@ class Absorbing(ProcessPart):
     sigma = -ln(1 - share), which needs a schedule that leaves some tokens at t = 1 (SEDD)."""
 
     schedule: Survival = "linear"
-    level: Literal["share", "sigma"] = "share"
+    time_input: Literal["share", "sigma"] = "share"
 
     def __post_init__(self) -> None:
-        if self.level == "sigma" and self.schedule not in ("log_linear", "geometric"):
+        if self.time_input == "sigma" and self.schedule not in ("log_linear", "geometric"):
             raise UserError(
-                f"process.level=sigma is infinite at t = 1 of schedule={self.schedule}; use log_linear or geometric."
+                f"process.time_input=sigma is infinite at t = 1 of schedule={self.schedule}; use log_linear or geometric."
             )
 
     def build(self, codec: Codec) -> nn.Module:
         from ..diffusion.absorbing import AbsorbingProcess
 
-        return AbsorbingProcess(codec.vocab, _survival(self.schedule), sigma=self.level == "sigma")
+        return AbsorbingProcess(codec.vocab_size, _survival(self.schedule), sigma=self.time_input == "sigma")
 
 
-def _survival(schedule: Survival) -> MaskSchedule:
+def _survival(schedule: Survival) -> AlphaSchedule:
     from ..diffusion.schedules import CosineMask, Geometric, LogLinear
 
     match schedule:
@@ -151,7 +151,7 @@ class UniformNoise(ProcessPart):
     def build(self, codec: Codec) -> nn.Module:
         from ..diffusion.uniform import UniformProcess
 
-        return UniformProcess(codec.vocab, _survival(self.schedule))
+        return UniformProcess(codec.vocab_size, _survival(self.schedule))
 
 
 @dataclass(frozen=True)
@@ -159,16 +159,16 @@ class AbsorbingBlocks(ProcessPart):
     """Tokens become masks, block by block from the right; a block is `block` tokens long."""
 
     schedule: Survival = "linear"
-    block: int = 16
+    block_size: int = 16
 
     def __post_init__(self) -> None:
-        bounded(self, block=(1, None))
+        check_bounds(self, block_size=(1, None))
 
     def build(self, codec: Codec) -> nn.Module:
         from ..diffusion.absorbing import AbsorbingProcess
         from ..diffusion.blocks import BlockProcess
 
-        return BlockProcess(AbsorbingProcess(codec.vocab, _survival(self.schedule)), self.block)
+        return BlockProcess(AbsorbingProcess(codec.vocab_size, _survival(self.schedule)), self.block_size)
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,9 @@ class LeftToRightOrder(ProcessPart):
     """Tokens become masks from the right."""
 
     def build(self, codec: Codec) -> nn.Module:
-        from ..diffusion.autoregressive import LeftToRightProcess
+        from ..diffusion.autoregressive import AutoregressiveProcess
 
-        return LeftToRightProcess(codec.vocab)
+        return AutoregressiveProcess(codec.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -191,26 +191,32 @@ class Gaussian(ProcessPart):
     """
 
     schedule: Literal["log_sigma", "learned", "linear_sigma", "karras", "cosine", "sqrt", "linear_beta"] = "log_sigma"
-    low: float = 0.05
-    high: float = 20.0
-    factor: float = 1.0
-    offset: float = 2e-4
+    sigma_min: float = 0.05
+    sigma_max: float = 20.0
+    sigma_scale: float = 1.0
+    s: float = 2e-4
 
     def __post_init__(self) -> None:
-        bounded(self, low=(1e-6, None), high=(self.low * 1.001, None), factor=(1e-6, None), offset=(1e-6, 1.0))
-        if self.offset != 2e-4 and self.schedule != "cosine":
-            raise UserError(f"process.offset has no effect on schedule={self.schedule}; it is for cosine.")
-        if self.factor != 1.0 and self.schedule not in ("cosine", "sqrt", "linear_beta"):
+        check_bounds(
+            self,
+            sigma_min=(1e-6, None),
+            sigma_max=(self.sigma_min * 1.001, None),
+            sigma_scale=(1e-6, None),
+            s=(1e-6, 1.0),
+        )
+        if self.s != 2e-4 and self.schedule != "cosine":
+            raise UserError(f"process.s has no effect on schedule={self.schedule}; it is for cosine.")
+        if self.sigma_scale != 1.0 and self.schedule not in ("cosine", "sqrt", "linear_beta"):
             raise UserError(
-                f"process.factor has no effect on schedule={self.schedule}, only on cosine, sqrt, linear_beta."
+                f"process.sigma_scale has no effect on schedule={self.schedule}, only on cosine, sqrt, linear_beta."
             )
 
     def check(self, config: Config) -> None:
-        from .objectives import PlaidBound
+        from .objectives import GaussianELBO
 
-        if self.schedule == "learned" and not isinstance(config.objective, PlaidBound):
+        if self.schedule == "learned" and not isinstance(config.objective, GaussianELBO):
             raise UserError(
-                f"process.schedule=learned needs objective.kind=PlaidBound: {type(config.objective).__name__} would do "
+                f"process.schedule=learned needs objective.kind=GaussianELBO: {type(config.objective).__name__} would do "
                 "away with noise. log_sigma has ends that stay."
             )
 
@@ -219,20 +225,20 @@ class Gaussian(ProcessPart):
         from ..diffusion.codecs import TableCodec
         from ..diffusion.gaussian import GaussianProcess
 
-        codec = fitting(self, codec, TableCodec)
+        codec = expect(self, codec, TableCodec)
         norm = codec.norm
-        low, high = self.low * norm / self.factor, self.high * norm / self.factor
-        made: dict[str, NoiseSchedule] = {
+        low, high = self.sigma_min * norm / self.sigma_scale, self.sigma_max * norm / self.sigma_scale
+        made: dict[str, SigmaSchedule] = {
             "log_sigma": s.LogSigma(low, high),
             "learned": s.LearnedSigma(low, high),
             "linear_sigma": s.Karras(low, high, rho=1.0),
             "karras": s.Karras(low, high),
-            "cosine": s.CosineNoise(low, high, self.offset),
+            "cosine": s.CosineNoise(low, high, self.s),
             "sqrt": s.SqrtNoise(low, high),
             "linear_beta": s.LinearBeta(low, high),
         }
         schedule = made[self.schedule]
-        return GaussianProcess(schedule if self.factor == 1.0 else s.Rescaled(schedule, self.factor))
+        return GaussianProcess(schedule if self.sigma_scale == 1.0 else s.Rescaled(schedule, self.sigma_scale))
 
 
 @dataclass(frozen=True)
@@ -244,12 +250,12 @@ class DiscreteGaussian(ProcessPart):
     steps: int = 2000
 
     def __post_init__(self) -> None:
-        bounded(self, steps=(20, None))
+        check_bounds(self, steps=(20, None))
 
     def build(self, codec: Codec) -> nn.Module:
         from ..diffusion.codecs import TableCodec
         from ..diffusion.gaussian import GaussianProcess
-        from ..diffusion.schedules import BetaGrid
+        from ..diffusion.schedules import DiscreteBetaSchedule
 
-        codec = fitting(self, codec, TableCodec)
-        return GaussianProcess(BetaGrid(self.betas, self.steps, codec.scale), grid=self.steps)
+        codec = expect(self, codec, TableCodec)
+        return GaussianProcess(DiscreteBetaSchedule(self.betas, self.steps, codec.scale), grid=self.steps)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.errors import UserError
-from .base import SamplerPart, bounded, one_a_token
+from .base import SamplerPart, check_bounds, one_a_token
 
 if TYPE_CHECKING:
     from ..config.config import Config
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ordered(SamplerPart):
+class Unmasking(SamplerPart):
     """Reveals masks in an order, as many a step as its steps ask for or more (0 steps: as many as tokens).
 
     `order`: at random, from left to right, or first where the likeliest token is likeliest (`confidence`), the second
@@ -30,32 +30,36 @@ class Ordered(SamplerPart):
     steps: int = 0
     order: Literal["random", "confidence", "margin", "entropy", "left"] = "random"
     threshold: float = 1.0
-    bound: float = 0.0
-    block: int = 0
-    greedy: float = 0.0
-    rounds: int = 0
-    again: float = 0.7
-    spread: bool = True
+    entropy_bound: float = 0.0
+    block_size: int = 0
+    greedy_below: float = 0.0
+    refine_rounds: int = 0
+    remask_fraction: float = 0.7
+    spaced: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, threshold=(0.0, 1.0), bound=(0.0, None), block=(0, None), greedy=(0.0, 1.0))
-        bounded(self, rounds=(0, None), again=(0.01, 1.0))
-        if self.again != 0.7 and not self.rounds:
-            raise UserError(f"sampler.again={self.again:g} has no effect without sampler.rounds.")
+        check_bounds(
+            self, threshold=(0.0, 1.0), entropy_bound=(0.0, None), block_size=(0, None), greedy_below=(0.0, 1.0)
+        )
+        check_bounds(self, refine_rounds=(0, None), remask_fraction=(0.01, 1.0))
+        if self.remask_fraction != 0.7 and not self.refine_rounds:
+            raise UserError(
+                f"sampler.remask_fraction={self.remask_fraction:g} has no effect without sampler.refine_rounds."
+            )
 
     def build(self) -> Sampler:
-        from ..samplers.unmasking import Ordered as Built
+        from ..samplers.unmasking import Unmasking as Built
 
         return Built(
             self.order,
             threshold=self.threshold,
-            bound=self.bound,
-            block=self.block,
-            greedy=self.greedy,
-            rounds=self.rounds,
-            again=self.again,
-            spread=self.spread,
+            bound=self.entropy_bound,
+            block=self.block_size,
+            greedy=self.greedy_below,
+            rounds=self.refine_rounds,
+            again=self.remask_fraction,
+            spread=self.spaced,
         )
 
 
@@ -66,7 +70,7 @@ class FirstHitting(SamplerPart):
     fewest: ClassVar[int] = 0
     steps: int = 0
 
-    def check_begin(self, config: Config) -> None:
+    def check_train(self, config: Config) -> None:
         one_a_token(self, config, more=True)
 
     def build(self) -> Sampler:
@@ -76,7 +80,7 @@ class FirstHitting(SamplerPart):
 
 
 @dataclass(frozen=True)
-class Remasking(SamplerPart):
+class ReMDM(SamplerPart):
     """Ancestral sampling of masked models that takes tokens back (ReMDM).
 
     `eta` is the chance of a token to be masked again in a step, at most (`rule` cap, and loop while it lasts), or as a
@@ -92,28 +96,28 @@ class Remasking(SamplerPart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, eta=(0.0, 1.0), alpha=(0.01, 0.99), on=(0.0, 1.0), off=(0.0, self.on))
+        check_bounds(self, eta=(0.0, 1.0), alpha=(0.01, 0.99), on=(0.0, 1.0), off=(0.0, self.on))
         if self.rule != "loop" and (self.alpha, self.on, self.off) != (0.9, 0.55, 0.05):
             raise UserError("sampler.alpha, sampler.on and sampler.off have no effect without sampler.rule=loop.")
 
     def build(self) -> Sampler:
-        from ..samplers.remasking import Remasking as Built
+        from ..samplers.remasking import ReMDM as Built
 
         return Built(self.rule, self.eta, alpha=self.alpha, on=self.on, off=self.off)
 
 
 @dataclass(frozen=True)
-class Planned(SamplerPart):
+class PathPlanning(SamplerPart):
     """Every step writes all masks and keeps the surest tokens (P2); with a larger `eta` it takes back more of them."""
 
     eta: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, eta=(0.0, None))
+        check_bounds(self, eta=(0.0, None))
 
     def build(self) -> Sampler:
-        from ..samplers.remasking import Planned as Built
+        from ..samplers.remasking import PathPlanning as Built
 
         return Built(self.eta)
 
@@ -126,7 +130,7 @@ class PredictorCorrector(SamplerPart):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, kappa=(0.0, 1.0))
+        check_bounds(self, kappa=(0.0, 1.0))
 
     def build(self) -> Sampler:
         from ..samplers.correctors import PredictorCorrector as Built
@@ -139,13 +143,13 @@ class Gibbs(SamplerPart):
     """Ancestral sampling of uniform noise; after each step `corrections` calls draw `places` afresh given the rest."""
 
     corrections: int = 1
-    places: int = 1
+    positions: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounded(self, corrections=(1, None), places=(1, None))
+        check_bounds(self, corrections=(1, None), positions=(1, None))
 
     def build(self) -> Sampler:
         from ..samplers.correctors import Gibbs as Built
 
-        return Built(self.corrections, self.places)
+        return Built(self.corrections, self.positions)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.errors import UserError
-from .base import TrunkPart, bounded, fitting
+from .base import TrunkPart, check_bounds, expect
 
 if TYPE_CHECKING:
-    from ..networks.backbone import Trunk as BuiltTrunk
+    from ..networks.backbone import Backbone as BuiltTrunk
     from ..networks.transformer import Transformer
 
 
@@ -22,8 +22,8 @@ class Trunk(TrunkPart):
     mix in the features of neighbours up to `reach` places away (0: none).
     """
 
-    expansion: int = 4
-    conditioning: int = 128
+    mlp_ratio: int = 4
+    cond_dim: int = 128
     modulation: Literal["none", "adaln", "film"] = "none"
     activation: Literal["relu2", "gelu"] = "relu2"
     qk_norm: bool = True
@@ -32,17 +32,17 @@ class Trunk(TrunkPart):
     norm_bias: bool = False
     time_frequency: float = 1000.0
     dropout: float = 0.0
-    absolute: bool = True
-    reach: int = 0
-    recompute: bool = False
+    absolute_positions: bool = True
+    conv_radius: int = 0
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        bounded(self, depth=(1, None), expansion=(1, None), conditioning=(1, None), dropout=(0.0, 0.99))
-        bounded(self, time_frequency=(1e-6, None), reach=(0, None))
+        check_bounds(self, depth=(1, None), mlp_ratio=(1, None), cond_dim=(1, None), dropout=(0.0, 0.99))
+        check_bounds(self, time_frequency=(1e-6, None), conv_radius=(0, None))
         if self.norm_bias and not self.norm_weight:
-            raise UserError("trunk.norm_bias has no effect without trunk.norm_weight; set both.")
+            raise UserError("backbone.norm_bias has no effect without backbone.norm_weight; set both.")
         if self.width < 2 or self.width % (64 if self.width > 64 else 2):
-            raise UserError(f"trunk.width is {self.width}; it must be a multiple of 64, or even and below 64.")
+            raise UserError(f"backbone.width is {self.width}; it must be a multiple of 64, or even and below 64.")
 
     def build(self) -> Transformer:
         from dataclasses import asdict
@@ -64,18 +64,20 @@ class UNet(TrunkPart):
 
     width: int = 64
     multipliers: tuple[int, ...] = (1, 2, 2)
-    conditioning: int = 32
+    cond_dim: int = 32
     modulation: Literal["none", "film"] = "film"
     time_frequency: float = 1000.0
 
     def __post_init__(self) -> None:
-        bounded(self, depth=(1, None), conditioning=(1, None), time_frequency=(1e-6, None))
+        check_bounds(self, depth=(1, None), cond_dim=(1, None), time_frequency=(1e-6, None))
         if not self.multipliers or min(self.multipliers) < 1:
-            raise UserError(f"trunk.multipliers is {list(self.multipliers)}; it is one number of at least 1 a level.")
+            raise UserError(
+                f"backbone.multipliers is {list(self.multipliers)}; it is one number of at least 1 a level."
+            )
         deepest = self.width * self.multipliers[-1]
         if self.width < 2 or deepest % (64 if deepest > 64 else 2):
             raise UserError(
-                f"trunk.width is {self.width}; {self.multipliers[-1]} (the last multiplier) times that must be a "
+                f"backbone.width is {self.width}; {self.multipliers[-1]} (the last multiplier) times that must be a "
                 "multiple of 64, or even and below 64."
             )
 
@@ -97,34 +99,36 @@ class Encoder(TrunkPart):
     width: int = 768
     depth: int = 12
     heads: int = 12
-    expansion: int = 4
+    mlp_ratio: int = 4
     positions: int = 512
-    conditioning: int = 128
+    cond_dim: int = 128
     time_frequency: float = 1000.0
     dropout: float = 0.1
     pretrained: str = ""
     frozen: bool = False
 
     def __post_init__(self) -> None:
-        bounded(self, depth=(1, None), heads=(1, None), expansion=(1, None), positions=(1, None))
-        bounded(self, conditioning=(1, None), dropout=(0.0, 0.99), time_frequency=(1e-6, None))
+        check_bounds(self, depth=(1, None), heads=(1, None), mlp_ratio=(1, None), positions=(1, None))
+        check_bounds(self, cond_dim=(1, None), dropout=(0.0, 0.99), time_frequency=(1e-6, None))
         if self.width < 1 or self.width % self.heads:
-            raise UserError(f"trunk.width is {self.width}; it must be a multiple of trunk.heads, {self.heads}.")
+            raise UserError(f"backbone.width is {self.width}; it must be a multiple of backbone.heads, {self.heads}.")
         if self.frozen and not self.pretrained:
-            raise UserError("trunk.frozen keeps pretrained weights as they are; set trunk.pretrained to their folder.")
+            raise UserError(
+                "backbone.frozen keeps pretrained weights as they are; set backbone.pretrained to their folder."
+            )
 
     def build(self) -> BuiltTrunk:
         from dataclasses import asdict
 
-        from ..networks.bert import Encoder as Built
+        from ..networks.bert import BertBackbone as Built
 
         settings = asdict(self)
         del settings["pretrained"]
         return Built(**settings)
 
-    def begin(self, trunk: BuiltTrunk) -> str | None:
+    def load_pretrained(self, backbone: BuiltTrunk) -> str | None:
         from pathlib import Path
 
-        from ..networks.bert import Encoder as Built
+        from ..networks.bert import BertBackbone as Built
 
-        return fitting(self, trunk, Built).begin_with(Path(self.pretrained)) if self.pretrained else None
+        return expect(self, backbone, Built).load_pretrained(Path(self.pretrained)) if self.pretrained else None

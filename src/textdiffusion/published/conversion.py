@@ -16,12 +16,12 @@ from ..core.errors import UserError
 from ..data.config import TextConfig
 from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
 from ..networks.transformer import heads
 from ..parts.base import ObjectivePart
 from ..parts.networks import MaskedTokens, TokenRatios
-from ..parts.objectives import MaskedBound, ScoreEntropy
+from ..parts.objectives import MaskedELBO, ScoreEntropy
 from ..parts.states import Absorbing
 from ..parts.trunks import Trunk
 from ..storage.foreign import Settings, settings_in
@@ -60,9 +60,9 @@ def convert(
     settings = _settings(source)
     settings.check()
     tensors, prefixed = read(path, allow_pickle)
-    vocab = _shape(path, tensors, "vocab_embed.embedding", 2)[0] - 1
-    words, text = _tokenizer(tokenizer, settings.path.parent, vocab)
-    model = Model(_config(path, settings, tensors, prefixed, text), vocab)
+    vocab_size = _shape(path, tensors, "vocab_embed.embedding", 2)[0] - 1
+    words, text = _tokenizer(tokenizer, settings.path.parent, vocab_size)
+    model = DiffusionModel(_config(path, settings, tensors, prefixed, text), vocab_size)
     _fill(model, path, tensors)
     made = TextDiffusion(model.eval().requires_grad_(False), words)
     made.save_pretrained(out)
@@ -79,8 +79,8 @@ def _settings(source: Path) -> Settings:
 
 def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed: bool, text: dict[str, Any]) -> Config:
     """What was published, with the sizes of these tensors."""
-    trunk = _trunk(path, settings, tensors)
-    timed = trunk.modulation != "none"
+    backbone = _backbone(path, settings, tensors)
+    timed = backbone.modulation != "none"
     if timed and not prefixed:
         base = replace(
             _recipe(ScoreEntropy), denoiser=TokenRatios(scale_by_sigma=settings.get(bool, "model.scale_by_sigma"))
@@ -88,11 +88,11 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
     else:
         # Without time conditioning MDLM's network has the adaptive norms all the same and reads 0; RADD's has none.
         time = timed and settings.get(bool, "time_conditioning")
-        process = Absorbing(schedule="log_linear", level="sigma" if time else "share")
-        base = replace(_recipe(MaskedBound), process=process, denoiser=MaskedTokens(time=time))
+        process = Absorbing(schedule="log_linear", time_input="sigma" if time else "share")
+        base = replace(_recipe(MaskedELBO), process=process, denoiser=MaskedTokens(time=time))
     data = f"hf:{settings.get(str, 'data.train', default='openwebtext')}"
     length = settings.get(int, "model.length", "model_length")
-    return replace(base, trunk=trunk, text=TextConfig(data=data, field="text", length=length, **text))
+    return replace(base, backbone=backbone, text=TextConfig(data=data, field="text", length=length, **text))
 
 
 def _recipe(objective: type[ObjectivePart]) -> Config:
@@ -101,7 +101,7 @@ def _recipe(objective: type[ObjectivePart]) -> Config:
     return next(c for c in found if isinstance(c.objective, objective) and isinstance(c.process, Absorbing))
 
 
-def _trunk(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:
+def _backbone(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:
     _, width = _shape(path, tensors, "vocab_embed.embedding", 2)
     if (count := settings.get(int, "model.n_heads", "n_heads")) != heads(width):
         raise UserError(f"{settings.path}: {count} heads of {width} features; there can be {heads(width)}, 64 wide.")
@@ -110,12 +110,12 @@ def _trunk(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:
     return Trunk(
         width=width,
         depth=max(blocks, default=0) + 1,
-        expansion=_shape(path, tensors, "blocks.0.mlp.0.weight", 2)[0] // width,
+        mlp_ratio=_shape(path, tensors, "blocks.0.mlp.0.weight", 2)[0] // width,
         modulation="adaln" if timed else "none",
-        conditioning=_shape(path, tensors, "sigma_map.mlp.2.weight", 2)[0] if timed else 1,
+        cond_dim=_shape(path, tensors, "sigma_map.mlp.2.weight", 2)[0] if timed else 1,
         activation="gelu",
         qk_norm=False,
-        absolute=False,
+        absolute_positions=False,
         bias=True,
         norm_weight=True,
         norm_bias=not timed,
@@ -124,7 +124,7 @@ def _trunk(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:
     )
 
 
-def _tokenizer(given: str | Path, folder: Path, vocab: int) -> tuple[Tokenizer, dict[str, Any]]:
+def _tokenizer(given: str | Path, folder: Path, vocab_size: int) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer, and the settings of text that name it."""
     if given == "bytes":
         found, text = Bytes(), {"tokenizer": "bytes"}
@@ -136,15 +136,15 @@ def _tokenizer(given: str | Path, folder: Path, vocab: int) -> tuple[Tokenizer, 
             f"{folder} has no tokenizer: give --tokenizer FOLDER with GPT-2's vocab.json and merges.txt or with the "
             "tokenizer.json the weights were trained with, or --tokenizer bytes."
         )
-    if found.vocab_size != vocab:
+    if found.vocab_size != vocab_size:
         raise UserError(
-            f"The tokenizer has {found.vocab_size:,} tokens, the weights have {vocab:,} (and the mask); "
+            f"The tokenizer has {found.vocab_size:,} tokens, the weights have {vocab_size:,} (and the mask); "
             "give --tokenizer the one they were trained with."
         )
     return found, text
 
 
-def _fill(model: Model, path: Path, tensors: dict[str, Tensor]) -> None:
+def _fill(model: DiffusionModel, path: Path, tensors: dict[str, Tensor]) -> None:
     target = {_published(name): tensor for name, tensor in tensors_of(model).items()}
     if missing := [name for name in target if name not in tensors]:
         raise UserError(f"{path} lacks {missing[0]}{_others(missing)}: it is in none of the known layouts.")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import DpmSolver, OneStep
+from ..parts.gaussian_samplers import DDIM, DPMSolver
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Regression, Softmax
+from ..parts.networks import NoisyStates, X0Logits, X0Regression
 from ..parts.objectives import SquaredError
 from ..parts.states import Bits, Gaussian
 from ..parts.trunks import Trunk, UNet
@@ -35,12 +35,12 @@ def analog_bits(variant: str = "default") -> Config:
         text=TextConfig(mask="mixed"),
         codec=Bits(code="random"),
         process=Gaussian(schedule="log_sigma"),
-        density=Gumbel(half=0.36, scale=0.5),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(readout=Softmax(), decoded=True),
+        time_density=Gumbel(midpoint=0.36, scale=0.5),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyStates(output_head=X0Logits(), decode_input=True),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
-        sampler=DpmSolver(steps=64),
+        sampler=DPMSolver(steps=64),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -48,13 +48,13 @@ def analog_bits(variant: str = "default") -> Config:
         variant="as_published",
         text=TextConfig(data="war_and_peace.txt", tokenizer="bytes", length=64),
         codec=Bits(),
-        process=Gaussian(schedule="cosine", low=1e-3, high=1e3),
-        density=Uniform(),
-        trunk=UNet(width=256, depth=9, multipliers=(1, 2, 4), conditioning=256),
-        denoiser=NoisyStates(readout=Regression(bias=False)),
+        process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=1e3),
+        time_density=Uniform(),
+        backbone=UNet(width=256, depth=9, multipliers=(1, 2, 4), cond_dim=256),
+        denoiser=NoisyStates(output_head=X0Regression(bias=False)),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=2000, ahead=2.0),
+        sampler=DDIM(steps=2000, time_offset=2.0),
         training=Training(
             steps=200_000,
             batch_size=64,
@@ -71,7 +71,7 @@ def analog_bits(variant: str = "default") -> Config:
         variant,
         {
             "default": default,
-            "unet": replace(default, variant="unet", trunk=UNet()),
+            "unet": replace(default, variant="unet", backbone=UNet()),
             "as_published": published,
         },
     )

@@ -10,7 +10,7 @@ from ..parts.densities import Uniform
 from ..parts.likelihoods import NextTokenLikelihood
 from ..parts.networks import NextTokens
 from ..parts.objectives import NextToken
-from ..parts.samplers import LeftToRight
+from ..parts.samplers import Autoregressive
 from ..parts.states import LeftToRightOrder, Tokens
 from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
@@ -30,19 +30,19 @@ def autoregressive(variant: str = "default") -> Config:
         text=TextConfig(),
         codec=Tokens(),
         process=LeftToRightOrder(),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4, reach=4),
-        denoiser=NextTokens(context_dim=32),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4),
+        denoiser=NextTokens(ngram_dim=32),
         objective=NextToken(),
         likelihood=NextTokenLikelihood(),
-        sampler=LeftToRight(),
+        sampler=Autoregressive(),
         training=Training(optimizer="muon", lr=1e-2),
     )
     published = replace(
         default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        trunk=replace(PUBLISHED_TRUNK, modulation="none"),
+        backbone=replace(PUBLISHED_TRUNK, modulation="none"),
         denoiser=NextTokens(),
         training=PUBLISHED_TRAINING,
     )

@@ -9,7 +9,7 @@ from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import MaskedLikelihood
 from ..parts.networks import BlockTokens
-from ..parts.objectives import MaskedBound
+from ..parts.objectives import MaskedELBO
 from ..parts.samplers import BlockAncestral
 from ..parts.states import AbsorbingBlocks, Tokens
 from ..parts.trunks import Trunk
@@ -19,9 +19,9 @@ from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 def block_diffusion(variant: str = "default") -> Config:
     """Blocks are written from left to right, the inside of a block by masked diffusion.
 
-        textdiffusion train block_diffusion --data my.txt --out runs/mine --set process.block=16
+        textdiffusion train block_diffusion --data my.txt --out runs/mine --set process.block_size=16
 
-    `process.block` goes from 1, which is `autoregressive`, to the length of the text, which is `mdlm`: smaller blocks
+    `process.block_size` goes from 1, which is `autoregressive`, to the length of the text, which is `mdlm`: smaller blocks
     model text better, larger ones are written in fewer steps and see more of what follows. Finished blocks are cached,
     and a text may be longer than the windows of training. A step of training costs more than two of `mdlm`: it has a
     clean copy of the text too.
@@ -29,18 +29,18 @@ def block_diffusion(variant: str = "default") -> Config:
     `as_published` is the paper's OpenWebText model with blocks of 4 (section 6 and appendix C): the network of
     `mdlm`, 850,000 of its steps with one block of 1024, then 150,000 with blocks of 4 and masked shares from 0.45 to
     0.95. This variant is the second phase; `--init` takes a run of the first
-    (`--set process.block=1024 density.low=0 density.high=1 training.steps=850000`).
+    (`--set process.block_size=1024 time_density.low=0 time_density.high=1 training.steps=850000`).
     """
     default = Config(
         recipe="block_diffusion",
         variant="default",
         text=TextConfig(),
         codec=Tokens(),
-        process=AbsorbingBlocks(schedule="linear", block=16),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4),
-        denoiser=BlockTokens(context_dim=32),
-        objective=MaskedBound(max_weight=3.0),
+        process=AbsorbingBlocks(schedule="linear", block_size=16),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4),
+        denoiser=BlockTokens(ngram_dim=32),
+        objective=MaskedELBO(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=BlockAncestral(),
         training=Training(optimizer="muon", lr=1e-2),
@@ -49,11 +49,11 @@ def block_diffusion(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        process=AbsorbingBlocks(schedule="log_linear", block=4),
-        density=Uniform(low=0.45, high=0.95),
-        trunk=PUBLISHED_TRUNK,
+        process=AbsorbingBlocks(schedule="log_linear", block_size=4),
+        time_density=Uniform(low=0.45, high=0.95),
+        backbone=PUBLISHED_TRUNK,
         denoiser=BlockTokens(),
-        objective=MaskedBound(max_weight=0.0),
+        objective=MaskedELBO(max_weight=0.0),
         training=replace(PUBLISHED_TRAINING, steps=150_000),
     )
     return variant_of("block_diffusion", variant, {"default": default, "as_published": published})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Gumbel, PiecewiseLinear
-from ..parts.gaussian_samplers import DpmSolver, OneStep
+from ..parts.densities import Gumbel, TimeWarp
+from ..parts.gaussian_samplers import DDIM, DPMSolver
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Softmax
+from ..parts.networks import NoisyStates, X0Logits
 from ..parts.objectives import ScoreInterpolation
 from ..parts.states import Embeddings, Gaussian
 from ..parts.trunks import Trunk
@@ -31,12 +31,12 @@ def cdcd(variant: str = "default") -> Config:
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="log_sigma"),
-        density=Gumbel(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(decoded=True),
+        time_density=Gumbel(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyStates(decode_input=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
-        sampler=DpmSolver(steps=64),
+        sampler=DPMSolver(steps=64),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -46,22 +46,22 @@ def cdcd(variant: str = "default") -> Config:
             data="hf:c4", field="text", tokenizer="sentencepiece", vocab_size=32_000, length=64, mask="prefixes"
         ),
         codec=Embeddings(dim=256, init_std=1e-3),
-        process=Gaussian(schedule="linear_sigma", low=1 / 16, high=300 / 16),
-        density=PiecewiseLinear(bins=100),
-        trunk=Trunk(
+        process=Gaussian(schedule="linear_sigma", sigma_min=1 / 16, sigma_max=300 / 16),
+        time_density=TimeWarp(bins=100),
+        backbone=Trunk(
             width=1024,
             depth=8,
             modulation="film",
-            conditioning=128,
+            cond_dim=128,
             activation="gelu",
             qk_norm=False,
-            absolute=False,
+            absolute_positions=False,
             bias=True,
         ),
-        denoiser=NoisyStates(readout=Softmax(prior=False)),
+        denoiser=NoisyStates(output_head=X0Logits(prior=False)),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=200, eta=0.0),
+        sampler=DDIM(steps=200, eta=0.0),
         training=Training(
             steps=1_000_000,
             batch_size=1024,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
-from ..parts.likelihoods import ChainLikelihood
+from ..parts.likelihoods import DiscreteLikelihood
 from ..parts.networks import MaskedTokens, NoisyTokens
-from ..parts.objectives import ChainBound
+from ..parts.objectives import DiscreteELBO
 from ..parts.samplers import Ancestral
 from ..parts.states import Absorbing, Tokens, UniformNoise
-from ..parts.token_samplers import Ordered
+from ..parts.token_samplers import Unmasking
 from ..parts.trunks import Trunk
 from . import variant_of
 
@@ -34,39 +34,39 @@ def d3pm(variant: str = "default") -> Config:
         text=TextConfig(),
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4, reach=4),
-        denoiser=MaskedTokens(context_dim=32),
-        objective=ChainBound(steps=STEPS, cross_entropy=1.0),
-        likelihood=ChainLikelihood(steps=STEPS),
-        sampler=Ordered(steps=64, order="entropy"),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4),
+        denoiser=MaskedTokens(ngram_dim=32),
+        objective=DiscreteELBO(steps=STEPS, cross_entropy=1.0),
+        likelihood=DiscreteLikelihood(steps=STEPS),
+        sampler=Unmasking(steps=64, order="entropy"),
         training=Training(optimizer="muon", lr=1e-2),
     )
     uniform = replace(
         default,
         variant="uniform",
         process=UniformNoise(schedule="cosine"),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyTokens(context_dim=32),
-        objective=ChainBound(steps=STEPS),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyTokens(ngram_dim=32),
+        objective=DiscreteELBO(steps=STEPS),
         sampler=Ancestral(steps=128),
     )
     published = replace(
         default,
         variant="as_published",
         text=TextConfig(length=256),
-        trunk=Trunk(
+        backbone=Trunk(
             width=768,
             depth=12,
             modulation="film",
-            conditioning=768,
+            cond_dim=768,
             activation="gelu",
             qk_norm=False,
             bias=True,
             norm_weight=True,
         ),
         denoiser=MaskedTokens(time=True),
-        objective=ChainBound(steps=STEPS, cross_entropy=0.01 * STEPS),
+        objective=DiscreteELBO(steps=STEPS, cross_entropy=0.01 * STEPS),
         sampler=Ancestral(steps=STEPS),
         training=Training(
             steps=1_000_000, batch_size=512, lr=5e-4, warmup=10_000, decay="inverse_sqrt", optimizer="adamw", ema=0.9999

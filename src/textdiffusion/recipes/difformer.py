@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import OneStep
+from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Regression
-from ..parts.objectives import AnchoredSquares
+from ..parts.networks import NoisyStates, X0Regression
+from ..parts.objectives import MSEWithCrossEntropy
 from ..parts.states import Embeddings, Gaussian
 from ..parts.trunks import Trunk
 from . import variant_of
@@ -29,12 +29,12 @@ def difformer(variant: str = "default") -> Config:
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16, norm="affine"),
         process=Gaussian(schedule="log_sigma"),
-        density=Gumbel(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(readout=Regression(interpolated=True), decoded=True),
-        objective=AnchoredSquares(),
+        time_density=Gumbel(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyStates(output_head=X0Regression(mean_from_logits=True), decode_input=True),
+        objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64),
+        sampler=DDIM(steps=64),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -42,24 +42,24 @@ def difformer(variant: str = "default") -> Config:
         variant="as_published",
         text=TextConfig(layout="lines", tokenizer="bpe", vocab_size=10_000, length=128, mask="prefix"),
         codec=Embeddings(dim=128, norm="affine"),
-        process=Gaussian(schedule="sqrt", low=1e-3, high=100.0, factor=4.0),
-        density=Uniform(),
-        trunk=Trunk(
+        process=Gaussian(schedule="sqrt", sigma_min=1e-3, sigma_max=100.0, sigma_scale=4.0),
+        time_density=Uniform(),
+        backbone=Trunk(
             width=512,
             depth=12,
             modulation="film",
             activation="gelu",
             qk_norm=False,
-            absolute=False,
+            absolute_positions=False,
             bias=True,
             norm_weight=True,
             norm_bias=True,
             dropout=0.1,
         ),
-        denoiser=NoisyStates(readout=Regression()),
-        objective=AnchoredSquares(moving=True),
+        denoiser=NoisyStates(output_head=X0Regression()),
+        objective=MSEWithCrossEntropy(grad_to_targets=True),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=20, eta=1.0),
+        sampler=DDIM(steps=20, eta=1.0),
         training=Training(
             steps=500_000,
             batch_size=256,

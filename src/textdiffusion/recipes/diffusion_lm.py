@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
-from ..parts.gaussian_samplers import OneStep
+from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Regression
+from ..parts.networks import NoisyStates, X0Regression
 from ..parts.objectives import DiffusionLM
 from ..parts.states import DiscreteGaussian, Embeddings
 from ..parts.trunks import Trunk
@@ -29,12 +29,14 @@ def diffusion_lm(variant: str = "default") -> Config:
         text=TextConfig(),
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
         process=DiscreteGaussian(betas="sqrt", steps=2000),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(readout=Regression(preconditioning="evidence"), decoded=True, self_conditioning=False),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyStates(
+            output_head=X0Regression(preconditioning="evidence"), decode_input=True, self_conditioning=False
+        ),
         objective=DiffusionLM(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64, eta=1.0),
+        sampler=DDIM(steps=64, eta=1.0),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -52,12 +54,12 @@ def diffusion_lm(variant: str = "default") -> Config:
         ),
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
         process=DiscreteGaussian(betas="sqrt", steps=2000),
-        density=Uniform(),
-        trunk=BERT_BASE,
-        denoiser=NoisyStates(readout=Regression(), self_conditioning=False),
+        time_density=Uniform(),
+        backbone=BERT_BASE,
+        denoiser=NoisyStates(output_head=X0Regression(), self_conditioning=False),
         objective=DiffusionLM(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=2000, eta=1.0, clamp=1.0),
+        sampler=DDIM(steps=2000, eta=1.0, clamp=1.0),
         training=Training(
             steps=200_000,
             batch_size=64,
@@ -66,7 +68,7 @@ def diffusion_lm(variant: str = "default") -> Config:
             decay="linear",
             optimizer="adamw",
             beta2=0.999,
-            clip=0.0,
+            grad_clip=0.0,
             ema=0.9999,
         ),
     )
@@ -77,7 +79,7 @@ BERT_BASE = Trunk(
     width=768,
     depth=12,
     modulation="adaln",
-    conditioning=16,
+    cond_dim=16,
     activation="gelu",
     qk_norm=False,
     bias=True,

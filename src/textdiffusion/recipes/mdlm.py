@@ -9,10 +9,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import MaskedLikelihood
 from ..parts.networks import MaskedTokens
-from ..parts.objectives import MaskedBound
+from ..parts.objectives import MaskedELBO
 from ..parts.samplers import Ancestral
 from ..parts.states import Absorbing, Tokens
-from ..parts.token_samplers import Ordered
+from ..parts.token_samplers import Unmasking
 from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
@@ -23,7 +23,7 @@ def mdlm(variant: str = "default") -> Config:
         textdiffusion train mdlm --data my.txt --out runs/mine
 
     Ten minutes of one core without bfloat16 bring tinyshakespeare to 2.63 bits per character, an hour to 2.45 (with
-    `trunk.width=192 trunk.depth=3`); docs/experiments.md has the figures.
+    `backbone.width=192 backbone.depth=3`); docs/experiments.md has the figures.
 
     `as_published` is the paper's OpenWebText model (section 5): 12 layers of 768, one million steps,
     GPT-2's tokens (vocab.json and merges.txt in a folder `gpt2`).
@@ -34,12 +34,12 @@ def mdlm(variant: str = "default") -> Config:
         text=TextConfig(),
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4, reach=4),
-        denoiser=MaskedTokens(context_dim=32),
-        objective=MaskedBound(max_weight=3.0),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4),
+        denoiser=MaskedTokens(ngram_dim=32),
+        objective=MaskedELBO(max_weight=3.0),
         likelihood=MaskedLikelihood(),
-        sampler=Ordered(steps=64, order="entropy"),
+        sampler=Unmasking(steps=64, order="entropy"),
         training=Training(optimizer="muon", lr=1e-2),
     )
     published = replace(
@@ -48,9 +48,9 @@ def mdlm(variant: str = "default") -> Config:
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
         process=Absorbing(schedule="log_linear"),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
-        trunk=PUBLISHED_TRUNK,
+        backbone=PUBLISHED_TRUNK,
         denoiser=MaskedTokens(time=False),
-        objective=MaskedBound(max_weight=0.0),
+        objective=MaskedELBO(max_weight=0.0),
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Cauchy
-from ..parts.gaussian_samplers import OneStep
+from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Regression
+from ..parts.networks import NoisyStates, X0Regression
 from ..parts.objectives import ScoreInterpolation
 from ..parts.states import Embeddings, Gaussian
 from ..parts.trunks import Trunk
@@ -27,19 +27,19 @@ def mini_cdcd(variant: str = "default") -> Config:
     masked out, and the head is normalised as the input is. How long it was trained is not said: here 40,000 steps, of
     which 2,000 warm up.
     """
-    readout = Regression(preconditioning="karras", interpolated=True)
+    readout = X0Regression(preconditioning="karras", mean_from_logits=True)
     default = Config(
         recipe="mini_cdcd",
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="log_sigma"),
-        density=Cauchy(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(readout=readout, decoded=True),
+        time_density=Cauchy(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyStates(output_head=readout, decode_input=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64),
+        sampler=DDIM(steps=64),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -54,20 +54,22 @@ def mini_cdcd(variant: str = "default") -> Config:
             length=64,
         ),
         codec=Embeddings(dim=256),
-        process=Gaussian(schedule="linear_sigma", low=0.01 / 16, high=200 / 16),
-        density=Cauchy(half=3.0171 / 16, scale=1.7785 / 16, uniform=0.0),
-        trunk=Trunk(width=576, depth=32, modulation="adaln", conditioning=64, activation="gelu", absolute=False),
-        denoiser=NoisyStates(readout=readout, self_conditioning=False),
+        process=Gaussian(schedule="linear_sigma", sigma_min=0.01 / 16, sigma_max=200 / 16),
+        time_density=Cauchy(midpoint=3.0171 / 16, scale=1.7785 / 16, uniform_mix=0.0),
+        backbone=Trunk(
+            width=576, depth=32, modulation="adaln", cond_dim=64, activation="gelu", absolute_positions=False
+        ),
+        denoiser=NoisyStates(output_head=readout, self_conditioning=False),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=1000, eta=0.0),
+        sampler=DDIM(steps=1000, eta=0.0),
         training=Training(
             steps=40_000,
             batch_size=64,
             lr=5e-3,
             warmup=2000,
             decay="exponential",
-            floor=0.97**380,  # by 3 % every 100 steps
+            min_lr_ratio=0.97**380,  # by 3 % every 100 steps
             optimizer="adamw",
             beta2=0.999,
             ema=0.0,

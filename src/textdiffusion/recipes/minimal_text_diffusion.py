@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..config.config import Config
 from ..data.config import TextConfig
-from ..parts.gaussian_samplers import OneStep
+from ..parts.gaussian_samplers import DDIM
 from ..parts.states import Embeddings
 from . import variant_of
 from .diffusion_lm import diffusion_lm
@@ -26,14 +26,14 @@ def minimal_text_diffusion(variant: str = "default") -> Config:
         small,
         recipe="minimal_text_diffusion",
         text=TextConfig(tokenizer="words", unk=True, layout="lines", length=32, model_padding=True),
-        sampler=OneStep(steps=64, eta=1.0, clamp=1.0, truncate=2.0),
+        sampler=DDIM(steps=64, eta=1.0, clamp=1.0, max_noise_std=2.0),
     )
     published = replace(
         large,
         recipe="minimal_text_diffusion",
         text=TextConfig(normaliser="lower", tokenizer="words", unk=True, layout="lines", length=50, model_padding=True),
         codec=Embeddings(dim=128, init_std=1.0, norm="none"),
-        sampler=OneStep(steps=20, eta=1.0, truncate=0.9),
+        sampler=DDIM(steps=20, eta=1.0, max_noise_std=0.9),
         training=replace(large.training, steps=25_001),
     )
     return variant_of("minimal_text_diffusion", variant, {"default": default, "as_published": published})

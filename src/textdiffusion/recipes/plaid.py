@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Steady
-from ..parts.gaussian_samplers import OneStep
+from ..parts.densities import MinVariance
+from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Softmax
-from ..parts.objectives import PlaidBound
+from ..parts.networks import NoisyStates, X0Logits
+from ..parts.objectives import GaussianELBO
 from ..parts.states import Embeddings, Gaussian
 from ..parts.trunks import Trunk
 from . import variant_of
@@ -23,23 +23,23 @@ def plaid(variant: str = "default") -> Config:
     measures, but for vectors that can only be one token (`objectives.gaussian_bound.denoised`).
 
     `as_published` is the model of the paper's ablations (table 1): 16 blocks of 384, 16-dimensional embeddings, 92,000
-    steps. For Plaid 1B set trunk.width=2048 trunk.depth=24. The schedule's inside is piecewise linear in 100 pieces
+    steps. For Plaid 1B set backbone.width=2048 backbone.depth=24. The schedule's inside is piecewise linear in 100 pieces
     (theirs: 1,024 tanh units); one row in 8 is decoded and half see their own estimate (theirs: a share that follows
     the spread of the terms, and a quarter); the output prior is there from the first step on (theirs: after 5,000).
     """
-    readout = Softmax(prior=True)
+    readout = X0Logits(prior=True)
     default = Config(
         recipe="plaid",
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="learned", low=0.1, high=20.0),
-        density=Steady(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyStates(readout=readout, decoded=True),
-        objective=PlaidBound(),
+        process=Gaussian(schedule="learned", sigma_min=0.1, sigma_max=20.0),
+        time_density=MinVariance(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyStates(output_head=readout, decode_input=True),
+        objective=GaussianELBO(),
         likelihood=GaussianLikelihood(learned_decoder=True),
-        sampler=OneStep(steps=64, eta=1.0),
+        sampler=DDIM(steps=64, eta=1.0),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -47,22 +47,22 @@ def plaid(variant: str = "default") -> Config:
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="bpe", vocab_size=32_000, length=256),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="learned", low=0.2231, high=20.09),  # gamma = 2 ln sigma from -3 to 6
-        density=Steady(uniform=0.0),
-        trunk=Trunk(
+        process=Gaussian(schedule="learned", sigma_min=0.2231, sigma_max=20.09),  # gamma = 2 ln sigma from -3 to 6
+        time_density=MinVariance(uniform_mix=0.0),
+        backbone=Trunk(
             width=384,
             depth=16,
             modulation="film",
-            conditioning=32,
+            cond_dim=32,
             activation="gelu",
             qk_norm=False,
-            absolute=False,
+            absolute_positions=False,
             bias=True,
         ),
-        denoiser=NoisyStates(readout=readout),
-        objective=PlaidBound(),
+        denoiser=NoisyStates(output_head=readout),
+        objective=GaussianELBO(),
         likelihood=GaussianLikelihood(learned_decoder=True),
-        sampler=OneStep(steps=4096, eta=1.0),
+        sampler=DDIM(steps=4096, eta=1.0),
         training=Training(
             steps=92_000,
             batch_size=256,

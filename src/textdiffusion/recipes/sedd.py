@@ -10,9 +10,9 @@ from ..parts.densities import Uniform
 from ..parts.likelihoods import MaskedLikelihood, ScoreEntropyLikelihood
 from ..parts.networks import TokenRatios
 from ..parts.objectives import ScoreEntropy
-from ..parts.samplers import Analytic, Euler
+from ..parts.samplers import Euler, Tweedie
 from ..parts.states import Absorbing, Tokens, UniformNoise
-from ..parts.token_samplers import Ordered
+from ..parts.token_samplers import Unmasking
 from ..parts.trunks import Trunk
 from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
 
@@ -35,28 +35,28 @@ def sedd(variant: str = "default") -> Config:
         text=TextConfig(),
         codec=Tokens(),
         process=Absorbing(schedule="log_linear"),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=TokenRatios(context_dim=32),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=TokenRatios(ngram_dim=32),
         objective=ScoreEntropy(max_weight=3.0),
         likelihood=MaskedLikelihood(),
-        sampler=Ordered(steps=64, order="entropy"),
+        sampler=Unmasking(steps=64, order="entropy"),
         training=Training(optimizer="muon", lr=1e-2),
     )
     uniform = replace(
         default,
         variant="uniform",
         process=UniformNoise(schedule="log_linear"),
-        denoiser=TokenRatios(scale_by_sigma=False, context_dim=32),
+        denoiser=TokenRatios(scale_by_sigma=False, ngram_dim=32),
         likelihood=ScoreEntropyLikelihood(),
-        sampler=Analytic(steps=128),
+        sampler=Tweedie(steps=128),
     )
     published = replace(
         default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        process=Absorbing(schedule="log_linear", level="sigma"),
-        trunk=replace(PUBLISHED_TRUNK, time_frequency=1.0),
+        process=Absorbing(schedule="log_linear", time_input="sigma"),
+        backbone=replace(PUBLISHED_TRUNK, time_frequency=1.0),
         denoiser=TokenRatios(),
         objective=ScoreEntropy(max_weight=1000.0),
         likelihood=ScoreEntropyLikelihood(),

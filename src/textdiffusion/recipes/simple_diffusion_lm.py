@@ -7,10 +7,10 @@ from dataclasses import replace
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import OneStep
+from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, Softmax
-from ..parts.objectives import AnchoredSquares, ScoreInterpolation
+from ..parts.networks import NoisyStates, X0Logits
+from ..parts.objectives import MSEWithCrossEntropy, ScoreInterpolation
 from ..parts.states import Embeddings, Gaussian
 from ..parts.trunks import Trunk
 from . import variant_of
@@ -31,12 +31,12 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16, norm="layer"),
         process=Gaussian(schedule="log_sigma"),
-        density=Gumbel(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="film", conditioning=32),
-        denoiser=NoisyStates(decoded=True),
-        objective=AnchoredSquares(),
+        time_density=Gumbel(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="film", cond_dim=32),
+        denoiser=NoisyStates(decode_input=True),
+        objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64, renoise=True),
+        sampler=DDIM(steps=64, renoise=True),
         training=Training(optimizer="muon"),
     )
     published = Config(
@@ -51,28 +51,28 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
             mask="given_spans",
         ),
         codec=Embeddings(dim=64, init_std=1e-3, norm="affine"),
-        process=Gaussian(schedule="cosine", low=1e-3, high=100.0),
-        density=Uniform(),
-        trunk=Trunk(
+        process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=100.0),
+        time_density=Uniform(),
+        backbone=Trunk(
             width=512,
             depth=8,
             modulation="film",
             activation="gelu",
             qk_norm=False,
-            absolute=False,
+            absolute_positions=False,
             bias=True,
             dropout=0.1,
         ),
-        denoiser=NoisyStates(readout=Softmax(prior=False)),
-        objective=AnchoredSquares(),
+        denoiser=NoisyStates(output_head=X0Logits(prior=False)),
+        objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=200, renoise=True),
+        sampler=DDIM(steps=200, renoise=True),
         training=Training(
             steps=800_000,
             batch_size=256,
             lr=1e-4,
             warmup=2000,
-            floor=0.1,
+            min_lr_ratio=0.1,
             optimizer="adamw",
             weight_decay=1e-4,
             ema=0.0,
@@ -84,9 +84,9 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
         text=TextConfig(layout="lines", packing=True, mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="karras"),
-        density=Uniform(),
-        objective=ScoreInterpolation(uneven=0.5),
-        sampler=OneStep(steps=64),
+        time_density=Uniform(),
+        objective=ScoreInterpolation(per_token_noise=0.5),
+        sampler=DDIM(steps=64),
     )
     variants = {"default": default, "as_published": published, "successor": successor}
     return variant_of("simple_diffusion_lm", variant, variants)

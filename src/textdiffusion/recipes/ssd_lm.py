@@ -7,9 +7,9 @@ from dataclasses import replace
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import OneStep
+from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import Softmax, SoftTokens
+from ..parts.networks import SoftTokens, X0Logits
 from ..parts.objectives import ScoreInterpolation
 from ..parts.states import Gaussian, Simplex
 from ..parts.trunks import Trunk
@@ -38,23 +38,23 @@ def ssd_lm(variant: str = "default") -> Config:
         text=TextConfig(mask="mixed"),
         codec=Simplex(),
         process=Gaussian(schedule="log_sigma"),
-        density=Gumbel(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
+        time_density=Gumbel(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
         denoiser=SoftTokens(reading="bayes"),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
-        sampler=OneStep(steps=64),
+        sampler=DDIM(steps=64),
         training=Training(optimizer="muon"),
     )
     # K = 5 times the cosine schedule's sigma; 0.05 to 20 norms of 2 K, as in the default.
-    cosine = Gaussian(schedule="cosine", factor=5.0, offset=1e-4)
+    cosine = Gaussian(schedule="cosine", sigma_scale=5.0, s=1e-4)
     tess = replace(
         default,
         variant="tess",
         process=cosine,
-        density=Uniform(),
-        denoiser=SoftTokens(readout=Softmax(prior=False), reading="shrunken"),
-        sampler=OneStep(steps=128, renoise=True),
+        time_density=Uniform(),
+        denoiser=SoftTokens(output_head=X0Logits(prior=False), reading="shrunken"),
+        sampler=DDIM(steps=128, renoise=True),
     )
     published = replace(
         tess,
@@ -62,12 +62,12 @@ def ssd_lm(variant: str = "default") -> Config:
         text=TextConfig(
             data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="roberta", length=200, mask="prefix"
         ),
-        process=replace(cosine, low=1e-4),
-        trunk=Trunk(
+        process=replace(cosine, sigma_min=1e-4),
+        backbone=Trunk(
             width=1024,
             depth=24,
             modulation="film",
-            conditioning=32,
+            cond_dim=32,
             activation="gelu",
             qk_norm=False,
             bias=True,
@@ -75,8 +75,8 @@ def ssd_lm(variant: str = "default") -> Config:
             norm_bias=True,
             dropout=0.1,
         ),
-        denoiser=SoftTokens(readout=Softmax(prior=False), reading="shrunken", self_conditioning=False),
-        sampler=OneStep(steps=1000, renoise=True, projection="sample", top_p=0.95),
+        denoiser=SoftTokens(output_head=X0Logits(prior=False), reading="shrunken", self_conditioning=False),
+        sampler=DDIM(steps=1000, renoise=True, projection="sample", top_p=0.95),
         training=Training(
             steps=100_000,
             batch_size=6144,

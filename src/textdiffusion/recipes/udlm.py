@@ -7,9 +7,9 @@ from dataclasses import replace
 from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
-from ..parts.likelihoods import ChainLikelihood
+from ..parts.likelihoods import DiscreteLikelihood
 from ..parts.networks import NoisyTokens
-from ..parts.objectives import ChainBound, Duality
+from ..parts.objectives import DiscreteELBO, Duality
 from ..parts.samplers import Ancestral
 from ..parts.states import Tokens, UniformNoise
 from ..parts.trunks import Trunk
@@ -33,11 +33,11 @@ def udlm(variant: str = "default") -> Config:
         text=TextConfig(),
         codec=Tokens(),
         process=UniformNoise(schedule="log_linear"),
-        density=Uniform(),
-        trunk=Trunk(width=128, depth=4, reach=4, modulation="adaln", conditioning=32),
-        denoiser=NoisyTokens(context_dim=32),
-        objective=ChainBound(),
-        likelihood=ChainLikelihood(),
+        time_density=Uniform(),
+        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=NoisyTokens(ngram_dim=32),
+        objective=DiscreteELBO(),
+        likelihood=DiscreteLikelihood(),
         sampler=Ancestral(steps=128),
         training=Training(optimizer="muon", lr=1e-2),
     )
@@ -45,7 +45,7 @@ def udlm(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(data="hf:lm1b", field="text", tokenizer="file", tokenizer_path="bert", length=128),
-        trunk=PUBLISHED_TRUNK,
+        backbone=PUBLISHED_TRUNK,
         denoiser=NoisyTokens(),
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,

@@ -12,25 +12,25 @@ from torch import Tensor
 
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.densities import Density
-from ..diffusion.model import Model
+from ..diffusion.densities import TimeDensity
+from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.process import TokenProcess
-from ..diffusion.ratios import Graph, Jumps
+from ..diffusion.ratios import Graph, ReverseStep
 from ..diffusion.uniform import UniformProcess
 from .base import Request, Step
-from .token_state import TokenStream
+from .token_state import TokenState
 
 
 @dataclass(frozen=True)
-class Turn:
+class StepContext:
     """A step of `stream` from t to s.
 
     `prediction` is what tokens are drawn from, which may be one text drawn as a whole; `laws` are the logits that were
     predicted for single positions.
     """
 
-    stream: TokenStream
+    stream: TokenState
     prediction: Prediction
     laws: Float[Tensor, "b l v"]
     t: Float[Tensor, " b"]
@@ -48,44 +48,44 @@ class Ancestral:
 
     processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
-    def times(self, model: Model, request: Request) -> Float[Tensor, " n"]:
+    def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
         """From 1 to 0 in the steps of a request."""
-        return even_times(model.density, request)
+        return timesteps(model.time_density, request)
 
-    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
         """The state at s."""
         return turn.stream.process.reverse(turn.stream.x, turn.prediction, turn.t, turn.s, rng=turn.rng)
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text."""
-        yield from self.along(self.times(model, request), TokenStream(model, request, rng=rng), rng=rng)
+        yield from self.run(self.times(model, request), TokenState(model, request, rng=rng), rng=rng)
 
-    def along(self, times: Float[Tensor, " n"], stream: TokenStream, *, rng: Rng) -> Iterator[Step]:
+    def run(self, times: Float[Tensor, " n"], stream: TokenState, *, rng: Rng) -> Iterator[Step]:
         """Steps of a stream along `times`."""
         denoiser = stream.denoiser
-        laws = torch.zeros(*stream.x.shape, stream.process.vocab, device=stream.x.device)
+        laws = torch.zeros(*stream.x.shape, stream.process.vocab_size, device=stream.x.device)
         logits = laws  # what is drawn from; another tensor where texts are drawn as a whole
         stale = torch.ones(len(stream.x), dtype=torch.bool, device=stream.x.device)
         yield stream.step(0, 1.0)
         for i in range(stream.steps):
             x, draws = stream.x, rng.fork(i)
             t, s = times[i].expand(len(x)), times[i + 1].expand(len(x))
-            rows = (stale & stream.open.any(-1)).nonzero()[:, 0]
+            rows = (stale & stream.maskable.any(-1)).nonzero()[:, 0]
             if len(rows):
                 said = denoiser(x[rows], t[rows], batch=stream.batch.select(rows))
-                whole = said.drawn(draws.fork("whole").select(rows))
+                whole = said.sample_joint(draws.fork("whole").select(rows))
                 laws[rows] = said.logits
                 if whole is not said:  # what is not shown is as good as a new draw: it is kept with the rest
                     logits = laws.clone() if logits is laws else logits
                     logits[rows] = whole.logits
-            stream.move(self.move(Turn(stream, Prediction(logits), laws, t, s, draws)), s, laws, draws)
-            stale = (stream.x != x).any(-1) if denoiser.time_free else torch.ones_like(stale)
+            stream.update(self.step(StepContext(stream, Prediction(logits), laws, t, s, draws)), s, laws, draws)
+            stale = (stream.x != x).any(-1) if denoiser.time_independent else torch.ones_like(stale)
             yield stream.step(i + 1, float(times[i + 1]))
 
 
-def even_times(density: Density, request: Request) -> Float[Tensor, " n"]:
+def timesteps(density: TimeDensity, request: Request) -> Float[Tensor, " n"]:
     """From 1 to 0 in the steps of a request, as many of each part as the density has there."""
-    return density.grid(torch.linspace(1.0, 0.0, request.steps + 1, device=request.batch.ids.device))
+    return density.sampling_times(torch.linspace(1.0, 0.0, request.steps + 1, device=request.batch.tokens.device))
 
 
 class Euler:
@@ -96,33 +96,37 @@ class Euler:
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text, on the density's grid of times; one network call each."""
-        stream, times = TokenStream(model, request, rng=rng), even_times(model.density, request)
+        stream, times = TokenState(model, request, rng=rng), timesteps(model.time_density, request)
         graph = model.process.graph
         yield stream.step(0, 1.0)
         for i in range(request.steps):
             x, draws = stream.x, rng.fork(i)
             t, s = times[i].expand(x.shape), times[i + 1].expand(x.shape)
             said = stream.denoiser(x, t[:, 0], batch=stream.batch)
-            whole = said.drawn(draws.fork("whole"))
+            whole = said.sample_joint(draws.fork("whole"))
             if i + 1 < request.steps:
-                jumps = self.step(graph, whole.log_ratios(graph, x, t), x, t, s)
+                jumps = self.step(graph, whole.log_score(graph, x, t), x, t, s)
             else:
-                jumps = Jumps(stream.open.float(), whole.logits)
-            stream.move(jumps.draw(x, rng=draws), s[:, 0], said.logits, draws)
+                jumps = ReverseStep(stream.maskable.float(), whole.logits)
+            stream.update(jumps.sample(x, rng=draws), s[:, 0], said.logits, draws)
             yield stream.step(i + 1, float(times[i + 1]))
 
     @staticmethod
-    def step(graph: Graph, log_ratios: Tensor, xt: Tensor, t: Float[Tensor, "b l"], s: Float[Tensor, "b l"]) -> Jumps:
+    def step(
+        graph: Graph, log_ratios: Tensor, xt: Tensor, t: Float[Tensor, "b l"], s: Float[Tensor, "b l"]
+    ) -> ReverseStep:
         """The jumps from t to s."""
         return graph.euler(log_ratios, xt, t, s)
 
 
-class Analytic(Euler):
+class Tweedie(Euler):
     """Steps that would be exact if positions were independent (Tweedie tau-leaping: SEDD, section 4.2)."""
 
     @staticmethod
-    def step(graph: Graph, log_ratios: Tensor, xt: Tensor, t: Float[Tensor, "b l"], s: Float[Tensor, "b l"]) -> Jumps:
+    def step(
+        graph: Graph, log_ratios: Tensor, xt: Tensor, t: Float[Tensor, "b l"], s: Float[Tensor, "b l"]
+    ) -> ReverseStep:
         """The jumps from t to s."""
         return graph.tweedie(log_ratios, xt, t, s)

@@ -18,7 +18,7 @@ from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction
 
 if TYPE_CHECKING:
-    from ..diffusion.model import Model
+    from ..diffusion.model import DiffusionModel
 
 Change = Callable[[Prediction, Tensor, Tensor, Batch], Prediction]  # said of x_t, at t, of a batch
 
@@ -37,7 +37,7 @@ class Guide(Protocol):
     def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
 
 
-class Predicting:
+class LogitsGuide:
     """A guide that changes predictions alone, of any process unless it says which."""
 
     processes: ClassVar[tuple[type, ...]] = (object,)
@@ -51,7 +51,7 @@ class Outermost:
     """A guide that acts on what all others have said, wherever it stands among them."""
 
 
-class Wrapped:
+class WrappedDenoiser:
     """A denoiser whose predictions pass through a function, which may also ask for x_t, t and the batch.
 
     `noise_aware`: what it makes of them depends on t, if the denoiser sees it or not.
@@ -59,7 +59,10 @@ class Wrapped:
 
     def __init__(self, denoiser: Denoiser, change: Change, noise_aware: bool = False) -> None:
         self.denoiser, self.change = denoiser, change
-        self.time_free, self.self_conditioning = denoiser.time_free and not noise_aware, denoiser.self_conditioning
+        self.time_independent, self.self_conditioning = (
+            denoiser.time_independent and not noise_aware,
+            denoiser.self_conditioning,
+        )
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
@@ -77,8 +80,8 @@ class Request:
     batch: Batch
     steps: int
     guides: tuple[Guide, ...] = ()
-    whole: Batch | None = None
-    start: int = 0
+    full_batch: Batch | None = None
+    offset: int = 0
 
     @classmethod
     def blank(cls, num: int, length: int, steps: int, guides: tuple[Guide, ...] = (), device: str = "cpu") -> Request:
@@ -100,10 +103,10 @@ class Step:
     index: int
     total: int
     t: float
-    ids: Int[Tensor, "b l"]
+    tokens: Int[Tensor, "b l"]
     confidence: Float[Tensor, "b l"]
     state: Tensor
-    calls: float = 0.0
+    nfe: float = 0.0
 
 
 @runtime_checkable
@@ -112,7 +115,7 @@ class Sampler(Protocol):
 
     processes: ClassVar[tuple[type, ...]]
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]: ...
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]: ...
 
 
 @runtime_checkable
@@ -122,7 +125,7 @@ class Acts(Protocol):
     processes: ClassVar[tuple[type, ...]]
 
 
-def misfit(part: Acts, process: object) -> str | None:
+def incompatibility(part: Acts, process: object) -> str | None:
     """Why a part cannot act on a process, as a sentence that names those it can (None: it can)."""
     if isinstance(process, part.processes):
         return None
@@ -130,13 +133,13 @@ def misfit(part: Acts, process: object) -> str | None:
     return f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}."
 
 
-def require(part: Acts, process: object) -> None:
+def check_compatible(part: Acts, process: object) -> None:
     """Refuses a part that cannot act on a process."""
-    if why_not := misfit(part, process):
+    if why_not := incompatibility(part, process):
         raise UserError(why_not)
 
 
-class Stream:
+class SamplingState:
     """A request on its way: what samplers of all processes share.
 
     `denoiser` is the model's, or another, under the guides of the request, the first innermost but for `Outermost`
@@ -145,27 +148,27 @@ class Stream:
 
     process: Any  # duck-typed, as in a model; the sampler's `processes` say which
 
-    def __init__(self, model: Model, request: Request, denoiser: Denoiser | None = None) -> None:
+    def __init__(self, model: DiffusionModel, request: Request, denoiser: Denoiser | None = None) -> None:
         self.process, self.batch, self.steps = model.process, request.batch, request.steps
         asked: list[int] = []  # rows of each call of the network
-        self._rows, self._asked = len(request.batch.ids), asked
+        self._rows, self._asked = len(request.batch.tokens), asked
 
         def counted(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
-            asked.append(len(batch.ids))
+            asked.append(len(batch.tokens))
             return prediction
 
-        self.denoiser: Denoiser = Wrapped(model.denoiser if denoiser is None else denoiser, counted)
+        self.denoiser: Denoiser = WrappedDenoiser(model.denoiser if denoiser is None else denoiser, counted)
         self.guides = [copy(guide) for guide in request.guides]
         for guide in sorted(self.guides, key=lambda guide: isinstance(guide, Outermost)):
-            require(guide, model.process)
+            check_compatible(guide, model.process)
             self.denoiser = guide.wrap(self.denoiser, request)
 
     @property
-    def calls(self) -> float:
+    def nfe(self) -> float:
         """Function evaluations so far: calls of the network, by guides too, the mean over the rows of the request."""
         return sum(self._asked) / self._rows
 
-    def steered(self, xs: Tensor, s: Float[Tensor, " b"], rng: Rng) -> Tensor:
+    def apply_guides(self, xs: Tensor, s: Float[Tensor, " b"], rng: Rng) -> Tensor:
         """The state a sampler has stepped to, as the guides change it, the first guide first."""
         for number, guide in enumerate(self.guides):
             xs = guide.after(xs, s, batch=self.batch, rng=rng.fork("guide").fork(number))

@@ -12,7 +12,7 @@ from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.model import Denoiser
 from ..diffusion.uniform import UniformProcess
-from .ancestral import Ancestral, Turn
+from .ancestral import Ancestral, StepContext
 
 
 class PredictorCorrector(Ancestral):
@@ -26,14 +26,14 @@ class PredictorCorrector(Ancestral):
     def __init__(self, kappa: float = 0.95) -> None:
         self.kappa = kappa
 
-    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
         """The state at s."""
         process, x, rng = turn.stream.process, turn.stream.x, turn.rng
         afresh = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
-        drawn = afresh & process.changing(x)
+        drawn = afresh & process.is_noisy(x)
         clean = rng.fork("clean").categorical_at(drawn, turn.prediction.logits[drawn].softmax(-1))
-        noised = process.corrupt(x.masked_scatter(drawn, clean), turn.s, rng=rng.fork("noise"))
-        return torch.where(afresh, noised, super().move(turn))
+        noised = process.add_noise(x.masked_scatter(drawn, clean), turn.s, rng=rng.fork("noise"))
+        return torch.where(afresh, noised, super().step(turn))
 
 
 class Gibbs(Ancestral):
@@ -46,12 +46,12 @@ class Gibbs(Ancestral):
     processes: ClassVar[tuple[type, ...]] = (UniformProcess,)
 
     def __init__(self, corrections: int = 1, places: int = 1) -> None:
-        self.corrections, self.places = corrections, places
+        self.corrections, self.positions = corrections, places
 
-    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
         """The state at s; none is corrected at t = 0, where nothing could change."""
         stream, s = turn.stream, turn.s
-        x = stream.kept(super().move(turn))
+        x = stream.apply_condition(super().step(turn))
         for i in range(self.corrections if float(s[0]) > 0.0 else 0):
             x = self.corrected(stream.process, stream.denoiser, x, s, batch=stream.batch, rng=turn.rng.fork(i))
         return x
@@ -67,10 +67,10 @@ class Gibbs(Ancestral):
         rng: Rng,
     ) -> Int[Tensor, "b l"]:
         """The state after one call."""
-        chosen = rng.fork("place").places(batch.noised, self.places)
-        pi = process.others(x, denoiser(x, s, batch=batch), s).logits[chosen].softmax(-1)
+        chosen = rng.fork("place").random_subset(batch.target_mask, self.positions)
+        pi = process.leave_one_out(x, denoiser(x, s, batch=batch), s).logits[chosen].softmax(-1)
         alpha = process.schedule.alpha(s)[:, None].expand(x.shape)[chosen][:, None]
         token = rng.fork("token").categorical_at(
-            chosen, torch.lerp(torch.full_like(pi, 1.0 / process.vocab), pi, alpha)
+            chosen, torch.lerp(torch.full_like(pi, 1.0 / process.vocab_size), pi, alpha)
         )
         return x.masked_scatter(chosen, token)

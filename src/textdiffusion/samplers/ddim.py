@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..core.randomness import Rng
 from ..diffusion.prediction import Prediction
-from .gaussian import GaussianSampler, Mode, Path, Walk, projected
+from .gaussian import GaussianSampler, GaussianState, Mode, Path, projected
 
 
-class OneStep(GaussianSampler):
+class DDIM(GaussianSampler):
     """Each step moves the state to a lower noise level with one network call (specs: continuous 4.1).
 
     `eta` = 0 is DDIM, the Euler step of the probability-flow ODE; 1 is ancestral (DDPM). `renoise` noises each
@@ -37,21 +37,21 @@ class OneStep(GaussianSampler):
         path: Path | None = None,
     ) -> None:
         super().__init__(path)
-        self.eta, self.renoise, self.ahead = eta, renoise, ahead
+        self.eta, self.renoise, self.time_offset = eta, renoise, ahead
         self.projection, self.top_p, self.truncate = projection, top_p, truncate
 
-    def step(self, walk: Walk, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def step(self, walk: GaussianState, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
         """The state at the next noise level."""
         goal = walk.target(projected(prediction, self.projection, self.top_p, rng=rng), walk.x)
-        told, reached = walk.at(number + 1), walk.at(number + 1, self.ahead)
+        told, reached = walk.time_at(number + 1), walk.time_at(number + 1, self.time_offset)
         if walk.t.ndim == 2:
             reached = reached[:, None].expand_as(walk.t)
         xs = walk.process.reverse(
             walk.x, goal, walk.t, reached, rng=rng, eta=self.eta, renoise=self.renoise, limit=self.truncate
         )
-        return xs * (self._size(walk, told) / self._size(walk, reached)) if self.ahead else xs
+        return xs * (self._size(walk, told) / self._size(walk, reached)) if self.time_offset else xs
 
     @staticmethod
-    def _size(walk: Walk, t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:
+    def _size(walk: GaussianState, t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:
         """Root mean square of the coordinates of a noisy state: what it is divided by in the other frame."""
         return torch.sqrt(walk.process.sigma_over(t, walk.x) ** 2 + walk.model.codec.scale**2)

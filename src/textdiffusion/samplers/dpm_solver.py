@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..core.randomness import Rng
 from ..diffusion.prediction import Prediction
-from .gaussian import GaussianSampler, Path, Walk
+from .gaussian import GaussianSampler, GaussianState, Path
 
 
-class DpmSolver(GaussianSampler):
+class DPMSolver(GaussianSampler):
     """The flow in ln sigma, its denoised state taken as a line through the last two (Lu et al. 2022, algorithm 2).
 
     Above 0, `eta` renews the noise on the way, so many times as fast as the reverse stochastic equation of ancestral
@@ -22,10 +22,10 @@ class DpmSolver(GaussianSampler):
         super().__init__(path)
         self.eta = eta
 
-    def step(self, walk: Walk, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def step(self, walk: GaussianState, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
         """The state at the next noise level."""
         x, goal = walk.x, walk.target(prediction, walk.x).mean
-        now, then = (walk.process.sigma_over(t, x) for t in (walk.t, walk.at(number + 1)))
+        now, then = (walk.process.sigma_over(t, x) for t in (walk.t, walk.time_at(number + 1)))
         step = torch.log(now / then)
         share, line = -torch.expm1(-(1.0 + self.eta) * step), goal
         if walk.before is not None:

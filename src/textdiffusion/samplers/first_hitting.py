@@ -10,9 +10,9 @@ import torch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from .base import Request, Step
-from .token_state import TokenStream
+from .token_state import TokenState
 
 
 class FirstHitting:
@@ -25,19 +25,19 @@ class FirstHitting:
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text, at most one token a row each. A step's `t` is the mean over rows."""
         batch, process, steps = request.batch, model.process, request.steps
-        most = int(batch.noised.sum(-1).max())
+        most = int(batch.target_mask.sum(-1).max())
         if steps < most:
             raise UserError(f"{steps} steps asked for {most} tokens: first hitting takes one step per token.")
-        stream = TokenStream(model, request, rng=rng)
+        stream = TokenState(model, request, rng=rng)
         t = stream.x.new_ones(len(stream.x), dtype=torch.float)
         yield stream.step(0, 1.0)
         for i in range(steps):
-            masked, draws = stream.open, rng.fork(i)
+            masked, draws = stream.maskable, rng.fork(i)
             left = masked.sum(-1)
-            hit = process.schedule.share(t) * draws.fork("time").uniform(1)[:, 0] ** (1.0 / left.clamp(min=1))
+            hit = process.schedule.mask_prob(t) * draws.fork("time").uniform(1)[:, 0] ** (1.0 / left.clamp(min=1))
             hit = hit.clamp(min=1e-6)  # at t = 0 itself ratios are not finite
             t = torch.where(left > 0, process.schedule.time(1.0 - hit), 0.0)
             rows = left.nonzero()[:, 0]
@@ -46,5 +46,5 @@ class FirstHitting:
                 logits = stream.denoiser(stream.x[rows], t[rows], batch=batch.select(rows)).logits
                 probs, xs = logits[torch.arange(len(rows)), place].softmax(-1), stream.x.clone()
                 xs[rows, place] = draws.select(rows).fork("token").categorical(probs)
-                stream.move(xs, t, logits, draws, rows)
+                stream.update(xs, t, logits, draws, rows)
             yield stream.step(i + 1, float(t.mean()) if i + 1 < steps else 0.0)

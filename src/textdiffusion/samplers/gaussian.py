@@ -14,9 +14,9 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Model
-from ..diffusion.prediction import Placed, Prediction, certain
-from .base import Request, Step, Stream
+from ..diffusion.model import DiffusionModel
+from ..diffusion.prediction import Prediction, PredictionWithMean, one_hot_logits
+from .base import Request, SamplingState, Step
 from .time_grids import GridName, grid
 
 
@@ -37,15 +37,15 @@ class Path:
 
     grid: GridName = "trained"
     rho: float = 7.0
-    start: float = 1.0
+    init_noise_scale: float = 1.0
     score_temperature: float = 1.0
     clamp: float = 0.0
     patience: int = 0
-    churn: float = 0.0
-    gate: float = 0.0
+    s_churn: float = 0.0
+    churn_entropy: float = 0.0
 
 
-class Walk(Stream):
+class GaussianState(SamplingState):
     """Rows that are not done: where they stand, and what the steps so far have left behind.
 
     `x` is their state at `t`. `before` is what the last step went to, and from what t (None: there was none).
@@ -54,24 +54,24 @@ class Walk(Stream):
 
     process: GaussianProcess
 
-    def __init__(self, model: Model, request: Request, path: Path, rng: Rng) -> None:
+    def __init__(self, model: DiffusionModel, request: Request, path: Path, rng: Rng) -> None:
         super().__init__(model, request)
         self.model, self.path, self.rng = model, path, rng
-        self.shares = torch.linspace(1.0, 0.0, self.steps, device=self.batch.ids.device)
-        self.x0 = model.codec.encode(self.batch.ids)
-        self.x = self.kept(path.start * self.process.prior(self.x0, rng=rng.fork("prior")))
+        self.shares = torch.linspace(1.0, 0.0, self.steps, device=self.batch.tokens.device)
+        self.x0 = model.codec.encode(self.batch.tokens)
+        self.x = self.apply_condition(path.init_noise_scale * self.process.prior(self.x0, rng=rng.fork("prior")))
         self.t = self.x.new_ones(len(self.x))
-        self.rows = torch.arange(len(self.x), device=self.x.device)
+        self.row_numbers = torch.arange(len(self.x), device=self.x.device)
         self.estimate: Tensor | None = None
         self.before: tuple[Tensor, Tensor] | None = None
         self._entropy: Tensor | None = None
-        self._ids, self._same = torch.full_like(self.batch.ids, -1), torch.zeros_like(self.rows)
+        self._ids, self._same = torch.full_like(self.batch.tokens, -1), torch.zeros_like(self.row_numbers)
 
-    def kept(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+    def apply_condition(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """`x` with the clean state where tokens are given."""
-        return torch.where(self.batch.noised[..., None], x, self.x0)
+        return torch.where(self.batch.target_mask[..., None], x, self.x0)
 
-    def at(self, number: int, ahead: float = 0.0) -> Float[Tensor, " b"]:
+    def time_at(self, number: int, ahead: float = 0.0) -> Float[Tensor, " b"]:
         """The time that a step begins at, or one so many steps ahead of it; the last is 0."""
         share = (self.shares[number] - ahead / max(1, self.steps - 1)).clamp(min=0.0)
         return grid(self.path.grid, self.path.rho, self.model, share).expand(len(self.x))
@@ -83,7 +83,7 @@ class Walk(Stream):
             prediction = Clamped(prediction)
         if self.model.denoiser.self_conditioning:
             self.estimate = prediction.mean
-        if self.path.gate:
+        if self.path.churn_entropy:
             self._entropy = torch.special.entr(prediction.probs).sum(-1)
         return prediction
 
@@ -92,30 +92,30 @@ class Walk(Stream):
         temperature = self.path.score_temperature
         if temperature == 1.0:
             return prediction
-        return Placed(prediction.logits, x + (prediction.mean - x) / temperature, prediction.table)
+        return PredictionWithMean(prediction.logits, x + (prediction.mean - x) / temperature, prediction.table)
 
     def churn(self, number: int, rng: Rng) -> None:
         """Goes back up to more noise, but not beyond that of the prior."""
-        self.t = self.at(number)
-        if not self.path.churn or number == 0 or number + 1 == self.steps:
+        self.t = self.time_at(number)
+        if not self.path.s_churn or number == 0 or number + 1 == self.steps:
             return
         now, most = self.process.sigma(self.t), self.process.sigma(self.x.new_ones(()))
-        raised = torch.minimum(now * (1.0 + min(self.path.churn / self.steps, 2.0**0.5 - 1.0)), most)
+        raised = torch.minimum(now * (1.0 + min(self.path.s_churn / self.steps, 2.0**0.5 - 1.0)), most)
         if self._entropy is not None:
             now = now[:, None]
-            raised = torch.where(self._entropy > self.path.gate, raised[:, None], now)
+            raised = torch.where(self._entropy > self.path.churn_entropy, raised[:, None], now)
         self.t = self.process.schedule.time(raised)
         noise = torch.sqrt((raised**2 - now**2).clamp(min=0.0))
         noise = noise[..., None] if noise.ndim == 2 else noise[:, None, None]
-        self.x = self.kept(self.x + noise * rng.fork("churn").normal(*self.x.shape[1:]))
+        self.x = self.apply_condition(self.x + noise * rng.fork("churn").normal(*self.x.shape[1:]))
 
-    def settled(self, ids: Int[Tensor, "b l"], probs: Float[Tensor, "b l"]) -> Bool[Tensor, " b"]:
+    def converged(self, ids: Int[Tensor, "b l"], probs: Float[Tensor, "b l"]) -> Bool[Tensor, " b"]:
         """The rows whose tokens have stayed the same for long enough."""
-        same = (~self.batch.noised | ((ids == self._ids) & (probs > 0.5))).all(-1)
+        same = (~self.batch.target_mask | ((ids == self._ids) & (probs > 0.5))).all(-1)
         self._ids, self._same = ids, torch.where(same, self._same + 1, 0)
         return self._same >= self.path.patience
 
-    def leave(self, done: Bool[Tensor, " b"]) -> None:
+    def drop_rows(self, done: Bool[Tensor, " b"]) -> None:
         """Rows that are done move no more, and cost no more calls."""
         if not bool(done.any()):
             return
@@ -142,33 +142,33 @@ class GaussianSampler(ABC):
         self.path = path or Path()
 
     @abstractmethod
-    def step(self, walk: Walk, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def step(self, walk: GaussianState, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
         """The state of `walk` at the next noise level, from the prediction at the present one."""
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from noise to text, fewer where all rows are done before."""
-        walk, noised, total = Walk(model, request, self.path, rng), request.batch.noised, request.steps
-        shown = torch.where(noised, model.codec.vocab, request.batch.ids)
+        walk, noised, total = GaussianState(model, request, self.path, rng), request.batch.target_mask, request.steps
+        shown = torch.where(noised, model.codec.vocab_size, request.batch.tokens)
         sure, state = noised.logical_not().float(), walk.x
         yield Step(0, total, 1.0, shown, sure, state)
         for i in range(total):
             draws, last = walk.rng.fork(i), i + 1 == total
             walk.churn(i, draws)
             prediction = walk.predict(walk.x, walk.t)
-            ids = prediction.best
+            ids = prediction.argmax
             probs = prediction.probs.gather(-1, ids[..., None])[..., 0]
             if not last:
                 xs = self.step(walk, i, prediction, rng=draws)
-                walk.x = walk.kept(walk.steered(xs, walk.at(i + 1), draws))
-            rows, free = walk.rows, walk.batch.noised
-            shown = shown.index_copy(0, rows, torch.where(free, ids, walk.batch.ids))
+                walk.x = walk.apply_condition(walk.apply_guides(xs, walk.time_at(i + 1), draws))
+            rows, free = walk.row_numbers, walk.batch.target_mask
+            shown = shown.index_copy(0, rows, torch.where(free, ids, walk.batch.tokens))
             sure = sure.index_copy(0, rows, torch.where(free, probs, 1.0))
             state = state.index_copy(0, rows, walk.x)
             if self.path.patience:
-                walk.leave(walk.settled(ids, probs))
-                last = last or not len(walk.rows)
-            left = 0.0 if last else float(walk.at(i + 1)[0])
-            yield Step(total if last else i + 1, total, left, shown, sure, state, walk.calls)
+                walk.drop_rows(walk.converged(ids, probs))
+                last = last or not len(walk.row_numbers)
+            left = 0.0 if last else float(walk.time_at(i + 1)[0])
+            yield Step(total if last else i + 1, total, left, shown, sure, state, walk.nfe)
             if last:
                 return
 
@@ -176,7 +176,7 @@ class GaussianSampler(ABC):
 Mode = Literal["none", "greedy", "sample"]
 
 
-class Clamped(Placed):
+class Clamped(PredictionWithMean):
     """A prediction whose mean is moved to the nearest row of the table; its tokens stay (Diffusion-LM, section 4.2)."""
 
     def __init__(self, prediction: Prediction) -> None:
@@ -187,11 +187,11 @@ class Clamped(Placed):
         self.before = prediction
 
     @property
-    def best(self) -> Int[Tensor, "b l"]:
-        return self.before.best
+    def argmax(self) -> Int[Tensor, "b l"]:
+        return self.before.argmax
 
-    def drawn(self, rng: Rng) -> Prediction:
-        whole = self.before.drawn(rng)
+    def sample_joint(self, rng: Rng) -> Prediction:
+        whole = self.before.sample_joint(rng)
         return self if whole is self.before else whole
 
 
@@ -211,11 +211,11 @@ def projected(prediction: Prediction, mode: Mode, top_p: float, *, rng: Rng) -> 
     if mode == "none":
         return prediction
     if mode == "greedy":
-        ids = prediction.best
+        ids = prediction.argmax
     else:
         draws = rng.fork("projection")
-        whole = prediction.drawn(draws)
+        whole = prediction.sample_joint(draws)
         if whole is not prediction and top_p < 1.0:
             raise UserError("sampler.top_p cannot be used with a word or pattern that every text has; use --top-p.")
         ids = draws.categorical(nucleus(whole.probs, top_p))
-    return Prediction(certain(ids, prediction.logits), prediction.table)
+    return Prediction(one_hot_logits(ids, prediction.logits), prediction.table)

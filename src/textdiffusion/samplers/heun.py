@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..core.randomness import Rng
 from ..diffusion.prediction import Prediction
-from .gaussian import GaussianSampler, Walk
+from .gaussian import GaussianSampler, GaussianState
 
 
 class Heun(GaussianSampler):
@@ -16,11 +16,11 @@ class Heun(GaussianSampler):
     The second slope is taken where an Euler step leads. With churn it is algorithm 2 of that paper.
     """
 
-    def step(self, walk: Walk, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def step(self, walk: GaussianState, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
         """The state at the next noise level."""
-        x, s = walk.x, walk.at(number + 1)
+        x, s = walk.x, walk.time_at(number + 1)
         now, then = walk.process.sigma_over(walk.t, x), walk.process.sigma_over(s, x)
         slope = (x - walk.target(prediction, x).mean) / now
-        guess = walk.kept(x + (then - now) * slope)
+        guess = walk.apply_condition(x + (then - now) * slope)
         ahead = (guess - walk.target(walk.predict(guess, s), guess).mean) / then
         return x + 0.5 * (then - now) * (slope + ahead)

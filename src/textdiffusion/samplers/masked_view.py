@@ -15,14 +15,14 @@ from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.codecs import TokenCodec
 from ..diffusion.densities import UniformDensity
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.schedules import LogLinear
 from ..objectives.embedding_losses import SquaredError
-from .base import Sampler, misfit
+from .base import Sampler, incompatibility
 
 
-class MasksAsNoise(nn.Module):
+class MaskedViewDenoiser(nn.Module):
     """A denoiser of masks made of one whose training gave it tokens: masks are places of pure noise, all else is given.
 
     A place at t = 1 says nothing of its token, as a mask does; so where the denoiser is ideal this one is too. It is
@@ -30,9 +30,9 @@ class MasksAsNoise(nn.Module):
     numbered row is the same in every call, so the law that all its tokens are drawn from is one and the same.
     """
 
-    time_free, self_conditioning = True, False
+    time_independent, self_conditioning = True, False
 
-    def __init__(self, model: Model, mask: int, seed: int) -> None:
+    def __init__(self, model: DiffusionModel, mask: int, seed: int) -> None:
         super().__init__()
         self.codec, self.process, self.denoiser = model.codec, model.process, model.denoiser
         self.mask, self.seed = mask, seed
@@ -41,35 +41,37 @@ class MasksAsNoise(nn.Module):
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
         """The law of the tokens behind the masks."""
-        known = xt != self.mask if batch.real is None else (xt != self.mask) & batch.real
+        known = xt != self.mask if batch.valid_mask is None else (xt != self.mask) & batch.valid_mask
         ids = torch.where(known, xt, 0)
         clean = self.codec.encode(ids)
-        rows = torch.arange(len(ids), device=ids.device) if batch.rows is None else batch.rows
-        noise = self.process.prior(clean, rng=Rng.of(self.seed, rows).fork("masks as noise"))
+        rows = torch.arange(len(ids), device=ids.device) if batch.row_ids is None else batch.row_ids
+        noise = self.process.sample_prior(clean, rng=Rng.of(self.seed, rows).fork("masks as noise"))
         state = torch.where(known[..., None], clean, noise)
-        return Prediction(self.denoiser(state, torch.ones_like(t), batch=replace(batch, ids=ids, given=known)).logits)
+        return Prediction(
+            self.denoiser(state, torch.ones_like(t), batch=replace(batch, tokens=ids, condition_mask=known)).logits
+        )
 
 
-class InMasks(Model):
+class MaskedView(DiffusionModel):
     """A model with the parts that samplers of masks ask for, around the denoiser of another."""
 
-    def __init__(self, model: Model, seed: int) -> None:
+    def __init__(self, model: DiffusionModel, seed: int) -> None:
         nn.Module.__init__(self)
-        vocab = model.codec.vocab
+        vocab_size = model.codec.vocab_size
         self.inner, self.config = model, model.config
-        self.codec, self.density = TokenCodec(vocab), UniformDensity()
-        self.process = AbsorbingProcess(vocab, LogLinear(0.0))
-        self.denoiser = MasksAsNoise(model, self.process.mask, seed)
+        self.codec, self.time_density = TokenCodec(vocab_size), UniformDensity()
+        self.process = AbsorbingProcess(vocab_size, LogLinear(0.0))
+        self.denoiser = MaskedViewDenoiser(model, self.process.mask, seed)
         self.register_buffer("tuned", None, persistent=False)
 
     @property
-    def own(self) -> Model:
+    def own(self) -> DiffusionModel:
         return self.inner
 
 
-def obstacle(sampler: Sampler, model: Model) -> str | None:
+def sampler_incompatibility(sampler: Sampler, model: DiffusionModel) -> str | None:
     """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""
-    unfit = misfit(sampler, model.process)
+    unfit = incompatibility(sampler, model.process)
     in_masks = isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
     if unfit is None or not in_masks:
         return unfit
@@ -81,6 +83,6 @@ def obstacle(sampler: Sampler, model: Model) -> str | None:
     return None
 
 
-def driven_by(sampler: Sampler, model: Model, seed: int) -> Model:
+def adapt_model(sampler: Sampler, model: DiffusionModel, seed: int) -> DiffusionModel:
     """The model as the sampler can drive it, where there is no `obstacle`; `seed` is that of the noise at masks."""
-    return model if isinstance(model.process, sampler.processes) else InMasks(model, seed)
+    return model if isinstance(model.process, sampler.processes) else MaskedView(model, seed)

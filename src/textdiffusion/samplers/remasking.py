@@ -10,16 +10,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.model import Model
-from ..diffusion.ratios import Jumps
-from .ancestral import Ancestral, Turn
+from ..diffusion.model import DiffusionModel
+from ..diffusion.ratios import ReverseStep
+from .ancestral import Ancestral, StepContext
 from .base import Request
 from .token_state import token_probs
 
 Rule = Literal["cap", "rescale", "confidence", "loop"]
 
 
-class Remasking(Ancestral):
+class ReMDM(Ancestral):
     """Ancestral steps in which a token is masked again with a chance sigma (ReMDM: Wang et al. 2025, eq. 6).
 
     As many more masks are revealed, so that at every t the share of masks is that of the process. Sigma is at most
@@ -40,7 +40,7 @@ class Remasking(Ancestral):
         self.rule: Rule = rule
         self.eta, self.alpha, self.on, self.off = eta, alpha, on, off
 
-    def times(self, model: Model, request: Request) -> Float[Tensor, " n"]:
+    def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
         """From 1 to 0, for `loop` with a halt where alpha is held."""
         times = super().times(model, request)
         if self.rule == "loop":
@@ -50,17 +50,17 @@ class Remasking(Ancestral):
             times[-1] = 0.0  # with off = 0 too
         return times
 
-    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
         """The state at s."""
         stream, process, rng = turn.stream, turn.stream.process, turn.rng
-        x, masked = stream.x, process.changing(stream.x)
-        share_t, share_s = process.schedule.share(turn.t)[:, None], process.schedule.share(turn.s)[:, None]
+        x, masked = stream.x, process.is_noisy(stream.x)
+        share_t, share_s = process.schedule.mask_prob(turn.t)[:, None], process.schedule.mask_prob(turn.s)[:, None]
         most = (share_s / (1.0 - share_t).clamp(min=1e-30)).clamp(max=1.0)
-        sigma = self._sigma(most, stream.confidence, ~masked & stream.batch.noised, share_t == share_s)
+        sigma = self._sigma(most, stream.confidence, ~masked & stream.batch.target_mask, share_t == share_s)
         reveal = (share_t - share_s + sigma * (1.0 - share_t)) / share_t
         again = ~masked & (rng.fork("again").uniform(x.shape[1]) < sigma)
-        jumps = Jumps(torch.where(masked, reveal, 0.0), turn.prediction.logits)
-        return jumps.draw(x, rng=rng).masked_fill(again, process.mask)
+        jumps = ReverseStep(torch.where(masked, reveal, 0.0), turn.prediction.logits)
+        return jumps.sample(x, rng=rng).masked_fill(again, process.mask)
 
     def _sigma(
         self,
@@ -83,7 +83,7 @@ class Remasking(Ancestral):
                 return torch.where(shown, self.eta * doubt / mean, self.eta).clamp(max=1.0) * most
 
 
-class Planned(Ancestral):
+class PathPlanning(Ancestral):
     """Path planning (P2: Peng et al. 2025): every step proposes a text, keeps its surest places and masks the others.
 
     As many are kept as the process has tokens at s. A proposed token is as sure as the prediction says; one that was
@@ -97,10 +97,10 @@ class Planned(Ancestral):
     def __init__(self, eta: float = 1.0) -> None:
         self.eta = eta
 
-    def move(self, turn: Turn) -> Int[Tensor, "b l"]:
+    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
         """The state at s."""
         stream, process = turn.stream, turn.stream.process
-        noised, masked = stream.batch.noised, stream.open
+        noised, masked = stream.batch.target_mask, stream.maskable
         token = turn.rng.categorical_at(masked, turn.prediction.logits[masked].softmax(-1))
         proposed = stream.x.masked_scatter(masked, token)
         sure = (stream.confidence**self.eta).masked_scatter(masked, token_probs(turn.laws, proposed, masked))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..diffusion.schedules import Karras, LogSigma
 
 GridName = Literal["trained", "edm", "log", "tuned"]
@@ -21,7 +21,7 @@ FILE = "grid.json"
 """A tuned grid in a run's folder."""
 
 
-def grid(name: GridName, rho: float, model: Model, shares: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+def grid(name: GridName, rho: float, model: DiffusionModel, shares: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """The times at `shares` of the way from clean (0) to noise (1), both of which are at the ends of every grid.
 
     `trained`: quantiles of the density that training drew from; without a learned one, even steps of t. `edm`: even
@@ -29,7 +29,7 @@ def grid(name: GridName, rho: float, model: Model, shares: Float[Tensor, "*b"]) 
     made of the run's measured losses. Raises UserError where the run has none.
     """
     if name == "trained":
-        return model.density.grid(shares)
+        return model.time_density.sampling_times(shares)
     if name == "tuned":
         if model.tuned is None:
             raise UserError("This run has no tuned grid yet; `textdiffusion tune RUN` measures one.")

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.model import Denoiser, Model
-from .base import Request, Step, Stream
+from ..diffusion.model import Denoiser, DiffusionModel
+from .base import Request, SamplingState, Step
 
 
-class TokenStream(Stream):
+class TokenState(SamplingState):
     """Rows of token ids on their way: their state `x`, and the `confidence` of what they show.
 
     `inside` is the process that moves them where it is not the model's.
@@ -20,7 +20,7 @@ class TokenStream(Stream):
 
     def __init__(
         self,
-        model: Model,
+        model: DiffusionModel,
         request: Request,
         *,
         rng: Rng,
@@ -29,23 +29,25 @@ class TokenStream(Stream):
     ) -> None:
         super().__init__(model, request, denoiser)
         self.process = model.process if inside is None else inside
-        self.x: Int[Tensor, "b l"] = self.kept(self.process.prior(self.batch.ids, rng=rng.fork("prior")))
-        self.confidence = self.batch.noised.logical_not().float()  # nothing has been predicted yet
+        self.x: Int[Tensor, "b l"] = self.apply_condition(
+            self.process.sample_prior(self.batch.tokens, rng=rng.fork("prior"))
+        )
+        self.confidence = self.batch.target_mask.logical_not().float()  # nothing has been predicted yet
 
-    def kept(self, x: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
+    def apply_condition(self, x: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
         """`x` with the tokens that are given."""
-        return torch.where(self.batch.noised, x, self.batch.ids)
+        return torch.where(self.batch.target_mask, x, self.batch.tokens)
 
     @property
-    def open(self) -> Bool[Tensor, "b l"]:
+    def maskable(self) -> Bool[Tensor, "b l"]:
         """The positions that a step may change."""
-        return self.process.changing(self.x) & self.batch.noised
+        return self.process.is_noisy(self.x) & self.batch.target_mask
 
     def step(self, index: int, t: float) -> Step:
         """What there is to see after the step `index`."""
-        return Step(index, self.steps, t, self.x, self.confidence, self.x, self.calls)
+        return Step(index, self.steps, t, self.x, self.confidence, self.x, self.nfe)
 
-    def move(
+    def update(
         self,
         xs: Int[Tensor, "b l"],
         s: Float[Tensor, " b"],
@@ -57,8 +59,8 @@ class TokenStream(Stream):
 
         Confidence is taken from these laws of single positions, also where tokens were drawn together.
         """
-        was, xs = self.open, self.kept(self.steered(xs, s, rng))
-        shown = (was & (xs < self.process.vocab))[rows]
+        was, xs = self.maskable, self.apply_condition(self.apply_guides(xs, s, rng))
+        shown = (was & (xs < self.process.vocab_size))[rows]
         confidence = torch.where(xs == self.x, self.confidence, 0.0)
         confidence[rows] = confidence[rows].masked_scatter(shown, token_probs(logits, xs[rows], shown))
         self.x, self.confidence = xs, confidence

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from .base import Request, Step
-from .token_state import TokenStream
+from .token_state import TokenState
 
 Order = Literal["random", "confidence", "margin", "entropy", "left"]
 
 
-class Ordered:
+class Unmasking:
     """Reveals masks in an order: at random, from left to right, or first where the prediction is surest.
 
     The prediction chooses the places and the tokens are drawn from it afterwards. So with one place a step every order
@@ -57,26 +57,26 @@ class Ordered:
         spread: bool = True,
     ) -> None:
         self.order: Order = order
-        self.spread = spread and order != "left"
-        self.threshold, self.bound, self.block, self.greedy = threshold, bound, block, greedy
+        self.spaced = spread and order != "left"
+        self.threshold, self.entropy_bound, self.block_size, self.greedy_below = threshold, bound, block, greedy
         self.shares = [1.0] + [again * (1.0 - i / rounds) for i in range(rounds)]  # what each pass masks, at its start
 
-    def __call__(self, model: Model, request: Request, *, rng: Rng) -> Iterator[Step]:
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the share of the free places that are masked."""
-        stream, process, batch = TokenStream(model, request, rng=rng), model.process, request.batch
-        free = batch.noised.sum(-1).clamp(min=1)
+        stream, process, batch = TokenState(model, request, rng=rng), model.process, request.batch
+        free = batch.target_mask.sum(-1).clamp(min=1)
         yield stream.step(0, 1.0)
         for share, first, last in self._passes(request.steps):
-            again = rng.fork("again").fork(first).places(batch.noised, (free * share).round()[:, None])
+            again = rng.fork("again").fork(first).random_subset(batch.target_mask, (free * share).round()[:, None])
             stream.x = stream.x.masked_fill(again, process.mask)
             stream.confidence = stream.confidence.masked_fill(again, 0.0)
-            begun = stream.open.sum(-1)
+            begun = stream.maskable.sum(-1)
             taken = begun.clamp(min=1, max=last - first)  # steps that the row takes
             for i in range(first, last):
-                masked, draws = stream.open, rng.fork(i)
+                masked, draws = stream.maskable, rng.fork(i)
                 left = masked.sum(-1)
                 due = left - begun * (first + taken - 1 - i).clamp(min=0) // taken
-                if self.threshold < 1.0 or self.bound > 0.0:
+                if self.threshold < 1.0 or self.entropy_bound > 0.0:
                     due = torch.minimum(due.clamp(min=1), left)
                 rows = (due > 0).nonzero()[:, 0]
                 if len(rows):
@@ -85,15 +85,15 @@ class Ordered:
                     said = stream.denoiser(stream.x[rows], t, batch=batch.select(rows))
                     probs = said.logits[masked[rows]].softmax(-1)
                     chosen = self._chosen(probs, masked[rows], due[rows], rng=few.fork("order"))
-                    law = said.drawn(few.fork("whole")).logits[chosen].softmax(-1)
+                    law = said.sample_joint(few.fork("whole")).logits[chosen].softmax(-1)
                     token = few.fork("token").categorical_at(chosen, law)
-                    greedy = (hidden <= self.greedy)[:, None].expand_as(chosen)[chosen]
+                    greedy = (hidden <= self.greedy_below)[:, None].expand_as(chosen)[chosen]
                     token = torch.where(greedy, law.argmax(-1), token)
                     revealed = torch.zeros_like(masked)
                     revealed[rows] = chosen
                     s = process.schedule.time(1.0 - (left - revealed.sum(-1)) / free)
-                    stream.move(stream.x.masked_scatter(revealed, token), s, said.logits, draws, rows)
-                yield stream.step(i + 1, float((stream.open.sum(-1) / free).mean()))
+                    stream.update(stream.x.masked_scatter(revealed, token), s, said.logits, draws, rows)
+                yield stream.step(i + 1, float((stream.maskable.sum(-1) / free).mean()))
 
     def _passes(self, steps: int) -> list[tuple[float, int, int]]:
         """The share of places masked at the start of each pass, with the pass's first step and that of the next.
@@ -113,10 +113,10 @@ class Ordered:
             return values.new_zeros(masked.shape).masked_scatter(masked, values)
 
         place = torch.arange(masked.shape[1], device=masked.device).expand(masked.shape)
-        block = torch.where(masked, place // (self.block or masked.shape[1]), masked.shape[1])
+        block = torch.where(masked, place // (self.block_size or masked.shape[1]), masked.shape[1])
         inside = masked & (block == block.amin(-1, keepdim=True))
         turns = placed(self._sureness(probs, masked, rng)).argsort(dim=-1, descending=True, stable=True)
-        if self.spread:
+        if self.spaced:
             others = ~_first_of_stretches(turns.argsort(-1), inside, due)
             turns = turns.gather(-1, others.gather(-1, turns).byte().argsort(dim=-1, stable=True))
         turns = turns.gather(-1, block.gather(-1, turns).argsort(dim=-1, stable=True))  # block after block
@@ -124,9 +124,9 @@ class Ordered:
         more = torch.zeros_like(masked)
         if self.threshold < 1.0:
             more = placed(probs.amax(-1)) > self.threshold
-        if self.bound > 0.0:
+        if self.entropy_bound > 0.0:
             entropy = placed(torch.special.entr(probs).sum(-1)).gather(-1, turns)
-            more |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.bound).gather(-1, rank)
+            more |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.entropy_bound).gather(-1, rank)
         return masked & (rank < due[:, None]) | more & inside
 
     def _sureness(self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], rng: Rng) -> Float[Tensor, " n"]:

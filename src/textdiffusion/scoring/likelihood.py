@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from .protocol import Fact, digest
 
 LEAST_ROWS = 128  # rows over which a pass spreads its noise levels; few windows are repeated to have so many
@@ -26,18 +26,18 @@ FEWEST, MOST = 4, 256  # passes
 class Value(Protocol):
     """Something of every row that depends on draws."""
 
-    def __call__(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b *k"]: ...
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b *k"]: ...
 
 
 @runtime_checkable
 class Aimable(Protocol):
     """A likelihood that draws better after a pass that does not count."""
 
-    def pilot(self, model: Model, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
+    def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
         """What each row of that pass has to say."""
         ...
 
-    def aimed(self, pilot: Float[Tensor, "n k"]) -> Any:
+    def importance_sampled(self, pilot: Float[Tensor, "n k"]) -> Any:
         """The same likelihood with less variance."""
         ...
 
@@ -89,7 +89,7 @@ class Likelihood:
 
 
 def bits_per_character(
-    model: Model,
+    model: DiffusionModel,
     windows: Windows,
     *,
     likelihood: Any = None,
@@ -121,10 +121,12 @@ def bits_per_character(
     chars = _characters(windows, batch_size)
     passes: list[np.ndarray] = []
     error = math.inf
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), eval_mode(model):
         if isinstance(likelihood, Aimable):
             pilot = spread(count, PILOT_ROWS)
-            likelihood = likelihood.aimed(drawn(likelihood.pilot, model, windows, pilot, seed, "pilot", 0, batch_size))
+            likelihood = likelihood.importance_sampled(
+                drawn(likelihood.pilot, model, windows, pilot, seed, "pilot", 0, batch_size)
+            )
         while len(passes) < (1 if exact else draws or MOST):
             number = len(passes)
 
@@ -150,7 +152,7 @@ def bits_per_character(
         "draws": made,
         "seed": seed,
         "likelihood": kind,
-        "dtype": str(model.denoiser.trunk.compute_dtype).removeprefix("torch."),
+        "dtype": str(model.denoiser.backbone.compute_dtype).removeprefix("torch."),
         **(about or {}),
     }
     return Likelihood(
@@ -176,7 +178,7 @@ def spread(count: int, rows: int) -> Int[np.ndarray, " rows"]:
 
 def drawn(
     value: Value,
-    model: Model,
+    model: DiffusionModel,
     windows: Windows,
     chosen: Int[np.ndarray, " n"],
     seed: int,
@@ -189,7 +191,9 @@ def drawn(
     device, parts = next(model.parameters()).device, []
     for start in range(0, len(chosen), batch_size):
         rows = torch.arange(start, min(start + batch_size, len(chosen)))
-        batch = replace(windows.windows(chosen[start : start + batch_size]), rows=rows, total=len(chosen)).to(device)
+        batch = replace(
+            windows.windows(chosen[start : start + batch_size]), row_ids=rows, global_batch_size=len(chosen)
+        ).to(device)
         rng = Rng.of(seed, rows.to(device)).fork(stream).fork(number)
         parts.append(value(model, batch, rng=rng).cpu().double())  # mps has no float64
         if report:
@@ -200,7 +204,7 @@ def drawn(
 def _characters(windows: Windows, batch_size: int) -> Float[np.ndarray, " windows"]:
     parts = []
     for start in range(0, len(windows), batch_size):
-        chars = windows.windows(range(start, min(start + batch_size, len(windows)))).chars
+        chars = windows.windows(range(start, min(start + batch_size, len(windows)))).num_chars
         assert chars is not None, "windows must say how many characters they stand for"
         parts.append(chars.double().numpy())
     return np.concatenate(parts)
@@ -221,10 +225,10 @@ def window_error(nats: Float[np.ndarray, "passes w"], chars: Float[np.ndarray, "
     return float(math.sqrt(max(0.0, spread - noise)) / chars.sum() / math.log(2.0))
 
 
-class evaluating:
+class eval_mode:
     """Dropout off inside, and the mode the model had before restored after."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: DiffusionModel) -> None:
         self.model, self.before = model, model.training
 
     def __enter__(self) -> None:

@@ -54,7 +54,7 @@ def digest(protocol: Mapping[str, Fact]) -> str:
     return sha256(json.dumps(comparable(protocol)))[:10]
 
 
-def together(protocols: Mapping[str, Mapping[str, Fact]]) -> str:
+def check_comparable(protocols: Mapping[str, Mapping[str, Fact]]) -> str:
     """The digest that the protocols of one table share; keys are the names of their rows.
 
     Raises UserError at the first two that differ, with what they differ in.

@@ -12,7 +12,7 @@ import torch
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data import templates
-from ..data.conditions import before, with_label
+from ..data.conditions import encode_source, with_label
 from ..data.config import TextConfig
 from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer
@@ -41,7 +41,7 @@ class Texts:
         source: str | None = None,
         label: str | None = None,
     ) -> None:
-        first = before(source, config, tokenizer)
+        first = encode_source(source, config, tokenizer)
         self.labelled = partial(with_label, text=config, label=label)
         whole, config = config.length, replace(config, length=config.length - len(first))
         self.length, self.pad = config.length, tokenizer.pad_id or 0
@@ -78,11 +78,11 @@ class Texts:
             here = row, slice(len(window))
             ids[here], real[here], given[here] = window, True, known
         batch = Batch(
-            ids=torch.from_numpy(ids),
-            real=None if self.modelled or real.all() else torch.from_numpy(real),
-            given=torch.from_numpy(given) if given.any() else None,
-            rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-            chars=torch.tensor([int(counts[~known].sum()) for _, counts, known in chosen]),
+            tokens=torch.from_numpy(ids),
+            valid_mask=None if self.modelled or real.all() else torch.from_numpy(real),
+            condition_mask=torch.from_numpy(given) if given.any() else None,
+            row_ids=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
+            num_chars=torch.tensor([int(counts[~known].sum()) for _, counts, known in chosen]),
         )
         return self.labelled(batch)
 
@@ -123,8 +123,8 @@ def _filled(text: str, template: str, tokenizer: Tokenizer, config: TextConfig) 
         ended=config.layout != "stream",
         padded_to=config.length if config.model_padding else 0,
     )
-    assert blank.given is not None
-    ids, known = blank.ids[0].numpy(), blank.given[0].numpy()
+    assert blank.condition_mask is not None
+    ids, known = blank.tokens[0].numpy(), blank.condition_mask[0].numpy()
     own, letters = _counted(text, tokenizer)
     whole = len(templates.encode(template, tokenizer)[0])
     if len(own) != whole or (own != ids[:whole])[known[:whole]].any():

@@ -36,13 +36,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_weights(module: nn.Module, path: Path, *, besides: str | None = None) -> None:
+def load_weights(module: nn.Module, path: Path, *, exclude: str | None = None) -> None:
     """Fills `module` from `path`, all but names that begin with `besides`.
 
     Raises UserError where names or shapes do not fit.
     """
     target, source = (
-        {name: tensor for name, tensor in each.items() if besides is None or not name.startswith(besides)}
+        {name: tensor for name, tensor in each.items() if exclude is None or not name.startswith(exclude)}
         for each in (tensors_of(module), load_tensors(path))
     )
     if odd := sorted(target.keys() ^ source.keys()):

@@ -16,9 +16,9 @@ from ..core.randomness import Rng
 from ..data.config import TextConfig
 from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer
-from ..diffusion.densities import stratified
-from ..diffusion.model import Model
-from ..guidance.classifier import ByPrediction
+from ..diffusion.densities import low_discrepancy
+from ..diffusion.model import DiffusionModel
+from ..guidance.classifier import PlugAndPlay
 from ..guidance.trained_classifier import Classifier
 from ..networks.classifier import NoisyClassifier
 
@@ -48,7 +48,7 @@ class Settings:
 
 
 def train(
-    model: Model,
+    model: DiffusionModel,
     tokenizer: Tokenizer,
     examples: Sequence[tuple[str, str]],
     settings: Settings,
@@ -63,7 +63,7 @@ def train(
     """
     if model.config.text.source:
         raise UserError("Classifiers are for runs without sources; this one writes a text after its source.")
-    if not isinstance(model.process, ByPrediction.processes):
+    if not isinstance(model.process, PlugAndPlay.processes):
         raise UserError(f"No classifier can guide this run: it has a {type(model.process).__name__}.")
     labels = tuple(sorted({label for _, label in examples}))
     ids, real = laid_out([text for text, _ in examples], tokenizer, model.config.text)
@@ -82,7 +82,7 @@ def train(
             group["lr"] = settings.lr * min(1.0, (step + 1) / 50) * (1.0 - done)
         rng = Rng.of(settings.seed, settings.batch_size, place).fork(step)
         picked = torch.from_numpy(used)[(rng.fork("row").uniform(1)[:, 0].cpu() * len(used)).long()]
-        t = model.density.quantile(stratified(rng.fork("t"), settings.batch_size))
+        t = model.time_density.icdf(low_discrepancy(rng.fork("t"), settings.batch_size))
         t = torch.where(rng.fork("clean").uniform(1)[:, 0] < _CLEAN, 0.0, t)
         said = _told(network, model, _batch(ids, real, picked).to(place), t, rng, mixing=True)
         loss = nn.functional.nll_loss(said, targets[picked].to(place))
@@ -104,7 +104,7 @@ def train(
 
 
 def _told(
-    network: NoisyClassifier, model: Model, batch: Batch, t: torch.Tensor, rng: Rng, mixing: bool = False
+    network: NoisyClassifier, model: DiffusionModel, batch: Batch, t: torch.Tensor, rng: Rng, mixing: bool = False
 ) -> torch.Tensor:
     """Log probabilities of the labels of noisy texts.
 
@@ -112,12 +112,12 @@ def _told(
     lies between a mask and a token, and its gradient at the mask says nothing of tokens.
     """
     with torch.no_grad():
-        xt = model.process.corrupt(model.codec.encode(batch.ids), t, rng=rng.fork("noise"))
+        xt = model.process.add_noise(model.codec.encode(batch.tokens), t, rng=rng.fork("noise"))
     if not mixing or xt.is_floating_point():
         return network(xt, t, batch)
     share = rng.fork("share").uniform(xt.shape[1]) * (rng.fork("mixed").uniform(1) < 0.5)
     there = rng.fork("there").uniform(xt.shape[1]) < rng.fork("most").uniform(1)  # at some of the places
-    return network(xt, t, batch, (batch.ids, share * there))
+    return network(xt, t, batch, (batch.tokens, share * there))
 
 
 def laid_out(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,4 +135,4 @@ def laid_out(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> 
 
 def _batch(ids: torch.Tensor, real: torch.Tensor, rows: torch.Tensor) -> Batch:
     seen = real[rows]
-    return Batch(ids[rows], real=None if bool(seen.all()) else seen)
+    return Batch(ids[rows], valid_mask=None if bool(seen.all()) else seen)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from ..config.config import Config
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 
 # Floating-point operations of a run, per block, above which compilation is won back about twice. Measured on an AVX2
 # core in float32 at 4 blocks of width 128, batch 32 of length 128: 28 (mdlm) to 57 (cdcd) CPU-seconds to compile, then
@@ -20,7 +20,9 @@ WORTHWHILE, WORTHWHILE_GPU = 5e12, 1e15
 RATE, RATE_GPU = 5e10, 5e13  # operations per second, roughly: what a time limit leaves room for
 
 
-def reason_against(config: Config, model: Model, device: torch.device, begun: bool | None = None) -> str | None:
+def compile_skip_reason(
+    config: Config, model: DiffusionModel, device: torch.device, begun: bool | None = None
+) -> str | None:
     """Why the trunk should not be compiled under `training.compile`; None where it should.
 
     The decision rests on the configuration and the machine's tools, never on a timing. `begun` is what was decided when
@@ -41,31 +43,31 @@ def reason_against(config: Config, model: Model, device: torch.device, begun: bo
     for seconds in (60.0 * training.max_minutes, training.max_cpu_seconds):
         if seconds:
             work = min(work, seconds * (RATE_GPU if gpu else RATE))
-    if work < (WORTHWHILE_GPU if gpu else WORTHWHILE) * len(model.denoiser.trunk.blocks):
+    if work < (WORTHWHILE_GPU if gpu else WORTHWHILE) * len(model.denoiser.backbone.blocks):
         return "the run is too short to win back the time it takes"
     return None
 
 
-def compile_trunk(model: Model, try_out: Callable[[], object]) -> str:
+def compile_backbone(model: DiffusionModel, try_out: Callable[[], object]) -> str:
     """Compiles the trunk in place, and one training step by `try_out`; the outcome as a sentence.
 
     Nothing that `torch.compile` can raise ends a run: the trunk then stays as it was.
     """
-    trunk = model.denoiser.trunk
+    backbone = model.denoiser.backbone
     start, cpu = time.perf_counter(), _cpu_seconds()
     try:
-        trunk.compile(dynamic=False)
+        backbone.compile(dynamic=False)
         try_out()
     except Exception as error:  # any failure of any compiler backend
-        trunk._compiled_call_impl = None
+        backbone._compiled_call_impl = None
         first = str(error).strip().splitlines()[:1] or [""]
         return f"Compilation failed, so training goes on without: {type(error).__name__}: {first[0][:200]}"
     return f"Compiled in {time.perf_counter() - start:.0f} s ({_cpu_seconds() - cpu:.0f} CPU-seconds)."
 
 
-def eagerly(model: Model) -> AbstractContextManager[object]:
+def eagerly(model: DiffusionModel) -> AbstractContextManager[object]:
     """Inside, nothing is compiled anew: other batch shapes than training's are not worth it."""
-    if model.denoiser.trunk._compiled_call_impl is None:
+    if model.denoiser.backbone._compiled_call_impl is None:
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
 

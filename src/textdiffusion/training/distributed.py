@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from ..core.batch import Batch
 from ..core.devices import choose_device
 from ..core.randomness import Rng
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..objectives.base import Loss
 
 
 class TrainingStep(nn.Module):
     """The forward pass of a training step as one module, so that DistributedDataParallel sees it begin and end."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: DiffusionModel) -> None:
         super().__init__()
         self.model = model
 
@@ -27,7 +27,7 @@ class TrainingStep(nn.Module):
         return self.model.objective(self.model, batch, rng=rng)
 
 
-class World:
+class SingleProcess:
     """The processes of this run; a run of one needs no communication and imports none."""
 
     rank = local_rank = 0
@@ -56,7 +56,7 @@ class World:
         """Waits for all ranks."""
 
 
-class Ranks(World):
+class Distributed(SingleProcess):
     """The processes that torchrun started: one group for all their runs, one after the other."""
 
     def __init__(self) -> None:
@@ -88,6 +88,6 @@ class Ranks(World):
         self.sum(torch.zeros(1))
 
 
-def world() -> World:
+def world() -> SingleProcess:
     """The world this process belongs to: that of torchrun's environment variables, else itself alone."""
-    return Ranks() if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ else World()
+    return Distributed() if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ else SingleProcess()

@@ -7,17 +7,17 @@ import copy
 import torch
 from torch import nn
 
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 
 
-class Average:
+class EMA:
     """An exponential moving average of a model's parameters and buffers (learned noise densities included).
 
     `model` is a whole model of its own, never compiled, ready to evaluate and sample from. With `decay` 0 it follows
     the weights themselves.
     """
 
-    def __init__(self, model: Model, decay: float) -> None:
+    def __init__(self, model: DiffusionModel, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         source, target = _tensors(model), _tensors(self.model)

@@ -79,7 +79,7 @@ class Finished:
     best: Best | None
 
 
-Record = Logged | Validated | Sampled | Saved | Finished
+Event = Logged | Validated | Sampled | Saved | Finished
 
 
 class Stop:

@@ -15,24 +15,24 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ..config.config import Training
 from ..core.errors import UserError
-from .events import Finished, Logged, Record, Sampled, Validated
+from .events import Event, Finished, Logged, Sampled, Validated
 from .run_folder import RunFolder
 
 
-class Sink(ABC):
+class Logger(ABC):
     """Takes records one by one; used as a context manager."""
 
-    def __enter__(self) -> Sink:
+    def __enter__(self) -> Logger:
         return self
 
     def __exit__(self, *error: object) -> None:  # noqa: B027 most sinks have nothing to close
         pass
 
     @abstractmethod
-    def __call__(self, record: Record) -> None: ...
+    def __call__(self, record: Event) -> None: ...
 
 
-class Metrics(Sink):
+class Metrics(Logger):
     """Appends every record to `metrics.jsonl`, one line each, at once. A number that is none is written as null."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -45,25 +45,25 @@ class Metrics(Sink):
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Event) -> None:
         fields = {name: _plain(value) for name, value in dataclasses.asdict(record).items()}
         self._file.write(json.dumps({"event": type(record).__name__.lower(), **fields}, allow_nan=False) + "\n")
         self._file.flush()
 
 
-class Samples(Sink):
+class Samples(Logger):
     """Writes samples to `samples/step-*.txt`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder.samples
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Event) -> None:
         if isinstance(record, Sampled):
             text = "\n\n".join(f"--- {i} ---\n{text}" for i, text in enumerate(record.texts, 1)) + "\n"
             (self.folder / f"step-{record.step:09d}.txt").write_text(text, encoding="utf-8")
 
 
-class TensorBoard(Sink):
+class TensorBoard(Logger):
     """Losses, bounds, speed and samples for TensorBoard, under `tensorboard/`. Raises UserError where it is missing."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -76,7 +76,7 @@ class TensorBoard(Sink):
     def __exit__(self, *error: object) -> None:
         self.writer.close()
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Event) -> None:
         if isinstance(record, Logged):
             values = {"train/loss": record.loss, **{f"train/{name}": v for name, v in record.parts.items()}}
             values |= {"train/grad_norm": record.grad_norm, "train/rate": record.rate}
@@ -106,7 +106,7 @@ def _plain(value: Any) -> Any:
 TRACKERS = {"tensorboard": TensorBoard}
 
 
-def tracker(name: str, folder: RunFolder) -> Sink:
+def tracker(name: str, folder: RunFolder) -> Logger:
     """The tracker called `name`. Raises UserError where there is none."""
     if name not in TRACKERS:
         raise UserError(f"track is {name!r}; it can be {', '.join(TRACKERS)}.")
@@ -116,7 +116,7 @@ def tracker(name: str, folder: RunFolder) -> Sink:
 PAUSE = 10.0  # seconds between two plain lines, at least
 
 
-class Display(Sink):
+class Display(Logger):
     """Loss, speed and time left; validations and samples as they come."""
 
     def __init__(self, training: Training, console: Console) -> None:
@@ -135,7 +135,7 @@ class Display(Sink):
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Event) -> None:
         match record:
             case Logged():
                 self._logged(record)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.config import Training
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from .muon import Muon
 
 PARTS_OF_QKV = 3
@@ -22,10 +22,10 @@ class Optimizers:
     Weight decay touches matrices only, no embeddings, gains or biases.
     """
 
-    def __init__(self, model: Model, training: Training) -> None:
+    def __init__(self, model: DiffusionModel, training: Training) -> None:
         self.training = training
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
-        noise = (*model.density.parameters(), *model.process.parameters())
+        noise = (*model.time_density.parameters(), *model.process.parameters())
         density = [p for p in noise if p.requires_grad]
         self.network = [p for p in model.parameters() if p.requires_grad and p not in set(density)]
         self.density = density
@@ -70,8 +70,8 @@ class Optimizers:
 
     def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.training.clip:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
+        if self.training.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.training.grad_clip, norm)
         return norm
 
     def tensors(self) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ class Optimizers:
             optimizer.load_state_dict(state)
 
 
-def rate(training: Training, step: int, progress: float) -> float:
+def lr_scale(training: Training, step: int, progress: float) -> float:
     """The share of the full learning rate at `step` (from 0), when `progress` of the run (0 to 1) lies behind.
 
     Under a time limit the steps of the whole run are foreseen from the pace so far: the warm-up ends within a twentieth
@@ -108,7 +108,7 @@ def rate(training: Training, step: int, progress: float) -> float:
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
     share = warmup / steps
     left = min(1.0, max(0.0, 1.0 - progress) / (1.0 - share))
-    floor = training.floor
+    floor = training.min_lr_ratio
     match training.decay:
         case "constant":
             decayed = 1.0
@@ -123,19 +123,19 @@ def rate(training: Training, step: int, progress: float) -> float:
     return min(warm, decayed)
 
 
-def _block_matrices(model: Model) -> dict[nn.Parameter, int]:
+def _block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
     """The matrices inside the blocks that map features to features, and how many stacked matrices each holds.
 
     Those that modulate by the noise level start at zero and must stay small: Muon's full-sized updates unsettle them.
     """
     found = {}
-    for name, parameter in model.denoiser.trunk.blocks.named_parameters():
+    for name, parameter in model.denoiser.backbone.blocks.named_parameters():
         if parameter.ndim == 2 and parameter.requires_grad and "modulate" not in name:
             found[parameter] = PARTS_OF_QKV if name.endswith("qkv.weight") else 1
     return found
 
 
-def _undecayed(model: Model) -> set[nn.Parameter]:
+def _undecayed(model: DiffusionModel) -> set[nn.Parameter]:
     """All but the matrices that map features to features: tables of tokens are many small vectors, not a map."""
     maps = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
     return set(model.parameters()) - maps

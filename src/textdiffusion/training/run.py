@@ -15,9 +15,9 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
-from .distributed import World, world
+from .distributed import SingleProcess, world
 from .events import Finished, stop_on_signals
-from .loggers import Display, Metrics, Samples, Sink, tracker
+from .loggers import Display, Logger, Metrics, Samples, tracker
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -46,7 +46,7 @@ def train(
     """
     cache = Path(cache or default_cache())
     config = replace(config, text=with_label_names(config.text, cache))
-    folder = RunFolder(Path(out), config.training.keep)
+    folder = RunFolder(Path(out), config.training.keep_checkpoints)
     ranks = world()
     first = ranks.rank == 0
     console = (console or Console()) if first else Console(quiet=True)
@@ -56,7 +56,7 @@ def train(
             stack.enter_context(folder.locked())
         trainer = _trainer(config, folder, resume, init, device, cache, console, ranks)
         ranks.barrier()  # all have seen the folder as it was
-        sinks: list[Sink] = []
+        sinks: list[Logger] = []
         if first:
             folder.begin(config, trainer.corpus.tokenizer, trainer.state.step)
             sinks = [Metrics(folder), Samples(folder), Display(config.training, console)]
@@ -64,7 +64,7 @@ def train(
             for sink in sinks:
                 stack.enter_context(sink)
         stop = stack.enter_context(stop_on_signals())
-        for record in trainer.records(stop):
+        for record in trainer.events(stop):
             for sink in sinks:
                 sink(record)
     assert isinstance(record, Finished)
@@ -79,7 +79,7 @@ def _trainer(
     device: str,
     cache: Path,
     console: Console,
-    ranks: World,
+    ranks: SingleProcess,
 ) -> Trainer:
     """The trainer at the beginning of the run, or where its last whole checkpoint left off."""
 
@@ -94,7 +94,7 @@ def _trainer(
         raise UserError(f"{folder.path} has no checkpoint to resume from.")
     if found is None:
         for part in config.parts():
-            part.check_begin(config)
+            part.check_train(config)
     tokenizer = None
     if found is not None and not found[1].own_tokenizer:
         tokenizer = load(folder.tokenizer)

@@ -19,20 +19,20 @@ from ..core.batch import Batch
 from ..core.devices import choose_dtype, seeded
 from ..core.errors import UserError
 from ..core.randomness import Rng
-from ..data.conditions import after, dropped
+from ..data.conditions import condition_dropout, strip_source
 from ..data.masks import given_mask
 from ..data.prepare import Corpus
-from ..diffusion.model import Model
+from ..diffusion.model import DiffusionModel
 from ..samplers.base import Request
-from ..samplers.masked_view import driven_by
+from ..samplers.masked_view import adapt_model
 from ..storage import checkpoint
 from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
 from ..storage.weights import load_weights, tensors_of
-from .compilation import compile_trunk, eagerly, reason_against
-from .distributed import TrainingStep, World
-from .ema import Average
-from .events import Finished, Logged, Record, Sampled, Saved, Stop, Validated
-from .optimizers import Optimizers, rate
+from .compilation import compile_backbone, compile_skip_reason, eagerly
+from .distributed import SingleProcess, TrainingStep
+from .ema import EMA
+from .events import Event, Finished, Logged, Sampled, Saved, Stop, Validated
+from .optimizers import Optimizers, lr_scale
 from .run_folder import RunFolder
 from .validation import validate
 
@@ -50,23 +50,23 @@ class Trainer:
         corpus: Corpus,
         folder: RunFolder,
         device: torch.device,
-        world: World,
+        world: SingleProcess,
         say: Callable[[str], None],
     ) -> None:
         self.config, self.training, self.corpus, self.folder = config, config.training, corpus, folder
         self.device, self.world, self.say = device, world, say
-        if self.training.batch_size % (world.size * self.training.accumulate):
+        if self.training.batch_size % (world.size * self.training.grad_accumulation):
             raise UserError(
                 f"training.batch_size {self.training.batch_size} is not a multiple of {world.size} processes "
-                f"times accumulate {self.training.accumulate}."
+                f"times accumulate {self.training.grad_accumulation}."
             )
         with seeded(self.training.seed, device):
-            self.model = Model(config, corpus.tokenizer.vocab_size).to(device)
+            self.model = DiffusionModel(config, corpus.tokenizer.vocab_size).to(device)
         dtype, reason = choose_dtype(self.training.dtype, device)
-        self.model.denoiser.trunk.compute_dtype = dtype
+        self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
         say(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
-        self.average = Average(self.model, self.training.ema)
+        self.average = EMA(self.model, self.training.ema)
         self.optimizers = Optimizers(self.model, self.training)
         self.state = State(data=corpus.train.shard.header.sha256)
         self._unread: list[Tensor] = []
@@ -92,12 +92,15 @@ class Trainer:
     def initialise(self, weights: Path) -> None:
         """Begins from the weights of a file instead of random ones; what an objective counts begins anew."""
         for model in (self.model, self.average.model):
-            load_weights(model, weights, besides="objective.")
+            load_weights(model, weights, exclude="objective.")
 
     def begin(self) -> None:
         """Begins from random weights, and from pretrained ones where the parts' settings name any."""
         config, model = self.config, self.model
-        for note in (config.codec.begin(model.codec, self.corpus.tokenizer), config.trunk.begin(model.denoiser.trunk)):
+        for note in (
+            config.codec.load_pretrained(model.codec, self.corpus.tokenizer),
+            config.backbone.load_pretrained(model.denoiser.backbone),
+        ):
             if note:
                 self.say(note)
         self.average.model.load_state_dict(model.state_dict())
@@ -113,7 +116,7 @@ class Trainer:
             shares.append(state.cpu_seconds / training.max_cpu_seconds)
         return min(1.0, max(shares))
 
-    def records(self, stop: Stop) -> Iterator[Record]:
+    def events(self, stop: Stop) -> Iterator[Event]:
         """Trains to the end, or until `stop` is set; what is due after a step is done before the next.
 
         After a signal it is saved first; what else is due is done at once if the run is at its end, else when it is
@@ -138,7 +141,9 @@ class Trainer:
             if due[training.log_every] or ended:
                 yield self._log()
             state.validation_due = (due[training.eval_every] or ended) and self.corpus.valid is not None
-            state.samples_due = (due[training.sample_every or training.eval_every] or ended) and training.samples > 0
+            state.samples_due = (
+                due[training.sample_every or training.eval_every] or ended
+            ) and training.num_samples > 0
             if stopping:  # there may be little time left
                 yield self._save()
             if ended or not stopping:
@@ -149,21 +154,21 @@ class Trainer:
         signal = None if complete else stop.signal or "a signal to another rank"
         yield Finished(state.step, complete, signal, state.best)
 
-    def _checks(self) -> Generator[Record, None, bool]:
+    def _checks(self) -> Generator[Event, None, bool]:
         """The validation and the samples that are due; whether the bound is the best so far."""
         state, improved = self.state, False
         if state.validation_due:
             yield (validated := self._validate())
             improved = validated.best
-        if state.samples_due and self.training.samples:
+        if state.samples_due and self.training.num_samples:
             yield Sampled(state.step, self._sample())
         state.validation_due = state.samples_due = False
         return improved
 
     def _compile(self) -> None:
-        against = reason_against(self.config, self.model, self.device, self.state.compiled)
+        against = compile_skip_reason(self.config, self.model, self.device, self.state.compiled)
         if against is None:
-            self.say(outcome := compile_trunk(self.model, lambda: self._forward_backward(TrainingStep(self.model))))
+            self.say(outcome := compile_backbone(self.model, lambda: self._forward_backward(TrainingStep(self.model))))
             self.optimizers.zero_grad()
             against = None if outcome.startswith("Compiled") else outcome
         else:
@@ -184,9 +189,9 @@ class Trainer:
     def _step(self, module: torch.nn.Module) -> None:
         state, training = self.state, self.training
         losses = self._forward_backward(module)
-        self.factor = rate(training, state.step, self.progress)
+        self.factor = lr_scale(training, state.step, self.progress)
         norm = self.optimizers.step(self.factor)
-        self.model.settle()
+        self.model.update_average()
         self.average.update(state.step)
         state.step += 1
         state.tokens += training.batch_size * self.corpus.train.length
@@ -200,39 +205,41 @@ class Trainer:
         """Gradients of the mean loss of this rank's rows; the loss and its parts."""
         training, step = self.training, self.state.step
         share = training.batch_size // self.world.size
-        size = share // training.accumulate
+        size = share // training.grad_accumulation
         sums: list[Tensor] = []
-        for part in range(training.accumulate):
+        for part in range(training.grad_accumulation):
             first = self.world.rank * share + part * size
             batch = self.corpus.train.batch(step, range(first, first + size), batch_size=training.batch_size)
             batch = batch.to(self.device)
-            assert batch.rows is not None
-            rng = Rng.of(training.seed, batch.rows).fork("train").fork(step)
+            assert batch.row_ids is not None
+            rng = Rng.of(training.seed, batch.row_ids).fork("train").fork(step)
             batch = self._conditioned(batch, rng)
-            last = part == training.accumulate - 1
+            last = part == training.grad_accumulation - 1
             with (
                 nullcontext() if last else self.world.unsynchronised(module),
                 seeded(zlib.crc32(f"dropout {training.seed} {step} {first}".encode()), self.device),
             ):
                 loss = module(batch, rng)
-                (loss.total / training.accumulate).backward()
+                (loss.total / training.grad_accumulation).backward()
             if self._names != (names := ["loss", *loss.parts]):
                 self._read()  # the steps before had other parts
                 self._names = names
             losses = [loss.total.detach(), *loss.parts.values()]
             sums = [a + b for a, b in zip(sums, losses, strict=True)] if sums else losses
-        return [value / training.accumulate for value in sums]
+        return [value / training.grad_accumulation for value in sums]
 
     def _conditioned(self, batch: Batch, rng: Rng) -> Batch:
         """The batch with what training gives of its text, in part of its rows hidden again."""
         text = self.config.text
         if text.mask not in ("none", "question"):
-            given = given_mask(text.mask, batch.noised, rng.fork("given"), batch.segments)
-            batch = replace(batch, given=given if batch.given is None else given | batch.given)
+            given = given_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
+            batch = replace(
+                batch, condition_mask=given if batch.condition_mask is None else given | batch.condition_mask
+            )
         if text.drop:
             pad = self.corpus.tokenizer.pad_id
             assert pad is not None
-            batch = dropped(batch, text.drop, pad, rng.fork("drop"))
+            batch = condition_dropout(batch, text.drop, pad, rng.fork("drop"))
         return batch
 
     def _read(self) -> None:
@@ -253,7 +260,7 @@ class Trainer:
         left = f"The last good checkpoint is {kept[-1]}" if kept else "There is no checkpoint yet"
         return (
             f"Training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}. {left}; see how loss and "
-            f"grad_norm grew in {self.folder.metrics}, and try a smaller training.lr or training.clip."
+            f"grad_norm grew in {self.folder.metrics}, and try a smaller training.lr or training.grad_clip."
         )
 
     def _log(self) -> Logged:
@@ -281,7 +288,7 @@ class Trainer:
         self._read()
         training, state, dataset = self.training, self.state, self.corpus.valid
         assert dataset is not None
-        rows = max(1, training.batch_size // self.world.size // training.accumulate)
+        rows = max(1, training.batch_size // self.world.size // training.grad_accumulation)
         arguments = dataset, training.eval_windows, rows, training.seed, self.world
         averaged = validate(self.average.model, *arguments)
         with eagerly(self.model):
@@ -296,7 +303,7 @@ class Trainer:
             raw_bits=raw.bits,
             raw_error=raw.error,
             windows=raw.windows,
-            dtype=str(self.model.denoiser.trunk.compute_dtype).removeprefix("torch."),
+            dtype=str(self.model.denoiser.backbone.compute_dtype).removeprefix("torch."),
             best=best,
             cpu_seconds=state.cpu_seconds,
         )
@@ -307,17 +314,17 @@ class Trainer:
         if self.world.rank:
             return []
         model, text, corpus = self.average.model, self.config.text, self.corpus
-        count, steps = self.training.samples, self.config.sampler.steps or text.length
+        count, steps = self.training.num_samples, self.config.sampler.steps or text.length
         request = Request.blank(count, text.length, steps, device=str(self.device))
         if text.source or text.label:
             shown = (corpus.valid or corpus.train).windows(np.arange(count) % len(corpus.valid or corpus.train))
-            request = replace(request, batch=replace(shown, real=None).to(self.device))
+            request = replace(request, batch=replace(shown, valid_mask=None).to(self.device))
         rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
         ids = None
-        for step in model.sampler(driven_by(model.sampler, model, self.training.seed), request, rng=rng):
-            ids = step.ids
+        for step in model.sampler(adapt_model(model.sampler, model, self.training.seed), request, rng=rng):
+            ids = step.tokens
         rows = [] if ids is None else list(ids.cpu().numpy())
-        return [corpus.tokenizer.decode(after(row, text, corpus.tokenizer)) for row in rows]
+        return [corpus.tokenizer.decode(strip_source(row, text, corpus.tokenizer)) for row in rows]
 
     def _save(self) -> Saved:
         self._read()

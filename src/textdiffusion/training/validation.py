@@ -10,8 +10,8 @@ import torch
 
 from ..core.randomness import Rng
 from ..data.dataset import Dataset, evaluation_batches
-from ..diffusion.model import Model
-from .distributed import World
+from ..diffusion.model import DiffusionModel
+from .distributed import SingleProcess
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Bound:
 
 
 @torch.no_grad()
-def validate(model: Model, dataset: Dataset, windows: int, rows: int, seed: int, world: World) -> Bound:
+def validate(
+    model: DiffusionModel, dataset: Dataset, windows: int, rows: int, seed: int, world: SingleProcess
+) -> Bound:
     """The likelihood bound of `model` on up to `windows` windows, evenly spread, `rows` at a time on each rank.
 
     The noise is the same at every call with the same seed, so that two models, or one at two times, compare fairly.
@@ -40,13 +42,13 @@ def validate(model: Model, dataset: Dataset, windows: int, rows: int, seed: int,
     share = np.arange(len(chosen))[world.rank :: world.size]
     done = 0
     for batch in evaluation_batches(dataset, rows, chosen[share]):
-        here = torch.from_numpy(share[done : done + len(batch.ids)])
+        here = torch.from_numpy(share[done : done + len(batch.tokens)])
         done += len(here)
         # Numbered among the chosen, so that noise levels are stratified over them.
-        batch = replace(batch, rows=here, total=len(chosen)).to(device)
+        batch = replace(batch, row_ids=here, global_batch_size=len(chosen)).to(device)
         rng = Rng.of(seed, here.to(device)).fork("validation")
         nats[here] = model.likelihood(model, batch, rng=rng).cpu().double()
-        chars[here] = (batch.noised.sum(-1) if batch.chars is None else batch.chars).cpu().double()
+        chars[here] = (batch.target_mask.sum(-1) if batch.num_chars is None else batch.num_chars).cpu().double()
     model.train(was_training)
     nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (copies, count)).mean(1)
     mean = nats.sum() / chars.sum()

@@ -71,10 +71,10 @@ class Framer:
 
     def frame(self, step: Step, most: int | None = None) -> Frame:
         """The frame of `step`, of its first `most` rows only (None: all)."""
-        pairs = zip(step.ids[:most].tolist(), step.confidence[:most].float().tolist(), strict=True)
+        pairs = zip(step.tokens[:most].tolist(), step.confidence[:most].float().tolist(), strict=True)
         shown = [self._row(number, ids, confidence) for number, (ids, confidence) in enumerate(pairs)]
         self._before = shown
-        return Frame(step.index, step.total, float(step.t), float(step.calls), tuple(cells for _, _, cells in shown))
+        return Frame(step.index, step.total, float(step.t), float(step.nfe), tuple(cells for _, _, cells in shown))
 
     def _row(
         self, number: int, ids: list[int], confidence: list[float]

@@ -45,7 +45,7 @@ def watch(
 
         def draw(step: Step) -> None:
             frame = framer.frame(step, console.height)
-            live.update(picture(frame, console, len(step.ids)), refresh=True)
+            live.update(picture(frame, console, len(step.tokens)), refresh=True)
 
         for last in steps:
             start = time.monotonic()

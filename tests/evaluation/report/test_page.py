@@ -6,40 +6,45 @@ from pathlib import Path
 import pytest
 
 from tests.views.test_html import Page
-from textdiffusion.evaluation.bench import Answers, Curve, Measured, Setting, Trained, Written
-from textdiffusion.evaluation.compare import Comparison, Spot
+from textdiffusion.evaluation.bench import Answers, Curve, GeneratedTexts, RunResults, Setting, Trained
+from textdiffusion.evaluation.compare import Comparison, FrontierPoint
 from textdiffusion.evaluation.ngram import Baseline
 from textdiffusion.evaluation.report.charts import Axis
 from textdiffusion.evaluation.report.figures import QUALITY, VARIETY
 from textdiffusion.evaluation.report.page import markdown, write_frontier, write_report
-from textdiffusion.evaluation.sample_report import NAIVE, REAL, Line, Report
+from textdiffusion.evaluation.sample_report import NAIVE, REAL, MetricRow, Report
 from textdiffusion.scoring.likelihood import Likelihood
 from textdiffusion.scoring.protocol import Fact
 
 NAMES = ["<first> & best", *(f"run-{i}" for i in range(2, 9)), "run|9"]
 
 
-def measured(name: str, number: int) -> Measured:
+def measured(name: str, number: int) -> RunResults:
     facts: dict[str, Fact] = {"weights": "ema", "dtype": "float32", "characters": 900, "windows": 30, "window": 32}
     likelihood = Likelihood(2.0 + number / 7, 0.01, 0.2, number == 3, 900, 30, 8, facts)
     curve = Curve((0.1, 1.0, 4.0), (0.1, 0.8, 4.1), (0.0, 0.1, 0.1), ordered=number == 3)
     trained = Trained(40, 9000, 12.5, ((4.0, 3.0 + number, 0.1), (12.0, 2.5, None)))
     texts = [
-        Written(Setting("ancestral", steps, t), ("{{TITLE}} <b>", "two"), 1.0 * steps, "float32")
+        GeneratedTexts(Setting("ancestral", steps, t), ("{{TITLE}} <b>", "two"), 1.0 * steps, "float32")
         for steps, t in ((64, 1.0), (8, 0.5), (8, 1.0))
     ]
     answers = Answers(0.5, 0.05, 100) if number == 2 else None
-    return Measured(name, "mdlm", "ema", "float32", 1234567, likelihood, curve, trained, answers, tuple(texts))
+    return RunResults(name, "mdlm", "ema", "float32", 1234567, likelihood, curve, trained, answers, tuple(texts))
 
 
 @pytest.fixture
 def found() -> Comparison:
     runs = tuple(measured(name, number) for number, name in enumerate(NAMES))
     rows = dict.fromkeys([*NAMES, REAL, *NAIVE], 3.0) | {"run-2": None}
-    lines = [Line(n, "bits", "real", f"about {n}", rows, {NAMES[0]: ("n-gram samples",)}) for n in (QUALITY, VARIETY)]
-    spots = [Spot(run.name, each.setting, 8.0, {QUALITY: 2.0, VARIETY: 5.0}) for run in runs for each in run.texts]
+    lines = [
+        MetricRow(n, "bits", "real", f"about {n}", rows, {NAMES[0]: ("n-gram samples",)}) for n in (QUALITY, VARIETY)
+    ]
+    spots = [
+        FrontierPoint(run.name, each.setting, 8.0, {QUALITY: 2.0, VARIETY: 5.0}) for run in runs for each in run.texts
+    ]
     spots += [
-        Spot(name, None, None, {QUALITY: 2.5, VARIETY: None if i else 7.0}) for i, name in enumerate([REAL, *NAIVE])
+        FrontierPoint(name, None, None, {QUALITY: 2.5, VARIETY: None if i else 7.0})
+        for i, name in enumerate([REAL, *NAIVE])
     ]
     report = Report(tuple(lines), {"texts": 6})
     return Comparison(

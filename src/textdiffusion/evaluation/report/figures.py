@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 
 from ...views import frames as palette
-from ..bench import Measured
-from ..compare import Comparison, Spot
+from ..bench import RunResults
+from ..compare import Comparison, FrontierPoint
 from ..sample_report import REAL
 from .charts import Axis, Mark, Series, chart
 
@@ -23,15 +23,15 @@ BITS = "bits per character"
 SHARES = (0.25, 0.5, 0.75)  # of the information in pure noise
 
 
-def _figure(svg: str, runs: Sequence[Measured], caption: str) -> str:
+def _figure(svg: str, runs: Sequence[RunResults], caption: str) -> str:
     keys = "".join(f"<li>{key(number, len(runs))} {escape(run.name)}</li>" for number, run in enumerate(runs))
     return f'<figure>{svg}<ul class="keys">{keys}</ul><figcaption>{caption}</figcaption></figure>'
 
 
 def _lines(
-    runs: Sequence[Measured],
-    points: Callable[[Measured], Sequence[tuple[float, float]]],
-    errors: Callable[[Measured], Sequence[float]],
+    runs: Sequence[RunResults],
+    points: Callable[[RunResults], Sequence[tuple[float, float]]],
+    errors: Callable[[RunResults], Sequence[float]],
 ) -> list[Series]:
     return [
         Series(
@@ -42,10 +42,10 @@ def _lines(
     ]
 
 
-def training(runs: Sequence[Measured]) -> str:
+def training(runs: Sequence[RunResults]) -> str:
     """Validations against what training took."""
 
-    def points(run: Measured) -> list[tuple[float, float]]:
+    def points(run: RunResults) -> list[tuple[float, float]]:
         return [(seconds, bits) for seconds, bits, _ in run.trained.validations] if run.trained else []
 
     lines = _lines(
@@ -70,7 +70,7 @@ def training(runs: Sequence[Measured]) -> str:
     return _figure(chart("Validation during training", *axes, lines), runs, caption)
 
 
-def curves(runs: Sequence[Measured]) -> str:
+def curves(runs: Sequence[RunResults]) -> str:
     """Cross-entropy at equal information, as it is and as what context adds."""
     drawn = [run.curve for run in runs if run.curve]
     if not drawn:
@@ -140,16 +140,16 @@ def frontier(found: Comparison) -> str:
     for spot in found.spots:
         how = spot.setting
         cells = f'<th scope="row">{escape(spot.run)}</th>{word(how.sampler if how else "")}'
-        cells += "".join(cell(v) for v in ((how.steps, how.temperature, spot.calls) if how else (None, None, None)))
+        cells += "".join(cell(v) for v in ((how.steps, how.temperature, spot.nfe) if how else (None, None, None)))
         rows[how is None].append(cells + cell(spot.values[VARIETY]) + cell(spot.values[QUALITY]))
     every = f"<details><summary>The figures</summary>{table('Settings', columns, *rows)}</details>"
     return f'<div class="panels">{panels}</div>{every}'
 
 
-def panel(name: str, spots: Sequence[Spot], style: str = "") -> str:
+def panel(name: str, spots: Sequence[FrontierPoint], style: str = "") -> str:
     """Quality against variety of a run's texts: a line for each sampler and number of steps, along temperatures."""
 
-    def at(spot: Spot) -> tuple[float, float]:
+    def at(spot: FrontierPoint) -> tuple[float, float]:
         return spot.values[VARIETY] or 0.0, spot.values[QUALITY] or 0.0
 
     spots = [spot for spot in spots if spot.values[VARIETY] is not None and spot.values[QUALITY] is not None]

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...core.files import atomic
 from ...scoring.protocol import NAMES, comparable
 from ...views.html import colours, write_page
-from ..compare import Comparison, Spot
+from ..compare import Comparison, FrontierPoint
 from ..sample_report import REAL, piped
 from . import figures
 from .charts import STYLE
@@ -42,7 +42,7 @@ def write_report(found: Comparison, path: str | Path) -> None:
     write_page("report.html", path, parts)
 
 
-def write_frontier(name: str, spots: Sequence[Spot], path: str | Path) -> None:
+def write_frontier(name: str, spots: Sequence[FrontierPoint], path: str | Path) -> None:
     """Write the chart of a run's texts as an SVG file. Raises UserError if it cannot be written."""
     with atomic(path) as partial:
         partial.write_text(figures.panel(name, spots, style=colours() + STYLE), encoding="utf-8")
@@ -130,7 +130,7 @@ def _texts(found: Comparison) -> str:
     )
     told = f"<details><summary>What each metric says</summary><dl class='long'>{meanings}</dl></details>"
     how = "".join(
-        f"<li>{escape(run.name)}: {escape(str(run.texts[0].setting))}, {run.texts[0].calls:g} network calls, "
+        f"<li>{escape(run.name)}: {escape(str(run.texts[0].setting))}, {run.texts[0].nfe:g} network calls, "
         f"features in {run.texts[0].dtype}</li>"
         for run in found.runs
     )

@@ -1,0 +1,142 @@
+"""Parts: frozen dataclasses whose fields are settings, and their JSON.
+
+A part without learned state (a sampler, an objective, a schedule) is one such dataclass with methods: it is both the
+settings and the thing that runs. A part with learned state (a codec, a network) is a module, and its settings are a
+dataclass in the same file, above it: `@builds(Settings)` ties the two together, and `build` makes the module.
+
+A part is registered when it is defined. Its name in `config.json`, in `--set` and on the command line is its class name
+in snake case (`DPMSolver` is `dpm_solver`, `TransformerConfig` is `transformer`) unless it gives one itself:
+`class PathPlanning(Sampler, name="p2")`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
+
+from torch import nn
+
+from .errors import UserError
+
+T = TypeVar("T")
+M = TypeVar("M", bound=type[nn.Module])
+
+
+class Part:
+    """Settings of one part of a model. Subclasses are frozen dataclasses, found by name below their abstract base."""
+
+    kind: ClassVar[str] = ""
+    module: ClassVar[type[nn.Module] | None] = None
+    """What `build` makes of these settings (None: the part has no learned state and runs as it is)."""
+
+    def __init_subclass__(cls, *, name: str = "", **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.kind, cls.module = name or snake_case(cls.__name__.removesuffix("Config")), None
+
+    @classmethod
+    def choices(cls) -> dict[str, type[Part]]:
+        """Every part that can stand where one of this class is asked for, by name, in alphabetical order."""
+        found, open_ = dict[str, type[Part]](), [cls]
+        while open_:
+            part = open_.pop()
+            open_ += part.__subclasses__()
+            if dataclasses.is_dataclass(part) and not inspect.isabstract(part) and not part.__name__.startswith("_"):
+                found[part.kind] = part
+        return dict(sorted(found.items()))
+
+
+def snake_case(name: str) -> str:
+    """`DPMSolver` as `dpm_solver`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def builds(settings: type[Part]) -> Callable[[M], M]:
+    """Class decorator: the module is what `build` makes of these settings."""
+
+    def register(module: M) -> M:
+        settings.module = module
+        return module
+
+    return register
+
+
+def build(part: Part, **context: Any) -> Any:
+    """The module that a part's settings describe.
+
+    The module's `__init__` receives the settings and, from `context` (such as `codec`, `process`, `vocab_size`), what
+    its parameters name; settings that are parts with modules of their own are built first. A module that needs more than
+    that has a class method `from_config(part, **context)`.
+    """
+    module = type(part).module
+    if module is None:
+        raise TypeError(f"{type(part).__name__} has no module; it runs as it is.")
+    if hasattr(module, "from_config"):
+        return module.from_config(part, **context)
+    fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(typing.cast(Any, part))}
+    values = context | {
+        name: build(value, **context) if isinstance(value, Part) and type(value).module else value
+        for name, value in fields.items()
+    }
+    parameters = inspect.signature(module).parameters
+    return module(**{name: values[name] for name in parameters if name in values})
+
+
+def check_bounds(part: object, **limits: tuple[int | float, int | float | None]) -> None:
+    """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
+    for name, (low, high) in limits.items():
+        value = getattr(part, name)
+        if not value >= low or (high is not None and not value <= high):  # nan is outside too
+            allowed = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
+            raise UserError(f"{type(part).__name__}.{name} is {value:g}; it must be {allowed}.")
+
+
+def to_dict(value: Any) -> Any:
+    """A dataclass as plain JSON values; parts carry their `kind`."""
+    if not dataclasses.is_dataclass(value):
+        return list(value) if isinstance(value, tuple) else value
+    fields = {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {"kind": value.kind, **fields} if isinstance(value, Part) else fields
+
+
+def from_dict(cls: type, data: Any, where: str = "config") -> Any:
+    """The inverse of `to_dict`. Raises UserError at unknown keys, kinds and wrong types."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where} is {data!r}; it must be an object.")
+    data = dict(data)
+    if issubclass(cls, Part):
+        name, choices = data.pop("kind", None), cls.choices()
+        if not isinstance(name, str) or name not in choices:
+            raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(choices)}.")
+        cls = choices[name]
+    hints = typing.get_type_hints(cls)
+    hints = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    if unknown := set(data) - set(hints):
+        raise UserError(f"{where} has no {', '.join(sorted(unknown))}; it has {', '.join(hints)}.")
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UserError(f"{where} is incomplete: {error}.") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, Part)):
+        return from_dict(hint, value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where} is {value!r}; it can be {', '.join(map(str, args))}.")
+        return value
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(args[0], v, where) for v in value)
+    allowed = args if origin in (typing.Union, types.UnionType) else (origin or hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
+    return value
