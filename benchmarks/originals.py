@@ -34,7 +34,7 @@ class Run:
 COMMON = ("backbone.depth=2", "training.batch_size=64", "training.compile=on")
 LETTERS = ("backbone.conv_radius=5", *COMMON)
 # For samplers of masks: tokens given anywhere, pure noise seen often.
-IN_MASKS = ("text.mask=random", "time_density.kind=Uniform", "denoiser.self_conditioning=false")
+IN_MASKS = ("text.mask=random", "time_density.kind=uniform", "denoiser.self_conditioning=false")
 SUREST_FIRST = "unmasking:order=entropy,refine_rounds=24,remask_fraction=0.8"
 WORDS = ("text.tokenizer=words", "text.length=10", "text.mask=none", *COMMON)
 RUNS = {
@@ -60,7 +60,7 @@ RUNS = {
         "bytes",
         360,
         0.8,
-        ("text.tokenizer=bytes", *LETTERS, *IN_MASKS, "objective.kind=ScoreInterpolation"),
+        ("text.tokenizer=bytes", *LETTERS, *IN_MASKS, "objective.kind=score_interpolation"),
         sampler=SUREST_FIRST,
         steps=560,
     ),

@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiffusion import recipes
+from textdiffusion.config.build import build_model
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.parts.networks import MaskedTokens
+from textdiffusion.parts.networks import MaskDenoiserConfig
 from textdiffusion.training.compilation import compile_backbone
 from textdiffusion.training.optimizers import Optimizers
 
@@ -73,10 +73,10 @@ def ours(depth: int, width: int, ids: Tensor, compiled: bool) -> Callable[[], No
     config = replace(
         config,
         backbone=replace(config.backbone, width=width, depth=depth),
-        denoiser=MaskedTokens(),
+        denoiser=MaskDenoiserConfig(),
         training=replace(config.training, optimizer="adamw"),
     )
-    model = DiffusionModel(config, VOCAB)
+    model = build_model(config, VOCAB)
     model.denoiser.backbone.compute_dtype, reason = choose_dtype("auto", torch.device("cpu"))
     print(f"computing in {model.denoiser.backbone.compute_dtype} ({reason})", file=sys.stderr)
     optimizers = Optimizers(model, config.training)

@@ -42,9 +42,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     import torch
 
     from textdiffusion import TextDiffusion, recipes
+    from textdiffusion.config.build import build_model
     from textdiffusion.config.overrides import apply_overrides
     from textdiffusion.data.prepare import prepare
-    from textdiffusion.diffusion.model import DiffusionModel
 
     home = tmp_path_factory.mktemp("runs")
     corpus = home / "corpus.txt"
@@ -66,10 +66,10 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
             config = apply_overrides(config, [*small, *settings])
             tokenizer = prepare(config.text, home / "cache").tokenizer
             torch.manual_seed(0)
-            model = DiffusionModel(config, tokenizer.vocab_size).eval().requires_grad_(False)
+            model = build_model(config, tokenizer.vocab_size).eval().requires_grad_(False)
             for parameter in model.denoiser.parameters():  # the head begins at zero, which would hide much
                 parameter += 0.2 * torch.randn_like(parameter)
-            made[recipe, *settings] = TextDiffusion(model, tokenizer).save_pretrained(home / f"run-{len(made)}")
+            made[recipe, *settings] = TextDiffusion(model, tokenizer, config).save_pretrained(home / f"run-{len(made)}")
         return made[recipe, *settings]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -17,7 +17,7 @@ from textdiffusion.cli.train import Command as Train
 from textdiffusion.core.errors import UserError
 from textdiffusion.inference.selection import best_of, fluency, mbr
 from textdiffusion.parts.states import Bits, Embeddings
-from textdiffusion.parts.trunks import Trunk
+from textdiffusion.parts.trunks import TransformerConfig
 
 MakeRun = Callable[..., Path]
 
@@ -311,10 +311,10 @@ def test_settings_of_every_type():
     assert config.text.unk is True
     assert config.training.steps == 1000
     assert config.text.data == "7"
-    assert isinstance(config.backbone, Trunk)
+    assert isinstance(config.backbone, TransformerConfig)
     assert config.backbone.dropout == 0.0
-    assert command("codec.dim=16", "codec.kind=Embeddings").config().codec == Embeddings()  # from its defaults
-    assert command("codec.kind=Bits", "codec.code=gray").config().codec == Bits(code="gray")
+    assert command("codec.dim=16", "codec.kind=embeddings").config().codec == Embeddings()  # from its defaults
+    assert command("codec.kind=bits", "codec.code=gray").config().codec == Bits(code="gray")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_named_with_what_would(path, value, words):
     ("recipe", "settings", "said"),
     [
         ("mdlm", ["sampler.kind=GaussianSteps"], "sampler.kind is 'GaussianSteps'"),
-        ("mdlm", ["sampler.kind=Word"], "sampler.kind is 'Word'"),
+        ("mdlm", ["sampler.kind=word"], "sampler.kind is 'Word'"),
         ("mdlm", ["denoiser.kind=TokensPart"], "denoiser.kind is 'TokensPart'"),
         ("mdlm", ["training.kind=x"], "has no 'kind'"),
         ("cdcd", ["codec.kind=Embedings", "codec.dim=8"], "codec.kind is 'Embedings'; did you mean Embeddings"),
@@ -119,8 +119,8 @@ def test_what_cannot_be_set_is_refused(recipe, settings, said):
     ("recipe", "settings", "said"),
     [
         ("autoregressive", ["sampler.steps=64"], "takes one for each of the 128 tokens"),
-        ("mdlm", ["sampler.kind=FirstHitting", "sampler.steps=8"], "takes one for each of the 128 tokens"),
-        ("mdlm", ["sampler.kind=FirstHitting", "sampler.steps=200"], None),
+        ("mdlm", ["sampler.kind=first_hitting", "sampler.steps=8"], "takes one for each of the 128 tokens"),
+        ("mdlm", ["sampler.kind=first_hitting", "sampler.steps=200"], None),
         ("cdcd", ["sampler.grid=tuned"], "for sampling from a run"),
         ("block_diffusion", ["text.layout=lines", "text.mask=prefix", "text.drop=0.1"], "no use with BlockTokens"),
     ],

@@ -43,7 +43,7 @@ def _built(part):
 def test_noise_runs_from_low_to_high_norms_of_a_clean_state(part, process):
     codec, norm = _built(part)
     sigma = process.build(codec).sigma(torch.tensor([0.0, 1.0])).detach() / norm
-    torch.testing.assert_close(sigma, torch.tensor([process.low, process.high]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(sigma, torch.tensor([process.sigma_min, process.sigma_max]), rtol=1e-4, atol=0)
 
 
 def _above_the_peak(density, schedule, sigma):

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.config import Config, from_dict, to_dict
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.parts.base import GuidePart, Part, TrunkPart
 
 VOCAB = 11
@@ -37,9 +37,9 @@ NEEDED = {  # for a setting to have an effect, or to be allowed another value
     "alpha": ["sampler.rule=loop"],
     "on": ["sampler.rule=loop"],
     "off": ["sampler.rule=loop"],
-    "Gaussian.schedule": ["objective.kind=GaussianELBO", "time_density.kind=Uniform"],
-    "Gaussian.factor": ["time_density.kind=Uniform", "process.schedule=cosine"],
-    "Gaussian.offset": ["time_density.kind=Uniform", "process.schedule=cosine"],
+    "Gaussian.schedule": ["objective.kind=gaussian_elbo", "time_density.kind=uniform"],
+    "Gaussian.factor": ["time_density.kind=uniform", "process.schedule=cosine"],
+    "Gaussian.offset": ["time_density.kind=uniform", "process.schedule=cosine"],
     "Embeddings.norm": ["codec.init_std=1"],
     "Absorbing.level": ["process.schedule=log_linear", "denoiser.time=true", "backbone.modulation=adaln"],
     "MaskedTokens.time": ["backbone.modulation=adaln"],
@@ -74,7 +74,7 @@ def _seen(value: Any, around: frozenset[int] = frozenset()) -> Any:
 
 def _built(config: Config) -> Any:
     torch.manual_seed(0)
-    return _seen(DiffusionModel(config, VOCAB))
+    return _seen(model_of(config, VOCAB))
 
 
 def _with(config: Config, path: list[str], value: Any) -> Config:

@@ -10,7 +10,7 @@ def test_the_last_share_t_is_masked():
     process, x0 = AutoregressiveProcess(5), torch.arange(5)[None].repeat(3, 1)
     xt = process.add_noise(x0, torch.tensor([0.0, 0.4, 1.0]), rng=Rng.of(0, 3))
     assert xt.tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 5, 5], [5, 5, 5, 5, 5]]
-    assert torch.equal(process.prior(x0, rng=Rng.of(0, 3)), torch.full_like(x0, 5))
+    assert torch.equal(process.sample_prior(x0, rng=Rng.of(0, 3)), torch.full_like(x0, 5))
 
 
 def test_a_state_that_is_not_the_corrupted_row_is_impossible():

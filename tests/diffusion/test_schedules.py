@@ -110,7 +110,7 @@ def test_the_prior_has_the_noise_of_t_one(made):
     from textdiffusion.core.randomness import Rng
 
     process = GaussianProcess(made(0.5, 320.0))
-    x = process.prior(torch.zeros(5000, 3, 4), rng=Rng.of(0, 5000))
+    x = process.sample_prior(torch.zeros(5000, 3, 4), rng=Rng.of(0, 5000))
     torch.testing.assert_close(x.std(), process.sigma(torch.ones(())), rtol=0.02, atol=0)
 
 

@@ -158,6 +158,8 @@ def assemble(codec, process, denoiser, density=None) -> DiffusionModel:
     model.codec, model.process, model.denoiser = codec, process, denoiser
     model.time_density = UniformDensity() if density is None else density
     model.register_buffer("tuned", None, persistent=False)
+    model.register_buffer("step", torch.zeros((), dtype=torch.long))
+    model.window_length = 0
     return model.eval()
 
 

@@ -59,7 +59,7 @@ def _model(kind):
 def test_a_denoiser_that_is_too_sure_is_cooled_down(kind):
     model = _model(kind)
     model.denoiser = Sharper(model.denoiser, 1.4)
-    found = calibrate(model, Spoken(), buckets=2)
+    found = calibrate(model, Spoken(), model.likelihood, buckets=2)
     assert found.gain > 0
     assert found.temperatures[0] == found.temperatures[-1] == 1.0
     assert max(found.temperatures) > 1.1
@@ -75,7 +75,7 @@ def test_a_denoiser_that_is_too_sure_is_cooled_down(kind):
 
 
 def test_a_denoiser_that_is_right_is_left_alone():
-    assert set(calibrate(_model("masked"), Spoken(), buckets=2).temperatures) == {1.0}
+    assert set(calibrate(_model("masked"), Spoken(), _model("masked").likelihood, buckets=2).temperatures) == {1.0}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -95,7 +95,7 @@ def test_the_bound_of_a_calibrated_wrong_denoiser_lies_above_the_truth(kind, lay
 def test_every_family_can_be_calibrated_and_nothing_is_lost(tiny_run, recipe):
     model = TextDiffusion.from_pretrained(tiny_run(recipe), device="cpu")
     texts = Texts(["The red pear is old. " * 20], model.tokenizer, model.config.text)
-    found = calibrate(model.model, texts, buckets=2)
+    found = calibrate(model.model, texts, model.likelihood, buckets=2)
     before = model.model.denoiser
     with found.applied(model.model):
         assert model.model.denoiser is not before

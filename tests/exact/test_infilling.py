@@ -64,7 +64,7 @@ def test_the_probability_of_given_text_is_that_of_the_whole_over_that_of_the_gap
     given = mask_of(*where)
     model = ideal_masked(THREE, LogLinear(0.0))
     model.likelihood, model.anchor = MaskedLikelihood(), torch.nn.Parameter(torch.zeros(()))
-    nats = given_nats(model, Batch(TEXTS, condition_mask=given.expand(TEXTS.shape)))
+    nats = given_nats(model, model.likelihood, Batch(TEXTS, condition_mask=given.expand(TEXTS.shape)))
     truth = THREE.nll(seen=given)[POSSIBLE]
     assert float((nats - truth).abs().max()) < 0.7
     assert float((nats - truth).abs().mean()) < 0.2  # noise of some 100 draws

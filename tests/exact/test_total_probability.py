@@ -5,11 +5,11 @@ from math import log
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import DiffusionModel
 
 VOCAB, LENGTH, BATCHES, REPEATS = 3, 3, 10, 12
 TEXTS = torch.cartesian_prod(*[torch.arange(VOCAB)] * LENGTH)
@@ -22,7 +22,7 @@ def _small(recipe, variant):
     config = recipes.get(recipe)(variant)
     depth = min(config.backbone.depth, 3)
     rng = Rng.of(0, 1)
-    model = DiffusionModel(
+    model = model_of(
         apply_overrides(config, ["backbone.width=32", f"backbone.depth={depth}", f"text.length={LENGTH}"]), VOCAB
     ).eval()
     with torch.no_grad():

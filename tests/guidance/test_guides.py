@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
@@ -10,7 +11,6 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import TableCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import LogSigma
 from textdiffusion.guidance.classifier import Energy
@@ -116,7 +116,7 @@ def test_given_tokens_are_certain_and_carry_their_own_noise():
 NATIVE = {
     "regression": ("diffusion_lm",),
     "preconditioned": ("mini_cdcd", "denoiser.output_head.mean_from_logits=false"),
-    "bits": ("analog_bits", "denoiser.output_head.kind=BitLogits"),
+    "bits": ("analog_bits", "denoiser.output_head.kind=bit_logits"),
     "softmax": ("cdcd",),
 }
 
@@ -124,9 +124,7 @@ NATIVE = {
 def _model(kind):
     torch.manual_seed(0)
     recipe, *settings = NATIVE[kind]
-    model = DiffusionModel(
-        apply_overrides(recipes.get(recipe)(), ["backbone.width=64", "backbone.depth=1", *settings]), V
-    )
+    model = model_of(apply_overrides(recipes.get(recipe)(), ["backbone.width=64", "backbone.depth=1", *settings]), V)
     for p in model.denoiser.parameters():
         p.data += 0.1 * torch.randn(p.shape)
     return model.eval().requires_grad_(False)

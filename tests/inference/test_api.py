@@ -118,7 +118,8 @@ def test_given_text_of_any_letters_is_preserved_exactly(
 def test_lengths_of_gaps_are_proposed(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
     # Random weights are sure of nonsense; tests/exact has the law.
     monkeypatch.setattr(
-        "textdiffusion.inference.lengths.given_nats", lambda model, batch, seed, first: torch.zeros(len(batch.tokens))
+        "textdiffusion.inference.lengths.given_nats",
+        lambda model, likelihood, batch, seed, first: torch.zeros(len(batch.tokens)),
     )
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *ENDED), device="cpu")
     template = "The [MASK] pear [MASK] is [MASK:2]."

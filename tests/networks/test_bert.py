@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.networks import bert as module
-from textdiffusion.parts.trunks import Encoder
+from textdiffusion.parts.trunks import BertConfig
 from textdiffusion.recipes import get
 
 SMALL: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "expansion": 2, "positions": 12, "conditioning": 8}
@@ -24,14 +24,14 @@ def test_without_transformers_a_sentence_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(module.importlib, "import_module", absent)
     with pytest.raises(UserError, match=r"pip install 'textdiffusion\[pretrained\]'"):
-        Encoder(**SMALL).build()
+        BertConfig(**SMALL).build()
 
 
 def test_settings_without_effect_are_refused():
     with pytest.raises(UserError, match=r"set trunk\.pretrained"):
-        Encoder(frozen=True)
+        BertConfig(frozen=True)
     with pytest.raises(UserError, match=r"multiple of trunk\.heads"):
-        Encoder(width=30, heads=4)
+        BertConfig(width=30, heads=4)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def _inputs():
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_computes_what_the_pretrained_encoder_does(bert, frozen):
     folder, original = bert
-    part = Encoder(**SMALL, pretrained=str(folder), frozen=frozen)
+    part = BertConfig(**SMALL, pretrained=str(folder), frozen=frozen)
     backbone: Any = part.build()
     backbone.eval()
     assert "begins with the weights" in (part.load_pretrained(backbone) or "")
@@ -80,9 +80,9 @@ def test_it_computes_what_the_pretrained_encoder_does(bert, frozen):
 
 
 def test_a_model_with_it_learns_and_its_noise_level_matters(bert):
-    part = Encoder(**SMALL, pretrained=str(bert[0]), dropout=0.0)
+    part = BertConfig(**SMALL, pretrained=str(bert[0]), dropout=0.0)
     config = replace(get("diffusion_lm")(), backbone=part)
-    model = DiffusionModel(config, 9)
+    model = model_of(config, 9)
     part.load_pretrained(model.denoiser.backbone)
     batch = Batch(torch.randint(9, (4, 8)))
     torch.nn.init.normal_(model.denoiser.output_head.output.weight)
@@ -93,12 +93,12 @@ def test_a_model_with_it_learns_and_its_noise_level_matters(bert):
 
 
 def test_an_encoder_of_another_shape_or_kind_is_refused(bert, tmp_path):
-    part = replace(Encoder(**SMALL, pretrained=str(bert[0])), depth=1)
+    part = replace(BertConfig(**SMALL, pretrained=str(bert[0])), depth=1)
     with pytest.raises(
         UserError, match=r"set backbone.width=32 backbone.depth=2 backbone.heads=2 backbone.mlp_ratio=2 trunk.pos"
     ):
         part.load_pretrained(part.build())
-    part = Encoder(**SMALL, pretrained=str(tmp_path))
+    part = BertConfig(**SMALL, pretrained=str(tmp_path))
     with pytest.raises(UserError, match="holds no pretrained encoder"):
         part.load_pretrained(part.build())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")

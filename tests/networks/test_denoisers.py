@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
@@ -15,7 +16,6 @@ from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.schedules import LogLinear, LogSigma
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
@@ -26,7 +26,7 @@ from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.transformer import CanonConv, Transformer, visible
 from textdiffusion.parts.networks import BitLogits, X0Logits, X0Regression
-from textdiffusion.parts.trunks import UNet
+from textdiffusion.parts.trunks import UNetConfig
 
 V, L = 7, 8
 KINDS = [
@@ -76,7 +76,7 @@ def _denoiser(kind, **options) -> Any:
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
-            backbone = UNet(64, depth=2).build() if "U-Net" in kind else _backbone(modulation="adaln", **options)
+            backbone = UNetConfig(64, depth=2).build() if "U-Net" in kind else _backbone(modulation="adaln", **options)
             readout: Any = X0LogitsHead(64, codec, prior=kind == "states")
             if "regressed" in kind:
                 readout = X0RegressionHead(64, codec)
@@ -436,7 +436,7 @@ def test_film_is_linear_and_may_hide_all_that_a_branch_sees(activation):
 
 @pytest.mark.parametrize("variant", ["default", "as_published"])
 def test_simple_diffusion_lm_fits_the_state_that_it_samples(variant):
-    model = DiffusionModel(
+    model = model_of(
         apply_overrides(recipes.get("simple_diffusion_lm")(variant), ["backbone.width=64", "backbone.depth=1"]), V
     )
     denoiser = _stirred(model.denoiser)

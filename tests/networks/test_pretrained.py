@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.data.tokenizers.subwords import train_words
 from textdiffusion.diffusion.codecs import TableCodec
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.networks.bert import load_pretrained_embeddings
 
 TOKENIZER = Characters("abcd e")
@@ -82,7 +82,7 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path, name, text, message):
 
 def test_the_unit_of_noise_stays_where_the_vectors_began():
     """However far they have moved; their scale is seen by the bound, whose prior term counts it."""
-    model, ends = DiffusionModel(recipes.get("diffusion_lm")(), 9), torch.tensor([0.0, 1.0])
+    model, ends = model_of(recipes.get("diffusion_lm")(), 9), torch.tensor([0.0, 1.0])
     before = model.process.sigma(ends)
     with torch.no_grad():
         model.codec.weight *= 3.0

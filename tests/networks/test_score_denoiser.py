@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.base import Request
 
@@ -21,7 +21,7 @@ IDS = torch.randint(V, (12, L), generator=torch.Generator().manual_seed(2))
 
 def _model(variant, *settings, stirred=True):
     torch.manual_seed(0)
-    model = DiffusionModel(apply_overrides(recipes.get("sedd")(variant), [*SMALL, *settings]), V).eval()
+    model = model_of(apply_overrides(recipes.get("sedd")(variant), [*SMALL, *settings]), V).eval()
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters() if stirred else ():
         p.data = torch.randn(p.shape, generator=draw) * (0.3 if p.ndim > 1 else 0.1)
@@ -133,12 +133,12 @@ def test_every_sampler_of_tokens_drives_ratios_and_keeps_given_tokens(variant, s
         ("uniform", "denoiser.scale_by_sigma=true", "scale_by_sigma is for the ratios of masks"),
         ("default", "backbone.modulation=none", "denoiser.time is True, but backbone.modulation is none"),
         ("default", "denoiser.time=false", "denoiser.time is False, but backbone.modulation is adaln"),
-        ("default", "process.kind=LeftToRightOrder", "works with AbsorbingProcess"),
+        ("default", "process.kind=autoregressive_order", "works with AbsorbingProcess"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(variant, setting, message):
     with pytest.raises(UserError, match=message):
-        DiffusionModel(apply_overrides(recipes.get("sedd")(variant), [setting]), V)
+        model_of(apply_overrides(recipes.get("sedd")(variant), [setting]), V)
 
 
 def test_a_head_is_not_counted_twice():

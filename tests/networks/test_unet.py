@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.networks.attention import attention_mask
 from textdiffusion.networks.backbone import Backbone
-from textdiffusion.parts.trunks import UNet
+from textdiffusion.parts.trunks import UNetConfig
 
 L = 13
 
 
 def _stirred(**options) -> Any:
     torch.manual_seed(0)
-    net: Any = UNet(width=32, **options).build()
+    net: Any = UNetConfig(width=32, **options).build()
     for p in net.parameters():
         p.data = torch.randn_like(p) * 0.2
     return net
@@ -83,10 +83,10 @@ def test_nothing_is_seen_through_a_mask_of_segments():
 
 def test_packing_and_orders_are_refused():
     config = apply_overrides(recipes.get("analog_bits")("unet"), ["text.layout=lines"])
-    with pytest.raises(UserError, match=r"packing needs backbone.kind=Trunk: UNet would mix"):
+    with pytest.raises(UserError, match=r"packing needs backbone.kind=transformer: UNet would mix"):
         replace(config, text=replace(config.text, packing=True))
     with pytest.raises(UserError, match="NextTokens works with Transformer, not with UNet"):
-        DiffusionModel(apply_overrides(recipes.get("autoregressive")(), ["backbone.kind=UNet"]), 11)
+        model_of(apply_overrides(recipes.get("autoregressive")(), ["backbone.kind=unet"]), 11)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_sizes_that_cannot_be_are_refused(setting, message):
 
 @pytest.mark.parametrize(
     ("part", "millions"),
-    [(UNet(), 1.08), (UNet(width=128), 4.13), (UNet(width=256, depth=6), 25.2)],
+    [(UNetConfig(), 1.08), (UNetConfig(width=128), 4.13), (UNetConfig(width=256, depth=6), 25.2)],
 )
 def test_sizes_are_those_that_are_documented(part, millions):
     with torch.device("meta"):
@@ -114,6 +114,6 @@ def test_sizes_are_those_that_are_documented(part, millions):
 def test_the_matrices_of_its_blocks_are_muons():
     from textdiffusion.training.optimizers import _block_matrices
 
-    model = DiffusionModel(recipes.get("analog_bits")("unet"), 11)
+    model = model_of(recipes.get("analog_bits")("unet"), 11)
     found = {name for name, p in model.denoiser.backbone.named_parameters() if p in _block_matrices(model)}
     assert {"blocks.0.first.weight", "blocks.4.qkv.weight", "blocks.8.second.weight"} <= found

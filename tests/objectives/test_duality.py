@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.objectives.discrete import signal
 
 
@@ -36,7 +36,7 @@ def _model(**settings):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         small = ["backbone.width=64", "backbone.depth=1", *(f"objective.{k}={v}" for k, v in settings.items())]
-        return DiffusionModel(apply_overrides(recipes.get("udlm")("duo"), small), 9)
+        return model_of(apply_overrides(recipes.get("udlm")("duo"), small), 9)
 
 
 def test_cold_soft_tokens_are_tokens():

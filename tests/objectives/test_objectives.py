@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.densities import GumbelDensity, UniformDensity
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.schedules import DiscreteBetaSchedule
 from textdiffusion.objectives.base import alternate_coin, density_fit, noise_batch
 from textdiffusion.objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation
@@ -21,7 +21,7 @@ VOCAB, LENGTH = 9, 10
 
 def _model(name, variant="default", *settings):
     torch.manual_seed(0)
-    model = DiffusionModel(
+    model = model_of(
         apply_overrides(recipes.get(name)(variant), ["backbone.width=64", "backbone.depth=2", *settings]), VOCAB
     )
     draw = torch.Generator().manual_seed(1)
@@ -213,7 +213,7 @@ def test_the_anchor_holds_the_regressed_state():
 def test_embeddings_shrink_only_as_moving_targets():
     """Predictions are zero at the start. A target that goes to meet them shrinks; one that stays is left alone."""
     for moving in (False, True):
-        model = DiffusionModel(recipes.get("difformer")(), VOCAB)
+        model = model_of(recipes.get("difformer")(), VOCAB)
         MSEWithCrossEntropy(anchor=0.0, moving=moving)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
         assert bool((model.codec.gain.grad > 0.01).all()) == moving
         if not moving:
@@ -295,7 +295,7 @@ def test_rows_whose_fit_is_no_number_leave_the_others_their_gradient(bad):
 @pytest.mark.parametrize("variant", ["default", "uniform"])
 def test_a_hybrid_loss_runs_the_output_head_once(variant, settings):
     config = apply_overrides(recipes.get("d3pm")(variant), ["backbone.width=64", "backbone.depth=1", *settings])
-    model, calls = DiffusionModel(apply_overrides(config, ["objective.cross_entropy=1"]), VOCAB), []
+    model, calls = model_of(apply_overrides(config, ["objective.cross_entropy=1"]), VOCAB), []
     model.denoiser.head.register_forward_hook(lambda *_: calls.append(1))
     loss = model.objective(model, _batch(4), rng=Rng.of(0, 4))
     assert set(loss.parts) == {"bound", "cross_entropy"}
@@ -303,8 +303,8 @@ def test_a_hybrid_loss_runs_the_output_head_once(variant, settings):
 
 
 def test_squared_error_is_of_the_mean_at_noised_positions():
-    model = DiffusionModel(
-        apply_overrides(recipes.get("cdcd")(), ["objective.kind=SquaredError", "codec.learned=false"]), VOCAB
+    model = model_of(
+        apply_overrides(recipes.get("cdcd")(), ["objective.kind=squared_error", "codec.learned=false"]), VOCAB
     )
     model.denoiser = Spy(model.denoiser)
     draw = torch.Generator().manual_seed(0)
@@ -390,7 +390,7 @@ def test_diffusion_lm_moves_embeddings_by_every_term():
 @pytest.mark.parametrize("std", [0.1, 1.0])
 def test_what_the_prior_counts_does_not_depend_on_the_unit_of_embeddings(std):
     """|sqrt(abar_T) start|^2 in squared units of the state, with the abar_T of the betas."""
-    model = DiffusionModel(apply_overrides(recipes.get("diffusion_lm")(), [f"codec.init_std={std}"]), VOCAB)
+    model = model_of(apply_overrides(recipes.get("diffusion_lm")(), [f"codec.init_std={std}"]), VOCAB)
     batch = _batch(256)
     prior = model.objective(model, batch, rng=Rng.of(0, 256)).parts["prior"]
     grid, x0 = DiscreteBetaSchedule("sqrt", 2000), model.codec.encode(batch.tokens).detach()

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 
+from tests.models import model_of
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli import main
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.published.conversion import _published, convert
 from textdiffusion.storage.weights import tensors_of
 from textdiffusion.training.run import train
@@ -221,7 +221,7 @@ def test_tensors_as_published(recipe: str, settings: list[str], timed: bool, cou
     config = apply_overrides(recipes.get(recipe)("as_published"), settings)
     with torch.device("meta"):
         reference = Reference(50_258, config.backbone.width, config.backbone.depth, timed=timed)
-        ours = tensors_of(DiffusionModel(config, 50_257))
+        ours = tensors_of(model_of(config, 50_257))
     named = {name: [*tensor.shape] for name, tensor in reference.state_dict().items()}
     assert len(named) == count
     assert sum(p.numel() for p in reference.parameters()) == elements

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.config import from_dict, to_dict
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.prepare import prepare
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.training.optimizers import lr_scale
 
 
 def _parameters(config, vocab):
     with torch.device("meta"):
-        return sum(p.numel() for p in DiffusionModel(config, vocab).parameters())
+        return sum(p.numel() for p in model_of(config, vocab).parameters())
 
 
 @pytest.mark.parametrize("name", ["mdlm", "sedd"])
@@ -74,7 +74,7 @@ def test_udlm_as_published_is_the_network_of_mdlm_on_its_own_tokens():
 def test_analog_bits_as_published_has_a_bit_for_each_of_eight_and_a_network_of_its_documented_size():
     """The public code reaches 434.8 million because its channels multiply at every level (by 1, 2 and 8 in all)."""
     config = recipes.get("analog_bits")("as_published")
-    assert DiffusionModel(apply_overrides(config, ["backbone.width=32", "backbone.depth=3"]), 256).codec.dim == 8
+    assert model_of(apply_overrides(config, ["backbone.width=32", "backbone.depth=3"]), 256).codec.dim == 8
     assert _parameters(config, 256) == pytest.approx(92.3e6, rel=0.002)
 
 
@@ -124,8 +124,8 @@ def test_every_recipe_explains_itself(name):
 @pytest.mark.parametrize(
     ("recipe", "setting", "message"),
     [
-        ("mdlm", "objective.kind=NextToken", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
-        ("mdlm", "process.kind=Gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
+        ("mdlm", "objective.kind=next_token", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
+        ("mdlm", "process.kind=gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
         ("udlm", "denoiser.ngram_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
         (
@@ -145,12 +145,12 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "process.schedule=cosine",
-            "time_density.kind=Gumbel .* needs process.schedule=log_sigma; .* Uniform go",
+            "time_density.kind=gumbel .* needs process.schedule=log_sigma; .* Uniform go",
         ),
         (
             "cdcd",
-            "time_density.kind=LossSecondMoment",
-            "LossAware works with objective.kind=DiffusionLM: ScoreInterpolation",
+            "time_density.kind=loss_second_moment",
+            "LossAware works with objective.kind=diffusion_lm: ScoreInterpolation",
         ),
         ("cdcd", "codec.norm=none", "init_std is 0.001, the unit of noise where codec.norm=none: .* codec.init_std=1"),
         (
@@ -158,18 +158,22 @@ def test_every_recipe_explains_itself(name):
             "backbone.modulation=none",
             "NoisyStates tells the trunk the noise level; set backbone.modulation=film",
         ),
-        ("ssd_lm", "backbone.kind=Trunk", "SoftTokens tells the trunk the noise level; set backbone.modulation=film"),
+        (
+            "ssd_lm",
+            "backbone.kind=transformer",
+            "SoftTokens tells the trunk the noise level; set backbone.modulation=film",
+        ),
         (
             "diffusion_lm",
-            "denoiser.output_head.kind=X0Logits",
+            "denoiser.output_head.kind=x0_logits",
             "DiffusionLM fits regressed states; set denoiser.output_head",
         ),
         ("autoregressive", "time_density.low=0.5", "density has no effect on NextToken"),
         ("cdcd", "process.sigma_min=30", "Gaussian.high is 20; it must be at least 30.03"),
-        ("cdcd", "denoiser.output_head.kind=BitLogits", "Logistic works with BitCodec, not with TableCodec"),
+        ("cdcd", "denoiser.output_head.kind=bit_logits", "Logistic works with BitCodec, not with TableCodec"),
         ("difformer", "sampler.time_offset=-1", "OneStep.ahead is -1; it must be at least 0"),
         ("mini_cdcd", "process.s=0.1", "process.s has no effect on schedule=log_sigma"),
-        ("ssd_lm", "codec.kind=Embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
+        ("ssd_lm", "codec.kind=embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
         ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
         ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         (
@@ -180,56 +184,56 @@ def test_every_recipe_explains_itself(name):
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         (
             "cdcd",
-            "objective.kind=SquaredError",
-            "all learned embeddings one; set codec.learned=false or objective.kind=MSEWithCrossEntropy",
+            "objective.kind=squared_error",
+            "all learned embeddings one; set codec.learned=false or objective.kind=mse_with_cross_entropy",
         ),
         (
             "cdcd",
-            "objective.kind=GaussianLikelihood",
+            "objective.kind=gaussian_likelihood",
             "it can be AnchoredSquares, ChainBound, DiffusionLM",
         ),
-        ("cdcd", "likelihood.kind=ScoreInterpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
+        ("cdcd", "likelihood.kind=score_interpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
         ("diffusion_lm", "objective.rounding_weight=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
         (
             "analog_bits",
-            "denoiser.output_head.kind=X0Regression",
+            "denoiser.output_head.kind=x0_regression",
             "denoiser.output_head.bias has no effect on SquaredError; set it to false",
         ),
         (
             "cdcd",
             "process.schedule=learned",
-            "process.schedule=learned needs objective.kind=GaussianELBO: ScoreInterpolation would do away with noise",
+            "process.schedule=learned needs objective.kind=gaussian_elbo: ScoreInterpolation would do away with noise",
         ),
         (
             "plaid",
-            "time_density.kind=Cauchy",
-            "PlaidBound works with time_density.kind=MinVariance or Uniform, not with Cauchy",
+            "time_density.kind=cauchy",
+            "PlaidBound works with time_density.kind=min_variance or Uniform, not with Cauchy",
         ),
         (
             "plaid",
-            "process.schedule=log_sigma time_density.kind=Gumbel",
-            "PlaidBound works with time_density.kind=MinVariance or Uniform, not with Gumbel",
+            "process.schedule=log_sigma time_density.kind=gumbel",
+            "PlaidBound works with time_density.kind=min_variance or Uniform, not with Gumbel",
         ),
         (
             "cdcd",
-            "time_density.kind=MinVariance",
-            "Steady works with objective.kind=GaussianELBO, not with ScoreInterpolation",
+            "time_density.kind=min_variance",
+            "Steady works with objective.kind=gaussian_elbo, not with ScoreInterpolation",
         ),
         (
             "mdlm",
-            "time_density.kind=TimeWarp",
+            "time_density.kind=time_warp",
             "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess",
         ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("udlm", "backbone.modulation=none", "NoisyTokens tells the trunk the noise level"),
-        ("udlm", "process.kind=Absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
-        ("udlm", "objective.kind=MaskedELBO", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
+        ("udlm", "process.kind=absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
+        ("udlm", "objective.kind=masked_elbo", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
         ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
-        ("autoregressive", "sampler.kind=Ancestral", "Ancestral cannot act on LeftToRightProcess"),
-        ("mdlm", "process.kind=AbsorbingBlocks", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
+        ("autoregressive", "sampler.kind=ancestral", "Ancestral cannot act on LeftToRightProcess"),
+        ("mdlm", "process.kind=block_absorbing", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
         (
             "block_diffusion",
-            "sampler.kind=Ancestral",
+            "sampler.kind=ancestral",
             "Ancestral cannot act on BlockProcess: it needs TokenProcess",
         ),
         ("block_diffusion", "sampler.steps=3 text.length=50", "sampler.steps is 3; a window's 4 blocks take at least"),
@@ -241,11 +245,11 @@ def test_every_recipe_explains_itself(name):
 )
 def test_parts_that_do_not_fit_are_refused_in_a_sentence(recipe, setting, message):
     with pytest.raises(UserError, match=message):
-        DiffusionModel(apply_overrides(recipes.get(recipe)(), setting.split()), 11)
+        model_of(apply_overrides(recipes.get(recipe)(), setting.split()), 11)
 
 
 def test_vectors_that_do_not_move_may_begin_small():
-    DiffusionModel(
+    model_of(
         apply_overrides(recipes.get("cdcd")(), ["codec.norm=none", "codec.init_std=0.05", "codec.learned=false"]), 11
     )
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.blocks import BlockAncestral
 
@@ -20,7 +20,7 @@ VOCAB, ROWS = 9, 3
 def _model(block, length=8):
     settings = [f"process.block_size={block}", f"text.length={length}", "backbone.width=64", "backbone.depth=1"]
     torch.manual_seed(0)
-    model = DiffusionModel(apply_overrides(recipes.get("block_diffusion")(), settings), VOCAB)
+    model = model_of(apply_overrides(recipes.get("block_diffusion")(), settings), VOCAB)
     for p in model.denoiser.parameters():
         p.data = torch.randn(p.shape) * 0.1
     return model.eval().requires_grad_(False)

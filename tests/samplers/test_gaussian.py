@@ -45,7 +45,7 @@ def test_early_exit_ends_rows_one_by_one(sampler, guides):
     early = _run(sampler, guides=guides)
     kept, sampler.path = (
         sampler.path,
-        Path(s_churn=sampler.path.churn, churn_entropy=sampler.path.gate, patience=10_000),
+        Path(s_churn=sampler.path.s_churn, churn_entropy=sampler.path.churn_entropy, patience=10_000),
     )
     whole = _run(sampler, guides=guides)
     sampler.path = kept
@@ -142,8 +142,8 @@ def test_a_tuned_grid_stands_where_the_loss_changes(tmp_path):
     ("settings", "kind", "message"),
     [
         ({"rho": 3.0}, HeunPart, "rho=3 has no effect without sampler.grid=edm"),
-        ({"gate": 0.5}, HeunPart, "gate=0.5 has no effect without sampler.s_churn"),
-        ({"gate": 0.5}, OneStepPart, "gate=0.5 has no effect without sampler.s_churn"),
+        ({"churn_entropy": 0.5}, HeunPart, "churn_entropy=0.5 has no effect without sampler.s_churn"),
+        ({"churn_entropy": 0.5}, OneStepPart, "churn_entropy=0.5 has no effect without sampler.s_churn"),
         ({"churn": -1.0}, OneStepPart, "churn is -1; it must be at least 0"),
         ({"eta": -1.0}, DpmSolverPart, "eta is -1; it must be at least 0"),
         ({"score_temperature": 0.0}, DpmSolverPart, r"score_temperature is 0; it must be in \[0.1, 10\]"),

@@ -3,17 +3,19 @@
 import pytest
 import torch
 
-from textdiffusion import TextDiffusion, recipes
+from textdiffusion import TextDiffusion
+from textdiffusion.config.compatibility import sampler_problem
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
+from textdiffusion.core.registry import runnable
 from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.schedules import LogLinear, LogSigma
 from textdiffusion.guidance.cfg import ClassifierFree
 from textdiffusion.guidance.trained_classifier import run_fingerprint
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.masked_view import MaskedView, adapt_model, sampler_incompatibility
+from textdiffusion.samplers.masked_view import MaskedView, adapt_model
 from textdiffusion.samplers.unmasking import Unmasking
 from textdiffusion.training.classifier import Settings, train
 
@@ -30,7 +32,6 @@ LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream")
 
 
 def in_masks(model: DiffusionModel) -> MaskedView:
-    model.config = recipes.get("cdcd")()
     return MaskedView(model, seed=0)
 
 
@@ -62,11 +63,11 @@ def test_predictions_are_those_of_masks(name):
     [
         ("cdcd", ["text.mask=mixed"], True, None),
         ("ssd_lm", ["text.mask=spans"], True, None),
-        ("analog_bits", ["text.mask=random", "objective.kind=ScoreInterpolation"], True, None),
+        ("analog_bits", ["text.mask=random", "objective.kind=score_interpolation"], True, None),
         ("mdlm", ["text.mask=none"], True, None),
         ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, as by text.mask=random"),
         ("cdcd", ["text.mask=prefix"], False, "trained with given tokens anywhere"),
-        ("analog_bits", ["text.mask=random"], False, "objective.kind=ScoreInterpolation does"),
+        ("analog_bits", ["text.mask=random"], False, "objective.kind=score_interpolation does"),
         (
             "udlm",
             ["text.mask=random"],
@@ -84,9 +85,9 @@ def test_predictions_are_those_of_masks(name):
 def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, recipe, settings, drives, says):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, *settings), device="cpu")
     assert ("ordered" in run.samplers()) == drives
-    assert (sampler_incompatibility(Unmasking("entropy"), run.model) is None) == drives
-    assert isinstance(adapt_model(run.model.sampler, run.model, 0), DiffusionModel)
-    assert adapt_model(run.model.sampler, run.model, 0) is run.model
+    assert (sampler_problem(Unmasking("entropy"), run.config, run.model.process) is None) == drives
+    assert isinstance(adapt_model(runnable(run.config.sampler), run.model, 0), DiffusionModel)
+    assert adapt_model(runnable(run.config.sampler), run.model, 0) is run.model
     if says:
         with pytest.raises(UserError, match=says):
             run.generate(sampler="ordered", length=8)
@@ -135,7 +136,7 @@ def test_texts_are_written_letter_by_letter(tiny_run, recipe: str):
 
 
 def test_a_run_can_be_meant_for_it(tiny_run):
-    asked = ("sampler.kind=Unmasking", "sampler.order=entropy")
+    asked = ("sampler.kind=unmasking", "sampler.order=entropy")
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, *asked), device="cpu")
     assert run.generate(length=8) == run.generate(length=8, sampler="unmasking:order=entropy")
     with pytest.raises(UserError, match=r"Ordered needs .* by text\.mask=random"):
@@ -173,8 +174,8 @@ def test_guides_are_those_of_masks(tiny_run):
 def test_a_classifier_of_noisy_vectors_guides_through_the_prediction_alone(tiny_run, tmp_path):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
     examples = [("The red pear.", "pear"), ("The old fig.", "fig")] * 10
-    classifier, _ = train(run.model, run.tokenizer, examples, Settings(steps=2))
-    classifier.save(tmp_path, {"run": run_fingerprint(run.model, run.tokenizer)})
+    classifier, _ = train(run, examples, Settings(steps=2))
+    classifier.save(tmp_path, {"run": run_fingerprint(run)})
     guide = f"classifier:path={tmp_path},label=fig"
     plain, guided = (run.generate(4, sampler="ordered", guides=g, length=8) for g in ([], [f"{guide},weight=500"]))
     assert guided != plain

@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
+from tests.models import model_of
 from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.prediction import Prediction, one_hot_logits
 from textdiffusion.guidance.cfg import ClassifierFree
 from textdiffusion.guidance.logits import AllowedTokens, Temperature
@@ -33,9 +33,7 @@ VOCAB, LENGTH, ROWS = 9, 6, 3
 
 def _model(name, *settings):
     torch.manual_seed(0)
-    model = DiffusionModel(
-        apply_overrides(recipes.get(name)(), ["backbone.width=64", "backbone.depth=1", *settings]), VOCAB
-    )
+    model = model_of(apply_overrides(recipes.get(name)(), ["backbone.width=64", "backbone.depth=1", *settings]), VOCAB)
     draw = torch.Generator().manual_seed(1)
     for p in model.denoiser.parameters():
         if p.requires_grad and bool((p == 0).all()):
@@ -289,7 +287,7 @@ def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
 
     config = replace(recipes.get("mdlm")(), sampler=OneStepPart())
     with pytest.raises(UserError, match="OneStep cannot act on AbsorbingProcess: it needs GaussianProcess"):
-        DiffusionModel(config, VOCAB)
+        model_of(config, VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.models import model_of
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
@@ -27,6 +28,12 @@ from textdiffusion.scoring.windows import Texts
 
 LN2 = math.log(2.0)
 SPREAD = 20.0  # nats: the standard deviation of a row's noise in the toy
+
+
+def measured(model, windows, likelihood=None, **options):
+    """The bound by the model's own likelihood unless another is given."""
+    likelihood = model.likelihood if likelihood is None else likelihood
+    return bits_per_character(getattr(model, "model", model), windows, likelihood, **options)
 
 
 class Toy(nn.Module):
@@ -60,7 +67,7 @@ class Rows:
 
 @pytest.fixture(scope="module")
 def toy() -> Callable[..., DiffusionModel]:
-    model = DiffusionModel(apply_overrides(recipes.get("mdlm")(), ["backbone.width=64", "backbone.depth=1"]), 5)
+    model = model_of(apply_overrides(recipes.get("mdlm")(), ["backbone.width=64", "backbone.depth=1"]), 5)
 
     def with_(*args, **options) -> DiffusionModel:
         model.likelihood = Toy(*args, **options)
@@ -70,7 +77,7 @@ def toy() -> Callable[..., DiffusionModel]:
 
 
 def test_the_mean(toy):
-    found = bits_per_character(toy(0.0), Rows([0, 1, 3]), draws=2)
+    found = measured(toy(0.0), Rows([0, 1, 3]), draws=2)
     assert found.bits == pytest.approx((50 + 60 + 80) / 30 / LN2)
     assert (found.characters, found.windows) == (30, 3)
     assert found.monte_carlo_error == 0.0
@@ -79,7 +86,7 @@ def test_the_mean(toy):
 def test_the_monte_carlo_error_is_that_of_the_draws(toy):
     """Over many seeds the squared error of the estimate is the square of the error that was reported."""
     windows, passes = Rows([0, 2] * 100), 8
-    found = [bits_per_character(toy(SPREAD), windows, draws=passes, seed=seed, batch_size=200) for seed in range(60)]
+    found = [measured(toy(SPREAD), windows, draws=passes, seed=seed, batch_size=200) for seed in range(60)]
     true = SPREAD / 10 / LN2 / math.sqrt(200 * passes)
     mean_square = np.mean([f.monte_carlo_error**2 for f in found])
     assert math.sqrt(mean_square) == pytest.approx(true, rel=0.12)  # 60 x 7 degrees of freedom: 3.5 %
@@ -90,7 +97,7 @@ def test_the_monte_carlo_error_is_that_of_the_draws(toy):
 
 def test_stratified_levels_leave_little_error(toy):
     """A likelihood that varies with the noise level alone: only the common offset, within 1 / 200, is left."""
-    found = bits_per_character(toy(0.0, slope=100.0), Rows([0] * 200), draws=64)
+    found = measured(toy(0.0, slope=100.0), Rows([0] * 200), draws=64)
     true = 100.0 / 200 / math.sqrt(12) / 10 / LN2 / math.sqrt(64)
     assert found.monte_carlo_error == pytest.approx(true, rel=0.25)
     assert found.bits == pytest.approx(50 / 10 / LN2, abs=4 * true)
@@ -98,15 +105,15 @@ def test_stratified_levels_leave_little_error(toy):
 
 def test_few_windows_have_their_own_levels_spread(toy):
     """One window, whose levels must be spread over its copies: a pass then hits the mean closely."""
-    found = bits_per_character(toy(0.0, slope=100.0), Rows([0]), draws=4)
+    found = measured(toy(0.0, slope=100.0), Rows([0]), draws=4)
     assert found.draws == 4 * 128
     assert found.bits == pytest.approx(50 / 10 / LN2, abs=100 / 128 / 10 / LN2)
 
 
 def test_draws_go_on_until_the_target(toy):
     windows = Rows([0] * 200)
-    loose = bits_per_character(toy(SPREAD), windows, target_error=0.5)
-    tight = bits_per_character(toy(SPREAD), windows, target_error=0.03)
+    loose = measured(toy(SPREAD), windows, target_error=0.5)
+    tight = measured(toy(SPREAD), windows, target_error=0.03)
     assert loose.draws == 4
     assert tight.draws > loose.draws
     assert 0 < tight.monte_carlo_error < 0.03
@@ -126,29 +133,29 @@ def test_stopping_early_does_not_favour_luck(spread: float):
 
 def test_a_target_out_of_reach_is_told_as_it_is(toy, monkeypatch):
     monkeypatch.setattr("textdiffusion.scoring.likelihood.MOST", 6)
-    found = bits_per_character(toy(SPREAD), Rows([0] * 200), target_error=1e-9)
+    found = measured(toy(SPREAD), Rows([0] * 200), target_error=1e-9)
     assert found.draws == 6
     assert found.monte_carlo_error > 1e-3
 
 
 def test_an_exact_likelihood_takes_one_pass(toy):
-    found = bits_per_character(toy(0.0, exact=True), Rows([0, 1]))
+    found = measured(toy(0.0, exact=True), Rows([0, 1]))
     assert (found.draws, found.monte_carlo_error, found.exact) == (1, 0.0, True)
     assert str(found).startswith("= ")
-    assert str(bits_per_character(toy(SPREAD), Rows([0]), draws=2)).startswith("<= ")
+    assert str(measured(toy(SPREAD), Rows([0]), draws=2)).startswith("<= ")
 
 
 def test_the_error_between_windows(toy):
     first = [0, 1, 2, 3] * 25
-    found = bits_per_character(toy(0.0), Rows(first), draws=2)
+    found = measured(toy(0.0), Rows(first), draws=2)
     assert found.window_error == pytest.approx(np.std(first, ddof=1) * 10 / 10 / LN2 / math.sqrt(100))
-    assert bits_per_character(toy(0.0), Rows([1]), draws=2).window_error is None
+    assert measured(toy(0.0), Rows([1]), draws=2).window_error is None
 
 
 @pytest.mark.parametrize("first", [[1] * 150, [0, 1, 2, 3] * 40])
 def test_noise_that_a_pass_spreads_over_its_windows_is_none_between_them(toy, first):
     """Levels that cost 0 to 600 nats: each window has seen four or more of them, and their sum all."""
-    found = bits_per_character(toy(0.0, slope=600.0), Rows(first), draws=6)
+    found = measured(toy(0.0, slope=600.0), Rows(first), draws=6)
     true = np.std(first, ddof=1) * 10 / 10 / LN2 / math.sqrt(len(first))
     assert found.window_error == pytest.approx(math.hypot(true, found.monte_carlo_error), abs=0.4)
     levels = 600 / math.sqrt(12 * 6)  # the standard deviation of a window's mean, in nats
@@ -159,8 +166,8 @@ def test_noise_that_a_pass_spreads_over_its_windows_is_none_between_them(toy, fi
 @given(st.integers(1, 40), st.integers(1, 150), st.integers(0, 2**33))
 def test_the_batch_size_does_not_matter(toy, count: int, batch_size: int, seed: int):
     windows = Rows([i % 3 for i in range(count)])
-    whole = bits_per_character(toy(SPREAD, slope=5.0), windows, draws=2, seed=seed, batch_size=1000)
-    parts = bits_per_character(toy(SPREAD, slope=5.0), windows, draws=2, seed=seed, batch_size=batch_size)
+    whole = measured(toy(SPREAD, slope=5.0), windows, draws=2, seed=seed, batch_size=1000)
+    parts = measured(toy(SPREAD, slope=5.0), windows, draws=2, seed=seed, batch_size=batch_size)
     assert parts == whole
 
 
@@ -168,20 +175,20 @@ def test_the_batch_size_does_not_matter(toy, count: int, batch_size: int, seed: 
 def test_the_batch_size_does_not_matter_to_a_network(tiny_run, recipe: str):
     model = TextDiffusion.from_pretrained(tiny_run(recipe), device="cpu")
     texts = Texts(["The red pear is old. " * 9], model.tokenizer, model.config.text)
-    few, many = (bits_per_character(model.model, texts, draws=2, batch_size=size) for size in (5, 64))
+    few, many = (measured(model, texts, draws=2, batch_size=size) for size in (5, 64))
     assert few.bits == pytest.approx(many.bits, abs=1e-5, rel=1e-6)
 
 
 def test_the_model_stays_in_its_mode(toy):
     for training in (True, False):
         model = toy(SPREAD).train(training)
-        bits_per_character(model, Rows([0]), draws=2)
+        measured(model, Rows([0]), draws=2)
         assert model.training is training
 
 
 def test_progress_and_protocol(toy):
     calls = []
-    found = bits_per_character(
+    found = measured(
         toy(SPREAD),
         Rows([0] * 200),
         draws=3,
@@ -204,9 +211,9 @@ def test_progress_and_protocol(toy):
 
 def test_nothing_to_measure(toy):
     with pytest.raises(ValueError, match="at least one window"):
-        bits_per_character(toy(0.0), Rows([]))
+        measured(toy(0.0), Rows([]))
     with pytest.raises(ValueError, match="two draws"):
-        bits_per_character(toy(SPREAD), Rows([0]), draws=1)
+        measured(toy(SPREAD), Rows([0]), draws=1)
 
 
 def test_texts_become_windows():
@@ -238,7 +245,7 @@ def test_a_device_without_float64_will_do(toy, monkeypatch):
     model = toy(0.0)
     forward = model.likelihood.forward
     monkeypatch.setattr(model.likelihood, "forward", lambda *a, **k: forward(*a, **k).as_subclass(OnMps))
-    assert bits_per_character(model, Rows([0, 1, 3]), draws=2).bits == pytest.approx((50 + 60 + 80) / 30 / LN2)
+    assert measured(model, Rows([0, 1, 3]), draws=2).bits == pytest.approx((50 + 60 + 80) / 30 / LN2)
 
 
 @pytest.mark.parametrize("layout", ["lines", "documents"])
@@ -319,7 +326,7 @@ def test_a_text_shorter_than_a_window_is_measured(tiny_run, tmp_path: Path):
     text = held_out(model, tmp_path / "cache", str(other))
     assert (len(text), text.characters(), text.positions().tolist()) == (1, 12, list(range(12)))
     alone = model.score(["The old fig."])[0]
-    assert bits_per_character(model.model, text).bits == pytest.approx(alone.bits)
+    assert measured(model, text).bits == pytest.approx(alone.bits)
 
 
 def test_it_reads_well():

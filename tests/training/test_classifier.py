@@ -25,14 +25,14 @@ EXAMPLES = [
 def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_run: MakeRun, tmp_path: Path):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
     settings = Settings(width=32, depth=1, steps=40, batch_size=32, lr=1e-2)
-    made, right = train(run.model, run.tokenizer, EXAMPLES, settings)
+    made, right = train(run, EXAMPLES, settings)
     assert right["0"] == 1.0
     assert right["0.25"] > 0.7  # of 40 texts; a mask hides the word of one in four
     assert made.labels == ("green", "red")
     for t, most in ((0.5, 0.75), (1.0, 0.85)):  # doubtful where noise hides the word: never taught so, it costs 1 to 8
         assert _nats(made, run, t) < most
-    made.save(tmp_path, {"run": run_fingerprint(run.model, run.tokenizer)})
-    again = load(tmp_path, run.model, run.tokenizer)
+    made.save(tmp_path, {"run": run_fingerprint(run)})
+    again = load(tmp_path, run)
     for name, tensor in made.network.state_dict().items():
         assert torch.equal(again.network.state_dict()[name], tensor)
     shares = []
@@ -54,7 +54,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
 
 def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
     """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
-    ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.model.config.text)
+    ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.config.text)
     noisy = run.model.process.add_noise(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
     said = made.network(noisy, torch.full((200,), t), Batch(ids))
     return -float(said[torch.arange(200), [made.labels.index(label) for _, label in EXAMPLES[:200]]].mean())
@@ -64,7 +64,7 @@ def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
 def test_runs_that_no_classifier_can_guide_get_none(recipe: str, tiny_run: MakeRun):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
     with pytest.raises(UserError, match="No classifier can guide this run"):
-        train(run.model, run.tokenizer, EXAMPLES, Settings(steps=1))
+        train(run, EXAMPLES, Settings(steps=1))
 
 
 def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):

@@ -3,21 +3,25 @@
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 
-from textdiffusion.diffusion.model import DiffusionModel
+from textdiffusion.config.build import build_model
 from textdiffusion.training import compilation
 
 from .runs import CHILD, metrics
 from .tiny import tiny
 
 
-def model_of(recipe: str, tmp_path, **training) -> DiffusionModel:
+def model_of(recipe: str, tmp_path, **training) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return DiffusionModel(tiny(recipe, tmp_path, **training), 11)
+        config = tiny(recipe, tmp_path, **training)
+        model: Any = build_model(config, 11)
+        model.config = config
+        return model
 
 
 @pytest.mark.timeout(300)

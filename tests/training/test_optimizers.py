@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from textdiffusion.config.build import build_model
 from textdiffusion.config.config import Training
 from textdiffusion.core.devices import choose_device, choose_dtype
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
 from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.ema import EMA, decay_at
@@ -22,10 +23,13 @@ from textdiffusion.training.optimizers import Optimizers, lr_scale
 from .tiny import tiny
 
 
-def model_of(recipe: str, tmp_path, **training) -> DiffusionModel:
+def model_of(recipe: str, tmp_path, **training) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return DiffusionModel(tiny(recipe, tmp_path, **training), 11)
+        config = tiny(recipe, tmp_path, **training)
+        model: Any = build_model(config, 11)
+        model.config = config
+        return model
 
 
 def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
@@ -62,7 +66,7 @@ def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own
 
 
 def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
-    model = model_of("cdcd", tmp_path, clip=1.0)
+    model = model_of("cdcd", tmp_path, grad_clip=1.0)
     optimizers = Optimizers(model, model.config.training)
     for p in optimizers.network:
         p.grad = torch.zeros_like(p)
@@ -76,7 +80,7 @@ def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
 
 @pytest.mark.parametrize(("clip", "norm"), [(1.0, 1.0), (0.0, 5.0), (6.0, 5.0)])
 def test_a_gradient_above_the_clip_is_cut_to_it(clip, norm, tmp_path):
-    model = model_of("cdcd", tmp_path, clip=clip)
+    model = model_of("cdcd", tmp_path, grad_clip=clip)
     optimizers = Optimizers(model, model.config.training)
     gradients = [torch.zeros_like(p) for p in optimizers.network]
     gradients[0].view(-1)[0], gradients[1].view(-1)[0] = 3.0, 4.0

@@ -172,7 +172,7 @@ def test_a_signal_saves_and_leaves(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("stopped", "killed", "made_up"), [(5, False, [5, 10]), (10, False, []), (10, True, [10])])
 def test_nothing_that_is_due_is_lost_to_a_signal(stopped, killed, made_up, tmp_path):
-    config = tiny("mdlm", tmp_path, samples=1)
+    config = tiny("mdlm", tmp_path, num_samples=1)
     run(config, tmp_path / "whole", tmp_path)
     stop, names = Stop(), []
     for record in trainer_of(config, tmp_path / "cut", tmp_path).events(stop):
@@ -210,9 +210,9 @@ def test_a_second_signal_leaves_at_once(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "setting"), [("mdlm", "accumulate=2"), ("cdcd", "optimizer=muon")])
+@pytest.mark.parametrize(("recipe", "setting"), [("mdlm", "grad_accumulation=2"), ("cdcd", "optimizer=muon")])
 def test_two_processes_equal_one_and_both_leave_on_a_signal(recipe, setting, tmp_path):
-    config = tiny(recipe, tmp_path, steps=1000, eval_every=3, keep=1000)
+    config = tiny(recipe, tmp_path, steps=1000, eval_every=3, keep_checkpoints=1000)
     settings = [f"{name}={getattr(config.training, name)}" for name in ("steps", "eval_every", "keep")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     process = subprocess.Popen(

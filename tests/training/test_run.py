@@ -33,7 +33,7 @@ def test_training_learns(recipe, third, tmp_path):
     """The density of `cdcd` moves to harder noise levels at first, so its loss takes longer to fall."""
     steps, half = 3 * third, 3 * third // 2
     every = {"log_every": third, "eval_every": half, "sample_every": steps}
-    config = tiny(recipe, tmp_path, steps=steps, samples=1, lr=1e-2, **every)
+    config = tiny(recipe, tmp_path, steps=steps, num_samples=1, lr=1e-2, **every)
     last = run(config, tmp_path / "run", tmp_path)
     logged, validated = metrics(tmp_path / "run", "logged"), metrics(tmp_path / "run", "validated")
     assert last.complete
@@ -50,7 +50,7 @@ def test_training_learns(recipe, third, tmp_path):
 
 
 def test_samples_and_checkpoints_come_with_every_validation_unless_told_otherwise(tmp_path):
-    config = tiny("mdlm", tmp_path, steps=15, eval_every=3, samples=1, eval_windows=2, keep=9)
+    config = tiny("mdlm", tmp_path, steps=15, eval_every=3, num_samples=1, eval_windows=2, keep_checkpoints=9)
     run(config, tmp_path / "run", tmp_path)
     assert [m["step"] for m in metrics(tmp_path / "run", "validated")] == [3, 6, 9, 12, 15]
     assert [m["step"] for m in metrics(tmp_path / "run", "sampled")] == [3, 6, 9, 12, 15]
@@ -93,7 +93,7 @@ def test_recomputing_activations_changes_no_gradient(recipe, tmp_path, monkeypat
 def test_accumulation_equals_one_large_batch(recipe, tmp_path):
     runs = {}
     for parts in (1, 4):
-        config = tiny(recipe, tmp_path, accumulate=parts, steps=6, eval_every=6)
+        config = tiny(recipe, tmp_path, grad_accumulation=parts, steps=6, eval_every=6)
         run(config, tmp_path / str(parts), tmp_path)
         runs[parts] = losses(tmp_path / str(parts))
     for one, four in zip(runs[1], runs[4], strict=True):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.models import model_of
 from textdiffusion.data.prepare import prepare
-from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.validation import validate
 
@@ -32,9 +32,11 @@ def test_a_short_text_is_repeated_until_there_are_enough_draws(tmp_path):
     corpus = prepare(config.text, tmp_path / "cache", seed=0)
     assert corpus.valid is not None
     count = len(corpus.valid)
-    model = DiffusionModel(config, corpus.tokenizer.vocab_size)
+    model = model_of(config, corpus.tokenizer.vocab_size)
     model.likelihood = drawn = Drawn()
-    found = [validate(model, corpus.valid, 50 * count, 64, seed, SingleProcess()) for seed in range(8)]
+    found = [
+        validate(model, model.likelihood, corpus.valid, 50 * count, 64, seed, SingleProcess()) for seed in range(8)
+    ]
     assert {f.windows for f in found} == {count}
     assert max(abs(f.bits - 1.0) for f in found) < 4 / math.sqrt(50 * count)
     assert found[0].error == pytest.approx(1 / math.sqrt(50 * count), rel=0.5)
@@ -43,5 +45,5 @@ def test_a_short_text_is_repeated_until_there_are_enough_draws(tmp_path):
     assert set(totals) == {50 * count}
     assert torch.equal(torch.cat(ids), torch.cat([corpus.valid.windows(range(count)).tokens] * 50))
     model.likelihood = exact = Drawn(exact=True)
-    validate(model, corpus.valid, 50 * count, 64, 0, SingleProcess())
+    validate(model, model.likelihood, corpus.valid, 50 * count, 64, 0, SingleProcess())
     assert sum(len(ids) for ids, _, _ in exact.draws) == count

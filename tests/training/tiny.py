@@ -29,7 +29,7 @@ def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Con
         "log_every": 1,
         "eval_every": 5,
         "eval_windows": 8,
-        "samples": 0,
+        "num_samples": 0,
         "compile": "off",
         "dtype": "float32",
         "optimizer": "adamw",

@@ -45,13 +45,12 @@ class Command:
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         with status("Training ...") as say:
             made, right = train(
-                run.model,
-                run.tokenizer,
+                run,
                 examples,
                 settings,
                 progress=lambda share, loss: say(f"Training: {share:.0%}, {loss:.3f} nats"),
             )
-        made.save(Path(self.out), {"data": self.data, "right": right, "run": run_fingerprint(run.model, run.tokenizer)})
+        made.save(Path(self.out), {"data": self.data, "right": right, "run": run_fingerprint(run)})
         if self.json:
             print_json({"labels": list(made.labels), "right": right})
         else:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from ..core.errors import UserError
+from ..core.registry import from_dict, to_dict
 from ..data.config import TextConfig
 from ..parts.base import (
     CodecPart,
@@ -18,13 +16,13 @@ from ..parts.base import (
     DensityPart,
     LikelihoodPart,
     ObjectivePart,
-    Part,
     ProcessPart,
     SamplerPart,
     TrunkPart,
 )
+from .compatibility import check
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -78,19 +76,19 @@ class Training:
     """Latest checkpoints kept, beside the best."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "eval_windows", "keep"):
+        for name in ("steps", "batch_size", "grad_accumulation", "log_every", "eval_windows", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1.")
         if self.batch_size % self.grad_accumulation:
             raise UserError(
-                f"training.batch_size {self.batch_size} is not a multiple of accumulate {self.grad_accumulation}."
+                f"training.batch_size {self.batch_size} is not a multiple of grad_accumulation {self.grad_accumulation}."
             )
         limits, intervals = (
-            ("max_minutes", "max_cpu_seconds", "clip"),
+            ("max_minutes", "max_cpu_seconds", "grad_clip"),
             ("eval_every", "sample_every", "checkpoint_every"),
         )
         rates = ("lr", "muon_lr", "density_lr", "codec_lr", "weight_decay")
-        for name in ("warmup", "samples", *limits, *intervals, *rates):
+        for name in ("warmup", "num_samples", *limits, *intervals, *rates):
             if not 0 <= getattr(self, name) < math.inf:  # nan is outside too
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be a number of at least 0.")
         if not 0 <= self.min_lr_ratio <= 1:
@@ -127,70 +125,7 @@ class Config:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        if self.text.packing and not self.backbone.packs:
-            name = type(self.backbone).__name__
-            raise UserError(f"text.packing needs backbone.kind=Trunk: {name} would mix the examples of a packed row.")
-        for part in self.parts():
-            part.check(self)
-
-    def parts(self) -> list[Part]:
-        """The codec, the process and all else that a model is made of."""
-        values = (getattr(self, f.name) for f in dataclasses.fields(self))
-        return [value for value in values if isinstance(value, Part)]
-
-
-def to_dict(value: Any) -> Any:
-    """A configuration as plain JSON values; parts carry their `kind`."""
-    if not dataclasses.is_dataclass(value):
-        return list(value) if isinstance(value, tuple) else value
-    fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return {"kind": type(value).__name__, **fields} if isinstance(value, Part) else fields
-
-
-def from_dict(kind: type, data: Any, where: str = "config") -> Any:
-    """The inverse of `to_dict`. Raises UserError at unknown keys, kinds and wrong types."""
-    if not isinstance(data, dict):
-        raise UserError(f"{where} is {data!r}; it must be an object.")
-    data = dict(data)
-    if issubclass(kind, Part):
-        name = data.pop("kind", None)
-        kinds = kind.choices()
-        if not isinstance(name, str) or name not in kinds:
-            raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(kinds)}.")
-        kind = kinds[name]
-    hints = typing.get_type_hints(kind)
-    hints = {f.name: hints[f.name] for f in dataclasses.fields(kind)}
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise UserError(f"{where} has no {', '.join(sorted(unknown))}; it has {', '.join(hints)}.")
-    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UserError(f"{where} is incomplete: {error}.") from None
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if (isinstance(hint, type) and dataclasses.is_dataclass(hint)) or (
-        isinstance(hint, type) and issubclass(hint, Part)
-    ):
-        return from_dict(hint, value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in args:
-            raise UserError(f"{where} is {value!r}; it can be {', '.join(map(str, args))}.")
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(args[0], v, where) for v in value)
-    if origin in (typing.Union, types.UnionType):
-        allowed = args
-    else:
-        allowed = (origin or hint,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
-    return value
+        check(self)
 
 
 def dumps(config: Config) -> str:

@@ -23,7 +23,7 @@ Size = Literal["tiny", "small", "base"]
 SIZES: dict[Size, tuple[int, int]] = {"tiny": (128, 4), "small": (384, 6), "base": (768, 12)}
 """Width and depth of the trunk: about 1, 10 and 100 million parameters."""
 
-_ALIASES = {"model": "trunk"}  # what people call the network's settings
+_ALIASES = {"model": "backbone"}  # what people call the network's settings
 
 
 def with_size(config: Config, size: Size) -> Config:
@@ -37,10 +37,11 @@ def with_size(config: Config, size: Size) -> Config:
 
 
 def apply_overrides(config: Config, settings: Iterable[str]) -> Config:
-    """The configuration with fields set by path: `training.lr=1e-3`, `process.schedule=cosine`, `codec.kind=Tokens`.
+    """The configuration with fields set by path: `training.lr=1e-3`, `backbone.width=256`, `codec.kind=tokens`.
 
-    `model.` is another name for `trunk.`. A changed `kind` starts from that part's defaults. Raises UserError at text
-    without `=`, unknown paths (with the nearest that exists) and values of the wrong type.
+    A part is set by its name, with settings or without: `process.schedule=cosine`, `process.schedule=cosine:s=0.01`, or
+    `process.schedule.kind=cosine`; it starts from its defaults. `model.` is another name for `backbone.`. Raises
+    UserError at text without `=`, unknown paths (with the nearest that exists) and values of the wrong type.
     """
     data = to_dict(config)
     for setting in settings:
@@ -71,19 +72,23 @@ def guide(text: str) -> GuidePart:
 
 def kinds_of(part: type[P]) -> dict[str, type[P]]:
     """All samplers, or guides, by the name a user types."""
-    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): kind for name, kind in part.choices().items()}
+    return dict(part.choices())
 
 
 def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = None) -> Any:
     name, _, settings = text.partition(":")
     if (key := name.strip().replace("-", "_")) not in kinds:
-        raise UserError(f"There is no {what} {name!r}{_or_else(key, kinds)}")
+        raise UserError(
+            f"{what} is {name!r}{_or_else(key, kinds)}"
+            if "." in what
+            else f"There is no {what} {name!r}{_or_else(key, kinds)}"
+        )
     kind = kinds[key]
     fields = dataclasses.fields(kind)
     if type(intended) is kind:
         data = to_dict(intended)
     else:
-        data = {"kind": kind.__name__} | {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        data = {"kind": kind.kind} | {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
     # Texts and patterns have commas of their own.
     for setting in filter(None, re.split(r",(?=\s*\w+\s*=)", settings)):
         field, equals, value = setting.partition("=")
@@ -100,7 +105,7 @@ def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = 
 
 def sampler_name(part: SamplerPart) -> str:
     """The name a user types for it."""
-    return next(name for name, kind in kinds_of(SamplerPart).items() if type(part) is kind)
+    return part.kind
 
 
 def fields_of(kind: type, prefix: str = "") -> list[str]:
@@ -124,15 +129,11 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
         paths = [f"{owner}.{name}" for name in names]
         raise UserError(f"{owner} ({kind.__name__}) has no {key!r}{_or_else(f'{owner}.{key}', paths, names)}")
     nested = _nested(hints[key], data.get(key))
-    if nested and not rest:
-        inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(nested)[:3])
-        kind_too = f", or {path}.kind" if issubclass(nested, Part) else ""
-        raise UserError(f"{path} is a group of settings; set one of them, such as {inside}{kind_too}.")
-    if nested and rest == ["kind"] and issubclass(nested, Part):
-        choices = hints[key].choices()
-        if text not in choices:
-            raise UserError(f"{path} is {text!r}{_or_else(text, choices)}")
-        data[key] = to_dict(choices[text]())
+    if nested and issubclass(nested, Part) and rest in ([], ["kind"]):
+        data[key] = to_dict(_named(text, hints[key].choices(), path))
+    elif nested and not rest:
+        inside = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(typing.cast(Any, nested))[:3])
+        raise UserError(f"{path} is a group of settings; set one of them, such as {inside}.")
     elif nested:
         _set(data[key], nested, rest, text, path)
     elif rest:
@@ -145,8 +146,8 @@ def _nested(hint: Any, data: Any) -> type | None:
     """The class of a nested configuration, as the data's `kind` says where the field allows several."""
     if not isinstance(hint, type) or not (dataclasses.is_dataclass(hint) or issubclass(hint, Part)):
         return None
-    if isinstance(data, dict) and data.get("kind") in Part.kinds:
-        return Part.kinds[data["kind"]]
+    if issubclass(hint, Part) and isinstance(data, dict):
+        return hint.choices().get(data.get("kind", ""))
     return hint if dataclasses.is_dataclass(hint) else None
 
 

@@ -39,15 +39,20 @@ class Part:
         cls.kind, cls.module = name or snake_case(cls.__name__.removesuffix("Config")), None
 
     @classmethod
-    def choices(cls) -> dict[str, type[Part]]:
+    def choices(cls) -> dict[str, Any]:
         """Every part that can stand where one of this class is asked for, by name, in alphabetical order."""
-        found, open_ = dict[str, type[Part]](), [cls]
+        found: dict[str, Any] = {}
+        open_: list[Any] = [cls]
         while open_:
             part = open_.pop()
             open_ += part.__subclasses__()
-            if dataclasses.is_dataclass(part) and not inspect.isabstract(part) and not part.__name__.startswith("_"):
+            if _is_concrete(part):
                 found[part.kind] = part
         return dict(sorted(found.items()))
+
+
+def _is_concrete(part: type) -> bool:
+    return "__dataclass_fields__" in vars(part) and not inspect.isabstract(part)
 
 
 def snake_case(name: str) -> str:
@@ -69,8 +74,8 @@ def build(part: Part, **context: Any) -> Any:
     """The module that a part's settings describe.
 
     The module's `__init__` receives the settings and, from `context` (such as `codec`, `process`, `vocab_size`), what
-    its parameters name; settings that are parts with modules of their own are built first. A module that needs more than
-    that has a class method `from_config(part, **context)`.
+    its parameters name; settings that are parts with modules of their own are built first. A module that needs more
+    than that has a class method `from_config(part, **context)`.
     """
     module = type(part).module
     if module is None:
@@ -84,6 +89,11 @@ def build(part: Part, **context: Any) -> Any:
     }
     parameters = inspect.signature(module).parameters
     return module(**{name: values[name] for name in parameters if name in values})
+
+
+def runnable(part: Any) -> Any:
+    """What runs of a stateless part."""
+    return part.build() if hasattr(part, "build") else part
 
 
 def check_bounds(part: object, **limits: tuple[int | float, int | float | None]) -> None:
@@ -114,7 +124,7 @@ def from_dict(cls: type, data: Any, where: str = "config") -> Any:
             raise UserError(f"{where}.kind is {name!r}; it can be {', '.join(choices)}.")
         cls = choices[name]
     hints = typing.get_type_hints(cls)
-    hints = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    hints = {field.name: hints[field.name] for field in dataclasses.fields(typing.cast(Any, cls))}
     if unknown := set(data) - set(hints):
         raise UserError(f"{where} has no {', '.join(sorted(unknown))}; it has {', '.join(hints)}.")
     values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}

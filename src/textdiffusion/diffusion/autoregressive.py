@@ -14,13 +14,13 @@ from ..core.randomness import Rng
 class AutoregressiveProcess(nn.Module):
     """The absorbing process in a fixed order: at t the last share t of every row is masked."""
 
-    two_sided: ClassVar[bool] = False  # predictions see only what stands before a position
+    bidirectional: ClassVar[bool] = False  # predictions see only what stands before a position
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
         self.vocab_size, self.mask = vocab_size, vocab_size
 
-    def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
         return torch.full_like(like, self.mask)
 
@@ -28,7 +28,7 @@ class AutoregressiveProcess(nn.Module):
         """x_t given x_0; there is nothing to draw."""
         return self._masked(x0, t)
 
-    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The positions whose state a step back may change: masks."""
         return xt == self.mask
 

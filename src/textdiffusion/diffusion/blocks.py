@@ -22,7 +22,7 @@ class BlockProcess(nn.Module):
     start of an example, in packed rows too.
     """
 
-    two_sided: ClassVar[bool] = False  # predictions see nothing of later blocks
+    bidirectional: ClassVar[bool] = False  # predictions see nothing of later blocks
 
     def __init__(self, inside: AbsorbingProcess, block: int) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class BlockProcess(nn.Module):
         """The number of every position's block, from 0 in each example."""
         return position_ids(batch) // self.block_size
 
-    def starts(self, batch: Batch) -> Int[Tensor, "#b l"]:
+    def block_starts(self, batch: Batch) -> Int[Tensor, "#b l"]:
         """The place in its row where the block of every position begins."""
         return torch.arange(batch.tokens.shape[1], device=batch.tokens.device) - position_ids(batch) % self.block_size
 
-    def levels(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b l"]:
+    def stratified_uniforms(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b l"]:
         """Uniforms, one for each block: evenly spread over the blocks of a row, which are dealt their shares at random,
         and inside a share over the rows of the global batch. So the gradient of a batch varies little."""
-        length, starts = batch.tokens.shape[1], self.starts(batch)
+        length, starts = batch.tokens.shape[1], self.block_starts(batch)
         # Packed rows may have a block at every position; the count must not depend on the rows at hand.
         blocks, place = (
             (-(-length // self.block_size), starts // self.block_size)
@@ -51,7 +51,7 @@ class BlockProcess(nn.Module):
         within = low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))[:, None]
         return ((share + within) / blocks).gather(1, place.expand(len(share), -1))
 
-    def prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
         """All masked."""
         return self.inside.sample_prior(like, rng=rng)
 
@@ -59,7 +59,7 @@ class BlockProcess(nn.Module):
         """A draw of x_t given x_0."""
         return self.inside.add_noise(x0, self._inner(t, x0.shape[1]), rng=rng)
 
-    def changing(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
         """The positions whose state a step back may change: masks."""
         return self.inside.is_noisy(xt)
 

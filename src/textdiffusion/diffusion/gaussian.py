@@ -26,7 +26,7 @@ class DiagonalNormal:
 class GaussianProcess(nn.Module):
     """q(x_t | x_0) = N(x_0, sigma(t)^2). Every paper's t, alpha-bar or beta is a schedule (specs: continuous 2)."""
 
-    two_sided: ClassVar[bool] = True  # predictions see what stands before and after a position
+    bidirectional: ClassVar[bool] = True  # predictions see what stands before and after a position
 
     def __init__(self, schedule: SigmaSchedule, grid: int = 0) -> None:
         """`grid`: training sees so many times, evenly from 0 to 1 (0: all times)."""
@@ -45,7 +45,7 @@ class GaussianProcess(nn.Module):
         """The noise level at t."""
         return self.schedule.sigma(t)
 
-    def level(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """What a network is told about t: ln(sigma) / 4 (EDM, table 1)."""
         return torch.log(self.sigma(t)) / 4.0
 
@@ -56,7 +56,7 @@ class GaussianProcess(nn.Module):
             at = t.detach().clone().requires_grad_()
             return torch.autograd.grad(torch.log(self.sigma(at)).sum(), at, create_graph=learning)[0]
 
-    def prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def sample_prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
         return self.sigma(like.new_ones(())) * rng.normal(*like.shape[1:])
 
@@ -64,7 +64,7 @@ class GaussianProcess(nn.Module):
         """A draw of x_t given x_0."""
         return x0 + self.sigma_over(t, x0) * rng.normal(*x0.shape[1:])
 
-    def advance(
+    def forward_step(
         self, xs: Float[Tensor, "b l d"], s: Float[Tensor, "b *l"], t: Float[Tensor, "b *l"], *, rng: Rng
     ) -> Float[Tensor, "b l d"]:
         """A draw of x_t given x_s, t >= s."""

@@ -126,12 +126,15 @@ class RunEvaluator:
             calibrated = nullcontext()
             if train:
                 self.say("calibrating ...")
-                fitted = calibrate(model, train.train, buckets=plan.calibrate, batch_size=plan.batch_size)
+                fitted = calibrate(
+                    model, train.train, self.model.likelihood, buckets=plan.calibrate, batch_size=plan.batch_size
+                )
                 calibrated = fitted.applied(model)
             with calibrated:
                 found = bits_per_character(
                     model,
                     self.text,
+                    self.model.likelihood,
                     seed=plan.seed,
                     target_error=plan.target_error,
                     draws=plan.draws or None,
@@ -157,10 +160,13 @@ class RunEvaluator:
         return Curve(*map(tuple, found), ordered=not self.model.model.process.bidirectional)
 
     def _curve(self, text: HeldOut) -> list[list[float]]:
-        model, plan = self.model.model, self.plan
-        if model.likelihood.exact:
+        model, plan, likelihood = self.model.model, self.plan, self.model.likelihood
+        if likelihood.exact:
             # Each place is a block of its own, unknown with some probability: a straight line.
-            found, batch = bits_per_character(model, text, batch_size=plan.batch_size), text.windows(range(len(text)))
+            found, batch = (
+                bits_per_character(model, text, likelihood, batch_size=plan.batch_size),
+                text.windows(range(len(text))),
+            )
             nats = -log_frequencies(batch, model.codec.vocab_size)[batch.tokens[batch.target_mask]].sum()
             return [
                 [0.0, float(nats) / math.log(2) / found.characters],

@@ -48,7 +48,7 @@ def _predicting(model: DiffusionModel, denoiser: nn.Module) -> Iterator[None]:
 
 
 def calibrate(
-    model: DiffusionModel, windows: Windows, *, buckets: int = 8, seed: int = 0, batch_size: int = 64
+    model: DiffusionModel, windows: Windows, likelihood: Any, *, buckets: int = 8, seed: int = 0, batch_size: int = 64
 ) -> Calibration:
     """The temperatures that tighten the bound on `windows`, which should be text the model was trained on.
 
@@ -62,7 +62,7 @@ def calibrate(
         torch.arange(1, buckets, device=next(model.parameters()).device) / buckets
     )
     edges = (0.0, *inner.clamp(1e-6, 1.0 - 1e-6).tolist(), 1.0 - 2.0**-20)
-    plain, fitted = (1.0,) * (buckets + 2), range(1) if model.likelihood.exact else range(1, buckets + 1)
+    plain, fitted = (1.0,) * (buckets + 2), range(1) if likelihood.exact else range(1, buckets + 1)
 
     def with_(temperature: float) -> Calibration:
         return Calibration(edges, tuple(temperature if i in fitted else 1.0 for i in range(buckets + 2)))
@@ -73,7 +73,7 @@ def calibrate(
         columns = []
         for temperature in (1.0, *TRIED):
             trial.calibration = with_(temperature)
-            columns.append(_nats(trial, model, batch, rng))
+            columns.append(_nats(trial, model, likelihood, batch, rng))
         assert trial.seen is not None
         return torch.stack((trial.seen.to(columns[0]), *columns), dim=-1)
 
@@ -93,15 +93,15 @@ def calibrate(
 
         def both(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
             denoisers = model.denoiser, Calibrated(model.denoiser, found)
-            return torch.stack([_nats(denoiser, model, batch, rng) for denoiser in denoisers], dim=-1)
+            return torch.stack([_nats(denoiser, model, likelihood, batch, rng) for denoiser in denoisers], dim=-1)
 
         before, now = drawn(both, model, windows, chosen, seed, "calibration", 1, batch_size).mean(0).tolist()
     return Calibration(edges, found.temperatures, before - now) if now < before else with_(1.0)
 
 
-def _nats(denoiser: nn.Module, model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+def _nats(denoiser: nn.Module, model: DiffusionModel, likelihood: Any, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
     with _predicting(model, denoiser):
-        return model.likelihood(model, batch, rng=rng)
+        return likelihood(model, batch, rng=rng)
 
 
 class Calibrated(nn.Module):

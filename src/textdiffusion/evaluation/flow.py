@@ -63,7 +63,13 @@ class FlowLikelihood(nn.Module):
 
 
 def flow_report(
-    model: DiffusionModel, windows: Windows, *, steps: Sequence[int] = (16, 32, 64, 128), seed: int = 0, draws: int = 2
+    model: DiffusionModel,
+    windows: Windows,
+    *,
+    learned_decoder: bool = False,
+    steps: Sequence[int] = (16, 32, 64, 128),
+    seed: int = 0,
+    draws: int = 2,
 ) -> dict[int, Likelihood]:
     """The figure at every number of steps, under the same draws: it is a bound as far as the last ones agree.
 
@@ -72,10 +78,8 @@ def flow_report(
     """
     if not isinstance(model.process, GaussianProcess):
         raise UserError(f"A {type(model.process).__name__} has no flow; it is Gaussian processes that have one.")
-    flows = [FlowLikelihood(count, learned_decoder=model.likelihood.learned_decoder) for count in steps]
+    flows = [FlowLikelihood(count, learned_decoder=learned_decoder) for count in steps]
     return {
-        flow.steps: bits_per_character(
-            model, windows, likelihood=flow, seed=seed, draws=draws, about={"flow_steps": flow.steps}
-        )
+        flow.steps: bits_per_character(model, windows, flow, seed=seed, draws=draws, about={"flow_steps": flow.steps})
         for flow in flows
     }

@@ -147,7 +147,7 @@ class Answers:
 
     def about(self) -> dict[str, Any]:
         """What the harness keeps beside its results."""
-        config, exact = self.model.config, bool(self.model.model.likelihood.exact)
+        config, exact = self.model.config, bool(self.model.likelihood.exact)
         errors = np.array(self.errors or [0.0])
         return {
             "recipe": config.recipe,

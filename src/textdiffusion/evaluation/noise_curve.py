@@ -124,7 +124,9 @@ def tuned_grid(
 
 def log_frequencies(batch: Batch, vocab_size: int) -> Float[Tensor, " v"]:
     """How often each token comes in a batch, as log probabilities."""
-    return torch.bincount(batch.tokens[batch.target_mask], minlength=vocab_size).float().div(batch.target_mask.sum()).log()
+    return (
+        torch.bincount(batch.tokens[batch.target_mask], minlength=vocab_size).float().div(batch.target_mask.sum()).log()
+    )
 
 
 def unigram_posterior(

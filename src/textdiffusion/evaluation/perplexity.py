@@ -55,11 +55,11 @@ def judged_by_run(model: TextDiffusion, samples: Sequence[str], name: str = "a r
 
     Raises UserError for a run that has only a bound, and for samples that it cannot read.
     """
-    if not model.model.likelihood.exact:
+    if not model.likelihood.exact:
         raise UserError(f"{name} has no exact likelihood, so it is no judge: use an autoregressive run.")
     texts = [text for text in samples if text]
     windows = Texts(texts, model.tokenizer, model.config.text)
-    found = bits_per_character(model.model, windows)
+    found = bits_per_character(model.model, windows, model.likelihood)
     tokens = int(windows.windows(range(len(windows))).target_mask.sum())
     ids = [model.tokenizer.encode(text).tolist() for text in texts]
     return _result(found.bits * found.characters * math.log(2), tokens, ids, texts, name)

@@ -276,7 +276,7 @@ class ReferenceTexts:
 
     def _distances(self, encoder: Encoder | None) -> list[Metric]:
         encode = encoder or HashedNgrams(self.fitted)
-        real, features = encode(self.unseen), cache(lambda row: encode(row.decode))
+        real, features = encode(self.unseen), cache(lambda row: encode(row.texts))
         area, distance = "MAUVE: clusters shared with unseen real text", "between Gaussians fitted to features"
         return [
             Metric("frontier area", "0-1", "high", area, lambda row: mauve(features(row), real)),
@@ -317,7 +317,7 @@ def _variety() -> list[Metric]:
 
 
 def _judged(judge: Judge) -> list[Metric]:
-    judged = cache(lambda row: judge(row.decode))
+    judged = cache(lambda row: judge(row.texts))
     warning = "of the judge; worth nothing without the next line"
     return [
         Metric("generative perplexity", "per token", "real", warning, lambda row: judged(row).perplexity),

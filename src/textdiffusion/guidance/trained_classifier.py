@@ -15,10 +15,10 @@ from torch import Tensor
 from ..config.config import to_dict
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..data.tokenizers.base import Tokenizer, fingerprint
+from ..data.tokenizers.base import fingerprint
 from ..diffusion.codecs import TableCodec
-from ..diffusion.model import DiffusionModel
 from ..networks.classifier import NoisyClassifier
+from ..samplers.base import Run
 from ..storage.weights import load_weights, save_tensors, tensors_of
 
 
@@ -56,8 +56,8 @@ class Classifier:
         )
 
 
-def load(folder: str | Path, model: DiffusionModel, tokenizer: Tokenizer) -> Classifier:
-    """The classifier in a folder, for this model. Raises UserError where it is none, or was trained for another run."""
+def load(folder: str | Path, run: Run) -> Classifier:
+    """The classifier in a folder, for this run. Raises UserError where it is none, or was trained for another run."""
     path = Path(folder) / "config.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -65,23 +65,25 @@ def load(folder: str | Path, model: DiffusionModel, tokenizer: Tokenizer) -> Cla
         trained_for = about["run"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{folder} is no classifier; textdiffusion train-classifier makes one.") from None
-    for name, value in run_fingerprint(model, tokenizer).items():
+    for name, value in run_fingerprint(run).items():
         if trained_for.get(name) != value:
             raise UserError(
                 f"The classifier {folder} was trained for a run with another {name}; train one for this run."
             )
+    model = run.model.unadapted
     network = NoisyClassifier(model.process, model.codec, labels=len(labels), width=width, depth=depth)
     load_weights(network, Path(folder) / "model.safetensors")
     place = next(model.parameters()).device
     return Classifier(network.eval().requires_grad_(False).to(place), labels)
 
 
-def run_fingerprint(model: DiffusionModel, tokenizer: Tokenizer) -> dict[str, Any]:
+def run_fingerprint(run: Run) -> dict[str, Any]:
     """What a classifier shares with its run: tokenizer, states and noise."""
+    model = run.model.unadapted
     states = model.codec.table() if isinstance(model.codec, TableCodec) else torch.empty(0)
     table = hashlib.sha256(states.detach().cpu().numpy().tobytes()).hexdigest()[:16]
-    config = {"process": to_dict(model.config.process), "codec": {**to_dict(model.config.codec), "table": table}}
-    return {"tokenizer": fingerprint(tokenizer), **json.loads(json.dumps(config))}
+    config = {"process": to_dict(run.config.process), "codec": {**to_dict(run.config.codec), "table": table}}
+    return {"tokenizer": fingerprint(run.tokenizer), **json.loads(json.dumps(config))}
 
 
 Judge = Callable[[Tensor, Tensor, Batch], Tensor]

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from ..config import overrides
+from ..config.build import build_model
+from ..config.compatibility import sampler_problem
 from ..config.config import Config, dumps, loads
 from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype, seeded
 from ..core.errors import UserError
+from ..core.registry import runnable
 from ..data import templates
 from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
@@ -21,7 +24,6 @@ from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
 from ..parts.base import GuidePart, SamplerPart
 from ..samplers.base import Guide, Step
-from ..samplers.masked_view import sampler_incompatibility
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..scoring.likelihood import Likelihood, bits_per_character
@@ -45,6 +47,7 @@ class TextDiffusion:
 
     model: DiffusionModel
     tokenizer: Tokenizer
+    config: Config
     weights: Weights = "ema"
     folder: Path | None = None
 
@@ -70,16 +73,16 @@ class TextDiffusion:
         config = loads(_read(path), str(path))
         tokenizer = loading.load(folder / "tokenizer.json")
         with seeded(config.training.seed, torch.device("cpu")):  # as in training
-            model = DiffusionModel(config, tokenizer.vocab_size)
+            model = build_model(config, tokenizer.vocab_size)
         load_weights(model, folder / "model.safetensors" if weights == "ema" else _raw(folder))
         model.denoiser.backbone.compute_dtype = compute_dtype
         model.tuned = load_grid(folder / GRID)
-        return cls(model.eval().requires_grad_(False).to(place), tokenizer, weights, folder)
+        return cls(model.eval().requires_grad_(False).to(place), tokenizer, config, weights, folder)
 
     @property
-    def config(self) -> Config:
-        """What defines the run."""
-        return self.model.config
+    def likelihood(self) -> Any:
+        """What texts are scored with."""
+        return runnable(self.config.likelihood)
 
     @property
     def device(self) -> torch.device:
@@ -212,7 +215,9 @@ class TextDiffusion:
             }
             windows = Texts([own], self.tokenizer, text, prefix=earlier, given=given, source=source, label=label)
             scores.append(
-                bits_per_character(self.model, windows, seed=seed, target_error=target_error, draws=draws, about=about)
+                bits_per_character(
+                    self.model, windows, self.likelihood, seed=seed, target_error=target_error, draws=draws, about=about
+                )
             )
         return scores
 
@@ -304,7 +309,11 @@ class TextDiffusion:
         own = self.config.sampler
         kinds = overrides.kinds_of(SamplerPart)
         parts = {name: own if type(own) is kind else kind() for name, kind in kinds.items()}
-        return {name: part for name, part in parts.items() if not sampler_incompatibility(part.build(), self.model)}
+        return {
+            name: part
+            for name, part in parts.items()
+            if not sampler_problem(runnable(part), self.config, self.model.process)
+        }
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.

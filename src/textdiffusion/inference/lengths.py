@@ -57,13 +57,14 @@ def propose_lengths(
     batch = run.infill_batch(layouts, source=source, label=label)
     batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)
     *_, last = SamplingOptions(seed=seed).resolve(run, batch).run(batch)
-    nats = given_nats(run.model, replace(batch, tokens=last.tokens), seed, first)
+    nats = given_nats(run.model, run.likelihood, replace(batch, tokens=last.tokens), seed, first)
     return [layouts[i] for i in rng.categorical((-nats).softmax(0).expand(num, -1))]
 
 
-def given_nats(model: DiffusionModel, batch: Batch, seed: int = 0, first: int = 0) -> Float[Tensor, " b"]:
+def given_nats(
+    model: DiffusionModel, likelihood: Any, batch: Batch, seed: int = 0, first: int = 0
+) -> Float[Tensor, " b"]:
     """-log p(the given tokens where they are | the `first` ones), in nats of each row, whose gaps must be filled."""
-    likelihood: Any = model.likelihood
 
     def value(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
         begun = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand(batch.tokens.shape) < first

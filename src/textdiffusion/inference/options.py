@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..config import overrides
+from ..config.compatibility import sampler_problem
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import runnable
 from ..data import templates
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
@@ -19,7 +21,7 @@ from ..guidance.logits import AllowedTokens, Temperature, TopKTopP
 from ..guidance.replacement import Replacement
 from ..parts.base import GuidePart, SamplerPart
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
-from ..samplers.masked_view import adapt_model, sampler_incompatibility
+from ..samplers.masked_view import adapt_model
 
 if TYPE_CHECKING:
     from .api import TextDiffusion
@@ -45,8 +47,8 @@ class SamplingOptions:
         """What samples the rows of `batch`, or parts of it. Whatever a user can get wrong is refused here."""
         own = run.config.sampler
         part = overrides.sampler(self.sampler, own) if isinstance(self.sampler, str) else self.sampler or own
-        sampler = part.build()
-        if why_not := sampler_incompatibility(sampler, run.model):
+        sampler = runnable(part)
+        if why_not := sampler_problem(sampler, run.config, run.model.process):
             raise UserError(f"{why_not} It can use {', '.join(run.samplers())}.")
         model = adapt_model(sampler, run.model, self.seed)
         # Settings of samplers that take places one by one may say 0: one step a token.
@@ -58,7 +60,7 @@ class SamplingOptions:
             guides.append(AllowedTokens(torch.from_numpy(templates.allowed(run.tokenizer))))
         for asked in self.guides:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
-            guides.append(settings.build(model, run.tokenizer) if isinstance(settings, GuidePart) else settings)
+            guides.append(settings.bind(replace(run, model=model)) if isinstance(settings, GuidePart) else settings)
             check_compatible(guides[-1], model.process)
             if model is not run.model and getattr(guides[-1], "process", model.process) is not model.process:
                 raise UserError(f"{type(guides[-1]).__name__} was made for other noise; give the guide by its name.")
@@ -111,4 +113,4 @@ class Generation:
 
 def replaces_given(model: DiffusionModel) -> bool:
     """The model was trained without conditioning masks, and given tokens are put in place at every step."""
-    return isinstance(model.process, Replacement.processes) and not model.config.text.gives_tokens
+    return isinstance(model.process, Replacement.processes) and not model.denoiser.trained_with_conditioning

@@ -79,5 +79,7 @@ class EmbeddingDenoiser(LabelConditioned):
         if self.decode_input is not None:
             features = features + self.decode_input(self.codec.evidence(xt, sigma)) * (1.0 - bit)
         features = self.add_label(features, batch)
-        hidden = self.backbone(features, self.process.level(t), position_ids(batch), attention_mask("full", batch))
+        hidden = self.backbone(
+            features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
+        )
         return self.output_head(hidden, xt, sigma)

@@ -67,7 +67,9 @@ class SimplexDenoiser(LabelConditioned):
         given = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
         clean = nn.functional.embedding(batch.tokens, self.tokens) + self.given
         features = self.add_label(torch.where(given[..., None], clean, features), batch)
-        hidden = self.backbone(features, self.process.level(t), position_ids(batch), attention_mask("full", batch))
+        hidden = self.backbone(
+            features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
+        )
         return self.output_head(hidden, xt, sigma)
 
     def read(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +22,13 @@ class Loss:
 
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A training loss."""
+
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss: ...
 
 
 def per_token(nats: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, " b"]:

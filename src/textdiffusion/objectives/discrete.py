@@ -103,7 +103,7 @@ class Duality(nn.Module):
 
     The argmax of w = (a x_0 + eps) / sqrt(1 + a^2), eps normal, is x_t of the uniform process. The network is shown
     softmax(w / tau) instead, which lets more through of x_0; tau falls geometrically from `warm` to `cold`. Then the
-    loss is no bound. The buffer `done` counts the steps of the optimizer.
+    loss is not a bound.
     """
 
     processes: ClassVar[tuple[type, ...]] = (UniformProcess,)
@@ -112,15 +112,10 @@ class Duality(nn.Module):
         super().__init__()
         self.bound = DiscreteELBO()
         self.steps, self.tau_start, self.tau_end = steps, warm, cold
-        self.register_buffer("done", torch.zeros((), dtype=torch.long))
-
-    def update_average(self) -> None:
-        """Counts a step."""
-        self.done += 1
 
     def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One draw of t per row, stratified over the global batch."""
-        done = int(self.done)
+        done = int(model.step)
         if done >= self.steps:
             return self.bound(model, batch, rng=rng)
         process, length = model.process, batch.tokens.shape[1]

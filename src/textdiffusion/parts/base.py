@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..core.errors import UserError
+from ..core.registry import Part as Part
+from ..core.registry import check_bounds as check_bounds
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..config.config import Config
     from ..data.tokenizers.base import Tokenizer
     from ..diffusion.codecs import Codec
-    from ..diffusion.model import DiffusionModel
     from ..networks.backbone import Backbone
-    from ..samplers.base import Guide, Sampler
+    from ..samplers.base import Guide, Run, Sampler
 
 T = TypeVar("T")
-
-
-class Part:
-    """Settings of one part. Subclasses are found by name when a configuration is read."""
-
-    kinds: ClassVar[dict[str, type[Part]]] = {}
-
-    def __init_subclass__(cls) -> None:
-        Part.kinds[cls.__name__] = cls
-
-    def check(self, config: Config) -> None:
-        """Raises UserError where this part does not fit the others of its configuration."""
-
-    def check_train(self, config: Config) -> None:
-        """Raises UserError where a run of this configuration should not begin; runs that are there may have it."""
-
-    @classmethod
-    def choices(cls) -> dict[str, type]:
-        """The parts that can stand where one of this class is asked for, by their `kind`, in its order."""
-        kinds = sorted(Part.kinds.items())
-        return {k: v for k, v in kinds if issubclass(v, cls) and is_dataclass(v) and not inspect.isabstract(v)}
 
 
 class CodecPart(Part, ABC):
@@ -72,10 +50,10 @@ class DensityPart(Part, ABC):
 class TrunkPart(Part, ABC):
     """The network between a denoiser's input and its output: features in, features out.
 
-    `packs`: it keeps the examples of a packed row apart.
+    `supports_packing`: it keeps the examples of a packed row apart.
     """
 
-    packs: ClassVar[bool] = True
+    supports_packing: ClassVar[bool] = True
 
     width: int = 128
     depth: int = 4
@@ -135,7 +113,7 @@ class GuidePart(Part, ABC):
     """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
 
     @abstractmethod
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide: ...
+    def bind(self, run: Run) -> Guide: ...
 
 
 def expect(part: Part, given: object, kind: type[T]) -> T:
@@ -143,22 +121,3 @@ def expect(part: Part, given: object, kind: type[T]) -> T:
     if not isinstance(given, kind):
         raise UserError(f"{type(part).__name__} works with {kind.__name__}, not with {type(given).__name__}.")
     return given
-
-
-def check_bounds(part: Part, **limits: tuple[int | float, int | float | None]) -> None:
-    """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
-    for name, (low, high) in limits.items():
-        value = getattr(part, name)
-        if not value >= low or (high is not None and not value <= high):  # nan is outside too
-            allowed = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
-            raise UserError(f"{type(part).__name__}.{name} is {value:g}; it must be {allowed}.")
-
-
-def one_a_token(part: SamplerPart, config: Config, *, more: bool = False) -> None:
-    """Raises UserError unless the steps are as many as the tokens of a window, or, if they may be, more."""
-    length = config.text.length
-    if part.steps not in (0, length) and not (more and part.steps > length):
-        raise UserError(
-            f"sampler.steps is {part.steps}; {type(part).__name__} takes one for each of the {length} tokens of a "
-            "window, which 0 asks for too."
-        )

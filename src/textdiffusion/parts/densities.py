@@ -11,7 +11,6 @@ from .base import DensityPart, check_bounds, expect
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..config.config import Config
     from ..diffusion.codecs import Codec
 
 
@@ -23,7 +22,7 @@ class Uniform(DensityPart):
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        check_bounds(self, sigma_min=(0.0, 0.99), sigma_max=(self.low + 0.01, 1.0))
+        check_bounds(self, low=(0.0, 0.99), high=(self.low + 0.01, 1.0))
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.densities import UniformDensity
@@ -58,7 +57,7 @@ class Gumbel(DensityPart):
         schedule = expect(self, process, GaussianProcess).schedule
         if not isinstance(schedule, LogSigma):
             raise UserError(
-                "time_density.kind=Gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
+                "time_density.kind=gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
                 "Cauchy, PiecewiseLinear and Uniform go with every schedule."
             )
         span = math.log(schedule.high / schedule.low)
@@ -125,13 +124,6 @@ class MinVariance(DensityPart):
     def __post_init__(self) -> None:
         check_bounds(self, bins=(1, None), uniform_mix=(0.0, 0.99))
 
-    def check(self, config: Config) -> None:
-        from .objectives import GaussianELBO
-
-        if not isinstance(config.objective, GaussianELBO):
-            name = type(config.objective).__name__
-            raise UserError(f"Steady works with objective.kind=GaussianELBO, not with {name}; Uniform works with all.")
-
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.densities import MinVarianceDensity
 
@@ -147,16 +139,6 @@ class LossSecondMoment(DensityPart):
 
     def __post_init__(self) -> None:
         check_bounds(self, bins=(1, None), uniform_mix=(1e-6, 0.99))
-
-    def check(self, config: Config) -> None:
-        from .objectives import DiffusionLM
-
-        if not isinstance(config.objective, DiffusionLM):
-            name = type(config.objective).__name__
-            raise UserError(
-                f"LossAware works with objective.kind=DiffusionLM: {name} does not weight draws, which would change "
-                "what is learned."
-            )
 
     def build(self, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.densities import LossSecondMomentDensity

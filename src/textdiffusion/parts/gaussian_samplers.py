@@ -9,7 +9,6 @@ from ..core.errors import UserError
 from .base import SamplerPart, check_bounds
 
 if TYPE_CHECKING:
-    from ..config.config import Config
     from ..samplers.base import Sampler
     from ..samplers.gaussian import Path
 
@@ -40,10 +39,6 @@ class GaussianSteps(SamplerPart):
         check_bounds(self, patience=(0, None))
         if self.rho != 7.0 and self.grid != "edm":
             raise UserError(f"sampler.rho={self.rho:g} has no effect without sampler.grid=edm.")
-
-    def check_train(self, config: Config) -> None:
-        if self.grid == "tuned":
-            raise UserError("sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured.")
 
     def path(self, churn: float = 0.0, gate: float = 0.0) -> Path:
         """These settings, and those of churn where a sampler has it."""

@@ -10,27 +10,23 @@ from ..core.errors import UserError
 from .base import GuidePart, check_bounds
 
 if TYPE_CHECKING:
-    from ..data.tokenizers.base import Tokenizer
-    from ..diffusion.model import DiffusionModel
     from ..guidance.patterns import Node
-    from ..samplers.base import Guide
+    from ..samplers.base import Guide, Run
 
 
-def _matching(
-    node: Node, name: str, weight: float, model: DiffusionModel, tokenizer: Tokenizer, place: int = 0
-) -> Guide:
+def _matching(node: Node, name: str, weight: float, run: Run, place: int = 0) -> Guide:
     """The guide towards texts that match."""
     from ..guidance.automata import Automaton
     from ..guidance.constraints import HardConstraint, SoftConstraint
 
     if math.isnan(weight) or weight == -math.inf:
         raise UserError(f"A weight of {weight} is not allowed; it is nats that a match is made likelier by, or inf.")
-    begins = tokenizer.end_id if model.config.text.source else None
-    automaton = Automaton.of(node, tokenizer, place, begins=begins)
+    begins = run.tokenizer.end_id if run.config.text.source else None
+    automaton = Automaton.of(node, run.tokenizer, place, begins=begins)
     return (
-        HardConstraint(automaton, model.process, name)
+        HardConstraint(automaton, run.model.process, name)
         if weight == math.inf
-        else SoftConstraint(automaton, model.process, weight)
+        else SoftConstraint(automaton, run.model.process, weight)
     )
 
 
@@ -50,14 +46,14 @@ class Word(GuidePart):
         if not self.text.strip():
             raise UserError("word.text is empty; write it as word:text=pear.")
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..guidance import patterns
 
         if self.position < 0:
-            return _matching(patterns.word(self.text), f"word {self.text!r}", self.weight, model, tokenizer)
+            return _matching(patterns.word(self.text), f"word {self.text!r}", self.weight, run)
         spaced = patterns.either([patterns.EMPTY, patterns.literal(" ")])
         node = patterns.cat(spaced, patterns.literal(self.text), patterns.ended(self.text))
-        return _matching(node, f"word {self.text!r} at {self.position}", self.weight, model, tokenizer, self.position)
+        return _matching(node, f"word {self.text!r} at {self.position}", self.weight, run, self.position)
 
 
 @dataclass(frozen=True)
@@ -71,11 +67,11 @@ class Without(GuidePart):
         if not self.text.strip():
             raise UserError("without.text is empty; write it as without:text=pear.")
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..guidance import patterns
 
         node = patterns.inverse(patterns.word(self.text))
-        return _matching(node, f"without {self.text!r}", self.weight, model, tokenizer)
+        return _matching(node, f"without {self.text!r}", self.weight, run)
 
 
 @dataclass(frozen=True)
@@ -85,10 +81,10 @@ class Regex(GuidePart):
     pattern: str
     weight: float = math.inf
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..guidance import regex as regexes
 
-        return _matching(regexes.parse(self.pattern), f"regex '{self.pattern}'", self.weight, model, tokenizer)
+        return _matching(regexes.parse(self.pattern), f"regex '{self.pattern}'", self.weight, run)
 
 
 @dataclass(frozen=True)
@@ -109,16 +105,16 @@ class Classifier(GuidePart):
     def __post_init__(self) -> None:
         check_bounds(self, exact=(0, None))
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..guidance.classifier import ClassifierGradient, DiscreteClassifier, PlugAndPlay
         from ..guidance.trained_classifier import load
 
-        classifier, process = load(self.path, model.own, tokenizer), model.process
+        classifier, process = load(self.path, run), run.model.process
         if self.exact and (self.through == "prediction" or isinstance(process, ClassifierGradient.processes)):
             raise UserError("classifier.exact is for states of token ids with through=state; leave it out here.")
         if self.through == "prediction":
             return PlugAndPlay(classifier.reader(self.label), process, self.weight)
-        if model.own is not model:
+        if run.model.unadapted is not run.model:
             raise UserError(
                 "This classifier hears noise on vectors, not masks: use through=prediction, or a sampler of that noise."
             )
@@ -144,12 +140,13 @@ class Energy(GuidePart):
     def __post_init__(self) -> None:
         check_bounds(self, fluency=(0.0, None), updates=(1, None))
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..diffusion.codecs import TableCodec
         from ..guidance.classifier import Energy as Built
         from ..guidance.trained_classifier import load
 
-        judge = load(self.path, model.own, tokenizer).judge(self.label)
+        judge = load(self.path, run).judge(self.label)
+        model = run.model
         if not isinstance(model.codec, TableCodec):
             raise UserError("energy moves states that are vectors; here they are token ids: use classifier instead.")
         return Built(judge, model.process, self.weight, model.codec.scale, self.fluency, self.updates)
@@ -166,10 +163,10 @@ class Repaint(GuidePart):
     def __post_init__(self) -> None:
         check_bounds(self, n_resample=(1, None), jump_length=(1, None))
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..guidance.replacement import Replacement
 
-        return Replacement(model, self.n_resample, self.jump_length)
+        return Replacement(run.model, self.n_resample, self.jump_length)
 
 
 @dataclass(frozen=True)
@@ -182,12 +179,12 @@ class Cfg(GuidePart):
     def __post_init__(self) -> None:
         check_bounds(self, weight=(0.0, None))
 
-    def build(self, model: DiffusionModel, tokenizer: Tokenizer) -> Guide:
+    def bind(self, run: Run) -> Guide:
         from ..diffusion.absorbing import AbsorbingProcess
         from ..guidance.cfg import ClassifierFree
 
-        text = model.config.text
-        if text.drop and model.own is not model:
+        text, model = run.config.text, run.model
+        if text.drop and model.unadapted is not model:
             raise UserError(
                 "cfg of a run trained with text.drop needs a sampler of its own noise: without the condition it was "
                 "shown nothing but that."
@@ -198,4 +195,4 @@ class Cfg(GuidePart):
             raise UserError(
                 "The guide cfg needs a run that has also learned to do without the condition: train with text.drop=0.1."
             )
-        return ClassifierFree(model, self.weight, tokenizer.pad_id if text.drop else None)
+        return ClassifierFree(model, self.weight, run.tokenizer.pad_id if text.drop else None)

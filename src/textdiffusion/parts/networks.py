@@ -11,7 +11,6 @@ from .base import DenoiserPart, ReadoutPart, check_bounds, expect
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..config.config import Config
     from ..diffusion.absorbing import AbsorbingProcess
     from ..diffusion.codecs import Codec
     from ..networks.backbone import Backbone as BuiltTrunk
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TokensPart(DenoiserPart):
+class NgramDenoiserConfig(DenoiserPart):
     """A network of token ids. Groups of up to `context_size` neighbouring tokens are looked up in tables of at most
     `context_rows` rows of `context_dim` (0: none)."""
 
@@ -52,7 +51,7 @@ def _listening(part: DenoiserPart, backbone: BuiltTrunk) -> BuiltTrunk:
 
 
 @dataclass(frozen=True)
-class MaskedTokens(TokensPart):
+class MaskDenoiserConfig(NgramDenoiserConfig):
     """Token ids in, logits over real tokens out; `time` tells the network the noise level, which it can see itself."""
 
     time: bool = False
@@ -69,16 +68,8 @@ class MaskedTokens(TokensPart):
 
 
 @dataclass(frozen=True)
-class BlockTokens(TokensPart):
+class BlockDenoiserConfig(NgramDenoiserConfig):
     """Every block from itself and those before it; its tables do not see later blocks."""
-
-    def check(self, config: Config) -> None:
-        if config.text.label:
-            raise UserError("BlockTokens is told no label; give text.source a field with the label's name instead.")
-
-    def check_train(self, config: Config) -> None:
-        if config.text.drop:
-            raise UserError("text.drop has no use with BlockTokens: nothing samples blocks without their condition.")
 
     def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
         from ..diffusion.blocks import BlockProcess
@@ -96,7 +87,7 @@ class BlockTokens(TokensPart):
 
 
 @dataclass(frozen=True)
-class NoisyTokens(TokensPart):
+class TokenDenoiserConfig(NgramDenoiserConfig):
     """Token ids, any of which may be noise, and the noise level in, logits out."""
 
     def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
@@ -109,7 +100,7 @@ class NoisyTokens(TokensPart):
 
 
 @dataclass(frozen=True)
-class TokenRatios(TokensPart):
+class ScoreDenoiserConfig(NgramDenoiserConfig):
     """Token ids in, ratios of probabilities out (SEDD); `time` as for MaskedTokens.
 
     `scale_by_sigma` divides the ratios of masks by how they grow as noise falls, which the network need not learn then.
@@ -136,7 +127,7 @@ class TokenRatios(TokensPart):
 
 
 @dataclass(frozen=True)
-class NextTokens(TokensPart):
+class NextTokenDenoiserConfig(NgramDenoiserConfig):
     """Every token from those before it, and its tables from groups of these."""
 
     def build(self, backbone: BuiltTrunk, codec: Codec, process: nn.Module) -> nn.Module:
@@ -203,7 +194,7 @@ class BitLogits(ReadoutPart):
 
 
 @dataclass(frozen=True)
-class NoisyStates(DenoiserPart):
+class EmbeddingDenoiserConfig(DenoiserPart):
     """Noisy vectors, given tokens and self-conditioning in, a prediction about the clean ones out.
 
     `decoded` shows the network the tokens which each noisy state suggests by itself.
@@ -233,7 +224,7 @@ class NoisyStates(DenoiserPart):
 
 
 @dataclass(frozen=True)
-class SoftTokens(DenoiserPart):
+class SimplexDenoiserConfig(DenoiserPart):
     """Noisy simplices in as soft tokens, a prediction about the clean ones out.
 
     A state is read as the softmax of what the paper's would be (`shrunken`), or by Bayes' rule.

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.errors import UserError
 from .base import ObjectivePart, ReadoutPart, check_bounds
-from .densities import MinVariance, Uniform
-from .networks import NoisyStates, SoftTokens, X0Regression
-from .states import Embeddings
+from .networks import EmbeddingDenoiserConfig, SimplexDenoiserConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,22 +94,16 @@ class ScoreInterpolation(ObjectivePart):
 
 def _readout(config: Config) -> ReadoutPart | None:
     """What a network of states predicts (None: it is one of tokens)."""
-    return config.denoiser.output_head if isinstance(config.denoiser, (NoisyStates, SoftTokens)) else None
+    return (
+        config.denoiser.output_head
+        if isinstance(config.denoiser, (EmbeddingDenoiserConfig, SimplexDenoiserConfig))
+        else None
+    )
 
 
 @dataclass(frozen=True)
 class SquaredError(ObjectivePart):
     """Squared error of the clean state at noised positions."""
-
-    def check(self, config: Config) -> None:
-        readout = _readout(config)
-        if isinstance(readout, X0Regression) and readout.bias:  # it would be a parameter without a gradient
-            raise UserError("denoiser.output_head.bias has no effect on SquaredError; set it to false.")
-        if isinstance(config.codec, Embeddings) and config.codec.learned:
-            raise UserError(
-                "SquaredError would make all learned embeddings one; set codec.learned=false or "
-                "objective.kind=MSEWithCrossEntropy."
-            )
 
     def build(self) -> nn.Module:
         from ..objectives.embedding_losses import SquaredError as Built
@@ -157,10 +148,6 @@ class DiffusionLM(ObjectivePart):
             self, mse_weight=(0.0, None), rounding_weight=(1e-6, None), prior_weight=(0.0, None)
         )  # as for `anchor`
 
-    def check(self, config: Config) -> None:
-        if not isinstance(_readout(config), X0Regression):
-            raise UserError("DiffusionLM fits regressed states; set denoiser.output_head.kind=X0Regression.")
-
     def build(self) -> nn.Module:
         from ..objectives.embedding_losses import DiffusionLM as Built
 
@@ -176,13 +163,6 @@ class GaussianELBO(ObjectivePart):
     def __post_init__(self) -> None:
         check_bounds(self, every=(2, None))
 
-    def check(self, config: Config) -> None:
-        if not isinstance(
-            config.time_density, (MinVariance, Uniform)
-        ):  # others fit cross-entropy, which the integrand is not
-            name = type(config.time_density).__name__
-            raise UserError(f"PlaidBound works with time_density.kind=MinVariance or Uniform, not with {name}.")
-
     def build(self) -> nn.Module:
         from ..objectives.gaussian_elbo import GaussianELBO as Built
 
@@ -192,10 +172,6 @@ class GaussianELBO(ObjectivePart):
 @dataclass(frozen=True)
 class NextToken(ObjectivePart):
     """Cross-entropy of the next token."""
-
-    def check(self, config: Config) -> None:
-        if config.time_density != Uniform():
-            raise UserError("density has no effect on NextToken, which has no noise levels; leave it as it is.")
 
     def build(self) -> nn.Module:
         from ..objectives.next_token import NextToken as Built

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..core.errors import UserError
-from .base import SamplerPart, one_a_token
-from .states import AbsorbingBlocks
+from .base import SamplerPart
 
 if TYPE_CHECKING:
-    from ..config.config import Config
     from ..samplers.base import Sampler
 
 
@@ -51,9 +48,6 @@ class Autoregressive(SamplerPart):
     fewest: ClassVar[int] = 0
     steps: int = 0
 
-    def check_train(self, config: Config) -> None:
-        one_a_token(self, config)
-
     def build(self) -> Sampler:
         from ..samplers.autoregressive import Autoregressive as Built
 
@@ -66,13 +60,6 @@ class BlockAncestral(SamplerPart):
 
     fewest: ClassVar[int] = 0
     steps: int = 0
-
-    def check(self, config: Config) -> None:
-        blocks = (
-            -(-config.text.length // config.process.block_size) if isinstance(config.process, AbsorbingBlocks) else 0
-        )
-        if 0 < self.steps < blocks:
-            raise UserError(f"sampler.steps is {self.steps}; a window's {blocks} blocks take at least one each.")
 
     def build(self) -> Sampler:
         from ..samplers.blocks import BlockAncestral as Built

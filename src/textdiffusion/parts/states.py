@@ -11,7 +11,6 @@ from .base import CodecPart, ProcessPart, check_bounds, expect
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..config.config import Config
     from ..data.tokenizers.base import Tokenizer
     from ..diffusion.codecs import Codec
     from ..diffusion.schedules import AlphaSchedule, SigmaSchedule
@@ -143,7 +142,7 @@ def _survival(schedule: Survival) -> AlphaSchedule:
 
 
 @dataclass(frozen=True)
-class UniformNoise(ProcessPart):
+class UniformNoise(ProcessPart, name="uniform"):
     """Tokens become other tokens, all alike."""
 
     schedule: Survival = "log_linear"
@@ -155,7 +154,7 @@ class UniformNoise(ProcessPart):
 
 
 @dataclass(frozen=True)
-class AbsorbingBlocks(ProcessPart):
+class BlockAbsorbing(ProcessPart):
     """Tokens become masks, block by block from the right; a block is `block` tokens long."""
 
     schedule: Survival = "linear"
@@ -172,7 +171,7 @@ class AbsorbingBlocks(ProcessPart):
 
 
 @dataclass(frozen=True)
-class LeftToRightOrder(ProcessPart):
+class AutoregressiveOrder(ProcessPart):
     """Tokens become masks from the right."""
 
     def build(self, codec: Codec) -> nn.Module:
@@ -209,15 +208,6 @@ class Gaussian(ProcessPart):
         if self.sigma_scale != 1.0 and self.schedule not in ("cosine", "sqrt", "linear_beta"):
             raise UserError(
                 f"process.sigma_scale has no effect on schedule={self.schedule}, only on cosine, sqrt, linear_beta."
-            )
-
-    def check(self, config: Config) -> None:
-        from .objectives import GaussianELBO
-
-        if self.schedule == "learned" and not isinstance(config.objective, GaussianELBO):
-            raise UserError(
-                f"process.schedule=learned needs objective.kind=GaussianELBO: {type(config.objective).__name__} would do "
-                "away with noise. log_sigma has ends that stay."
             )
 
     def build(self, codec: Codec) -> nn.Module:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..core.errors import UserError
-from .base import SamplerPart, check_bounds, one_a_token
+from .base import SamplerPart, check_bounds
 
 if TYPE_CHECKING:
-    from ..config.config import Config
     from ..samplers.base import Sampler
 
 
@@ -70,9 +69,6 @@ class FirstHitting(SamplerPart):
     fewest: ClassVar[int] = 0
     steps: int = 0
 
-    def check_train(self, config: Config) -> None:
-        one_a_token(self, config, more=True)
-
     def build(self) -> Sampler:
         from ..samplers.first_hitting import FirstHitting as Built
 
@@ -80,7 +76,7 @@ class FirstHitting(SamplerPart):
 
 
 @dataclass(frozen=True)
-class ReMDM(SamplerPart):
+class ReMDM(SamplerPart, name="remdm"):
     """Ancestral sampling of masked models that takes tokens back (ReMDM).
 
     `eta` is the chance of a token to be masked again in a step, at most (`rule` cap, and loop while it lasts), or as a
@@ -107,7 +103,7 @@ class ReMDM(SamplerPart):
 
 
 @dataclass(frozen=True)
-class PathPlanning(SamplerPart):
+class PathPlanning(SamplerPart, name="p2"):
     """Every step writes all masks and keeps the surest tokens (P2); with a larger `eta` it takes back more of them."""
 
     eta: float = 1.0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trunk(TrunkPart):
+class TransformerConfig(TrunkPart):
     """The transformer. Heads are 64 wide.
 
     `bias` is of the feed-forward's linear maps, `norm_weight` and `norm_bias` of the layer norms. `time_frequency` is
@@ -53,14 +53,14 @@ class Trunk(TrunkPart):
 
 
 @dataclass(frozen=True)
-class UNet(TrunkPart):
+class UNetConfig(TrunkPart, name="unet"):
     """The one-dimensional U-Net. Level i has `multipliers[i]` times `width` features and 2^i times fewer positions.
 
     `depth` blocks lead down and as many up. Width 64 has 1.1 million parameters, 128 has 4.1, 256 at depth 6 has 25;
     multipliers 1,2,4 at width 256 and depth 9 have 92.
     """
 
-    packs: ClassVar[bool] = False
+    supports_packing: ClassVar[bool] = False
 
     width: int = 64
     multipliers: tuple[int, ...] = (1, 2, 2)
@@ -90,7 +90,7 @@ class UNet(TrunkPart):
 
 
 @dataclass(frozen=True)
-class Encoder(TrunkPart):
+class BertConfig(TrunkPart):
     """The encoder of BERT, as `transformers` has it; by default of BERT-base's size.
 
     Training begins with the weights in the folder `pretrained`, if any, and leaves them as they are if `frozen`.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import recipes
+from ..config.build import build_model
 from ..config.config import Config
 from ..core.errors import UserError
 from ..data.config import TextConfig
@@ -20,10 +21,10 @@ from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
 from ..networks.transformer import heads
 from ..parts.base import ObjectivePart
-from ..parts.networks import MaskedTokens, TokenRatios
+from ..parts.networks import MaskDenoiserConfig, ScoreDenoiserConfig
 from ..parts.objectives import MaskedELBO, ScoreEntropy
 from ..parts.states import Absorbing
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from ..storage.foreign import Settings, settings_in
 from ..storage.weights import tensors_of
 from .tensors import read, weights_file
@@ -62,9 +63,10 @@ def convert(
     tensors, prefixed = read(path, allow_pickle)
     vocab_size = _shape(path, tensors, "vocab_embed.embedding", 2)[0] - 1
     words, text = _tokenizer(tokenizer, settings.path.parent, vocab_size)
-    model = DiffusionModel(_config(path, settings, tensors, prefixed, text), vocab_size)
+    config = _config(path, settings, tensors, prefixed, text)
+    model = build_model(config, vocab_size)
     _fill(model, path, tensors)
-    made = TextDiffusion(model.eval().requires_grad_(False), words)
+    made = TextDiffusion(model.eval().requires_grad_(False), words, config)
     made.save_pretrained(out)
     return made
 
@@ -83,13 +85,14 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
     timed = backbone.modulation != "none"
     if timed and not prefixed:
         base = replace(
-            _recipe(ScoreEntropy), denoiser=TokenRatios(scale_by_sigma=settings.get(bool, "model.scale_by_sigma"))
+            _recipe(ScoreEntropy),
+            denoiser=ScoreDenoiserConfig(scale_by_sigma=settings.get(bool, "model.scale_by_sigma")),
         )
     else:
         # Without time conditioning MDLM's network has the adaptive norms all the same and reads 0; RADD's has none.
         time = timed and settings.get(bool, "time_conditioning")
         process = Absorbing(schedule="log_linear", time_input="sigma" if time else "share")
-        base = replace(_recipe(MaskedELBO), process=process, denoiser=MaskedTokens(time=time))
+        base = replace(_recipe(MaskedELBO), process=process, denoiser=MaskDenoiserConfig(time=time))
     data = f"hf:{settings.get(str, 'data.train', default='openwebtext')}"
     length = settings.get(int, "model.length", "model_length")
     return replace(base, backbone=backbone, text=TextConfig(data=data, field="text", length=length, **text))
@@ -101,13 +104,13 @@ def _recipe(objective: type[ObjectivePart]) -> Config:
     return next(c for c in found if isinstance(c.objective, objective) and isinstance(c.process, Absorbing))
 
 
-def _backbone(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Trunk:
+def _backbone(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> TransformerConfig:
     _, width = _shape(path, tensors, "vocab_embed.embedding", 2)
     if (count := settings.get(int, "model.n_heads", "n_heads")) != heads(width):
         raise UserError(f"{settings.path}: {count} heads of {width} features; there can be {heads(width)}, 64 wide.")
     blocks = [int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))]
     timed = any(name.startswith("sigma_map.") for name in tensors)
-    return Trunk(
+    return TransformerConfig(
         width=width,
         depth=max(blocks, default=0) + 1,
         mlp_ratio=_shape(path, tensors, "blocks.0.mlp.0.weight", 2)[0] // width,

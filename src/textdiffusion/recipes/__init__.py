@@ -9,13 +9,13 @@ from typing import Protocol, runtime_checkable
 
 from ..config.config import Config, Training
 from ..core.errors import UserError
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 
 FIRST = "mdlm"
 """The recipe to begin with."""
 
 # The small diffusion transformer of SEDD and the papers after it, and how they train it.
-PUBLISHED_TRUNK = Trunk(
+PUBLISHED_BACKBONE = TransformerConfig(
     width=768,
     depth=12,
     modulation="adaln",

@@ -9,10 +9,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
 from ..parts.gaussian_samplers import DDIM, DPMSolver
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Logits, X0Regression
+from ..parts.networks import EmbeddingDenoiserConfig, X0Logits, X0Regression
 from ..parts.objectives import SquaredError
 from ..parts.states import Bits, Gaussian
-from ..parts.trunks import Trunk, UNet
+from ..parts.trunks import TransformerConfig, UNetConfig
 from . import variant_of
 
 
@@ -36,8 +36,8 @@ def analog_bits(variant: str = "default") -> Config:
         codec=Bits(code="random"),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(midpoint=0.36, scale=0.5),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyStates(output_head=X0Logits(), decode_input=True),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Logits(), decode_input=True),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
         sampler=DPMSolver(steps=64),
@@ -50,8 +50,8 @@ def analog_bits(variant: str = "default") -> Config:
         codec=Bits(),
         process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=1e3),
         time_density=Uniform(),
-        backbone=UNet(width=256, depth=9, multipliers=(1, 2, 4), cond_dim=256),
-        denoiser=NoisyStates(output_head=X0Regression(bias=False)),
+        backbone=UNetConfig(width=256, depth=9, multipliers=(1, 2, 4), cond_dim=256),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(bias=False)),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=2000, time_offset=2.0),
@@ -71,7 +71,7 @@ def analog_bits(variant: str = "default") -> Config:
         variant,
         {
             "default": default,
-            "unet": replace(default, variant="unet", backbone=UNet()),
+            "unet": replace(default, variant="unet", backbone=UNetConfig()),
             "as_published": published,
         },
     )

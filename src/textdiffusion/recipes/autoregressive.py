@@ -8,12 +8,12 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import NextTokenLikelihood
-from ..parts.networks import NextTokens
+from ..parts.networks import NextTokenDenoiserConfig
 from ..parts.objectives import NextToken
 from ..parts.samplers import Autoregressive
-from ..parts.states import LeftToRightOrder, Tokens
-from ..parts.trunks import Trunk
-from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
+from ..parts.states import AutoregressiveOrder, Tokens
+from ..parts.trunks import TransformerConfig
+from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 
 def autoregressive(variant: str = "default") -> Config:
@@ -29,10 +29,10 @@ def autoregressive(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(),
         codec=Tokens(),
-        process=LeftToRightOrder(),
+        process=AutoregressiveOrder(),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4),
-        denoiser=NextTokens(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
+        denoiser=NextTokenDenoiserConfig(ngram_dim=32),
         objective=NextToken(),
         likelihood=NextTokenLikelihood(),
         sampler=Autoregressive(),
@@ -42,8 +42,8 @@ def autoregressive(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        backbone=replace(PUBLISHED_TRUNK, modulation="none"),
-        denoiser=NextTokens(),
+        backbone=replace(PUBLISHED_BACKBONE, modulation="none"),
+        denoiser=NextTokenDenoiserConfig(),
         training=PUBLISHED_TRAINING,
     )
     return variant_of("autoregressive", variant, {"default": default, "as_published": published})

@@ -8,12 +8,12 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import MaskedLikelihood
-from ..parts.networks import BlockTokens
+from ..parts.networks import BlockDenoiserConfig
 from ..parts.objectives import MaskedELBO
 from ..parts.samplers import BlockAncestral
-from ..parts.states import AbsorbingBlocks, Tokens
-from ..parts.trunks import Trunk
-from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
+from ..parts.states import BlockAbsorbing, Tokens
+from ..parts.trunks import TransformerConfig
+from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 
 def block_diffusion(variant: str = "default") -> Config:
@@ -36,10 +36,10 @@ def block_diffusion(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(),
         codec=Tokens(),
-        process=AbsorbingBlocks(schedule="linear", block_size=16),
+        process=BlockAbsorbing(schedule="linear", block_size=16),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4),
-        denoiser=BlockTokens(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4),
+        denoiser=BlockDenoiserConfig(ngram_dim=32),
         objective=MaskedELBO(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=BlockAncestral(),
@@ -49,10 +49,10 @@ def block_diffusion(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        process=AbsorbingBlocks(schedule="log_linear", block_size=4),
+        process=BlockAbsorbing(schedule="log_linear", block_size=4),
         time_density=Uniform(low=0.45, high=0.95),
-        backbone=PUBLISHED_TRUNK,
-        denoiser=BlockTokens(),
+        backbone=PUBLISHED_BACKBONE,
+        denoiser=BlockDenoiserConfig(),
         objective=MaskedELBO(max_weight=0.0),
         training=replace(PUBLISHED_TRAINING, steps=150_000),
     )

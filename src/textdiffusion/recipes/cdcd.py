@@ -7,10 +7,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Gumbel, TimeWarp
 from ..parts.gaussian_samplers import DDIM, DPMSolver
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Logits
+from ..parts.networks import EmbeddingDenoiserConfig, X0Logits
 from ..parts.objectives import ScoreInterpolation
 from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -32,8 +32,8 @@ def cdcd(variant: str = "default") -> Config:
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyStates(decode_input=True),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(decode_input=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=DPMSolver(steps=64),
@@ -48,7 +48,7 @@ def cdcd(variant: str = "default") -> Config:
         codec=Embeddings(dim=256, init_std=1e-3),
         process=Gaussian(schedule="linear_sigma", sigma_min=1 / 16, sigma_max=300 / 16),
         time_density=TimeWarp(bins=100),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=1024,
             depth=8,
             modulation="film",
@@ -58,7 +58,7 @@ def cdcd(variant: str = "default") -> Config:
             absolute_positions=False,
             bias=True,
         ),
-        denoiser=NoisyStates(output_head=X0Logits(prior=False)),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Logits(prior=False)),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=200, eta=0.0),

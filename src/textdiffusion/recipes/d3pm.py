@@ -8,12 +8,12 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import DiscreteLikelihood
-from ..parts.networks import MaskedTokens, NoisyTokens
+from ..parts.networks import MaskDenoiserConfig, TokenDenoiserConfig
 from ..parts.objectives import DiscreteELBO
 from ..parts.samplers import Ancestral
 from ..parts.states import Absorbing, Tokens, UniformNoise
 from ..parts.token_samplers import Unmasking
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 STEPS = 1000  # of the chain
@@ -35,8 +35,8 @@ def d3pm(variant: str = "default") -> Config:
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4),
-        denoiser=MaskedTokens(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
+        denoiser=MaskDenoiserConfig(ngram_dim=32),
         objective=DiscreteELBO(steps=STEPS, cross_entropy=1.0),
         likelihood=DiscreteLikelihood(steps=STEPS),
         sampler=Unmasking(steps=64, order="entropy"),
@@ -46,8 +46,8 @@ def d3pm(variant: str = "default") -> Config:
         default,
         variant="uniform",
         process=UniformNoise(schedule="cosine"),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyTokens(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=TokenDenoiserConfig(ngram_dim=32),
         objective=DiscreteELBO(steps=STEPS),
         sampler=Ancestral(steps=128),
     )
@@ -55,7 +55,7 @@ def d3pm(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(length=256),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=768,
             depth=12,
             modulation="film",
@@ -65,7 +65,7 @@ def d3pm(variant: str = "default") -> Config:
             bias=True,
             norm_weight=True,
         ),
-        denoiser=MaskedTokens(time=True),
+        denoiser=MaskDenoiserConfig(time=True),
         objective=DiscreteELBO(steps=STEPS, cross_entropy=0.01 * STEPS),
         sampler=Ancestral(steps=STEPS),
         training=Training(

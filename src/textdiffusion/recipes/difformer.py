@@ -7,10 +7,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
 from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Regression
+from ..parts.networks import EmbeddingDenoiserConfig, X0Regression
 from ..parts.objectives import MSEWithCrossEntropy
 from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -30,8 +30,8 @@ def difformer(variant: str = "default") -> Config:
         codec=Embeddings(dim=16, norm="affine"),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyStates(output_head=X0Regression(mean_from_logits=True), decode_input=True),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(mean_from_logits=True), decode_input=True),
         objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=64),
@@ -44,7 +44,7 @@ def difformer(variant: str = "default") -> Config:
         codec=Embeddings(dim=128, norm="affine"),
         process=Gaussian(schedule="sqrt", sigma_min=1e-3, sigma_max=100.0, sigma_scale=4.0),
         time_density=Uniform(),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=512,
             depth=12,
             modulation="film",
@@ -56,7 +56,7 @@ def difformer(variant: str = "default") -> Config:
             norm_bias=True,
             dropout=0.1,
         ),
-        denoiser=NoisyStates(output_head=X0Regression()),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Regression()),
         objective=MSEWithCrossEntropy(grad_to_targets=True),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=20, eta=1.0),

@@ -7,10 +7,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Regression
+from ..parts.networks import EmbeddingDenoiserConfig, X0Regression
 from ..parts.objectives import DiffusionLM
 from ..parts.states import DiscreteGaussian, Embeddings
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -30,8 +30,8 @@ def diffusion_lm(variant: str = "default") -> Config:
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
         process=DiscreteGaussian(betas="sqrt", steps=2000),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyStates(
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(
             output_head=X0Regression(preconditioning="evidence"), decode_input=True, self_conditioning=False
         ),
         objective=DiffusionLM(),
@@ -56,7 +56,7 @@ def diffusion_lm(variant: str = "default") -> Config:
         process=DiscreteGaussian(betas="sqrt", steps=2000),
         time_density=Uniform(),
         backbone=BERT_BASE,
-        denoiser=NoisyStates(output_head=X0Regression(), self_conditioning=False),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(), self_conditioning=False),
         objective=DiffusionLM(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=2000, eta=1.0, clamp=1.0),
@@ -75,7 +75,7 @@ def diffusion_lm(variant: str = "default") -> Config:
     return variant_of("diffusion_lm", variant, {"default": default, "as_published": published})
 
 
-BERT_BASE = Trunk(
+BERT_BASE = TransformerConfig(
     width=768,
     depth=12,
     modulation="adaln",

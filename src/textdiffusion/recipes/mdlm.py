@@ -8,13 +8,13 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import MaskedLikelihood
-from ..parts.networks import MaskedTokens
+from ..parts.networks import MaskDenoiserConfig
 from ..parts.objectives import MaskedELBO
 from ..parts.samplers import Ancestral
 from ..parts.states import Absorbing, Tokens
 from ..parts.token_samplers import Unmasking
-from ..parts.trunks import Trunk
-from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
+from ..parts.trunks import TransformerConfig
+from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 
 def mdlm(variant: str = "default") -> Config:
@@ -35,8 +35,8 @@ def mdlm(variant: str = "default") -> Config:
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4),
-        denoiser=MaskedTokens(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
+        denoiser=MaskDenoiserConfig(ngram_dim=32),
         objective=MaskedELBO(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=Unmasking(steps=64, order="entropy"),
@@ -48,8 +48,8 @@ def mdlm(variant: str = "default") -> Config:
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
         process=Absorbing(schedule="log_linear"),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
-        backbone=PUBLISHED_TRUNK,
-        denoiser=MaskedTokens(time=False),
+        backbone=PUBLISHED_BACKBONE,
+        denoiser=MaskDenoiserConfig(time=False),
         objective=MaskedELBO(max_weight=0.0),
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,

@@ -7,10 +7,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Cauchy
 from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Regression
+from ..parts.networks import EmbeddingDenoiserConfig, X0Regression
 from ..parts.objectives import ScoreInterpolation
 from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -35,8 +35,8 @@ def mini_cdcd(variant: str = "default") -> Config:
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="log_sigma"),
         time_density=Cauchy(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyStates(output_head=readout, decode_input=True),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(output_head=readout, decode_input=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=64),
@@ -56,10 +56,10 @@ def mini_cdcd(variant: str = "default") -> Config:
         codec=Embeddings(dim=256),
         process=Gaussian(schedule="linear_sigma", sigma_min=0.01 / 16, sigma_max=200 / 16),
         time_density=Cauchy(midpoint=3.0171 / 16, scale=1.7785 / 16, uniform_mix=0.0),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=576, depth=32, modulation="adaln", cond_dim=64, activation="gelu", absolute_positions=False
         ),
-        denoiser=NoisyStates(output_head=readout, self_conditioning=False),
+        denoiser=EmbeddingDenoiserConfig(output_head=readout, self_conditioning=False),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=1000, eta=0.0),

@@ -7,10 +7,10 @@ from ..data.config import TextConfig
 from ..parts.densities import MinVariance
 from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Logits
+from ..parts.networks import EmbeddingDenoiserConfig, X0Logits
 from ..parts.objectives import GaussianELBO
 from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -35,8 +35,8 @@ def plaid(variant: str = "default") -> Config:
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="learned", sigma_min=0.1, sigma_max=20.0),
         time_density=MinVariance(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyStates(output_head=readout, decode_input=True),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(output_head=readout, decode_input=True),
         objective=GaussianELBO(),
         likelihood=GaussianLikelihood(learned_decoder=True),
         sampler=DDIM(steps=64, eta=1.0),
@@ -49,7 +49,7 @@ def plaid(variant: str = "default") -> Config:
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="learned", sigma_min=0.2231, sigma_max=20.09),  # gamma = 2 ln sigma from -3 to 6
         time_density=MinVariance(uniform_mix=0.0),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=384,
             depth=16,
             modulation="film",
@@ -59,7 +59,7 @@ def plaid(variant: str = "default") -> Config:
             absolute_positions=False,
             bias=True,
         ),
-        denoiser=NoisyStates(output_head=readout),
+        denoiser=EmbeddingDenoiserConfig(output_head=readout),
         objective=GaussianELBO(),
         likelihood=GaussianLikelihood(learned_decoder=True),
         sampler=DDIM(steps=4096, eta=1.0),

@@ -8,13 +8,13 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import MaskedLikelihood, ScoreEntropyLikelihood
-from ..parts.networks import TokenRatios
+from ..parts.networks import ScoreDenoiserConfig
 from ..parts.objectives import ScoreEntropy
 from ..parts.samplers import Euler, Tweedie
 from ..parts.states import Absorbing, Tokens, UniformNoise
 from ..parts.token_samplers import Unmasking
-from ..parts.trunks import Trunk
-from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
+from ..parts.trunks import TransformerConfig
+from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 
 def sedd(variant: str = "default") -> Config:
@@ -36,8 +36,8 @@ def sedd(variant: str = "default") -> Config:
         codec=Tokens(),
         process=Absorbing(schedule="log_linear"),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=TokenRatios(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=ScoreDenoiserConfig(ngram_dim=32),
         objective=ScoreEntropy(max_weight=3.0),
         likelihood=MaskedLikelihood(),
         sampler=Unmasking(steps=64, order="entropy"),
@@ -47,7 +47,7 @@ def sedd(variant: str = "default") -> Config:
         default,
         variant="uniform",
         process=UniformNoise(schedule="log_linear"),
-        denoiser=TokenRatios(scale_by_sigma=False, ngram_dim=32),
+        denoiser=ScoreDenoiserConfig(scale_by_sigma=False, ngram_dim=32),
         likelihood=ScoreEntropyLikelihood(),
         sampler=Tweedie(steps=128),
     )
@@ -56,8 +56,8 @@ def sedd(variant: str = "default") -> Config:
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
         process=Absorbing(schedule="log_linear", time_input="sigma"),
-        backbone=replace(PUBLISHED_TRUNK, time_frequency=1.0),
-        denoiser=TokenRatios(),
+        backbone=replace(PUBLISHED_BACKBONE, time_frequency=1.0),
+        denoiser=ScoreDenoiserConfig(),
         objective=ScoreEntropy(max_weight=1000.0),
         likelihood=ScoreEntropyLikelihood(),
         sampler=Euler(steps=128),

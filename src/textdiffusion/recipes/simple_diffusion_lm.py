@@ -9,10 +9,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
 from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import NoisyStates, X0Logits
+from ..parts.networks import EmbeddingDenoiserConfig, X0Logits
 from ..parts.objectives import MSEWithCrossEntropy, ScoreInterpolation
 from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -32,8 +32,8 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
         codec=Embeddings(dim=16, norm="layer"),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="film", cond_dim=32),
-        denoiser=NoisyStates(decode_input=True),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="film", cond_dim=32),
+        denoiser=EmbeddingDenoiserConfig(decode_input=True),
         objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=64, renoise=True),
@@ -53,7 +53,7 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
         codec=Embeddings(dim=64, init_std=1e-3, norm="affine"),
         process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=100.0),
         time_density=Uniform(),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=512,
             depth=8,
             modulation="film",
@@ -63,7 +63,7 @@ def simple_diffusion_lm(variant: str = "default") -> Config:
             bias=True,
             dropout=0.1,
         ),
-        denoiser=NoisyStates(output_head=X0Logits(prior=False)),
+        denoiser=EmbeddingDenoiserConfig(output_head=X0Logits(prior=False)),
         objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=200, renoise=True),

@@ -9,10 +9,10 @@ from ..data.config import TextConfig
 from ..parts.densities import Gumbel, Uniform
 from ..parts.gaussian_samplers import DDIM
 from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import SoftTokens, X0Logits
+from ..parts.networks import SimplexDenoiserConfig, X0Logits
 from ..parts.objectives import ScoreInterpolation
 from ..parts.states import Gaussian, Simplex
-from ..parts.trunks import Trunk
+from ..parts.trunks import TransformerConfig
 from . import variant_of
 
 
@@ -39,8 +39,8 @@ def ssd_lm(variant: str = "default") -> Config:
         codec=Simplex(),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=SoftTokens(reading="bayes"),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=SimplexDenoiserConfig(reading="bayes"),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=64),
@@ -53,7 +53,7 @@ def ssd_lm(variant: str = "default") -> Config:
         variant="tess",
         process=cosine,
         time_density=Uniform(),
-        denoiser=SoftTokens(output_head=X0Logits(prior=False), reading="shrunken"),
+        denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken"),
         sampler=DDIM(steps=128, renoise=True),
     )
     published = replace(
@@ -63,7 +63,7 @@ def ssd_lm(variant: str = "default") -> Config:
             data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="roberta", length=200, mask="prefix"
         ),
         process=replace(cosine, sigma_min=1e-4),
-        backbone=Trunk(
+        backbone=TransformerConfig(
             width=1024,
             depth=24,
             modulation="film",
@@ -75,7 +75,7 @@ def ssd_lm(variant: str = "default") -> Config:
             norm_bias=True,
             dropout=0.1,
         ),
-        denoiser=SoftTokens(output_head=X0Logits(prior=False), reading="shrunken", self_conditioning=False),
+        denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken", self_conditioning=False),
         sampler=DDIM(steps=1000, renoise=True, projection="sample", top_p=0.95),
         training=Training(
             steps=100_000,

@@ -8,12 +8,12 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts.densities import Uniform
 from ..parts.likelihoods import DiscreteLikelihood
-from ..parts.networks import NoisyTokens
+from ..parts.networks import TokenDenoiserConfig
 from ..parts.objectives import DiscreteELBO, Duality
 from ..parts.samplers import Ancestral
 from ..parts.states import Tokens, UniformNoise
-from ..parts.trunks import Trunk
-from . import PUBLISHED_TRAINING, PUBLISHED_TRUNK, variant_of
+from ..parts.trunks import TransformerConfig
+from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 
 def udlm(variant: str = "default") -> Config:
@@ -34,8 +34,8 @@ def udlm(variant: str = "default") -> Config:
         codec=Tokens(),
         process=UniformNoise(schedule="log_linear"),
         time_density=Uniform(),
-        backbone=Trunk(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
-        denoiser=NoisyTokens(ngram_dim=32),
+        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        denoiser=TokenDenoiserConfig(ngram_dim=32),
         objective=DiscreteELBO(),
         likelihood=DiscreteLikelihood(),
         sampler=Ancestral(steps=128),
@@ -45,8 +45,8 @@ def udlm(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(data="hf:lm1b", field="text", tokenizer="file", tokenizer_path="bert", length=128),
-        backbone=PUBLISHED_TRUNK,
-        denoiser=NoisyTokens(),
+        backbone=PUBLISHED_BACKBONE,
+        denoiser=TokenDenoiserConfig(),
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,
     )

@@ -70,6 +70,20 @@ class WrappedDenoiser:
         return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
 
 
+@runtime_checkable
+class Run(Protocol):
+    """What a guide may ask about the run that it steers."""
+
+    @property
+    def model(self) -> DiffusionModel: ...
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def config(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Request:
     """What to generate: the rows of `batch` (given positions are kept exactly), in `steps` steps, under `guides`.

@@ -42,7 +42,7 @@ class BlockAncestral:
         confidence = batch.target_mask.logical_not().float()
         yield Step(0, steps, 1.0, x, confidence, x)
         finished = model.denoiser.begin(x)
-        room = model.config.text.length
+        room = model.window_length
         calls = 0.0
         for number, start in enumerate(range(0, length, size)):
             stop = min(start + size, length)

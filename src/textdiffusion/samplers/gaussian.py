@@ -59,7 +59,7 @@ class GaussianState(SamplingState):
         self.model, self.path, self.rng = model, path, rng
         self.shares = torch.linspace(1.0, 0.0, self.steps, device=self.batch.tokens.device)
         self.x0 = model.codec.encode(self.batch.tokens)
-        self.x = self.apply_condition(path.init_noise_scale * self.process.prior(self.x0, rng=rng.fork("prior")))
+        self.x = self.apply_condition(path.init_noise_scale * self.process.sample_prior(self.x0, rng=rng.fork("prior")))
         self.t = self.x.new_ones(len(self.x))
         self.row_numbers = torch.arange(len(self.x), device=self.x.device)
         self.estimate: Tensor | None = None
@@ -121,7 +121,7 @@ class GaussianState(SamplingState):
             return
         keep = (~done).nonzero()[:, 0]
         self.batch, self.rng = self.batch.select(keep), self.rng.select(keep)
-        for name in ("x", "x0", "t", "rows", "estimate", "_entropy", "_ids", "_same"):
+        for name in ("x", "x0", "t", "row_numbers", "estimate", "_entropy", "_ids", "_same"):
             value = getattr(self, name)
             setattr(self, name, None if value is None else value[keep])
         if self.before is not None:

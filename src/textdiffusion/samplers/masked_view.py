@@ -10,16 +10,13 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
-from ..data.masks import gives_anywhere
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.codecs import TokenCodec
 from ..diffusion.densities import UniformDensity
-from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.schedules import LogLinear
-from ..objectives.embedding_losses import SquaredError
-from .base import Sampler, incompatibility
+from .base import Sampler
 
 
 class MaskedViewDenoiser(nn.Module):
@@ -58,31 +55,17 @@ class MaskedView(DiffusionModel):
     def __init__(self, model: DiffusionModel, seed: int) -> None:
         nn.Module.__init__(self)
         vocab_size = model.codec.vocab_size
-        self.inner, self.config = model, model.config
+        self.inner, self.window_length = model, model.window_length
         self.codec, self.time_density = TokenCodec(vocab_size), UniformDensity()
         self.process = AbsorbingProcess(vocab_size, LogLinear(0.0))
         self.denoiser = MaskedViewDenoiser(model, self.process.mask, seed)
         self.register_buffer("tuned", None, persistent=False)
 
     @property
-    def own(self) -> DiffusionModel:
+    def unadapted(self) -> DiffusionModel:
         return self.inner
 
 
-def sampler_incompatibility(sampler: Sampler, model: DiffusionModel) -> str | None:
-    """Why `sampler` cannot drive `model`, as it is or in masks, as a sentence (None: it can)."""
-    unfit = incompatibility(sampler, model.process)
-    in_masks = isinstance(model.process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
-    if unfit is None or not in_masks:
-        return unfit
-    name = type(sampler).__name__
-    if not gives_anywhere(model.config.text.mask):
-        return f"{name} needs a run of vectors to be trained with given tokens anywhere, as by text.mask=random."
-    if isinstance(model.objective, SquaredError):
-        return f"{name} draws tokens, whose law a squared error does not learn; objective.kind=ScoreInterpolation does."
-    return None
-
-
 def adapt_model(sampler: Sampler, model: DiffusionModel, seed: int) -> DiffusionModel:
-    """The model as the sampler can drive it, where there is no `obstacle`; `seed` is that of the noise at masks."""
+    """The model as the sampler can drive it, where `config.compatibility.sampler_problem` finds nothing; `seed` is that of the noise at masks."""
     return model if isinstance(model.process, sampler.processes) else MaskedView(model, seed)

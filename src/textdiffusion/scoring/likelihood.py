@@ -91,8 +91,8 @@ class Likelihood:
 def bits_per_character(
     model: DiffusionModel,
     windows: Windows,
+    likelihood: Any,
     *,
-    likelihood: Any = None,
     seed: int = 0,
     target_error: float = 0.01,
     draws: int | None = None,
@@ -108,14 +108,13 @@ def bits_per_character(
     least 4 passes. That estimate is itself uncertain by 1 / sqrt(2 (passes - 1)) of it, and stopping at the first small
     one would favour lucky ones, so the target is compared with the estimate plus twice its uncertainty. `draws` fixes
     the number of passes (>= 2) instead. A likelihood that can be aimed is, by 256 rows of a pilot pass that does not
-    count. One that says it is `exact` takes one pass. The model's own is taken unless a `likelihood` is given. The
+    count. One that says it is `exact` takes one pass. The
     result does not depend on `batch_size` but for rounding.
     `about` joins the protocol; `progress` is called with (pass, share of it done, error so far).
     """
     count = len(windows)
     if count < 1 or (draws is not None and draws < 2):
         raise ValueError("a likelihood needs at least one window and two draws")
-    likelihood = model.likelihood if likelihood is None else likelihood
     kind, exact = type(likelihood).__name__, bool(likelihood.exact)
     copies = 1 if exact else -(-LEAST_ROWS // count)
     chars = _characters(windows, batch_size)

@@ -21,6 +21,7 @@ from ..diffusion.model import DiffusionModel
 from ..guidance.classifier import PlugAndPlay
 from ..guidance.trained_classifier import Classifier
 from ..networks.classifier import NoisyClassifier
+from ..samplers.base import Run
 
 _CLEAN = 0.1  # of the rows of a step have no noise
 
@@ -48,8 +49,7 @@ class Settings:
 
 
 def train(
-    model: DiffusionModel,
-    tokenizer: Tokenizer,
+    run: Run,
     examples: Sequence[tuple[str, str]],
     settings: Settings,
     *,
@@ -61,12 +61,13 @@ def train(
     the loss in nats. Raises UserError for texts that the tokenizer lacks characters of, and for runs that no guide with
     a classifier can act on.
     """
-    if model.config.text.source:
+    model = run.model.unadapted
+    if run.config.text.source:
         raise UserError("Classifiers are for runs without sources; this one writes a text after its source.")
     if not isinstance(model.process, PlugAndPlay.processes):
         raise UserError(f"No classifier can guide this run: it has a {type(model.process).__name__}.")
     labels = tuple(sorted({label for _, label in examples}))
-    ids, real = laid_out([text for text, _ in examples], tokenizer, model.config.text)
+    ids, real = laid_out([text for text, _ in examples], run.tokenizer, run.config.text)
     targets = torch.tensor([labels.index(label) for _, label in examples])
     order = np.random.default_rng(settings.seed).permutation(len(ids))
     held, used = order[: len(ids) // _HELD_OUT], order[len(ids) // _HELD_OUT :]

@@ -13,18 +13,18 @@ from ..core.batch import Batch
 from ..core.devices import choose_device
 from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
-from ..objectives.base import Loss
+from ..objectives.base import Loss, Objective
 
 
 class TrainingStep(nn.Module):
     """The forward pass of a training step as one module, so that DistributedDataParallel sees it begin and end."""
 
-    def __init__(self, model: DiffusionModel) -> None:
+    def __init__(self, model: DiffusionModel, objective: Objective) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.objective = model, objective
 
     def forward(self, batch: Batch, rng: Rng) -> Loss:
-        return self.model.objective(self.model, batch, rng=rng)
+        return self.objective(self.model, batch, rng=rng)
 
 
 class SingleProcess:

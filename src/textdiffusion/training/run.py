@@ -9,6 +9,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from ..config.compatibility import check_train
 from ..config.config import Config
 from ..core.errors import UserError
 from ..data.labels import with_label_names
@@ -93,8 +94,7 @@ def _trainer(
     if resume == "always" and found is None:
         raise UserError(f"{folder.path} has no checkpoint to resume from.")
     if found is None:
-        for part in config.parts():
-            part.check_train(config)
+        check_train(config)
     tokenizer = None
     if found is not None and not found[1].own_tokenizer:
         tokenizer = load(folder.tokenizer)

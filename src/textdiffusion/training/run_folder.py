@@ -22,8 +22,8 @@ LOCK = ".lock"
 
 
 HARMLESS = (
-    *("steps", "max_minutes", "max_cpu_seconds", "accumulate", "dtype", "compile", "log_every", "eval_every"),
-    *("eval_windows", "sample_every", "samples", "checkpoint_every", "keep"),
+    *("steps", "max_minutes", "max_cpu_seconds", "grad_accumulation", "dtype", "compile", "log_every", "eval_every"),
+    *("eval_windows", "sample_every", "num_samples", "checkpoint_every", "keep_checkpoints"),
 )
 """Fields of `training` that a run may change when it is resumed."""
 

@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config.build import build_model
 from ..config.config import Config, Training
 from ..core.batch import Batch
 from ..core.devices import choose_dtype, seeded
 from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import runnable
 from ..data.conditions import condition_dropout, strip_source
 from ..data.masks import given_mask
 from ..data.prepare import Corpus
-from ..diffusion.model import DiffusionModel
 from ..samplers.base import Request
 from ..samplers.masked_view import adapt_model
 from ..storage import checkpoint
@@ -61,7 +62,8 @@ class Trainer:
                 f"times accumulate {self.training.grad_accumulation}."
             )
         with seeded(self.training.seed, device):
-            self.model = DiffusionModel(config, corpus.tokenizer.vocab_size).to(device)
+            self.model = build_model(config, corpus.tokenizer.vocab_size).to(device)
+        self.objective, self.likelihood = runnable(config.objective), runnable(config.likelihood)
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
@@ -92,7 +94,7 @@ class Trainer:
     def initialise(self, weights: Path) -> None:
         """Begins from the weights of a file instead of random ones; what an objective counts begins anew."""
         for model in (self.model, self.average.model):
-            load_weights(model, weights, exclude="objective.")
+            load_weights(model, weights, exclude="step")
 
     def begin(self) -> None:
         """Begins from random weights, and from pretrained ones where the parts' settings name any."""
@@ -130,7 +132,7 @@ class Trainer:
         if state.validation_due or state.samples_due:
             yield from self._checks()
             yield self._save()
-        step = self.world.wrap(TrainingStep(self.model), self.device)
+        step = self.world.wrap(TrainingStep(self.model, self.objective), self.device)
         while self.progress < 1.0 and not stopping:
             before = self.progress
             stopping = self._timed_step(step, stop)
@@ -168,7 +170,11 @@ class Trainer:
     def _compile(self) -> None:
         against = compile_skip_reason(self.config, self.model, self.device, self.state.compiled)
         if against is None:
-            self.say(outcome := compile_backbone(self.model, lambda: self._forward_backward(TrainingStep(self.model))))
+            self.say(
+                outcome := compile_backbone(
+                    self.model, lambda: self._forward_backward(TrainingStep(self.model, self.objective))
+                )
+            )
             self.optimizers.zero_grad()
             against = None if outcome.startswith("Compiled") else outcome
         else:
@@ -191,7 +197,7 @@ class Trainer:
         losses = self._forward_backward(module)
         self.factor = lr_scale(training, state.step, self.progress)
         norm = self.optimizers.step(self.factor)
-        self.model.update_average()
+        self.model.after_step()
         self.average.update(state.step)
         state.step += 1
         state.tokens += training.batch_size * self.corpus.train.length
@@ -290,9 +296,9 @@ class Trainer:
         assert dataset is not None
         rows = max(1, training.batch_size // self.world.size // training.grad_accumulation)
         arguments = dataset, training.eval_windows, rows, training.seed, self.world
-        averaged = validate(self.average.model, *arguments)
+        averaged = validate(self.average.model, self.likelihood, *arguments)
         with eagerly(self.model):
-            raw = validate(self.model, *arguments)
+            raw = validate(self.model, self.likelihood, *arguments)
         best = state.best is None or averaged.bits < state.best.bits
         if best:
             state.best = Best(state.step, averaged.bits)
@@ -321,7 +327,8 @@ class Trainer:
             request = replace(request, batch=replace(shown, valid_mask=None).to(self.device))
         rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
         ids = None
-        for step in model.sampler(adapt_model(model.sampler, model, self.training.seed), request, rng=rng):
+        sampler = runnable(self.config.sampler)
+        for step in sampler(adapt_model(sampler, model, self.training.seed), request, rng=rng):
             ids = step.tokens
         rows = [] if ids is None else list(ids.cpu().numpy())
         return [corpus.tokenizer.decode(strip_source(row, text, corpus.tokenizer)) for row in rows]

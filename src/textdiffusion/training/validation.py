@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class Bound:
 
 @torch.no_grad()
 def validate(
-    model: DiffusionModel, dataset: Dataset, windows: int, rows: int, seed: int, world: SingleProcess
+    model: DiffusionModel, likelihood: Any, dataset: Dataset, windows: int, rows: int, seed: int, world: SingleProcess
 ) -> Bound:
     """The likelihood bound of `model` on up to `windows` windows, evenly spread, `rows` at a time on each rank.
 
@@ -33,7 +34,7 @@ def validate(
     A text of fewer windows is repeated until there are as many draws: the noise of a few would outweigh any learning.
     """
     count = min(windows, len(dataset))
-    copies = 1 if model.likelihood.exact else -(-windows // count)
+    copies = 1 if likelihood.exact else -(-windows // count)
     chosen = np.tile(np.linspace(0, len(dataset) - 1, count).round().astype(np.int64), copies)
     device = next(model.parameters()).device
     was_training = model.training
@@ -47,7 +48,7 @@ def validate(
         # Numbered among the chosen, so that noise levels are stratified over them.
         batch = replace(batch, row_ids=here, global_batch_size=len(chosen)).to(device)
         rng = Rng.of(seed, here.to(device)).fork("validation")
-        nats[here] = model.likelihood(model, batch, rng=rng).cpu().double()
+        nats[here] = likelihood(model, batch, rng=rng).cpu().double()
         chars[here] = (batch.target_mask.sum(-1) if batch.num_chars is None else batch.num_chars).cpu().double()
     model.train(was_training)
     nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (copies, count)).mean(1)
