@@ -16,8 +16,7 @@ from textdiffusion.cli.train import UNLIMITED
 from textdiffusion.cli.train import Command as Train
 from textdiffusion.core.errors import UserError
 from textdiffusion.inference.selection import best_of, fluency, mbr
-from textdiffusion.parts.states import Bits, Embeddings
-from textdiffusion.parts.trunks import TransformerConfig
+from textdiffusion.parts import Bits, Embeddings, TransformerConfig
 
 MakeRun = Callable[..., Path]
 

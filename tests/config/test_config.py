@@ -12,7 +12,7 @@ from textdiffusion import parts, recipes
 from textdiffusion.config import overrides
 from textdiffusion.config.config import Config, Training, dumps, from_dict, loads, to_dict
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts.base import Part
+from textdiffusion.parts import Part
 from textdiffusion.recipes import UnknownVariant
 from textdiffusion.training.run import train
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from textdiffusion.parts.densities import Cauchy, Gumbel
-from textdiffusion.parts.states import Bits, Embeddings, Gaussian, Simplex
+from textdiffusion.parts import Bits, Cauchy, Embeddings, Gaussian, Gumbel, Simplex
 
 VOCAB = 11
 CODECS = {

@@ -15,7 +15,7 @@ from textdiffusion import recipes
 from textdiffusion.config.config import Config, from_dict, to_dict
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts.base import GuidePart, Part, TrunkPart
+from textdiffusion.parts import GuidePart, Part, TrunkPart
 
 VOCAB = 11
 TINY = {"width": 24, "depth": 1}

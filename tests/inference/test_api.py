@@ -17,7 +17,7 @@ import textdiffusion
 from textdiffusion import TextDiffusion, parts, recipes
 from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts.gaussian_samplers import DDIM
+from textdiffusion.parts import DDIM
 
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()

@@ -12,7 +12,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.networks import bert as module
-from textdiffusion.parts.trunks import BertConfig
+from textdiffusion.parts import BertConfig
 from textdiffusion.recipes import get
 
 SMALL: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "expansion": 2, "positions": 12, "conditioning": 8}

@@ -25,8 +25,7 @@ from textdiffusion.networks.output_heads import BitLogitsHead, X0LogitsHead, X0R
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
 from textdiffusion.networks.transformer import CanonConv, Transformer, visible
-from textdiffusion.parts.networks import BitLogits, X0Logits, X0Regression
-from textdiffusion.parts.trunks import UNetConfig
+from textdiffusion.parts import BitLogits, UNetConfig, X0Logits, X0Regression
 
 V, L = 7, 8
 KINDS = [

@@ -13,7 +13,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.networks.attention import attention_mask
 from textdiffusion.networks.backbone import Backbone
-from textdiffusion.parts.trunks import UNetConfig
+from textdiffusion.parts import UNetConfig
 
 L = 13
 

@@ -9,9 +9,9 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.densities import GumbelDensity
 from textdiffusion.diffusion.schedules import CosineNoise, LinearBeta, SqrtNoise
 from textdiffusion.guidance.logits import Temperature
-from textdiffusion.parts.gaussian_samplers import DDIM as OneStepPart
-from textdiffusion.parts.gaussian_samplers import DPMSolver as DpmSolverPart
-from textdiffusion.parts.gaussian_samplers import Heun as HeunPart
+from textdiffusion.parts import DDIM as OneStepPart
+from textdiffusion.parts import DPMSolver as DpmSolverPart
+from textdiffusion.parts import Heun as HeunPart
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.dpm_solver import DPMSolver

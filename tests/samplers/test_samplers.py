@@ -18,8 +18,8 @@ from textdiffusion.diffusion.prediction import Prediction, one_hot_logits
 from textdiffusion.guidance.cfg import ClassifierFree
 from textdiffusion.guidance.logits import AllowedTokens, Temperature
 from textdiffusion.guidance.replacement import Replacement
-from textdiffusion.parts.base import SamplerPart
-from textdiffusion.parts.gaussian_samplers import DDIM as OneStepPart
+from textdiffusion.parts import DDIM as OneStepPart
+from textdiffusion.parts import SamplerPart
 from textdiffusion.samplers.ancestral import Ancestral, Euler
 from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Guide, LogitsGuide, Request, Step, WrappedDenoiser, check_compatible

@@ -16,8 +16,7 @@ from rich.console import Console
 from textdiffusion.config.config import Config
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts.densities import LossSecondMoment, TimeWarp
-from textdiffusion.parts.objectives import Duality
+from textdiffusion.parts import Duality, LossSecondMoment, TimeWarp
 from textdiffusion.storage.checkpoint import RAW
 from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training import loggers as sinks

@@ -18,7 +18,7 @@ class Command:
 
     def execute(self) -> None:
         from ..config.overrides import kinds_of
-        from ..parts.base import GuidePart
+        from ..parts import GuidePart
 
         found: list[dict[str, Any]] = []
         for name, kind in kinds_of(GuidePart).items():

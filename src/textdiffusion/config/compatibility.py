@@ -14,13 +14,26 @@ from ..data.config import TextConfig
 from ..data.masks import gives_anywhere
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.gaussian import GaussianProcess
-from ..parts.densities import LossSecondMoment, MinVariance, Uniform
-from ..parts.gaussian_samplers import GaussianSteps
-from ..parts.networks import BlockDenoiserConfig, EmbeddingDenoiserConfig, SimplexDenoiserConfig, X0Regression
-from ..parts.objectives import DiffusionLM, GaussianELBO, NextToken, SquaredError
-from ..parts.samplers import Autoregressive, BlockAncestral
-from ..parts.states import BlockAbsorbing, Embeddings, Gaussian
-from ..parts.token_samplers import FirstHitting
+from ..parts import (
+    Autoregressive,
+    BlockAbsorbing,
+    BlockAncestral,
+    BlockDenoiserConfig,
+    DiffusionLM,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    FirstHitting,
+    Gaussian,
+    GaussianELBO,
+    GaussianSteps,
+    LossSecondMoment,
+    MinVariance,
+    NextToken,
+    SimplexDenoiserConfig,
+    SquaredError,
+    Uniform,
+    X0Regression,
+)
 from ..samplers.base import incompatibility
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 from ..core.errors import UserError
 from ..core.registry import from_dict, to_dict
 from ..data.config import TextConfig
-from ..parts.base import (
+from ..parts import (
     CodecPart,
     DenoiserPart,
     DensityPart,

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 from ..core.errors import UserError
-from ..parts.base import GuidePart, Part, SamplerPart
+from ..parts import GuidePart, Part, SamplerPart
 from .config import Config, from_dict, to_dict
 
 P = TypeVar("P", bound=Part)

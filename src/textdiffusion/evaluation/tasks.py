@@ -14,7 +14,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data.builtin.tasks import Exercise, exercise
 from ..inference.api import TextDiffusion
-from ..parts.base import SamplerPart
+from ..parts import SamplerPart
 from .heldout import held_out
 
 

@@ -22,7 +22,7 @@ from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
-from ..parts.base import GuidePart, SamplerPart
+from ..parts import GuidePart, SamplerPart
 from ..samplers.base import Guide, Step
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid

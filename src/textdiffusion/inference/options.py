@@ -19,7 +19,7 @@ from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..guidance.logits import AllowedTokens, Temperature, TopKTopP
 from ..guidance.replacement import Replacement
-from ..parts.base import GuidePart, SamplerPart
+from ..parts import GuidePart, SamplerPart
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
 

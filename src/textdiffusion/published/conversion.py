@@ -20,11 +20,15 @@ from ..data.tokenizers.loading import load_any
 from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
 from ..networks.transformer import heads
-from ..parts.base import ObjectivePart
-from ..parts.networks import MaskDenoiserConfig, ScoreDenoiserConfig
-from ..parts.objectives import MaskedELBO, ScoreEntropy
-from ..parts.states import Absorbing
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    Absorbing,
+    MaskDenoiserConfig,
+    MaskedELBO,
+    ObjectivePart,
+    ScoreDenoiserConfig,
+    ScoreEntropy,
+    TransformerConfig,
+)
 from ..storage.foreign import Settings, settings_in
 from ..storage.weights import tensors_of
 from .tensors import read, weights_file

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from ..config.config import Config, Training
 from ..core.errors import UserError
-from ..parts.trunks import TransformerConfig
+from ..parts import TransformerConfig
 
 FIRST = "mdlm"
 """The recipe to begin with."""

@@ -6,13 +6,21 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import DDIM, DPMSolver
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Logits, X0Regression
-from ..parts.objectives import SquaredError
-from ..parts.states import Bits, Gaussian
-from ..parts.trunks import TransformerConfig, UNetConfig
+from ..parts import (
+    DDIM,
+    Bits,
+    DPMSolver,
+    EmbeddingDenoiserConfig,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    SquaredError,
+    TransformerConfig,
+    UNetConfig,
+    Uniform,
+    X0Logits,
+    X0Regression,
+)
 from . import variant_of
 
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.likelihoods import NextTokenLikelihood
-from ..parts.networks import NextTokenDenoiserConfig
-from ..parts.objectives import NextToken
-from ..parts.samplers import Autoregressive
-from ..parts.states import AutoregressiveOrder, Tokens
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    Autoregressive,
+    AutoregressiveOrder,
+    NextToken,
+    NextTokenDenoiserConfig,
+    NextTokenLikelihood,
+    Tokens,
+    TransformerConfig,
+    Uniform,
+)
 from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.likelihoods import MaskedLikelihood
-from ..parts.networks import BlockDenoiserConfig
-from ..parts.objectives import MaskedELBO
-from ..parts.samplers import BlockAncestral
-from ..parts.states import BlockAbsorbing, Tokens
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    BlockAbsorbing,
+    BlockAncestral,
+    BlockDenoiserConfig,
+    MaskedELBO,
+    MaskedLikelihood,
+    Tokens,
+    TransformerConfig,
+    Uniform,
+)
 from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 

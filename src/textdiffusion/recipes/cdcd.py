@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Gumbel, TimeWarp
-from ..parts.gaussian_samplers import DDIM, DPMSolver
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Logits
-from ..parts.objectives import ScoreInterpolation
-from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    DPMSolver,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    ScoreInterpolation,
+    TimeWarp,
+    TransformerConfig,
+    X0Logits,
+)
 from . import variant_of
 
 

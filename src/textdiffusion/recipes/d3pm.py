@@ -6,14 +6,19 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.likelihoods import DiscreteLikelihood
-from ..parts.networks import MaskDenoiserConfig, TokenDenoiserConfig
-from ..parts.objectives import DiscreteELBO
-from ..parts.samplers import Ancestral
-from ..parts.states import Absorbing, Tokens, UniformNoise
-from ..parts.token_samplers import Unmasking
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    Absorbing,
+    Ancestral,
+    DiscreteELBO,
+    DiscreteLikelihood,
+    MaskDenoiserConfig,
+    TokenDenoiserConfig,
+    Tokens,
+    TransformerConfig,
+    Uniform,
+    UniformNoise,
+    Unmasking,
+)
 from . import variant_of
 
 STEPS = 1000  # of the chain

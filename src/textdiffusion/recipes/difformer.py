@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import DDIM
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Regression
-from ..parts.objectives import MSEWithCrossEntropy
-from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    MSEWithCrossEntropy,
+    TransformerConfig,
+    Uniform,
+    X0Regression,
+)
 from . import variant_of
 
 

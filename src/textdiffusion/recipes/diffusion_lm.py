@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.gaussian_samplers import DDIM
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Regression
-from ..parts.objectives import DiffusionLM
-from ..parts.states import DiscreteGaussian, Embeddings
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    DiffusionLM,
+    DiscreteGaussian,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    GaussianLikelihood,
+    TransformerConfig,
+    Uniform,
+    X0Regression,
+)
 from . import variant_of
 
 

@@ -6,14 +6,17 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.likelihoods import MaskedLikelihood
-from ..parts.networks import MaskDenoiserConfig
-from ..parts.objectives import MaskedELBO
-from ..parts.samplers import Ancestral
-from ..parts.states import Absorbing, Tokens
-from ..parts.token_samplers import Unmasking
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    Absorbing,
+    Ancestral,
+    MaskDenoiserConfig,
+    MaskedELBO,
+    MaskedLikelihood,
+    Tokens,
+    TransformerConfig,
+    Uniform,
+    Unmasking,
+)
 from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 

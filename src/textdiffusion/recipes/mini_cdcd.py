@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Cauchy
-from ..parts.gaussian_samplers import DDIM
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Regression
-from ..parts.objectives import ScoreInterpolation
-from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    Cauchy,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    Gaussian,
+    GaussianLikelihood,
+    ScoreInterpolation,
+    TransformerConfig,
+    X0Regression,
+)
 from . import variant_of
 
 

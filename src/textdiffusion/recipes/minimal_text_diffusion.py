@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from ..config.config import Config
 from ..data.config import TextConfig
-from ..parts.gaussian_samplers import DDIM
-from ..parts.states import Embeddings
+from ..parts import DDIM, Embeddings
 from . import variant_of
 from .diffusion_lm import diffusion_lm
 

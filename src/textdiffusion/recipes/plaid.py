@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import MinVariance
-from ..parts.gaussian_samplers import DDIM
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Logits
-from ..parts.objectives import GaussianELBO
-from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    Gaussian,
+    GaussianELBO,
+    GaussianLikelihood,
+    MinVariance,
+    TransformerConfig,
+    X0Logits,
+)
 from . import variant_of
 
 

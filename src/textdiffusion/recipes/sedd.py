@@ -6,14 +6,20 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.likelihoods import MaskedLikelihood, ScoreEntropyLikelihood
-from ..parts.networks import ScoreDenoiserConfig
-from ..parts.objectives import ScoreEntropy
-from ..parts.samplers import Euler, Tweedie
-from ..parts.states import Absorbing, Tokens, UniformNoise
-from ..parts.token_samplers import Unmasking
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    Absorbing,
+    Euler,
+    MaskedLikelihood,
+    ScoreDenoiserConfig,
+    ScoreEntropy,
+    ScoreEntropyLikelihood,
+    Tokens,
+    TransformerConfig,
+    Tweedie,
+    Uniform,
+    UniformNoise,
+    Unmasking,
+)
 from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 

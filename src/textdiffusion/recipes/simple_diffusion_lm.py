@@ -6,13 +6,19 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import DDIM
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import EmbeddingDenoiserConfig, X0Logits
-from ..parts.objectives import MSEWithCrossEntropy, ScoreInterpolation
-from ..parts.states import Embeddings, Gaussian
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    EmbeddingDenoiserConfig,
+    Embeddings,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    MSEWithCrossEntropy,
+    ScoreInterpolation,
+    TransformerConfig,
+    Uniform,
+    X0Logits,
+)
 from . import variant_of
 
 

@@ -6,13 +6,18 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Gumbel, Uniform
-from ..parts.gaussian_samplers import DDIM
-from ..parts.likelihoods import GaussianLikelihood
-from ..parts.networks import SimplexDenoiserConfig, X0Logits
-from ..parts.objectives import ScoreInterpolation
-from ..parts.states import Gaussian, Simplex
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    DDIM,
+    Gaussian,
+    GaussianLikelihood,
+    Gumbel,
+    ScoreInterpolation,
+    Simplex,
+    SimplexDenoiserConfig,
+    TransformerConfig,
+    Uniform,
+    X0Logits,
+)
 from . import variant_of
 
 

@@ -6,13 +6,17 @@ from dataclasses import replace
 
 from ..config.config import Config, Training
 from ..data.config import TextConfig
-from ..parts.densities import Uniform
-from ..parts.likelihoods import DiscreteLikelihood
-from ..parts.networks import TokenDenoiserConfig
-from ..parts.objectives import DiscreteELBO, Duality
-from ..parts.samplers import Ancestral
-from ..parts.states import Tokens, UniformNoise
-from ..parts.trunks import TransformerConfig
+from ..parts import (
+    Ancestral,
+    DiscreteELBO,
+    DiscreteLikelihood,
+    Duality,
+    TokenDenoiserConfig,
+    Tokens,
+    TransformerConfig,
+    Uniform,
+    UniformNoise,
+)
 from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
 
 
