@@ -18,7 +18,7 @@ from .base import (
     TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossSecondMoment, MinVariance, TimeWarp, Uniform
-from .gaussian_samplers import DDIM, DPMSolver, Heun
+from .gaussian_samplers import DDIM, DPMSolver, GaussianSteps, Heun
 from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
 from .likelihoods import (
     DiscreteLikelihood,
@@ -99,6 +99,7 @@ __all__ = [
     "Gaussian",
     "GaussianELBO",
     "GaussianLikelihood",
+    "GaussianSteps",
     "Gibbs",
     "GuidePart",
     "Gumbel",
