@@ -20,6 +20,7 @@ def build_model(config: Config, vocab_size: int) -> DiffusionModel:
     context["process"] = process = _built(config.process, codec, **context)
     time_density = _built(config.time_density, codec, process, **context)
     context["backbone"] = backbone = _built(config.backbone, **context)
+    context["width"] = backbone.width  # of the features that output heads read
     denoiser = _built(config.denoiser, backbone, codec, process, **context)
     denoiser.trained_with_conditioning = config.text.gives_tokens
     if config.text.labels:

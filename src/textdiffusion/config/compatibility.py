@@ -6,21 +6,37 @@ Parts declare what they work with (`processes`, `codecs`, `backbones`, `objectiv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from torch import nn
+
 from ..core.errors import UserError
+from ..core.registry import Part
 from ..data.config import TextConfig
 from ..data.masks import gives_anywhere
 from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.autoregressive import AutoregressiveProcess
+from ..diffusion.blocks import BlockProcess
+from ..diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec
 from ..diffusion.gaussian import GaussianProcess
+from ..diffusion.uniform import UniformProcess
+from ..networks.block_denoiser import BlockDenoiserConfig
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Regression
+from ..networks.score_denoiser import ScoreDenoiserConfig
+from ..networks.simplex_denoiser import SimplexDenoiserConfig
+from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfig
 from ..parts import (
+    Absorbing,
     Autoregressive,
+    AutoregressiveOrder,
+    Bits,
     BlockAbsorbing,
     BlockAncestral,
-    BlockDenoiserConfig,
     DiffusionLM,
-    EmbeddingDenoiserConfig,
+    DiscreteGaussian,
     Embeddings,
     FirstHitting,
     Gaussian,
@@ -29,12 +45,26 @@ from ..parts import (
     LossSecondMoment,
     MinVariance,
     NextToken,
-    SimplexDenoiserConfig,
+    Simplex,
     SquaredError,
+    Tokens,
     Uniform,
-    X0Regression,
+    UniformNoise,
 )
 from ..samplers.base import incompatibility
+
+_MODULES: dict[type[Part], type[nn.Module]] = {  # of settings that name no module themselves
+    Tokens: TokenCodec,
+    Embeddings: TableCodec,
+    Bits: BitCodec,
+    Simplex: SimplexCodec,
+    Absorbing: AbsorbingProcess,
+    UniformNoise: UniformProcess,
+    BlockAbsorbing: BlockProcess,
+    AutoregressiveOrder: AutoregressiveProcess,
+    Gaussian: GaussianProcess,
+    DiscreteGaussian: GaussianProcess,
+}
 
 
 @runtime_checkable
@@ -107,6 +137,8 @@ def _problems(config: Parts) -> Iterator[str]:
         blocks = -(-text.length // config.process.block_size)
         if 0 < config.sampler.steps < blocks:
             yield f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."
+    yield from _partner_problems(config)
+    yield from _denoiser_problems(config)
 
 
 def _objective_problems(config: Parts) -> Iterator[str]:
@@ -129,6 +161,72 @@ def _objective_problems(config: Parts) -> Iterator[str]:
         yield f"GaussianELBO works with time_density.kind=min_variance or uniform, not with {name}."
     if isinstance(objective, NextToken) and config.time_density != Uniform():
         yield "time_density has no effect on NextToken, which has no noise levels; leave it at its default."
+
+
+def _partner_problems(config: Parts) -> Iterator[str]:
+    """What the parts declare: the codecs, processes and backbones that each works with."""
+    for path, part in _parts(config):
+        for name, allowed in (
+            ("codec", getattr(part, "codecs", None)),
+            ("process", getattr(part, "processes", None)),
+            ("backbone", getattr(part, "backbones", None)),
+        ):
+            partner = getattr(config, name)
+            module = _module(type(partner))
+            if allowed and module and not issubclass(module, allowed):
+                base = next(cls for cls in type(partner).__mro__ if Part in cls.__bases__)
+                modules = {kind: _module(choice) for kind, choice in base.choices().items()}
+                kinds = [kind for kind, choice in modules.items() if choice and issubclass(choice, allowed)]
+                yield f"{path}.kind={part.kind} works with {name}.kind={_either(kinds)}, not with {partner.kind}."
+
+
+def _parts(config: Parts) -> Iterator[tuple[str, Any]]:
+    """The path and settings of every part, parts of parts included. The sampler is not among them: see below."""
+    for name in ("codec", "process", "time_density", "backbone", "denoiser", "objective", "likelihood"):
+        yield from _nested_parts(name, getattr(config, name))
+
+
+def _nested_parts(path: str, part: Any) -> Iterator[tuple[str, Any]]:
+    yield path, part
+    for field in dataclasses.fields(part):
+        if isinstance(value := getattr(part, field.name), Part):
+            yield from _nested_parts(f"{path}.{field.name}", value)
+
+
+def _module(settings: type[Part]) -> type[nn.Module] | None:
+    return settings.module or _MODULES.get(settings)
+
+
+def _either(names: Sequence[str]) -> str:
+    *names, last = names
+    return f"{', '.join(names)} or {last}" if names else last
+
+
+def _denoiser_problems(config: Parts) -> Iterator[str]:
+    """Pairs of a denoiser's settings and those of the backbone and the process."""
+    denoiser, backbone, process = config.denoiser, config.backbone, config.process
+    modulation = backbone.modulation
+    reads_masks = isinstance(denoiser, (MaskDenoiserConfig, ScoreDenoiserConfig))
+    if reads_masks and isinstance(process, Absorbing) and process.time_input == "sigma" and not denoiser.time:
+        yield "process.time_input=sigma has no effect without denoiser.time; set that to true."
+    if isinstance(denoiser, ScoreDenoiserConfig) and denoiser.scale_by_sigma and isinstance(process, UniformNoise):
+        yield "denoiser.scale_by_sigma is for the ratios of masks; set it to false for process.kind=uniform."
+    if denoiser.needs_noise_level and modulation == "none":
+        yield (
+            f"denoiser.kind={denoiser.kind} needs the noise level, which backbone.modulation=none ignores; set "
+            "backbone.modulation=film."
+        )
+    if isinstance(denoiser, MaskDenoiserConfig) and denoiser.time and modulation == "none":
+        yield "denoiser.time has no effect with backbone.modulation=none; set backbone.modulation=adaln."
+    if isinstance(denoiser, ScoreDenoiserConfig) and denoiser.time != (modulation != "none"):
+        yield f"denoiser.time is {denoiser.time}, but backbone.modulation is {modulation}: one needs the other."
+    if isinstance(denoiser, NextTokenDenoiserConfig) and modulation != "none":
+        yield f"backbone.modulation is {modulation}, but {denoiser.kind} has no time input; set it to none."
+    if isinstance(denoiser, BlockDenoiserConfig) and backbone.conv_radius:
+        yield (
+            f"backbone.conv_radius is {backbone.conv_radius}, but {denoiser.kind} must not mix features of different "
+            "blocks; set it to 0."
+        )
 
 
 def _training_problems(config: Parts) -> Iterator[str]:

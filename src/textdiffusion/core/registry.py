@@ -16,6 +16,7 @@ import inspect
 import re
 import types
 import typing
+from abc import ABC
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -28,7 +29,10 @@ M = TypeVar("M", bound=type[nn.Module])
 
 
 class Part:
-    """Settings of one part of a model. Subclasses are frozen dataclasses, found by name below their abstract base."""
+    """Settings of one part of a model. Subclasses are frozen dataclasses, found by name below their abstract base.
+
+    A class that lists `ABC` among its bases is abstract: it cannot be chosen by name.
+    """
 
     kind: ClassVar[str] = ""
     module: ClassVar[type[nn.Module] | None] = None
@@ -52,7 +56,8 @@ class Part:
 
 
 def _is_concrete(part: type) -> bool:
-    return "__dataclass_fields__" in vars(part) and not inspect.isabstract(part)
+    abstract = ABC in part.__bases__ or inspect.isabstract(part)
+    return "__dataclass_fields__" in vars(part) and not abstract
 
 
 def snake_case(name: str) -> str:

@@ -1,19 +1,46 @@
-"""What a denoiser needs of the network inside it."""
+"""The network inside a denoiser: what it must do, and the settings that every one of them has."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from abc import ABC
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..core.registry import Part
+
 Modulation = Literal["none", "adaln", "film", "added"]
+"""How the noise level acts on the features: not at all, by adaptive layer norms with gates (adaLN-Zero, Peebles & Xie
+2022), by scale and shift (FiLM, Perez et al. 2017), or by a vector that is added to them."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig(Part, ABC):
+    """The network between a denoiser's input and its output: features in, features out.
+
+    A subclass also has `modulation`, as a setting or as a class variable. `supports_packing`: the network keeps the
+    examples of a packed row apart.
+    """
+
+    supports_packing: ClassVar[bool] = True
+
+    width: int = 128
+    depth: int = 4
+
+    def load_pretrained(self, backbone: Any) -> str | None:
+        """Reads the weights that these settings name, when a new run begins. Returns a sentence about them, if any."""
+        return None
 
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Features in, features out, computed in `compute_dtype`. `blocks` are what repeats: Muon's, and recompiled for."""
+    """Features in, features out, computed in `compute_dtype`.
+
+    `blocks` are the layers that repeat: compilation time grows with their number, and Muon updates their matrices.
+    """
 
     width: int
     modulation: Modulation
@@ -23,7 +50,7 @@ class Backbone(Protocol):
     def __call__(
         self,
         x: Float[Tensor, "b l w"],
-        level: Float[Tensor, "b *l"] | None,
-        at: Int[Tensor, "#b l"],
+        noise_level: Float[Tensor, "b *l"] | None,
+        positions: Int[Tensor, "#b l"],
         mask: Bool[Tensor, "#b 1 l l"] | None,
     ) -> Float[Tensor, "b l w"]: ...

@@ -1,112 +1,134 @@
-"""The denoiser of block diffusion: a block from itself, noised, and from the clean blocks before it."""
+"""The denoiser of block diffusion: it predicts a block from its noisy tokens and the clean blocks before it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
+from ..core.registry import builds
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from .attention import attention_mask
-from .embedding import Blocks, NgramTables, TokenEmbedding
+from .denoiser import NgramDenoiserConfig
+from .embedding import AROUND, Blocks, NgramTables, TokenEmbedding
 from .output_heads import LinearHead
 from .transformer import KVCache, Transformer
 
 
-class BlockDenoiser(nn.Module):
-    """Logits over real tokens for every block of x_t, given the clean tokens of earlier blocks (BD3-LM, section 4).
+@dataclass(frozen=True)
+class BlockDenoiserConfig(NgramDenoiserConfig):
+    """Every block from itself and those before it; n-gram tables do not see later blocks."""
 
-    It has no time input: the masks of a block tell it the time. A trunk with adaptive layer norms is fed a constant.
+    processes: ClassVar[tuple[type[nn.Module], ...]] = (BlockProcess,)
+    backbones: ClassVar[tuple[type[nn.Module], ...]] = (Transformer,)
+
+
+@builds(BlockDenoiserConfig)
+class BlockDenoiser(nn.Module):
+    """Logits of the real tokens for every block of x_t, given the clean tokens of earlier blocks (BD3-LM, section 4).
+
+    It has no time input: the masks of a block show the time. A backbone with modulation is fed a constant.
     """
 
     time_independent = True
     self_conditioning = False
 
-    def __init__(self, backbone: Transformer, process: BlockProcess, *, tables: NgramTables | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Transformer,
+        process: BlockProcess,
+        *,
+        ngram_dim: int = 0,
+        ngram_size: int = 3,
+        ngram_rows: int = 1 << 14,
+    ) -> None:
         super().__init__()
         self.backbone, self.process = backbone, process
-        self.embedding = TokenEmbedding(process.vocab_size + 1, backbone.width, tables)
+        ngrams = NgramTables(AROUND, ngram_dim, ngram_size, ngram_rows)
+        self.embedding = TokenEmbedding(process.vocab_size + 1, backbone.width, ngrams)
         self.head = LinearHead(backbone.width, process.vocab_size)
 
     def forward(
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
-        """All blocks in one pass over two copies [x_t ; x_0], where x_0 is `batch.ids`; a block sees none of its own
-        or later clean tokens."""
-        at = position_ids(batch)
-        blocks = Blocks(at // self.process.block_size, batch.tokens)
+        """All blocks in one pass over two copies [x_t ; x_0], where x_0 is `batch.tokens`.
+
+        No block sees the clean tokens of its own or later blocks.
+        """
+        positions = position_ids(batch)
+        blocks = Blocks(positions // self.process.block_size, batch.tokens)
         copies = [self.embedding(ids, self.process.mask, batch, blocks) for ids in (xt, batch.tokens)]
         mask = attention_mask("two_stream", batch, self.process.block_size)
-        hidden = self.backbone(torch.cat(copies, dim=1), _clean(xt), at.repeat(1, 2), mask)
+        hidden = self.backbone(torch.cat(copies, dim=1), _zero_level(xt), positions.repeat(1, 2), mask)
         return LazyPrediction(hidden[:, : xt.shape[1]], self.head)
 
     def begin(self, like: Int[Tensor, "b l"]) -> BlockCache:
-        """Before the first block of the rows of `like`."""
+        """The cache before the first block, for as many rows as `like` has."""
         return BlockCache(self, Batch(like[:, :0]), [KVCache() for _ in self.backbone.blocks])
 
 
 @dataclass(frozen=True)
 class BlockCache:
-    """The finished blocks of some rows, as keys and values; it is the denoiser of the block that comes next.
+    """The finished blocks of some rows, as keys and values. It is the denoiser of the next block.
 
-    What it says is what the whole network says of that block: a clean block never sees a later one, so nothing that is
-    kept could change.
+    Its predictions are those of the whole network: a clean block never sees a later one, so cached keys and values
+    never change.
     """
 
     denoiser: BlockDenoiser
-    seen: Batch
-    past: list[KVCache]
+    finished: Batch
+    caches: list[KVCache]
     time_independent = True
     self_conditioning = False
 
     @property
     def length(self) -> int:
-        """Tokens that are finished."""
-        return self.seen.tokens.shape[1]
+        """Number of finished tokens."""
+        return self.finished.tokens.shape[1]
 
     def __call__(
         self, xt: Int[Tensor, "b n"], t: Float[Tensor, "b *n"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
-        """The law of the next block; `batch.rows` numbers its rows among those finished."""
-        assert batch.row_ids is not None, "which rows these are"
-        past = [memory.select(batch.row_ids) for memory in self.past]
-        return LazyPrediction(
-            self._pass(xt, batch.valid_mask, self.seen.select(batch.row_ids), past), self.denoiser.head
-        )
+        """The distribution of the next block; `batch.row_ids` are the numbers of its rows among the finished ones."""
+        assert batch.row_ids is not None, "row_ids select the rows of the cache"
+        caches = [cache.select(batch.row_ids) for cache in self.caches]
+        hidden = self._features(xt, batch.valid_mask, self.finished.select(batch.row_ids), caches)
+        return LazyPrediction(hidden, self.denoiser.head)
 
     def append(self, block: Batch) -> BlockCache:
-        """With the clean `block`, or several, of every row."""
-        past = [replace(memory) for memory in self.past]
-        self._pass(block.tokens, block.valid_mask, self.seen, past)
-        return replace(self, seen=_joined(self.seen, block.tokens, block.valid_mask), past=past)
+        """A new cache with one or several clean blocks more in every row."""
+        caches = [replace(cache) for cache in self.caches]
+        self._features(block.tokens, block.valid_mask, self.finished, caches)
+        return replace(self, finished=_append(self.finished, block.tokens, block.valid_mask), caches=caches)
 
-    def _pass(
-        self, x: Int[Tensor, "b n"], real: Bool[Tensor, "b n"] | None, seen: Batch, past: list[KVCache]
+    def _features(
+        self, x: Int[Tensor, "b n"], valid_mask: Bool[Tensor, "b n"] | None, finished: Batch, caches: list[KVCache]
     ) -> Float[Tensor, "b n w"]:
-        network, size, start = self.denoiser, self.denoiser.process.block_size, self.length
-        whole = _joined(seen, x, real)
-        at = position_ids(whole)
-        first = max(0, start - network.embedding.reach)
-        near = whole.slice(first, whole.tokens.shape[1])
-        features = network.embedding(
-            near.tokens, network.process.mask, near, Blocks(at[:, first:] // size, near.tokens)
-        )
-        everywhere = x.shape[1] <= size and whole.valid_mask is None
-        mask = None if everywhere else attention_mask("block_causal", whole, size)
+        network, block_size, start = self.denoiser, self.denoiser.process.block_size, self.length
+        rows = _append(finished, x, valid_mask)
+        positions = position_ids(rows)
+        first = max(0, start - network.embedding.left_context)
+        context = rows.slice(first, rows.tokens.shape[1])
+        blocks = Blocks(positions[:, first:] // block_size, context.tokens)
+        features = network.embedding(context.tokens, network.process.mask, context, blocks)
+        sees_all = x.shape[1] <= block_size and rows.valid_mask is None
+        mask = None if sees_all else attention_mask("block_causal", rows, block_size)
         mask = mask if mask is None else mask[:, :, start:]
-        return network.backbone(features[:, start - first :], _clean(x), at[:, start:], mask, past)
+        return network.backbone(features[:, start - first :], _zero_level(x), positions[:, start:], mask, caches)
 
 
-def _joined(seen: Batch, x: Int[Tensor, "b n"], real: Bool[Tensor, "b n"] | None) -> Batch:
-    """The rows of `seen`, longer by `x`. Either all blocks say what is real, or none."""
-    if real is not None and seen.valid_mask is not None:
-        real = torch.cat((seen.valid_mask, real), dim=1)
-    return Batch(torch.cat((seen.tokens, x), dim=1), valid_mask=real)
+def _append(finished: Batch, x: Int[Tensor, "b n"], valid_mask: Bool[Tensor, "b n"] | None) -> Batch:
+    """The rows with `x` at the end. Either all blocks have a valid mask, or none."""
+    if valid_mask is not None and finished.valid_mask is not None:
+        valid_mask = torch.cat((finished.valid_mask, valid_mask), dim=1)
+    return Batch(torch.cat((finished.tokens, x), dim=1), valid_mask=valid_mask)
 
 
-def _clean(x: Int[Tensor, "b n"]) -> Float[Tensor, " b"]:
+def _zero_level(x: Int[Tensor, "b n"]) -> Float[Tensor, " b"]:
+    """A noise level of 0 for every row."""
     return torch.zeros(len(x), device=x.device)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import mix
-from .transformer import Linear
+from .layers import Linear
 
 NgramOffsets = tuple[tuple[int, ...], ...]
+"""Groups of neighbours, each as offsets from a position; 0 is the position itself."""
 
 AROUND: NgramOffsets = ((-2, -1), (-1, 1), (1, 2), (-3, -2, -1), (-2, -1, 1), (-1, 1, 2), (1, 2, 3))  # on both sides
 BEFORE: NgramOffsets = ((-1, 0), (-2, -1), (-3, -2), (-2, -1, 0), (-3, -2, -1), (-3, -2, -1, 0))  # none to the right
@@ -20,7 +21,10 @@ BEFORE: NgramOffsets = ((-1, 0), (-2, -1), (-3, -2), (-2, -1, 0), (-3, -2, -1), 
 
 @dataclass(frozen=True)
 class NgramTables:
-    """Which groups of neighbours are looked up: of at most `size` tokens, in tables of at most `rows` rows of `dim`."""
+    """Tables of vectors for the groups of at most `size` tokens among `offsets`.
+
+    A table has at most `rows` rows of `dim` numbers (0: there are no tables).
+    """
 
     offsets: NgramOffsets
     dim: int
@@ -30,56 +34,59 @@ class NgramTables:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The number of every position's block, and the clean ids that are seen of earlier ones."""
+    """The number of each position's block, and the clean tokens, which later blocks see."""
 
-    numbers: Int[Tensor, "#b l"]
-    clean: Int[Tensor, "b l"]
+    block_ids: Int[Tensor, "#b l"]
+    clean_tokens: Int[Tensor, "b l"]
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each token, and for what small groups of tokens near it say.
+    """A vector for each token, plus a linear map of the vectors of the n-grams around it.
 
-    `tables` says which. A table is shared by hashing where more groups are possible than it has rows: local context
-    that costs no matrix product, so a small network need not learn to fetch it (docs/experiments.md).
+    If more groups of tokens are possible than a table has rows, they share rows by hashing. The tables give a small
+    network its local context without a matrix product, so it need not learn to fetch it (docs/experiments.md).
     """
 
-    def __init__(
-        self, vocab_size: int, width: int, tables: NgramTables | None = None, *, states: int | None = None
-    ) -> None:
-        """`vocab` counts the id beyond the ends of an example; of these only `states` occur inside (None: all)."""
+    def __init__(self, vocab_size: int, width: int, ngrams: NgramTables, *, num_states: int | None = None) -> None:
+        """`vocab_size` counts the id beyond the ends of an example; `num_states` ids occur inside one (None: all)."""
         super().__init__()
         self.vocab_size = vocab_size
-        self.tokens = nn.Embedding(states or vocab_size, width)
+        self.tokens = nn.Embedding(num_states or vocab_size, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
-        self.contexts = [c for c in tables.offsets if len(c) <= tables.size] if tables else []
-        self.reach = max((-offset for context in self.contexts for offset in context), default=0)  # to the left
-        if tables:
-            self.rows = [min(tables.rows, vocab_size ** len(context)) for context in self.contexts]
-            self.tables = nn.Embedding(sum(self.rows), tables.dim)
+        self.offsets = [group for group in ngrams.offsets if len(group) <= ngrams.size] if ngrams.dim else []
+        self.left_context = max((-offset for group in self.offsets for offset in group), default=0)
+        """Tokens to the left of a position that its features depend on."""
+        if self.offsets:
+            self.rows = [min(ngrams.rows, vocab_size ** len(group)) for group in self.offsets]
+            self.tables = nn.Embedding(sum(self.rows), ngrams.dim)
             nn.init.normal_(self.tables.weight, std=0.5)
-            self.out = Linear(len(self.contexts) * tables.dim, width, bias=False)
+            self.out = Linear(len(self.offsets) * ngrams.dim, width, bias=False)
 
     def forward(
         self, ids: Int[Tensor, "b l"], boundary_id: int, batch: Batch, blocks: Blocks | None = None
     ) -> Float[Tensor, "b l w"]:
-        """`edge` is the id that stands in for neighbours beyond the ends of an example, or in later `blocks`."""
+        """`boundary_id` stands in for neighbours beyond the ends of an example, or in later `blocks`."""
         features = self.tokens(ids)
-        if not self.contexts:
+        if not self.offsets:
             return features
         if batch.valid_mask is not None:
             ids = torch.where(batch.valid_mask, ids, boundary_id)
-            blocks = blocks and replace(blocks, clean=torch.where(batch.valid_mask, blocks.clean, boundary_id))
-        near = {
-            o: _neighbour(ids, o, boundary_id, batch.segment_ids, blocks) for offsets in self.contexts for o in offsets
+            if blocks is not None:
+                clean_tokens = torch.where(batch.valid_mask, blocks.clean_tokens, boundary_id)
+                blocks = replace(blocks, clean_tokens=clean_tokens)
+        neighbours = {
+            offset: _neighbour(ids, offset, boundary_id, batch.segment_ids, blocks)
+            for group in self.offsets
+            for offset in group
         }
         index, first = [], 0
-        for offsets, rows in zip(self.contexts, self.rows, strict=True):
-            index.append(self._group([near[o] for o in offsets], rows) + first)
+        for group, rows in zip(self.offsets, self.rows, strict=True):
+            index.append(self._row([neighbours[offset] for offset in group], rows) + first)
             first += rows
         return features + self.out(self.tables(torch.stack(index, dim=-1)).flatten(2))
 
-    def _group(self, ids: list[Int[Tensor, "b l"]], rows: int) -> Int[Tensor, "b l"]:
-        """The row of a group of ids: its own where all groups fit the table, else by hashing."""
+    def _row(self, ids: list[Int[Tensor, "b l"]], rows: int) -> Int[Tensor, "b l"]:
+        """The row of a group of ids: one of its own if the table has a row for every group, else by hashing."""
         number = ids[0]
         for other in ids[1:]:
             number = number * self.vocab_size + other
@@ -87,22 +94,27 @@ class TokenEmbedding(nn.Module):
 
 
 def _neighbour(
-    ids: Int[Tensor, "b l"], offset: int, edge: int, segments: Int[Tensor, "b l"] | None, blocks: Blocks | None
+    ids: Int[Tensor, "b l"],
+    offset: int,
+    boundary_id: int,
+    segment_ids: Int[Tensor, "b l"] | None,
+    blocks: Blocks | None,
 ) -> Int[Tensor, "b l"]:
-    """The id `offset` places to the right of each position; `edge` where that is another example or hidden."""
-    shifted = _shift(ids, offset, edge)
+    """The id `offset` positions to the right; `boundary_id` if that is another example's or in a later block."""
+    shifted = _shift(ids, offset, boundary_id)
     if blocks is not None:
-        own = blocks.numbers.expand_as(ids)
-        there = _shift(own, offset, 0)
-        clean = _shift(blocks.clean, offset, edge)
-        shifted = torch.where(there < own, clean, torch.where(there == own, shifted, edge))
-    if segments is None:
+        block_ids = blocks.block_ids.expand_as(ids)
+        neighbour_blocks = _shift(block_ids, offset, 0)
+        clean = _shift(blocks.clean_tokens, offset, boundary_id)
+        visible = torch.where(neighbour_blocks == block_ids, shifted, boundary_id)
+        shifted = torch.where(neighbour_blocks < block_ids, clean, visible)
+    if segment_ids is None:
         return shifted
-    return torch.where(_shift(segments, offset, -1) == segments, shifted, edge)
+    return torch.where(_shift(segment_ids, offset, -1) == segment_ids, shifted, boundary_id)
 
 
 def _shift(x: Int[Tensor, "b l"], offset: int, fill: int) -> Int[Tensor, "b l"]:
     length = x.shape[1]
     offset = max(-length, min(offset, length))
-    reach = abs(offset)
-    return nn.functional.pad(x, (reach, reach), value=fill)[:, reach + offset : reach + offset + length]
+    padding = abs(offset)
+    return nn.functional.pad(x, (padding, padding), value=fill)[:, padding + offset : padding + offset + length]

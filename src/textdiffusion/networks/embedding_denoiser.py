@@ -1,27 +1,32 @@
-"""The denoiser of Gaussian processes."""
+"""The denoiser of vectors under Gaussian noise."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
+from ..core.registry import builds
 from ..diffusion.codecs import TableCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from .attention import attention_mask
 from .backbone import Backbone
+from .denoiser import DenoiserConfig
 from .labels import LabelConditioned
-from .output_heads import OutputHead
-from .transformer import Linear
+from .layers import Linear
+from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
 
-class Decoded(nn.Module):
+class DecodedEmbedding(nn.Module):
     """The tokens that a noisy state suggests by itself, as features: Bayes' rule with a learned prior, then a table.
 
-    The network then sees its neighbours as (soft) tokens and need not learn to decode them first (SSD-LM, section 3.2,
-    reads its simplex in this way).
+    The network then sees its neighbours as (soft) tokens and need not learn to decode them first (as SSD-LM reads its
+    simplex, section 3.2).
     """
 
     def __init__(self, vocab_size: int, width: int) -> None:
@@ -34,11 +39,27 @@ class Decoded(nn.Module):
         return (evidence + self.log_prior).softmax(-1) @ self.tokens
 
 
-class EmbeddingDenoiser(LabelConditioned):
-    """For processes whose state is vectors: a Prediction from the scaled state, given tokens and self-conditioning.
+@dataclass(frozen=True)
+class EmbeddingDenoiserConfig(DenoiserConfig):
+    """Noisy vectors, clean conditioning tokens and self-conditioning in, a prediction of the clean vectors out."""
 
-    The input at a position is [scaled x or 0 if given, clean state or 0 if not, given bit, self-conditioning] (CDCD,
-    section 3.2), where s is the root mean square of clean states. What comes out is the readout's Prediction.
+    processes: ClassVar[tuple[type[nn.Module], ...]] = (GaussianProcess,)
+    codecs: ClassVar[tuple[type[nn.Module], ...]] = (TableCodec,)
+    needs_noise_level: ClassVar[bool] = True
+
+    output_head: OutputHeadConfig = X0Logits()  # noqa: RUF009 - it is frozen
+    decode_input: bool = False
+    """Also show the network the tokens that each noisy state suggests by itself."""
+    self_conditioning: bool = True
+    """Half of the training rows see the model's own first estimate, as every step of sampling and evaluation does."""
+
+
+@builds(EmbeddingDenoiserConfig)
+class EmbeddingDenoiser(LabelConditioned):
+    """For processes whose state is vectors: a Prediction from the scaled state, conditioning and self-conditioning.
+
+    The input at a position is [scaled x, or 0 at conditioning; clean state at conditioning, or 0; a bit that is 1 at
+    conditioning; the earlier estimate] (CDCD, section 3.2), in units of the root mean square of clean states.
     """
 
     time_independent = False
@@ -49,15 +70,15 @@ class EmbeddingDenoiser(LabelConditioned):
         process: GaussianProcess,
         codec: TableCodec,
         *,
-        readout: OutputHead,
-        decoded: bool = False,
+        output_head: OutputHead,
+        decode_input: bool = False,
         self_conditioning: bool = True,
     ) -> None:
         super().__init__()
         self.self_conditioning = self_conditioning
-        self.backbone, self.process, self.codec, self.output_head = backbone, process, codec, readout
+        self.backbone, self.process, self.codec, self.output_head = backbone, process, codec, output_head
         self.input = Linear(3 * codec.dim + 1, backbone.width)
-        self.decode_input = Decoded(codec.vocab_size, backbone.width) if decoded else None
+        self.decode_input = DecodedEmbedding(codec.vocab_size, backbone.width) if decode_input else None
         self.scale = codec.scale
 
     def forward(
@@ -68,10 +89,10 @@ class EmbeddingDenoiser(LabelConditioned):
         batch: Batch,
         self_cond: Float[Tensor, "b l d"] | None = None,
     ) -> Prediction:
-        """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None: none yet)."""
+        """p(x_0 | x_t). `self_cond` is an earlier posterior mean (None: there is none yet)."""
         sigma = self.process.sigma_over(t, xt)
-        given = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
-        bit = given[..., None].to(xt.dtype)
+        condition_mask = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
+        bit = condition_mask[..., None].to(xt.dtype)
         scaled = xt / torch.sqrt(sigma**2 + self.scale**2) * (1.0 - bit)
         estimate = torch.zeros_like(xt) if self_cond is None else self_cond
         clean = self.codec.encode(batch.tokens) * bit / self.scale

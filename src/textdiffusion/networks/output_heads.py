@@ -1,21 +1,33 @@
-"""From a trunk's features to a Prediction about vectors: the parameterisations of the continuous families."""
+"""Output heads: from a backbone's features to a Prediction about vectors.
+
+The parameterisations of the continuous families: logits of tokens, the clean vector itself, or logits of bits.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..core.registry import Part, builds
 from ..diffusion.codecs import BitCodec, TableCodec
 from ..diffusion.prediction import BitPrediction, LazyPrediction, Prediction, X0Prediction
-from .transformer import Linear
+from .layers import Linear
+
+
+class OutputHeadConfig(Part, ABC):
+    """What the network of a continuous family predicts. `codecs` are the classes of codecs that it works with."""
+
+    codecs: ClassVar[tuple[type[nn.Module], ...]] = (TableCodec,)
 
 
 @runtime_checkable
 class OutputHead(Protocol):
-    """Makes a Prediction of the trunk's features, beside the noisy state and its noise level."""
+    """Makes a Prediction from the backbone's features, the noisy state and its noise level."""
 
     def __call__(
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
@@ -23,7 +35,7 @@ class OutputHead(Protocol):
 
 
 class LinearHead(Linear):
-    """Hidden features to logits."""
+    """A linear map from features to logits, zero at the start."""
 
     def __init__(self, width: int, vocab_size: int) -> None:
         super().__init__(width, vocab_size)
@@ -32,11 +44,11 @@ class LinearHead(Linear):
         nn.init.zeros_(self.bias)
 
 
-class OwnHead(nn.Module):
-    """Logits of a learned map plus the exact evidence of the noisy token itself: what PriorHead is to vectors.
+class TokenPriorHead(nn.Module):
+    """Logits of a learned map plus the exact evidence of the noisy token itself: a PriorHead for tokens.
 
-    So the network need only learn what the others say of a position. Its input is the hidden features beside the token
-    and its evidence in nats.
+    So the network need only learn what the other positions say about this one. The input is the features, then the
+    noisy token and its evidence in nats.
     """
 
     def __init__(self, linear: LinearHead, dtype: torch.dtype) -> None:
@@ -44,15 +56,15 @@ class OwnHead(nn.Module):
         self.linear, self.vocab_size, self.dtype = linear, linear.vocab_size, dtype
 
     def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
-        features, token, own = hidden.split((self.linear.in_features, 1, 1), dim=-1)
-        return self.linear(features.to(self.dtype)).float().scatter_add(-1, token.long(), own)
+        features, token, evidence = hidden.split((self.linear.in_features, 1, 1), dim=-1)
+        return self.linear(features.to(self.dtype)).float().scatter_add(-1, token.long(), evidence)
 
 
 class PriorHead(nn.Module):
     """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
 
     log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 - |e_k|^2 / (2 sigma^2) up to a constant, so the network need only
-    learn what the context adds. Its input is the hidden features beside x / sigma^2 and -1 / (2 sigma^2).
+    learn what the context adds. The input is the features, then x / sigma^2 and -1 / (2 sigma^2).
     """
 
     def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"], dtype: torch.dtype) -> None:
@@ -65,11 +77,16 @@ class PriorHead(nn.Module):
         return self.linear(features.to(self.dtype)).float() + evidence.float() @ rows.T
 
 
-class X0LogitsHead(nn.Module):
-    """Logits of a learned map; the state's mean follows from them (score interpolation: CDCD, section 3.1).
+@dataclass(frozen=True)
+class X0Logits(OutputHeadConfig):
+    """Logits of the clean tokens. `prior` adds the evidence of the noisy state itself to them."""
 
-    `prior` adds the state's own evidence to the logits.
-    """
+    prior: bool = True
+
+
+@builds(X0Logits)
+class X0LogitsHead(nn.Module):
+    """Logits of a learned map; the mean of the state follows from them (score interpolation: CDCD, section 3.1)."""
 
     def __init__(self, width: int, codec: TableCodec, *, prior: bool = True) -> None:
         super().__init__()
@@ -79,7 +96,7 @@ class X0LogitsHead(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
     ) -> Prediction:
-        """The law of the clean tokens."""
+        """The distribution of the clean tokens given x_t."""
         table = self.codec.table()
         if not self.prior:
             return LazyPrediction(hidden, self.head, table)
@@ -91,7 +108,7 @@ class X0LogitsHead(nn.Module):
 class RoundingHead(nn.Module):
     """A vector to logits of the tokens near it: -|x - e_k|^2 / 2 up to a constant.
 
-    For rows of equal norm this is the inner product that Diffusion-LM rounds by (section 4.2), its map tied to the
+    For rows of equal norm this is the inner product that Diffusion-LM rounds by (section 4.2), with a map tied to the
     embeddings. Without the `bias` the likeliest token is the nearest.
     """
 
@@ -108,15 +125,28 @@ class RoundingHead(nn.Module):
 Preconditioning = Literal["none", "karras", "tanh", "evidence"]
 
 
-class X0RegressionHead(nn.Module):
-    """The clean state itself, by a learned map F; tokens are read from it by rounding (Diffusion-LM, section 4.2).
+@dataclass(frozen=True)
+class X0Regression(OutputHeadConfig):
+    """The clean state itself; its tokens are found by rounding.
 
-    With `preconditioning` it is c_skip x + c_out F: those of EDM (table 1), or mini CDCD's first, 1 - tanh and tanh of
-    the noise. Noise is in units of the root mean square s of clean states, and F of order 1. `evidence` starts from
-    what the noisy state says by itself: F is added to the mean of Bayes' rule over the table, in units of the standard
-    deviation that this leaves, so that little noise leaves it nothing to learn. `interpolated` predictions have the
-    mean of the tokens that were read, beside the state that is fitted. Rounding has a learned `bias` where
-    cross-entropy is part of the loss.
+    `mean_from_logits`: sampling and evaluation continue from the mean of those tokens instead of the predicted state.
+    `bias`: rounding has a learned bias, which cross-entropy as part of the loss trains.
+    """
+
+    preconditioning: Preconditioning = "none"
+    mean_from_logits: bool = False
+    bias: bool = True
+
+
+@builds(X0Regression)
+class X0RegressionHead(nn.Module):
+    """The clean state itself, by a learned map F; its tokens are found by rounding (Diffusion-LM, section 4.2).
+
+    With `preconditioning` the state is c_skip x + c_out F, where noise is in units of the root mean square s of clean
+    states and F is of order 1. `karras`: the coefficients of EDM (table 1). `tanh`: those of mini CDCD, 1 - tanh and
+    tanh of the noise. `evidence`: F, in units of the posterior standard deviation, is added to the posterior mean over
+    the table given the noisy state alone, so at little noise nothing is left to learn. With `mean_from_logits` the
+    prediction's mean is that of the rounded tokens, and its `x0_estimate` is the state.
     """
 
     def __init__(
@@ -125,11 +155,11 @@ class X0RegressionHead(nn.Module):
         codec: TableCodec,
         *,
         preconditioning: Preconditioning = "none",
-        interpolated: bool = False,
+        mean_from_logits: bool = False,
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.preconditioning, self.mean_from_logits = preconditioning, interpolated
+        self.preconditioning, self.mean_from_logits = preconditioning, mean_from_logits
         self.codec, self.scale = codec, codec.scale
         self.output = Linear(width, codec.dim)
         self.rounding = RoundingHead(codec, bias)
@@ -139,16 +169,16 @@ class X0RegressionHead(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
     ) -> Prediction:
-        """The regressed state and the law of the tokens near it."""
+        """The predicted state and the distribution of the tokens near it."""
         table, learned = self.codec.table(), self.output(hidden).float()
         if self.preconditioning == "evidence":
-            own = self.codec.evidence(x, sigma).softmax(-1)
-            centre = own @ table
-            left = own @ table.square().sum(-1, keepdim=True) - centre.square().sum(-1, keepdim=True)
-            state = centre + torch.sqrt(left.detach().clamp(min=0.0) / self.codec.dim) * learned
+            probs = self.codec.evidence(x, sigma).softmax(-1)
+            mean = probs @ table
+            variance = probs @ table.square().sum(-1, keepdim=True) - mean.square().sum(-1, keepdim=True)
+            state = mean + torch.sqrt(variance.detach().clamp(min=0.0) / self.codec.dim) * learned
         else:
-            skip, out = self.coefficients(sigma / self.scale)
-            state = skip * x + out * self.scale * learned
+            c_skip, c_out = self.coefficients(sigma / self.scale)
+            state = c_skip * x + c_out * self.scale * learned
         return X0Prediction(state, self.rounding, table, self.mean_from_logits)
 
     def coefficients(self, noise: Float[Tensor, "*b"]) -> tuple[Tensor | float, Tensor | float]:
@@ -163,9 +193,9 @@ class X0RegressionHead(nn.Module):
 
 
 class BitHead:
-    """Log odds of bits to logits of tokens: log sigmoid(sign * odds) is sign * odds / 2 up to what all words share.
+    """Logits of bits to logits of tokens: log sigmoid(sign * odds) is sign * odds / 2 up to a term all words share.
 
-    Words of no token are left out, so that they have no probability.
+    Code words without a token get no probability.
     """
 
     def __init__(self, codec: BitCodec) -> None:
@@ -175,8 +205,18 @@ class BitHead:
         return hidden @ self.codec.table().T * (0.5 / self.codec.scale)
 
 
+@dataclass(frozen=True)
+class BitLogits(OutputHeadConfig):
+    """Log odds of each bit of a code word. `prior` adds the evidence of the noisy bit itself to them."""
+
+    codecs: ClassVar[tuple[type[nn.Module], ...]] = (BitCodec,)
+
+    prior: bool = True
+
+
+@builds(BitLogits)
 class BitLogitsHead(nn.Module):
-    """Log odds of every bit of a code word (the logistic head of Analog Bits).
+    """Log odds of every bit of a code word (Analog Bits, Chen et al. 2022, with a logistic head).
 
     `prior` adds the exact evidence of the noisy bit itself, 2 scale x / sigma^2.
     """
@@ -191,7 +231,7 @@ class BitLogitsHead(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
     ) -> Prediction:
-        """The law of the bits."""
+        """The distribution of the bits, which are independent."""
         odds = self.output(hidden).float()
         if self.prior:
             odds = odds + 2.0 * self.codec.scale * x / sigma**2

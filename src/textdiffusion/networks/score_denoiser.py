@@ -1,33 +1,37 @@
-"""A denoiser that learns ratios of probabilities (SEDD)."""
+"""A denoiser that learns ratios of probabilities (SEDD, Lou et al. 2024)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..core.registry import builds
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from ..diffusion.ratios import Graph
 from ..diffusion.uniform import UniformProcess
 from .backbone import Backbone
-from .embedding import NgramTables
+from .denoiser import NgramDenoiserConfig
 from .output_heads import LinearHead
 from .token_denoiser import TokenDenoiser
 
 
 class ScoreHead(nn.Module):
-    """Hidden features beside the noisy token and t, to log ratios in float32; `forward` reads clean logits from them.
+    """Features, with the noisy token and t appended, to log ratios in float32; `forward` gives clean-token logits.
 
-    `scaled` divides the ratios by the vocabulary and by e^sigma - 1, so that a network that puts out zeros gives those
-    of the uniform law at every noise level. The ratio of a token to itself is 1.
+    `scale_by_sigma` divides the ratios by the vocabulary size and by e^sigma - 1, so that zeros as output mean the
+    ratios of the uniform distribution at every noise level. The ratio of a token to itself is 1.
     """
 
-    def __init__(self, linear: LinearHead, graph: Graph, scaled: bool) -> None:
+    def __init__(self, linear: LinearHead, graph: Graph, scale_by_sigma: bool) -> None:
         super().__init__()
-        self.linear, self.graph, self.scaled, self.vocab_size = linear, graph, scaled, linear.vocab_size
+        self.linear, self.graph, self.vocab_size = linear, graph, linear.vocab_size
+        self.scale_by_sigma = scale_by_sigma
 
     def log_score(
         self, hidden: Float[Tensor, "n w"]
@@ -35,32 +39,32 @@ class ScoreHead(nn.Module):
         """Log ratios, and the noisy tokens and times they belong to."""
         features, xt, t = hidden.split((self.linear.in_features, 1, 1), dim=-1)
         xt, t, raw = xt[:, 0].long(), t[:, 0], self.linear(features)
-        if self.scaled:
+        if self.scale_by_sigma:
             raw = self.graph.log_score(torch.zeros_like(raw), xt, t) + raw
-        own = xt[:, None] == torch.arange(self.vocab_size, device=xt.device)
-        return raw.masked_fill(own, 0.0), xt, t
+        same = xt[:, None] == torch.arange(self.vocab_size, device=xt.device)
+        return raw.masked_fill(same, 0.0), xt, t
 
     def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
         return self.graph.x0_logits(*self.log_score(hidden))
 
 
 class ScorePrediction(LazyPrediction):
-    """Ratios of probabilities held as hidden states; the clean-token view follows from them."""
+    """Ratios of probabilities, held as features; the distribution of the clean tokens follows from them."""
 
     def __init__(self, hidden: Float[Tensor, "b l w"], head: ScoreHead) -> None:
         super().__init__(hidden, head)
-        self.ratios = head
+        self.score_head = head
 
     @cached_property
-    def _whole(self) -> tuple[Float[Tensor, "n v"], Int[Tensor, " n"], Float[Tensor, " n"]]:
-        return self.ratios.log_score(self.hidden.flatten(0, 1))
+    def _log_score(self) -> tuple[Float[Tensor, "n v"], Int[Tensor, " n"], Float[Tensor, " n"]]:
+        return self.score_head.log_score(self.hidden.flatten(0, 1))
 
     @cached_property
     def logits(self) -> Float[Tensor, "b l v"]:
-        return self.ratios.graph.x0_logits(*self._whole).unflatten(0, self.hidden.shape[:2])
+        return self.score_head.graph.x0_logits(*self._log_score).unflatten(0, self.hidden.shape[:2])
 
     def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-        return self._whole[0].unflatten(0, xt.shape)
+        return self._log_score[0].unflatten(0, xt.shape)
 
     def score_entropy(
         self,
@@ -70,15 +74,29 @@ class ScorePrediction(LazyPrediction):
         xt: Int[Tensor, "b l"],
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
-        def part(hidden: Tensor, ids: Tensor) -> Tensor:
-            log_ratios, xt, t = self.ratios.log_score(hidden)
-            return graph.score_entropy(log_ratios, ids, xt, t)
+        def of_positions(hidden: Tensor, ids: Tensor) -> Tensor:
+            log_score, xt, t = self.score_head.log_score(hidden)
+            return graph.score_entropy(log_score, ids, xt, t)
 
-        return self._at(where, part, ids)
+        return self._at(where, of_positions, ids)
 
 
+@dataclass(frozen=True)
+class ScoreDenoiserConfig(NgramDenoiserConfig):
+    """Token ids in, ratios of probabilities out (SEDD). `time` as for MaskDenoiserConfig.
+
+    `scale_by_sigma` divides the ratios at masks by their growth as noise falls, so the network need not learn it.
+    """
+
+    processes: ClassVar[tuple[type[nn.Module], ...]] = (AbsorbingProcess, UniformProcess)
+
+    scale_by_sigma: bool = True
+    time: bool = True
+
+
+@builds(ScoreDenoiserConfig)
 class ScoreDenoiser(TokenDenoiser):
-    """A TokenDenoiser whose head puts out log ratios, from float32 features whatever the precision of the trunk.
+    """A TokenDenoiser whose head gives log ratios, from float32 features whatever the backbone's precision.
 
     Exponentials of scores that were rounded to bfloat16 are a likely cause of the divergence users report of SEDD.
     """
@@ -88,15 +106,19 @@ class ScoreDenoiser(TokenDenoiser):
         backbone: Backbone,
         process: AbsorbingProcess | UniformProcess,
         *,
-        scaled: bool,
-        time: bool = False,
-        tables: NgramTables | None = None,
+        scale_by_sigma: bool,
+        time: bool = True,
+        ngram_dim: int = 0,
+        ngram_size: int = 3,
+        ngram_rows: int = 1 << 14,
     ) -> None:
-        super().__init__(backbone, process, time=time, tables=tables)
-        self.scaled = scaled
+        super().__init__(
+            backbone, process, time=time, ngram_dim=ngram_dim, ngram_size=ngram_size, ngram_rows=ngram_rows
+        )
+        self.scale_by_sigma = scale_by_sigma
 
     def output(self, hidden: Float[Tensor, "b l w"], xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Prediction:
         """The ratios at the noised positions of x_t."""
-        each = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
-        head = ScoreHead(self.head, self.process.graph, self.scaled)
-        return ScorePrediction(torch.cat((hidden.float(), torch.stack((xt.float(), each), dim=-1)), dim=-1), head)
+        times = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
+        head = ScoreHead(self.head, self.process.graph, self.scale_by_sigma)
+        return ScorePrediction(torch.cat((hidden.float(), torch.stack((xt.float(), times), dim=-1)), dim=-1), head)

@@ -1,32 +1,52 @@
-"""The denoiser of states that are one number per token: its network reads soft tokens."""
+"""The denoiser of states with one number per token: its network reads soft tokens."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
+from ..core.registry import builds
 from ..diffusion.codecs import SimplexCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from .attention import attention_mask
 from .backbone import Backbone
+from .denoiser import DenoiserConfig
 from .labels import LabelConditioned
-from .output_heads import OutputHead
+from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
 Reading = Literal["shrunken", "bayes"]
 
 
-class SimplexDenoiser(LabelConditioned):
-    """The network sees softmax(logits) @ embedding at every position (SSD-LM, section 3.2), or the given token itself.
+@dataclass(frozen=True)
+class SimplexDenoiserConfig(DenoiserConfig):
+    """Noisy simplices in as soft tokens, a prediction of the clean ones out.
 
-    The logits are the noisy state, `shrunken` to the variance-preserving frame of the paper, or `bayes`: its evidence,
-    with a learned prior, whose softmax is what the state says by itself. The two differ in temperature alone: at low
-    noise Bayes' reading is sharper, at high noise it is flat where the paper's is a softmax of noise.
-    Self-conditioning averages this law and that of the earlier estimate (TESS, section 3.2).
+    `reading`: soft tokens are the softmax of the state at the paper's scale (`shrunken`), or follow by Bayes' rule.
+    """
+
+    processes: ClassVar[tuple[type[nn.Module], ...]] = (GaussianProcess,)
+    codecs: ClassVar[tuple[type[nn.Module], ...]] = (SimplexCodec,)
+    needs_noise_level: ClassVar[bool] = True
+
+    output_head: OutputHeadConfig = X0Logits()  # noqa: RUF009 - it is frozen
+    reading: Reading = "shrunken"
+    self_conditioning: bool = True
+
+
+@builds(SimplexDenoiserConfig)
+class SimplexDenoiser(LabelConditioned):
+    """The network sees softmax(logits) @ embedding at every position (SSD-LM, section 3.2), or the conditioning token.
+
+    The logits are the noisy state, shrunk to the variance-preserving frame of the paper (`shrunken`), or its evidence
+    with a learned prior (`bayes`), whose softmax is the posterior given the state alone. The two differ in temperature:
+    at low noise Bayes' rule is sharper; at high noise it is flat, while the paper's is a softmax of noise.
+    Self-conditioning averages these probabilities and those of the earlier estimate (TESS, section 3.2).
     """
 
     time_independent = False
@@ -37,16 +57,16 @@ class SimplexDenoiser(LabelConditioned):
         process: GaussianProcess,
         codec: SimplexCodec,
         *,
-        readout: OutputHead,
+        output_head: OutputHead,
         reading: Reading = "shrunken",
         self_conditioning: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone, self.process, self.codec, self.output_head = backbone, process, codec, readout
-        self.reading, self.self_conditioning = reading, self_conditioning
+        self.backbone, self.process, self.codec, self.output_head = backbone, process, codec, output_head
+        self.self_conditioning = self_conditioning
         self.log_prior = nn.Parameter(torch.zeros(codec.vocab_size)) if reading == "bayes" else None
         self.tokens = nn.Parameter(0.5 * torch.randn(codec.vocab_size, backbone.width))
-        self.given = nn.Parameter(torch.zeros(backbone.width))
+        self.condition_embedding = nn.Parameter(torch.zeros(backbone.width))
 
     def forward(
         self,
@@ -56,24 +76,24 @@ class SimplexDenoiser(LabelConditioned):
         batch: Batch,
         self_cond: Float[Tensor, "b l v"] | None = None,
     ) -> Prediction:
-        """The law of the clean tokens given x_t; `self_cond` is an earlier posterior mean (None or 0: none yet)."""
+        """p(x_0 | x_t). `self_cond` is an earlier posterior mean (None, or 0 in a row: there is none yet)."""
         sigma = self.process.sigma_over(t, xt)
-        seen = self.read(xt, sigma)
+        probs = self.soft_tokens(xt, sigma)
         if self_cond is not None:
-            # A mean of corners is their probabilities; before the first estimate there are none.
-            law = self_cond / self.codec.height
-            seen = torch.where(law.sum(-1, keepdim=True) > 0.5, 0.5 * (seen + law), seen)
-        features = seen @ self.tokens
-        given = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
-        clean = nn.functional.embedding(batch.tokens, self.tokens) + self.given
-        features = self.add_label(torch.where(given[..., None], clean, features), batch)
+            # A mean of corners is their probabilities; before the first estimate it is zero.
+            estimate = self_cond / self.codec.height
+            probs = torch.where(estimate.sum(-1, keepdim=True) > 0.5, 0.5 * (probs + estimate), probs)
+        features = probs @ self.tokens
+        condition_mask = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
+        clean = nn.functional.embedding(batch.tokens, self.tokens) + self.condition_embedding
+        features = self.add_label(torch.where(condition_mask[..., None], clean, features), batch)
         hidden = self.backbone(
             features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
         )
         return self.output_head(hidden, xt, sigma)
 
-    def read(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:
-        """The soft tokens of a noisy state."""
+    def soft_tokens(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:
+        """Probabilities of the tokens, read from the noisy state alone."""
         if self.log_prior is not None:
             return (self.codec.evidence(xt, sigma) + self.log_prior).softmax(-1)
         # Noise of the paper's state is K times that of a standard one, K half the height of a corner.

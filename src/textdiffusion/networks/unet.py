@@ -1,70 +1,105 @@
-"""A one-dimensional U-Net trunk: convolutions at ever coarser resolution, attention at the coarsest, and back."""
+"""A one-dimensional U-Net backbone: convolutions at ever coarser resolution, attention at the coarsest, and back."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ..core.errors import UserError
+from ..core.registry import builds, check_bounds
 from .attention import rotary
-from .backbone import Modulation
-from .transformer import HEAD_DIM, Block, LayerNorm, Linear, TimeEmbedding, heads, sinusoids
+from .backbone import BackboneConfig, Modulation
+from .layers import HEAD_DIM, LayerNorm, Linear, TimeEmbedding, num_heads, sinusoids
+from .transformer import Block
 
 
 class Convolution(Linear):
-    """A map of every position and its two neighbours, zeros beyond the ends.
+    """A convolution of width 3 over positions, with zeros beyond the ends.
 
-    As one matrix it is cast, compiled and updated by Muon like those of the transformer.
+    It is one matrix, so it is cast, compiled and updated by Muon as the transformer's matrices are.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(3 * inputs, outputs)
 
     def forward(self, input: Float[Tensor, "b l n"]) -> Float[Tensor, "b l m"]:
-        wide = F.pad(input, (0, 0, 1, 1))
-        return super().forward(torch.cat((wide[:, :-2], wide[:, 1:-1], wide[:, 2:]), dim=-1))
+        padded = F.pad(input, (0, 0, 1, 1))
+        return super().forward(torch.cat((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), dim=-1))
 
 
 class ConvolutionBlock(nn.Module):
     """Two convolutions around a modulated norm; the residual branch starts at zero.
 
-    Norms are over the features of a position, so that nothing is learned of padding by way of statistics.
+    Norms are over the features of one position, so that statistics do not depend on padding.
     """
 
-    def __init__(self, inputs: int, outputs: int, conditioning: int) -> None:
+    def __init__(self, inputs: int, outputs: int, cond_dim: int) -> None:
         super().__init__()
         self.norm1 = LayerNorm(inputs, elementwise_affine=False)
         self.norm2 = LayerNorm(outputs, elementwise_affine=False)
-        self.first, self.second = Convolution(inputs, outputs), Convolution(outputs, outputs)
-        self.past = Linear(inputs, outputs, bias=False) if inputs != outputs else nn.Identity()
-        self.modulate = Linear(conditioning, 2 * outputs) if conditioning else None
-        for parameter in (*self.second.parameters(), *(self.modulate.parameters() if self.modulate else ())):
+        self.conv1, self.conv2 = Convolution(inputs, outputs), Convolution(outputs, outputs)
+        self.shortcut = Linear(inputs, outputs, bias=False) if inputs != outputs else nn.Identity()
+        self.modulate = Linear(cond_dim, 2 * outputs) if cond_dim else None
+        for parameter in (*self.conv2.parameters(), *(self.modulate.parameters() if self.modulate else ())):
             nn.init.zeros_(parameter)
 
     def forward(
         self,
         x: Float[Tensor, "b l n"],
         condition: Float[Tensor, "b #l c"] | None,
-        real: Float[Tensor, "#b l 1"] | None,
+        valid: Float[Tensor, "#b l 1"] | None,
     ) -> Float[Tensor, "b l m"]:
-        h = self.norm2(self.first(_real(F.silu(self.norm1(x)), real)))
+        hidden = self.norm2(self.conv1(_masked(F.silu(self.norm1(x)), valid)))
         if self.modulate is not None and condition is not None:
-            shift, scale = self.modulate(condition.to(h.dtype)).chunk(2, dim=-1)
-            h = h * (1.0 + scale) + shift
-        return self.past(x) + self.second(_real(F.silu(h), real))
+            shift, scale = self.modulate(condition.to(hidden.dtype)).chunk(2, dim=-1)
+            hidden = hidden * (1.0 + scale) + shift
+        return self.shortcut(x) + self.conv2(_masked(F.silu(hidden), valid))
 
 
+@dataclass(frozen=True)
+class UNetConfig(BackboneConfig, name="unet"):
+    """The one-dimensional U-Net. Level i has `multipliers[i]` times `width` features and 2^i times fewer positions.
+
+    `depth` blocks lead down and as many up. Width 64 has 1.1 million parameters, 128 has 4.1, 256 at depth 6 has 25;
+    multipliers 1,2,4 at width 256 and depth 9 have 92.
+    """
+
+    supports_packing: ClassVar[bool] = False
+
+    width: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    cond_dim: int = 32
+    modulation: Literal["none", "film"] = "film"
+    time_frequency: float = 1000.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, depth=(1, None), cond_dim=(1, None), time_frequency=(1e-6, None))
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UserError(
+                f"backbone.multipliers is {list(self.multipliers)}; it must have one number of at least 1 per level."
+            )
+        deepest = self.width * self.multipliers[-1]
+        if self.width < 2 or deepest % (64 if deepest > 64 else 2):
+            raise UserError(
+                f"backbone.width is {self.width}; {self.multipliers[-1]} (the last multiplier) times that must be a "
+                "multiple of 64, or even and below 64."
+            )
+
+
+@builds(UNetConfig)
 class UNet(nn.Module):
-    """Every level has half the positions of the one before and `multipliers` times `width` features.
+    """Every level has half the positions of the level above and `multipliers` times `width` features.
 
-    `depth` blocks lead down, spread over the levels, and as many lead up, each of which also sees what its counterpart
-    left. Pairs of positions are joined and split by linear maps. A transformer block at the coarsest level lets all
-    positions see each other. Rows of any length are filled up inside. Positions that not everybody may look at are
-    taken for padding, so that nothing is seen through a mask; packed rows and orders need a transformer.
+    `depth` blocks lead down, spread over the levels, and as many lead up, each of which also reads the output of its
+    counterpart. Linear maps join and split pairs of positions. A transformer block at the coarsest level lets all
+    positions see each other. Rows are padded to a length that can be halved. A position that some query may not see
+    counts as padding, so nothing is seen through a mask; packed rows and causal orders need a transformer.
     """
 
     def __init__(
@@ -81,14 +116,14 @@ class UNet(nn.Module):
         self.width = width
         self.modulation: Modulation = modulation
         self.compute_dtype = torch.float32
-        self.place = Linear(HEAD_DIM, width, bias=False)
-        nn.init.zeros_(self.place.weight)
-        timed = cond_dim if modulation != "none" else 0
-        self.time = TimeEmbedding(cond_dim, fastest=time_frequency) if timed else None
+        self.position_proj = Linear(HEAD_DIM, width, bias=False)
+        nn.init.zeros_(self.position_proj.weight)
+        time_dim = cond_dim if modulation != "none" else 0
+        self.time = TimeEmbedding(cond_dim, max_frequency=time_frequency) if time_dim else None
         sizes, levels = [m * width for m in multipliers], len(multipliers)
         self.counts = [(depth + levels - 1 - i) // levels for i in range(levels)]
-        down = [ConvolutionBlock(c, c, timed) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
-        up = [ConvolutionBlock(2 * c, c, timed) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
+        down = [ConvolutionBlock(c, c, time_dim) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
+        up = [ConvolutionBlock(2 * c, c, time_dim) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
         middle = Block(
             sizes[-1],
             mlp_ratio=4,
@@ -103,76 +138,78 @@ class UNet(nn.Module):
         )
         self.blocks = nn.ModuleList((*down, middle, *reversed(up)))
         pairs = list(pairwise(sizes))
-        self.join = nn.ModuleList(Linear(2 * fine, coarse) for fine, coarse in pairs)
-        self.split = nn.ModuleList(Linear(coarse, 2 * fine) for fine, coarse in pairs)
+        self.downsample = nn.ModuleList(Linear(2 * fine, coarse) for fine, coarse in pairs)
+        self.upsample = nn.ModuleList(Linear(coarse, 2 * fine) for fine, coarse in pairs)
         self.norm = LayerNorm(width, elementwise_affine=False)
-        self.modulate = Linear(cond_dim, 2 * width) if timed else None
+        self.modulate = Linear(cond_dim, 2 * width) if time_dim else None
         for parameter in self.modulate.parameters() if self.modulate else ():
             nn.init.zeros_(parameter)
 
     def forward(
         self,
         x: Float[Tensor, "b l w"],
-        level: Float[Tensor, "b *l"] | None,
-        at: Int[Tensor, "#b l"],
+        noise_level: Float[Tensor, "b *l"] | None,
+        positions: Int[Tensor, "#b l"],
         mask: Bool[Tensor, "#b 1 l l"] | None,
     ) -> Float[Tensor, "b l w"]:
-        """`level` is the noise level of rows or positions (None without a time input), `at` the position numbers."""
+        """`noise_level` is that of rows or positions (None without a time input)."""
         x = x.to(self.compute_dtype)
-        x = x + self.place(sinusoids(at.float(), HEAD_DIM).to(x.dtype))
+        x = x + self.position_proj(sinusoids(positions.float(), HEAD_DIM).to(x.dtype))
         condition = None
-        if self.time is not None and level is not None:
-            condition = self.time(level if level.ndim == 2 else level[:, None])
-        h, condition, real = self._filled(x, condition, None if mask is None else mask[:, 0].all(-2)[..., None])
-        grids, kept, blocks = [(condition, real)], [], iter(self.blocks)
+        if self.time is not None and noise_level is not None:
+            condition = self.time(noise_level if noise_level.ndim == 2 else noise_level[:, None])
+        hidden, condition, valid = self._padded(x, condition, None if mask is None else mask[:, 0].all(-2)[..., None])
+        levels, skips, blocks = [(condition, valid)], [], iter(self.blocks)
         for i, count in enumerate(self.counts):
             if i:
-                h = self.join[i - 1](_real(h, real).unflatten(1, (-1, 2)).flatten(2))
-                condition, real = _coarser(condition, real)
-                grids.append((condition, real))
+                hidden = self.downsample[i - 1](_masked(hidden, valid).unflatten(1, (-1, 2)).flatten(2))
+                condition, valid = _coarser(condition, valid)
+                levels.append((condition, valid))
             for _ in range(count):
-                h = next(blocks)(h, condition, real)
-                kept.append(h)
-        turn = rotary(torch.arange(h.shape[1], device=h.device)[None], h.shape[2] // heads(h.shape[2]))
-        h = next(blocks)(h, condition, turn, None if real is None else _seen(real))
+                hidden = next(blocks)(hidden, condition, valid)
+                skips.append(hidden)
+        angles = rotary(
+            torch.arange(hidden.shape[1], device=hidden.device)[None], hidden.shape[2] // num_heads(hidden.shape[2])
+        )
+        hidden = next(blocks)(hidden, condition, angles, None if valid is None else _attention_mask(valid))
         for i in reversed(range(len(self.counts))):
             for _ in range(self.counts[i]):
-                h = next(blocks)(torch.cat((h, kept.pop()), dim=-1), *grids[i])
+                hidden = next(blocks)(torch.cat((hidden, skips.pop()), dim=-1), *levels[i])
             if i:
-                h = self.split[i - 1](h).unflatten(-1, (2, -1)).flatten(1, 2)
-        h = self.norm(h[:, : x.shape[1]])
-        if self.modulate is not None and grids[0][0] is not None:
-            shift, scale = self.modulate(grids[0][0][:, : x.shape[1]].to(h.dtype)).chunk(2, dim=-1)
-            h = h * (1.0 + scale) + shift
-        return h
+                hidden = self.upsample[i - 1](hidden).unflatten(-1, (2, -1)).flatten(1, 2)
+        hidden = self.norm(hidden[:, : x.shape[1]])
+        if self.modulate is not None and levels[0][0] is not None:
+            shift, scale = self.modulate(levels[0][0][:, : x.shape[1]].to(hidden.dtype)).chunk(2, dim=-1)
+            hidden = hidden * (1.0 + scale) + shift
+        return hidden
 
-    def _filled(
-        self, x: Tensor, condition: Tensor | None, real: Tensor | None
+    def _padded(
+        self, x: Tensor, condition: Tensor | None, valid: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """All of it at a length that can be halved once for each level."""
-        missing = -x.shape[1] % 2 ** len(self.join)
+        """All three at a length that can be halved once for each level below the first."""
+        missing = -x.shape[1] % 2 ** len(self.downsample)
         if not missing:
-            return x, condition, None if real is None else real.to(x.dtype)
-        real = x.new_ones(1, x.shape[1], 1) if real is None else real.to(x.dtype)
+            return x, condition, None if valid is None else valid.to(x.dtype)
+        valid = x.new_ones(1, x.shape[1], 1) if valid is None else valid.to(x.dtype)
         if condition is not None and condition.shape[1] > 1:
             condition = F.pad(condition, (0, 0, 0, missing))
-        return F.pad(x, (0, 0, 0, missing)), condition, F.pad(real, (0, 0, 0, missing))
+        return F.pad(x, (0, 0, 0, missing)), condition, F.pad(valid, (0, 0, 0, missing))
 
 
-def _real(x: Float[Tensor, "b l n"], real: Float[Tensor, "#b l 1"] | None) -> Float[Tensor, "b l n"]:
-    return x if real is None else x * real
+def _masked(x: Float[Tensor, "b l n"], valid: Float[Tensor, "#b l 1"] | None) -> Float[Tensor, "b l n"]:
+    return x if valid is None else x * valid
 
 
-def _seen(real: Float[Tensor, "b l 1"]) -> Bool[Tensor, "b 1 l l"]:
-    """Real positions, and each position itself: a row of nothing but padding would be softmax over nothing."""
-    return (real[:, None, :, 0] > 0)[:, None] | torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+def _attention_mask(valid: Float[Tensor, "b l 1"]) -> Bool[Tensor, "b 1 l l"]:
+    """Valid positions, and each position itself: a row of nothing but padding would be softmax over nothing."""
+    return (valid[:, None, :, 0] > 0)[:, None] | torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
 
 
-def _coarser(condition: Tensor | None, real: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Levels of noise and what is real for pairs of positions: the mean of the real ones, and whether any is."""
-    pairs = None if real is None else real.unflatten(1, (-1, 2))
+def _coarser(condition: Tensor | None, valid: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Conditioning and validity of pairs of positions: the mean over the valid ones, and whether either is valid."""
+    pairs = None if valid is None else valid.unflatten(1, (-1, 2))
     if condition is not None and condition.shape[1] > 1:
-        weight = torch.ones_like(condition[..., :1]) if real is None else real.to(condition.dtype)
+        weight = torch.ones_like(condition[..., :1]) if valid is None else valid.to(condition.dtype)
         total = weight.unflatten(1, (-1, 2)).sum(2).clamp(min=1.0)
         condition = (condition * weight).unflatten(1, (-1, 2)).sum(2) / total
     return condition, None if pairs is None else pairs.amax(2)

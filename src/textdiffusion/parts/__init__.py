@@ -1,21 +1,25 @@
-"""Settings of every part of a model: frozen dataclasses that know how to build their part.
+"""Settings of every part of a model, imported from one place."""
 
-No torch here: `--help` and `config.json` read these. A part's class name is its `kind` on disk, so a new part is a new
-class and nothing else.
-"""
-
+from ..networks.backbone import BackboneConfig
+from ..networks.bert import BertConfig
+from ..networks.block_denoiser import BlockDenoiserConfig
+from ..networks.denoiser import DenoiserConfig
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import BitLogits, OutputHeadConfig, X0Logits, X0Regression
+from ..networks.score_denoiser import ScoreDenoiserConfig
+from ..networks.simplex_denoiser import SimplexDenoiserConfig
+from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfig, TokenDenoiserConfig
+from ..networks.transformer import TransformerConfig
+from ..networks.unet import UNetConfig
 from .base import (
     CodecPart,
-    DenoiserPart,
     DensityPart,
     GuidePart,
     LikelihoodPart,
     ObjectivePart,
     Part,
     ProcessPart,
-    ReadoutPart,
     SamplerPart,
-    TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossSecondMoment, MinVariance, TimeWarp, Uniform
 from .gaussian_samplers import DDIM, DPMSolver, GaussianSteps, Heun
@@ -26,18 +30,6 @@ from .likelihoods import (
     MaskedLikelihood,
     NextTokenLikelihood,
     ScoreEntropyLikelihood,
-)
-from .networks import (
-    BitLogits,
-    BlockDenoiserConfig,
-    EmbeddingDenoiserConfig,
-    MaskDenoiserConfig,
-    NextTokenDenoiserConfig,
-    ScoreDenoiserConfig,
-    SimplexDenoiserConfig,
-    TokenDenoiserConfig,
-    X0Logits,
-    X0Regression,
 )
 from .objectives import (
     DiffusionLM,
@@ -65,7 +57,10 @@ from .states import (
     UniformNoise,
 )
 from .token_samplers import FirstHitting, Gibbs, PathPlanning, PredictorCorrector, ReMDM, Unmasking
-from .trunks import BertConfig, TransformerConfig, UNetConfig
+
+TrunkPart = BackboneConfig
+ReadoutPart = OutputHeadConfig
+DenoiserPart = DenoiserConfig
 
 __all__ = [
     "DDIM",
@@ -73,6 +68,7 @@ __all__ = [
     "Ancestral",
     "Autoregressive",
     "AutoregressiveOrder",
+    "BackboneConfig",
     "BertConfig",
     "BitLogits",
     "Bits",
@@ -84,6 +80,7 @@ __all__ = [
     "Classifier",
     "CodecPart",
     "DPMSolver",
+    "DenoiserConfig",
     "DenoiserPart",
     "DensityPart",
     "DiffusionLM",
@@ -115,6 +112,7 @@ __all__ = [
     "NextTokenDenoiserConfig",
     "NextTokenLikelihood",
     "ObjectivePart",
+    "OutputHeadConfig",
     "Part",
     "PathPlanning",
     "PredictorCorrector",

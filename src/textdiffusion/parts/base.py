@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from ..data.tokenizers.base import Tokenizer
     from ..diffusion.codecs import Codec
-    from ..networks.backbone import Backbone
     from ..samplers.base import Guide, Run, Sampler
 
 T = TypeVar("T")
@@ -44,40 +43,6 @@ class DensityPart(Part, ABC):
 
     @abstractmethod
     def build(self, codec: Codec, process: nn.Module) -> nn.Module: ...
-
-
-@dataclass(frozen=True)
-class TrunkPart(Part, ABC):
-    """The network between a denoiser's input and its output: features in, features out.
-
-    `supports_packing`: it keeps the examples of a packed row apart.
-    """
-
-    supports_packing: ClassVar[bool] = True
-
-    width: int = 128
-    depth: int = 4
-
-    @abstractmethod
-    def build(self) -> Backbone: ...
-
-    def load_pretrained(self, backbone: Backbone) -> str | None:
-        """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
-        return None
-
-
-class ReadoutPart(Part, ABC):
-    """What a continuous family's network predicts."""
-
-    @abstractmethod
-    def build(self, width: int, codec: Codec) -> nn.Module: ...
-
-
-class DenoiserPart(Part, ABC):
-    """The network with its parameterisation."""
-
-    @abstractmethod
-    def build(self, backbone: Backbone, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
 class ObjectivePart(Part, ABC):

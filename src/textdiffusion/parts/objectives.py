@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import ObjectivePart, ReadoutPart, check_bounds
-from .networks import EmbeddingDenoiserConfig, SimplexDenoiserConfig
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import OutputHeadConfig
+from ..networks.simplex_denoiser import SimplexDenoiserConfig
+from .base import ObjectivePart, check_bounds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +94,7 @@ class ScoreInterpolation(ObjectivePart):
         return Built(self.per_token_noise)
 
 
-def _readout(config: Config) -> ReadoutPart | None:
+def _readout(config: Config) -> OutputHeadConfig | None:
     """What a network of states predicts (None: it is one of tokens)."""
     return (
         config.denoiser.output_head

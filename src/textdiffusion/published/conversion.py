@@ -19,7 +19,7 @@ from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
 from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
-from ..networks.transformer import heads
+from ..networks.layers import num_heads
 from ..parts import (
     Absorbing,
     MaskDenoiserConfig,
@@ -35,10 +35,10 @@ from .tensors import read, weights_file
 
 NAMES = {  # ours, and the published ones
     "denoiser.embedding.tokens.weight": "vocab_embed.embedding",
-    "denoiser.trunk.time.": "sigma_map.",
-    "denoiser.trunk.norm.": "output_layer.norm_final.",
-    "denoiser.trunk.modulate.": "output_layer.adaLN_modulation.",
-    "denoiser.trunk.blocks.": "blocks.",
+    "denoiser.backbone.time.": "sigma_map.",
+    "denoiser.backbone.norm.": "output_layer.norm_final.",
+    "denoiser.backbone.modulate.": "output_layer.adaLN_modulation.",
+    "denoiser.backbone.blocks.": "blocks.",
     "denoiser.head.": "output_layer.linear.",
     ".qkv.": ".attn_qkv.",
     ".out.": ".attn_out.",
@@ -110,8 +110,10 @@ def _recipe(objective: type[ObjectivePart]) -> Config:
 
 def _backbone(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> TransformerConfig:
     _, width = _shape(path, tensors, "vocab_embed.embedding", 2)
-    if (count := settings.get(int, "model.n_heads", "n_heads")) != heads(width):
-        raise UserError(f"{settings.path}: {count} heads of {width} features; there can be {heads(width)}, 64 wide.")
+    if (count := settings.get(int, "model.n_heads", "n_heads")) != num_heads(width):
+        raise UserError(
+            f"{settings.path}: {count} heads of {width} features; it must have {num_heads(width)}, 64 wide."
+        )
     blocks = [int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))]
     timed = any(name.startswith("sigma_map.") for name in tensors)
     return TransformerConfig(

@@ -1,0 +1,94 @@
+"""Layers that the networks share: maps and norms in the features' dtype, embeddings of scalars, Canon layers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+HEAD_DIM = 64  # the width at which both CPU and GPU matrix units are well fed
+
+
+def num_heads(width: int) -> int:
+    """Attention heads of a network of this width: one for every 64 features, at least one."""
+    return max(1, width // HEAD_DIM)
+
+
+class Linear(nn.Linear):
+    """A linear map whose float32 weights are cast to the dtype of its input: the compute dtype is the features' own."""
+
+    def forward(self, input: Float[Tensor, "*b n"]) -> Float[Tensor, "*b m"]:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm whose float32 weights are cast to the dtype of its input."""
+
+    def forward(self, input: Float[Tensor, "*b w"]) -> Float[Tensor, "*b w"]:
+        weight, bias = (None if p is None else p.to(input.dtype) for p in (self.weight, self.bias))
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+
+
+def sinusoids(x: Float[Tensor, "*b"], features: int) -> Float[Tensor, "*b f"]:
+    """Cosines and sines of `x` at frequencies log-spaced from 1 down to 1 / 10000."""
+    steps = torch.arange(features // 2, device=x.device) / (features // 2)
+    angles = x[..., None] * torch.exp(-math.log(10000.0) * steps)
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """A scalar noise level to a conditioning vector: sinusoids, then a two-layer perceptron.
+
+    `max_frequency` is that of the fastest sinusoid, in radians per unit of the noise level.
+    """
+
+    def __init__(self, width: int, features: int = 256, max_frequency: float = 1000.0) -> None:
+        super().__init__()
+        self.features, self.max_frequency = features, max_frequency
+        self.mlp = nn.Sequential(Linear(features, width), nn.SiLU(), Linear(width, width))
+
+    def forward(self, noise_level: Float[Tensor, "*b"]) -> Float[Tensor, "*b c"]:
+        """The noise level should be of order 1; frequencies are log-spaced over four decades up to the largest."""
+        return F.silu(self.mlp(sinusoids(noise_level.float() * self.max_frequency, self.features)))
+
+
+class CanonConv(nn.Module):
+    """Each feature plus a weighted sum of itself at up to `radius` positions away: a depthwise convolution.
+
+    "Canon layers" (Allen-Zhu 2025), here limited to positions that attention may see. Weights start at zero. Few heads
+    cannot tell many near positions apart, and without this layer a small network spends its training on learning to
+    fetch the neighbouring letters (docs/experiments.md).
+    """
+
+    def __init__(self, width: int, radius: int) -> None:
+        super().__init__()
+        self.radius = radius
+        self.weight = nn.Parameter(torch.zeros(width, 1, 1, 2 * radius + 1))
+
+    def forward(self, x: Float[Tensor, "b l w"], visible: Bool[Tensor, "k #b l 1"] | None) -> Float[Tensor, "b l w"]:
+        """`visible` is `visible_neighbours` of the attention mask (None: all neighbours are visible)."""
+        weight = self.weight.to(x.dtype)
+        if visible is None and not torch.compiler.is_compiling():
+            # On a CPU twice as fast in two dimensions, one of them 1, as in one. Compiled, the sum below is faster yet.
+            conv = F.conv2d(x.mT[:, :, None], weight, padding=(0, self.radius), groups=len(weight))
+            return x + conv[:, :, 0].mT
+        length, total = x.shape[1], x
+        padded = F.pad(x, (0, 0, self.radius, self.radius))
+        for tap, scale in enumerate(weight[:, 0, 0].unbind(-1)):
+            shifted = padded[:, tap : tap + length]
+            total = total + scale * (shifted if visible is None else shifted * visible[tap])
+        return total
+
+
+def visible_neighbours(mask: Bool[Tensor, "#b 1 l l"], radius: int) -> Bool[Tensor, "k #b l 1"]:
+    """Whether a position may see its neighbour, for each of the 2 `radius` + 1 offsets from left to right."""
+    length, visible = mask.shape[-1], []
+    for neighbour in range(-radius, radius + 1):
+        offset = max(-length, min(neighbour, length))
+        diagonal = mask[:, 0].diagonal(offset, 1, 2)
+        visible.append(F.pad(diagonal, (max(0, -offset), max(0, offset))))
+    return torch.stack(visible)[..., None]
