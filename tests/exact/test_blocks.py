@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from itertools import permutations
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 from textdiffusion.networks.block_denoiser import BlockDenoiser
-from textdiffusion.networks.embedding import AROUND, NgramTables
 from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
 from textdiffusion.objectives.masked import MaskedELBO, MaskedLikelihood
@@ -31,6 +29,7 @@ LANGUAGE = Language.random(VOCAB, LENGTH)
 POSSIBLE = LANGUAGE.law > 0
 TEXTS, LAW = LANGUAGE.ids[POSSIBLE], LANGUAGE.law[POSSIBLE].double()
 SIZES = [1, 2, 3]  # 2 leaves a shorter last block
+TABLES = {"ngram_dim": 4, "ngram_size": 3, "ngram_rows": 100}
 
 
 @dataclass
@@ -49,7 +48,7 @@ class IdealFinished:
     def length(self):
         return self.ids.shape[1]
 
-    def extended(self, block):
+    def append(self, block):
         return IdealFinished(self.denoiser, torch.cat((self.ids, block.tokens), dim=1))
 
 
@@ -93,7 +92,7 @@ def _ideal(size, schedule=None, language=LANGUAGE):
 
 def _with_windows(model, length):
     """As if trained on windows of that length."""
-    model.config = SimpleNamespace(text=SimpleNamespace(length=length))
+    model.window_length = length
     return model
 
 
@@ -101,8 +100,7 @@ def _network(size, vocab_size=VOCAB, length=LENGTH, **backbone):
     """A network of no merit, in which every parameter has an effect."""
     torch.manual_seed(0)
     process = _process(size, vocab_size=vocab_size)
-    tables = NgramTables(AROUND, dim=4, size=3, rows=100)
-    denoiser = BlockDenoiser(Transformer(64, 2, cond_dim=16, **backbone), process, tables=tables)
+    denoiser = BlockDenoiser(Transformer(64, 2, cond_dim=16, **backbone), process, **TABLES)
     for p in denoiser.parameters():
         p.data = torch.randn(p.shape) * (0.2 if p.ndim > 1 else 0.1)
     return _with_windows(assemble(TokenCodec(vocab_size), process, denoiser.requires_grad_(False)), length)
@@ -224,7 +222,7 @@ def test_one_block_is_masked_diffusion():
     """The network, the loss, the likelihood and the samples are those of the absorbing process."""
     blocks = _network(LENGTH)
     backbone, process = blocks.denoiser.backbone, blocks.process.inside
-    denoiser = TokenDenoiser(backbone, process, tables=NgramTables(AROUND, dim=4, size=3, rows=100))
+    denoiser = TokenDenoiser(backbone, process, time=False, **TABLES)
     denoiser.load_state_dict(blocks.denoiser.state_dict())
     whole = assemble(TokenCodec(VOCAB), process, denoiser.requires_grad_(False))
     batch, rng = Batch(LANGUAGE.ids), Rng.of(0, len(LANGUAGE.ids))
@@ -274,7 +272,7 @@ def test_one_pass_over_two_copies_is_a_pass_for_each_block(size, padded, modulat
         torch.testing.assert_close(fewer, kept[some], atol=1e-5, rtol=1e-5)
         seen = seen.append(window)
     together = model.denoiser.begin(ids).append(batch)
-    for one, other in zip(seen.past, together.past, strict=True):
+    for one, other in zip(seen.caches, together.caches, strict=True):
         torch.testing.assert_close(one.keys[0], other.keys[0], atol=1e-5, rtol=1e-5)
 
 

@@ -75,7 +75,7 @@ def test_ratios_and_predictions_say_the_same(kind, schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-@pytest.mark.parametrize("vocab", [2, 5])
+@pytest.mark.parametrize("vocab_size", [2, 5])
 @pytest.mark.parametrize("kind", [AbsorbingGraph, UniformGraph])
 def test_score_entropy_is_the_published_formula(kind, vocab_size, schedule):
     """sum over y != x of Q [s - r log s + r (log r - 1)], sigma' from the schedule's own slope, in float64."""

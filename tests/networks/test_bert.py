@@ -11,11 +11,12 @@ from tests.models import model_of
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
+from textdiffusion.core.registry import build
 from textdiffusion.networks import bert as module
-from textdiffusion.parts import BertConfig
+from textdiffusion.networks.bert import BertConfig
 from textdiffusion.recipes import get
 
-SMALL: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "expansion": 2, "positions": 12, "conditioning": 8}
+SMALL: dict[str, Any] = {"width": 32, "depth": 2, "heads": 2, "mlp_ratio": 2, "positions": 12, "cond_dim": 8}
 
 
 def test_without_transformers_a_sentence_says_what_to_install(monkeypatch):
@@ -24,13 +25,13 @@ def test_without_transformers_a_sentence_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(module.importlib, "import_module", absent)
     with pytest.raises(UserError, match=r"pip install 'textdiffusion\[pretrained\]'"):
-        BertConfig(**SMALL).build()
+        build(BertConfig(**SMALL))
 
 
 def test_settings_without_effect_are_refused():
-    with pytest.raises(UserError, match=r"set trunk\.pretrained"):
+    with pytest.raises(UserError, match=r"set backbone\.pretrained"):
         BertConfig(frozen=True)
-    with pytest.raises(UserError, match=r"multiple of trunk\.heads"):
+    with pytest.raises(UserError, match=r"multiple of backbone\.heads"):
         BertConfig(width=30, heads=4)
 
 
@@ -62,9 +63,9 @@ def _inputs():
 def test_it_computes_what_the_pretrained_encoder_does(bert, frozen):
     folder, original = bert
     part = BertConfig(**SMALL, pretrained=str(folder), frozen=frozen)
-    backbone: Any = part.build()
+    backbone: Any = build(part)
     backbone.eval()
-    assert "begins with the weights" in (part.load_pretrained(backbone) or "")
+    assert "starts from the weights" in (part.load_pretrained(backbone) or "")
     x, level, at = _inputs()
     mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     mask[1, ..., 3:] = False
@@ -76,7 +77,7 @@ def test_it_computes_what_the_pretrained_encoder_does(bert, frozen):
     torch.testing.assert_close(said[1, :3], expected[1, :3])
     torch.testing.assert_close(whole[0], expected[0])
     learning = {name.split(".")[0] for name, p in backbone.named_parameters() if p.requires_grad}
-    assert learning == ({"time", "told"} if frozen else {"time", "told", "embeddings", "encoder"})
+    assert learning == ({"time", "time_proj"} if frozen else {"time", "time_proj", "embeddings", "encoder"})
 
 
 def test_a_model_with_it_learns_and_its_noise_level_matters(bert):
@@ -95,12 +96,12 @@ def test_a_model_with_it_learns_and_its_noise_level_matters(bert):
 def test_an_encoder_of_another_shape_or_kind_is_refused(bert, tmp_path):
     part = replace(BertConfig(**SMALL, pretrained=str(bert[0])), depth=1)
     with pytest.raises(
-        UserError, match=r"set backbone.width=32 backbone.depth=2 backbone.heads=2 backbone.mlp_ratio=2 trunk.pos"
+        UserError, match=r"set backbone.width=32 backbone.depth=2 backbone.heads=2 backbone.mlp_ratio=2 backbone.pos"
     ):
-        part.load_pretrained(part.build())
+        part.load_pretrained(build(part))
     part = BertConfig(**SMALL, pretrained=str(tmp_path))
-    with pytest.raises(UserError, match="holds no pretrained encoder"):
-        part.load_pretrained(part.build())
+    with pytest.raises(UserError, match="has no pretrained encoder"):
+        part.load_pretrained(build(part))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
     with pytest.raises(UserError, match="of type 'gpt2'; it must be 'bert'"):
-        part.load_pretrained(part.build())
+        part.load_pretrained(build(part))

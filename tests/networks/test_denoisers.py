@@ -12,6 +12,7 @@ from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.core.registry import build
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec, bits
@@ -19,13 +20,20 @@ from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.schedules import LogLinear, LogSigma
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
-from textdiffusion.networks.embedding import AROUND, BEFORE, NgramTables
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
-from textdiffusion.networks.output_heads import BitLogitsHead, X0LogitsHead, X0RegressionHead
+from textdiffusion.networks.layers import CanonConv, visible_neighbours
+from textdiffusion.networks.output_heads import (
+    BitLogits,
+    BitLogitsHead,
+    X0Logits,
+    X0LogitsHead,
+    X0Regression,
+    X0RegressionHead,
+)
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
-from textdiffusion.networks.transformer import CanonConv, Transformer, visible
-from textdiffusion.parts import BitLogits, UNetConfig, X0Logits, X0Regression
+from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.unet import UNetConfig
 
 V, L = 7, 8
 KINDS = [
@@ -46,43 +54,43 @@ TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 
 
 def _backbone(**options):
-    options.setdefault("conditioning", 16)
-    options.setdefault("reach", 2)
+    options.setdefault("cond_dim", 16)
+    options.setdefault("conv_radius", 2)
     return Transformer(64, 2, **options)
 
 
-def _tables(contexts):
-    return NgramTables(contexts, dim=4, size=3, rows=100)  # pairs have rows of their own (8^2), triples are hashed
+TABLES = {"ngram_dim": 4, "ngram_size": 3, "ngram_rows": 100}  # pairs have rows of their own (8^2), triples are hashed
 
 
 def _denoiser(kind, **options) -> Any:
     torch.manual_seed(0)
     process = AbsorbingProcess(V, LogLinear())
+    tables = TABLES if "tables" in kind else {}
     match kind:
         case "masked" | "masked, tables":
-            return TokenDenoiser(_backbone(**options), process, tables=_tables(AROUND) if "tables" in kind else None)
+            return TokenDenoiser(_backbone(**options), process, time=False, **tables)
         case "masked, time":
             return TokenDenoiser(_backbone(modulation="adaln", **options), process, time=True)
         case "masked, film":
             return TokenDenoiser(_backbone(modulation="film", **options), process, time=True)
         case "next" | "next, tables":
             order = AutoregressiveProcess(V)
-            return NextTokenDenoiser(_backbone(**options), order, tables=_tables(BEFORE) if "tables" in kind else None)
+            return NextTokenDenoiser(_backbone(**options), order, **tables)
         case "soft tokens":
             simplex, noise = SimplexCodec(V, 1.0), GaussianProcess(LogSigma(0.1, 50.0))
             backbone = _backbone(modulation="adaln", **options)
-            return SimplexDenoiser(backbone, noise, simplex, readout=X0LogitsHead(64, simplex))
+            return SimplexDenoiser(backbone, noise, simplex, output_head=X0LogitsHead(64, simplex))
         case _:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
-            backbone = UNetConfig(64, depth=2).build() if "U-Net" in kind else _backbone(modulation="adaln", **options)
+            backbone = build(UNetConfig(64, depth=2)) if "U-Net" in kind else _backbone(modulation="adaln", **options)
             readout: Any = X0LogitsHead(64, codec, prior=kind == "states")
             if "regressed" in kind:
                 readout = X0RegressionHead(64, codec)
             if "bits" in kind:
                 codec = BitCodec(bits(V), 1.0)
                 readout = BitLogitsHead(64, codec)
-            return EmbeddingDenoiser(backbone, noise, codec, readout=readout)
+            return EmbeddingDenoiser(backbone, noise, codec, output_head=readout)
 
 
 def _stirred(denoiser) -> Any:
@@ -253,7 +261,7 @@ def test_levels_of_noise_may_differ_by_position():
 def test_recomputation_changes_nothing(kind):
     results = []
     for recompute in (False, True):
-        denoiser = _stirred(_denoiser(kind, recompute=recompute))
+        denoiser = _stirred(_denoiser(kind, gradient_checkpointing=recompute))
         ids = _ids(2)
         x, t, estimate = _state(denoiser, ids)
         nats = denoiser(x, t, batch=Batch(ids), self_cond=estimate).nll(ids, torch.ones_like(ids).bool())
@@ -293,7 +301,7 @@ def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
 def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
     """With nothing learned it is Bayes' rule over the table, token by token."""
     process = GaussianProcess(LogSigma(0.1, 50.0))
-    denoiser = EmbeddingDenoiser(_backbone(modulation="adaln"), process, table, readout=X0LogitsHead(64, table))
+    denoiser = EmbeddingDenoiser(_backbone(modulation="adaln"), process, table, output_head=X0LogitsHead(64, table))
     ids = torch.randint(5, (4, L))
     t = torch.tensor([0.1, 0.4, 0.6, 0.9])
     x = process.add_noise(table.encode(ids), t, rng=Rng.of(0, 4))
@@ -305,7 +313,7 @@ def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):
 def test_the_prior_of_fresh_bits_is_the_evidence_of_each():
     """Bayes' rule over all words, bit by bit."""
     codec, process = BitCodec(bits(4, 2.0), 2.0), GaussianProcess(LogSigma(0.1, 50.0))
-    denoiser = EmbeddingDenoiser(_backbone(modulation="adaln"), process, codec, readout=BitLogitsHead(64, codec))
+    denoiser = EmbeddingDenoiser(_backbone(modulation="adaln"), process, codec, output_head=BitLogitsHead(64, codec))
     ids, t = torch.randint(4, (4, L)), torch.tensor([0.3, 0.4, 0.6, 0.9])
     x = process.add_noise(codec.encode(ids), t, rng=Rng.of(0, 4))
     evidence = torch.stack([process.log_likelihood(x, row.expand_as(x).clone(), t) for row in codec.table()], dim=-1)
@@ -315,7 +323,7 @@ def test_the_prior_of_fresh_bits_is_the_evidence_of_each():
 @pytest.mark.parametrize("part", [X0Logits(prior=False), BitLogits(prior=False), X0Regression()], ids=repr)
 def test_words_of_no_token_are_never_decoded(part):
     """Features of all sorts, and 9 of the 16 words of 4 bits are tokens."""
-    readout = _stirred(part.build(32, BitCodec(bits(9, code="random"), 1.0)))
+    readout = _stirred(build(part, width=32, codec=BitCodec(bits(9, code="random"), 1.0)))
     said = readout(torch.randn(40, 50, 32), torch.randn(40, 50, 4), torch.ones(40, 1, 1))
     assert sorted(said.logits.argmax(-1).unique().tolist()) == list(range(9))
 
@@ -380,7 +388,7 @@ def test_batches_are_selected_and_cut_whole():
 @pytest.mark.parametrize("absolute", [False, True])
 def test_only_absolute_positions_tell_masks_apart(absolute):
     """A row of nothing but masks looks the same from everywhere to relative positions."""
-    denoiser = _stirred(_denoiser("masked", absolute=absolute, reach=0))
+    denoiser = _stirred(_denoiser("masked", absolute_positions=absolute, conv_radius=0))
     masks = torch.full((1, L), V)
     logits = denoiser(masks, torch.ones(1), batch=Batch(torch.zeros(1, L, dtype=torch.long))).logits[0]
     assert torch.allclose(logits[0], logits[-1], atol=1e-5) == (not absolute)
@@ -409,7 +417,7 @@ def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_ali
             if abs(j - i) <= reach:
                 expected[:, i] += near.weight[:, 0, 0, j - i + reach] * x[:, j]
     torch.testing.assert_close(near(x, None), expected)
-    torch.testing.assert_close(near(x, visible(torch.ones(1, 1, 5, 5, dtype=torch.bool), reach)), expected)
+    torch.testing.assert_close(near(x, visible_neighbours(torch.ones(1, 1, 5, 5, dtype=torch.bool), reach)), expected)
 
 
 def _muted(modulate, shift):
@@ -426,7 +434,7 @@ def test_film_is_linear_and_may_hide_all_that_a_branch_sees(activation):
     _muted(block.modulate, shifts)
     bend = {"relu2": lambda h: h.relu().square(), "gelu": lambda h: torch.nn.functional.gelu(h, approximate="tanh")}
     seen = block.out(block.qkv(shifts[0])[128:]) + block.down(bend[activation](block.up(shifts[1])))
-    block.near = None  # which sums fewer places at the ends
+    block.canon = None  # which sums fewer places at the ends
     x, turn = torch.randn(2, L, 64), rotary(torch.arange(L)[None], 64)
     torch.testing.assert_close(block(x, backbone.time(level)[:, None], turn, None), x + seen, atol=1e-4, rtol=1e-4)
     _muted(backbone.modulate, shifts[:1])

@@ -66,7 +66,7 @@ def test_an_interpolated_mean_is_that_of_the_tokens_read(codec):
     made = {}
     for interpolated in (False, True):
         torch.manual_seed(0)
-        readout = X0RegressionHead(4, codec, preconditioning="karras", interpolated=interpolated)
+        readout = X0RegressionHead(4, codec, preconditioning="karras", mean_from_logits=interpolated)
         made[interpolated] = readout(hidden, x, sigma)
     torch.testing.assert_close(made[True].logits, made[False].logits)
     torch.testing.assert_close(made[True].mean, made[True].probs @ codec.table())

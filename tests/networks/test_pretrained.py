@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from tests.models import model_of
 from textdiffusion import recipes
+from textdiffusion.config.build import _built
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.data.tokenizers.subwords import train_words
@@ -68,7 +69,7 @@ def test_the_words_of_an_encoder_in_a_folder(tmp_path):
     [
         ("v.txt", "q 1 2 3\n", "no vector for any token"),
         ("v.txt", "a 1 2 3 4\n", "vectors of 4 numbers; set codec.dim=4"),
-        ("v.txt", "a 1 2 3\nb one two three\n", "Line 2 of .* is no token with its numbers"),
+        ("v.txt", "a 1 2 3\nb one two three\n", "Line 2 of .* is not a token followed by numbers"),
         ("absent.txt", None, "cannot be read"),
         ("absent.safetensors", None, "There are no weights"),
     ],
@@ -82,9 +83,10 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path, name, text, message):
 
 def test_the_unit_of_noise_stays_where_the_vectors_began():
     """However far they have moved; their scale is seen by the bound, whose prior term counts it."""
-    model, ends = model_of(recipes.get("diffusion_lm")(), 9), torch.tensor([0.0, 1.0])
+    config = recipes.get("diffusion_lm")()
+    model, ends = model_of(config, 9), torch.tensor([0.0, 1.0])
     before = model.process.sigma(ends)
     with torch.no_grad():
         model.codec.weight *= 3.0
     assert model.codec.norm == 4.0
-    assert torch.equal(model.config.process.build(model.codec).sigma(ends), before)  # type: ignore[operator]
+    assert torch.equal(_built(config.process, model.codec, codec=model.codec).sigma(ends), before)

@@ -133,12 +133,16 @@ def test_every_sampler_of_tokens_drives_ratios_and_keeps_given_tokens(variant, s
         ("uniform", "denoiser.scale_by_sigma=true", "scale_by_sigma is for the ratios of masks"),
         ("default", "backbone.modulation=none", "denoiser.time is True, but backbone.modulation is none"),
         ("default", "denoiser.time=false", "denoiser.time is False, but backbone.modulation is adaln"),
-        ("default", "process.kind=autoregressive_order", "works with AbsorbingProcess"),
+        (
+            "default",
+            "process.kind=autoregressive_order",
+            "score_denoiser works with process.kind=absorbing or uniform, not with autoregressive_order",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(variant, setting, message):
     with pytest.raises(UserError, match=message):
-        model_of(apply_overrides(recipes.get("sedd")(variant), [setting]), V)
+        apply_overrides(recipes.get("sedd")(variant), [setting])
 
 
 def test_a_head_is_not_counted_twice():

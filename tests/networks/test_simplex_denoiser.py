@@ -22,7 +22,7 @@ def _denoiser(reading):
     torch.manual_seed(0)
     backbone = Transformer(64, 1, modulation="adaln", cond_dim=16)
     process = GaussianProcess(LogSigma(0.5, 200.0))
-    denoiser = SimplexDenoiser(backbone, process, CODEC, readout=X0LogitsHead(64, CODEC), reading=reading)
+    denoiser = SimplexDenoiser(backbone, process, CODEC, output_head=X0LogitsHead(64, CODEC), reading=reading)
     for p in denoiser.parameters():
         if bool((p == 0).all()):
             p.data = torch.randn(p.shape) * 0.3
@@ -43,7 +43,7 @@ def test_a_shrunken_state_is_the_papers_up_to_what_no_softmax_sees():
     for share in (0.99, 0.5, 0.02):
         published = share**0.5 * PUBLISHED[IDS] + (1 - share) ** 0.5 * K * eps
         sigma = torch.tensor(K * ((1 - share) / share) ** 0.5)
-        ours = _denoiser("shrunken").read(CODEC.encode(IDS) + sigma * eps, sigma.expand(4, 1, 1))
+        ours = _denoiser("shrunken").soft_tokens(CODEC.encode(IDS) + sigma * eps, sigma.expand(4, 1, 1))
         torch.testing.assert_close(ours, published.softmax(-1))
 
 
@@ -54,7 +54,7 @@ def test_bayes_reading_is_the_posterior_of_a_token_without_context():
     x = denoiser.process.add_noise(CODEC.encode(IDS), t, rng=Rng.of(0, 4))
     table = CODEC.table()
     likely = torch.stack([denoiser.process.log_likelihood(x, row.expand_as(x), t) for row in table], dim=-1)
-    read = denoiser.read(x, denoiser.process.sigma(t)[:, None, None])
+    read = denoiser.soft_tokens(x, denoiser.process.sigma(t)[:, None, None])
     torch.testing.assert_close(read, likely.softmax(-1), atol=1e-4, rtol=1e-3)
 
 

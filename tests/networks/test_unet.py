@@ -11,16 +11,17 @@ from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.registry import build
 from textdiffusion.networks.attention import attention_mask
 from textdiffusion.networks.backbone import Backbone
-from textdiffusion.parts import UNetConfig
+from textdiffusion.networks.unet import UNetConfig
 
 L = 13
 
 
 def _stirred(**options) -> Any:
     torch.manual_seed(0)
-    net: Any = UNetConfig(width=32, **options).build()
+    net: Any = build(UNetConfig(width=32, **options))
     for p in net.parameters():
         p.data = torch.randn_like(p) * 0.2
     return net
@@ -45,7 +46,9 @@ def test_every_block_and_every_map_has_an_effect():
     out = net(torch.randn(2, L, 32), torch.rand(2), torch.arange(L)[None], None)
     out.square().sum().backward()
     assert all(p.grad is not None and bool((p.grad != 0).any()) for p in net.parameters())
-    seen = {name for name, p in net.named_parameters() if name.startswith("blocks") and name.endswith("past.weight")}
+    seen = {
+        name for name, p in net.named_parameters() if name.startswith("blocks") and name.endswith("shortcut.weight")
+    }
     assert len(seen) == 4  # the blocks on the way up join what they get with what was kept
 
 
@@ -65,8 +68,8 @@ def test_film_is_linear_and_may_hide_all_that_a_convolution_sees():
         torch.nn.init.zeros_(modulate.weight)
         modulate.bias.data = torch.cat((shift, torch.full((32,), -1.0)))
     x = torch.randn(2, L, 32)
-    seen = block.second(torch.nn.functional.silu(shift).expand_as(x))
-    torch.testing.assert_close(block(x, net.time(level)[:, None], None), block.past(x) + seen)
+    seen = block.conv2(torch.nn.functional.silu(shift).expand_as(x))
+    torch.testing.assert_close(block(x, net.time(level)[:, None], None), block.shortcut(x) + seen)
     torch.testing.assert_close(net(x, level, torch.arange(L)[None], None), shift.expand_as(x))
 
 
@@ -83,10 +86,10 @@ def test_nothing_is_seen_through_a_mask_of_segments():
 
 def test_packing_and_orders_are_refused():
     config = apply_overrides(recipes.get("analog_bits")("unet"), ["text.layout=lines"])
-    with pytest.raises(UserError, match=r"packing needs backbone.kind=transformer: UNet would mix"):
+    with pytest.raises(UserError, match=r"packing needs backbone.kind=transformer: UNetConfig would mix"):
         replace(config, text=replace(config.text, packing=True))
-    with pytest.raises(UserError, match="NextTokens works with Transformer, not with UNet"):
-        model_of(apply_overrides(recipes.get("autoregressive")(), ["backbone.kind=unet"]), 11)
+    with pytest.raises(UserError, match=r"next_token_denoiser works with backbone\.kind=transformer, not with unet"):
+        apply_overrides(recipes.get("autoregressive")(), ["backbone.kind=unet", "backbone.modulation=none"])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_sizes_that_cannot_be_are_refused(setting, message):
 )
 def test_sizes_are_those_that_are_documented(part, millions):
     with torch.device("meta"):
-        assert sum(p.numel() for p in part.build().parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+        assert sum(p.numel() for p in build(part).parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_the_matrices_of_its_blocks_are_muons():
@@ -116,4 +119,4 @@ def test_the_matrices_of_its_blocks_are_muons():
 
     model = model_of(recipes.get("analog_bits")("unet"), 11)
     found = {name for name, p in model.denoiser.backbone.named_parameters() if p in _block_matrices(model)}
-    assert {"blocks.0.first.weight", "blocks.4.qkv.weight", "blocks.8.second.weight"} <= found
+    assert {"blocks.0.conv1.weight", "blocks.4.qkv.weight", "blocks.8.conv2.weight"} <= found

@@ -1,1 +1,1 @@
-"""Weights that others published, in the layouts of SEDD, MDLM and RADD: read, checked and made a run."""
+"""Weights published by the authors of SEDD, MDLM and RADD: read, checked and converted to runs."""

@@ -1,4 +1,4 @@
-"""Published weights as a run of this package: the same network, name for name."""
+"""Published weights as a run of this package, with the same network."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from ..parts import (
     ScoreEntropy,
     TransformerConfig,
 )
-from ..storage.foreign import Settings, settings_in
 from ..storage.weights import tensors_of
-from .tensors import read, weights_file
+from .settings import PublishedSettings, find_settings
+from .tensors import find_weights, read_tensors
 
-NAMES = {  # ours, and the published ones
+NAMES = {  # ours and theirs; a name may match several times
     "denoiser.embedding.tokens.weight": "vocab_embed.embedding",
     "denoiser.backbone.time.": "sigma_map.",
     "denoiser.backbone.norm.": "output_layer.norm_final.",
@@ -52,39 +52,42 @@ HEAD = "output_layer.linear."  # its last row is the mask's, which is never pred
 def convert(
     source: str | Path, out: str | Path, *, tokenizer: str | Path = "", allow_pickle: bool = False
 ) -> TextDiffusion:
-    """Makes a run in the folder `out` of published weights in the layout of SEDD, MDLM or RADD.
+    """Converts published weights in the layout of SEDD, MDLM or RADD to a run in the folder `out`.
 
-    `source` is a folder or file with its config.json or .hydra/config.yaml; `tokenizer` a vocabulary's file or folder,
-    or `bytes` (empty: one in the source's folder). Only with `allow_pickle` is anything but safetensors read, and then
-    tensors alone. Raises UserError where something is missing, unknown or does not fit, naming the first such thing.
+    `source` is a folder or file of weights with their config.json or .hydra/config.yaml. `tokenizer` is a vocabulary's
+    file or folder, or `bytes` (empty: look in the source's folder). Files other than safetensors are read only with
+    `allow_pickle`, and then only their tensors. Raises UserError for the first thing that is missing, unknown or does
+    not fit.
     """
     source, out = Path(source), Path(out)
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; choose another folder for the run.")
-    path = weights_file(source)
+    path = find_weights(source)
     settings = _settings(source)
     settings.check()
-    tensors, prefixed = read(path, allow_pickle)
+    tensors, prefixed = read_tensors(path, allow_pickle)
     vocab_size = _shape(path, tensors, "vocab_embed.embedding", 2)[0] - 1
-    words, text = _tokenizer(tokenizer, settings.path.parent, vocab_size)
+    run_tokenizer, text = _tokenizer(tokenizer, settings.path.parent, vocab_size)
     config = _config(path, settings, tensors, prefixed, text)
     model = build_model(config, vocab_size)
-    _fill(model, path, tensors)
-    made = TextDiffusion(model.eval().requires_grad_(False), words, config)
-    made.save_pretrained(out)
-    return made
+    _copy_weights(model, path, tensors)
+    run = TextDiffusion(model.eval().requires_grad_(False), run_tokenizer, config)
+    run.save_pretrained(out)
+    return run
 
 
-def _settings(source: Path) -> Settings:
+def _settings(source: Path) -> PublishedSettings:
     folders = (source,) if source.is_dir() else (source.parent, source.parent.parent)
-    found = next(filter(None, map(settings_in, folders)), None)
-    if found is None:
-        raise UserError(f"There is no config.json or .hydra/config.yaml with {source}, which say how to read it.")
-    return found
+    settings = next(filter(None, map(find_settings, folders)), None)
+    if settings is None:
+        raise UserError(f"{source} needs the settings it was trained with: no config.json or .hydra/config.yaml here.")
+    return settings
 
 
-def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed: bool, text: dict[str, Any]) -> Config:
-    """What was published, with the sizes of these tensors."""
+def _config(
+    path: Path, settings: PublishedSettings, tensors: dict[str, Tensor], prefixed: bool, text: dict[str, Any]
+) -> Config:
+    """The configuration of the published model; the tensors give its sizes."""
     backbone = _backbone(path, settings, tensors)
     timed = backbone.modulation != "none"
     if timed and not prefixed:
@@ -93,7 +96,7 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
             denoiser=ScoreDenoiserConfig(scale_by_sigma=settings.get(bool, "model.scale_by_sigma")),
         )
     else:
-        # Without time conditioning MDLM's network has the adaptive norms all the same and reads 0; RADD's has none.
+        # Without time conditioning MDLM's network still has adaptive norms and reads 0; RADD's network has none.
         time = timed and settings.get(bool, "time_conditioning")
         process = Absorbing(schedule="log_linear", time_input="sigma" if time else "share")
         base = replace(_recipe(MaskedELBO), process=process, denoiser=MaskDenoiserConfig(time=time))
@@ -103,18 +106,20 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
 
 
 def _recipe(objective: type[ObjectivePart]) -> Config:
-    """The recipe that was published with this objective and masks."""
-    found = (recipes.get(name)("as_published") for name in recipes.names() if "as_published" in recipes.variants(name))
-    return next(c for c in found if isinstance(c.objective, objective) and isinstance(c.process, Absorbing))
+    """The published recipe with this objective and masks."""
+    published = (
+        recipes.get(name)("as_published") for name in recipes.names() if "as_published" in recipes.variants(name)
+    )
+    return next(c for c in published if isinstance(c.objective, objective) and isinstance(c.process, Absorbing))
 
 
-def _backbone(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> TransformerConfig:
+def _backbone(path: Path, settings: PublishedSettings, tensors: dict[str, Tensor]) -> TransformerConfig:
     _, width = _shape(path, tensors, "vocab_embed.embedding", 2)
     if (count := settings.get(int, "model.n_heads", "n_heads")) != num_heads(width):
         raise UserError(
             f"{settings.path}: {count} heads of {width} features; it must have {num_heads(width)}, 64 wide."
         )
-    blocks = [int(found[1]) for name in tensors if (found := re.match(r"blocks\.(\d+)\.", name))]
+    blocks = [int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))]
     timed = any(name.startswith("sigma_map.") for name in tensors)
     return TransformerConfig(
         width=width,
@@ -133,28 +138,28 @@ def _backbone(path: Path, settings: Settings, tensors: dict[str, Tensor]) -> Tra
     )
 
 
-def _tokenizer(given: str | Path, folder: Path, vocab_size: int) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer, and the settings of text that name it."""
-    if given == "bytes":
-        found, text = Bytes(), {"tokenizer": "bytes"}
-    elif given or any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
-        path = Path(given or folder)
-        found, text = load_any(path, ()), {"tokenizer": "file", "tokenizer_path": str(path)}
+def _tokenizer(source: str | Path, folder: Path, vocab_size: int) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer, and the text settings that name it."""
+    if source == "bytes":
+        tokenizer, text = Bytes(), {"tokenizer": "bytes"}
+    elif source or any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        path = Path(source or folder)
+        tokenizer, text = load_any(path, ()), {"tokenizer": "file", "tokenizer_path": str(path)}
     else:
         raise UserError(
             f"{folder} has no tokenizer: give --tokenizer FOLDER with GPT-2's vocab.json and merges.txt or with the "
-            "tokenizer.json the weights were trained with, or --tokenizer bytes."
+            "tokenizer.json of the weights, or --tokenizer bytes."
         )
-    if found.vocab_size != vocab_size:
+    if tokenizer.vocab_size != vocab_size:
         raise UserError(
-            f"The tokenizer has {found.vocab_size:,} tokens, the weights have {vocab_size:,} (and the mask); "
-            "give --tokenizer the one they were trained with."
+            f"The tokenizer has {tokenizer.vocab_size:,} tokens, the weights have {vocab_size:,} (and the mask); "
+            "set --tokenizer to the one they were trained with."
         )
-    return found, text
+    return tokenizer, text
 
 
-def _fill(model: DiffusionModel, path: Path, tensors: dict[str, Tensor]) -> None:
-    target = {_published(name): tensor for name, tensor in tensors_of(model).items()}
+def _copy_weights(model: DiffusionModel, path: Path, tensors: dict[str, Tensor]) -> None:
+    target = {_published(name): tensor for name, tensor in tensors_of(model).items() if name != "step"}
     if missing := [name for name in target if name not in tensors]:
         raise UserError(f"{path} lacks {missing[0]}{_others(missing)}: it is in none of the known layouts.")
     if unknown := [name for name in tensors if name not in target]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
-from .foreign import settings_in
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
 
@@ -22,8 +22,7 @@ def find_run(source: str | Path) -> Path:
                 f"There is no run at {source}: give the folder that `train --out` made, or a hub id (owner/name)."
             )
         folder = download(source)
-    settings = settings_in(folder)
-    if settings and settings.foreign:
+    if _has_published_weights(folder):
         raise UserError(
             f"{folder} is no run but holds published weights; make one of them: "
             f"textdiffusion convert {folder} --out RUN"
@@ -31,6 +30,20 @@ def find_run(source: str | Path) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no run: it has no config.json.")
     return folder
+
+
+def _has_published_weights(folder: Path) -> bool:
+    """Whether a folder has the settings of another package: Hydra's, or a config.json without a run's schema."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return (folder / ".hydra/config.yaml").is_file()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (
+        isinstance(data, dict) and "schema" not in data and any(k in data for k in ("graph", "model_type", "backbone"))
+    )
 
 
 def download(repo_id: str) -> Path:

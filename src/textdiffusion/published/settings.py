@@ -1,4 +1,4 @@
-"""What the makers of published weights wrote down beside them: config.json, or Hydra's config.yaml. No torch here."""
+"""The settings that come with published weights: config.json, or Hydra's config.yaml."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.errors import UserError
 T = TypeVar("T", int, float, bool, str)
 
 FILES = ("config.json", ".hydra/config.yaml")
-ONLY = {  # settings under which the weights mean something else, and the value that can be read
+REQUIRED = {  # settings that change the meaning of the weights, and the value that can be converted
     "model_type": "mdlm",
     "graph.type": "absorb",
     "noise.type": "loglinear",
@@ -22,19 +22,17 @@ ONLY = {  # settings under which the weights mean something else, and the value 
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one file. Names are paths: `model.length`."""
+class PublishedSettings:
+    """The settings in one file. Names are paths, such as `model.length`."""
 
     path: Path
     data: dict[str, Any]
 
-    @property
-    def foreign(self) -> bool:
-        """Whether these are other makers' settings, not those of a run of this package."""
-        return "schema" not in self.data and any(name in self.data for name in ("graph", "model_type", "backbone"))
-
     def get(self, kind: type[T], *names: str, default: T | None = None) -> T:
-        """The first of `names` that is there. Raises UserError where none is (and no default), or of another type."""
+        """The value of the first of `names` that is set, else the default.
+
+        Raises UserError if there is neither, or the value has another type.
+        """
         for name in names:
             value = self._find(name)
             if value is None:
@@ -48,10 +46,10 @@ class Settings:
         return default
 
     def check(self) -> None:
-        """Raises UserError where a setting gives the weights a meaning that is not known here."""
-        for name, allowed in ONLY.items():
+        """Raises UserError at a setting that gives the weights a meaning which cannot be converted."""
+        for name, allowed in REQUIRED.items():
             if (value := self._find(name)) not in (None, allowed):
-                raise UserError(f"{self.path}: {name} is {value!r}; weights can be converted where it is {allowed!r}.")
+                raise UserError(f"{self.path}: {name} is {value!r}; only weights with {allowed!r} can be converted.")
 
     def _find(self, name: str) -> Any:
         value: Any = self.data
@@ -60,8 +58,8 @@ class Settings:
         return value
 
 
-def settings_in(folder: Path) -> Settings | None:
-    """The settings in a folder, or None. Raises UserError where a file cannot be read, or needs PyYAML."""
+def find_settings(folder: Path) -> PublishedSettings | None:
+    """The settings in a folder (None: it has none). Raises UserError if a file cannot be read, or needs PyYAML."""
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
         return None
@@ -70,7 +68,7 @@ def settings_in(folder: Path) -> Settings | None:
         data = json.loads(text) if path.suffix == ".json" else _yaml(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
-    return Settings(path, data if isinstance(data, dict) else {})
+    return PublishedSettings(path, data if isinstance(data, dict) else {})
 
 
 def _yaml(text: str) -> Any:
