@@ -1,4 +1,4 @@
-"""A BERT-type encoder as the trunk, from a folder made here."""
+"""A BERT-type encoder as the backbone, from a folder made here."""
 
 import json
 from dataclasses import replace

@@ -84,13 +84,13 @@ def _denoiser(kind, **options) -> Any:
             codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
             backbone = build(UNetConfig(64, depth=2)) if "U-Net" in kind else _backbone(modulation="adaln", **options)
-            readout: Any = X0LogitsHead(64, codec, prior=kind == "states")
+            head: Any = X0LogitsHead(64, codec, prior=kind == "states")
             if "regressed" in kind:
-                readout = X0RegressionHead(64, codec)
+                head = X0RegressionHead(64, codec)
             if "bits" in kind:
                 codec = BitCodec(bits(V), 1.0)
-                readout = BitLogitsHead(64, codec)
-            return EmbeddingDenoiser(backbone, noise, codec, output_head=readout)
+                head = BitLogitsHead(64, codec)
+            return EmbeddingDenoiser(backbone, noise, codec, output_head=head)
 
 
 def _stirred(denoiser) -> Any:
@@ -279,7 +279,7 @@ def test_a_fresh_network_predicts_all_tokens_alike(kind):
 
 
 @pytest.mark.parametrize("modulation", ["none", "adaln", "film"])
-def test_a_fresh_trunk_is_the_identity_up_to_its_norm(modulation):
+def test_a_fresh_backbone_is_the_identity_up_to_its_norm(modulation):
     backbone = _backbone(modulation=modulation)
     x = torch.randn(2, L, 64)
     level = None if modulation == "none" else torch.tensor([0.3, 0.8])
@@ -323,8 +323,8 @@ def test_the_prior_of_fresh_bits_is_the_evidence_of_each():
 @pytest.mark.parametrize("part", [X0Logits(prior=False), BitLogits(prior=False), X0Regression()], ids=repr)
 def test_words_of_no_token_are_never_decoded(part):
     """Features of all sorts, and 9 of the 16 words of 4 bits are tokens."""
-    readout = _stirred(build(part, width=32, codec=BitCodec(bits(9, code="random"), 1.0)))
-    said = readout(torch.randn(40, 50, 32), torch.randn(40, 50, 4), torch.ones(40, 1, 1))
+    head = _stirred(build(part, width=32, codec=BitCodec(bits(9, code="random"), 1.0)))
+    said = head(torch.randn(40, 50, 32), torch.randn(40, 50, 4), torch.ones(40, 1, 1))
     assert sorted(said.logits.argmax(-1).unique().tolist()) == list(range(9))
 
 
@@ -407,17 +407,17 @@ def test_a_regression_that_starts_from_the_states_own_evidence():
     assert float(moved[0]) < 1e-3 < 1.0 < float(moved[1])
 
 
-@pytest.mark.parametrize("reach", [1, 3, 9])
-def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_alike(reach):
-    near = _stirred(CanonConv(4, reach))
+@pytest.mark.parametrize("radius", [1, 3, 9])
+def test_neighbours_are_summed_with_their_weights_and_with_or_without_a_mask_alike(radius):
+    near = _stirred(CanonConv(4, radius))
     x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(2))
     expected = x.clone()
     for i in range(5):
         for j in range(5):
-            if abs(j - i) <= reach:
-                expected[:, i] += near.weight[:, 0, 0, j - i + reach] * x[:, j]
+            if abs(j - i) <= radius:
+                expected[:, i] += near.weight[:, 0, 0, j - i + radius] * x[:, j]
     torch.testing.assert_close(near(x, None), expected)
-    torch.testing.assert_close(near(x, visible_neighbours(torch.ones(1, 1, 5, 5, dtype=torch.bool), reach)), expected)
+    torch.testing.assert_close(near(x, visible_neighbours(torch.ones(1, 1, 5, 5, dtype=torch.bool), radius)), expected)
 
 
 def _muted(modulate, shift):

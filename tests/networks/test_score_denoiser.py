@@ -71,7 +71,7 @@ def test_both_views_are_of_the_same_ratios(variant, monkeypatch):
 
 
 @pytest.mark.parametrize("variant", ["default", "uniform"])
-def test_a_bfloat16_trunk_gives_finite_losses_and_gradients_at_every_noise_level(variant):
+def test_a_bfloat16_backbone_gives_finite_losses_and_gradients_at_every_noise_level(variant):
     model = _model(variant)
     model.denoiser.backbone.compute_dtype = torch.bfloat16
     for t in (2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 1 - 2.0**-24, 1.0):

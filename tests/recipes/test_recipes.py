@@ -127,7 +127,7 @@ def test_every_recipe_explains_itself(name):
         ("mdlm", "objective.kind=next_token", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
         ("mdlm", "process.kind=gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
-        ("udlm", "denoiser.ngram_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
+        ("udlm", "denoiser.ngram_size=1", r"TokenDenoiserConfig.ngram_size is 1; it must be in \[2, 4\]"),
         (
             "mdlm",
             "process.time_input=sigma process.schedule=log_linear",
@@ -156,12 +156,12 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "backbone.modulation=none",
-            "NoisyStates tells the trunk the noise level; set backbone.modulation=film",
+            "embedding_denoiser needs the noise level, .*; set backbone.modulation=film",
         ),
         (
             "ssd_lm",
             "backbone.kind=transformer",
-            "SoftTokens tells the trunk the noise level; set backbone.modulation=film",
+            "simplex_denoiser needs the noise level, .*; set backbone.modulation=film",
         ),
         (
             "diffusion_lm",
@@ -170,10 +170,18 @@ def test_every_recipe_explains_itself(name):
         ),
         ("autoregressive", "time_density.low=0.5", "density has no effect on NextToken"),
         ("cdcd", "process.sigma_min=30", "Gaussian.high is 20; it must be at least 30.03"),
-        ("cdcd", "denoiser.output_head.kind=bit_logits", "Logistic works with BitCodec, not with TableCodec"),
+        (
+            "cdcd",
+            "denoiser.output_head.kind=bit_logits",
+            "denoiser.output_head.kind=bit_logits works with codec.kind=bits, not with embeddings",
+        ),
         ("difformer", "sampler.time_offset=-1", "OneStep.ahead is -1; it must be at least 0"),
         ("mini_cdcd", "process.s=0.1", "process.s has no effect on schedule=log_sigma"),
-        ("ssd_lm", "codec.kind=embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
+        (
+            "ssd_lm",
+            "codec.kind=embeddings",
+            "denoiser.kind=simplex_denoiser works with codec.kind=simplex, not with embeddings",
+        ),
         ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
         ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         (
@@ -225,12 +233,20 @@ def test_every_recipe_explains_itself(name):
             "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess",
         ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
-        ("udlm", "backbone.modulation=none", "NoisyTokens tells the trunk the noise level"),
-        ("udlm", "process.kind=absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
+        (
+            "udlm",
+            "backbone.modulation=none",
+            "token_denoiser needs the noise level, which backbone.modulation=none ignores",
+        ),
+        ("udlm", "process.kind=absorbing", "token_denoiser works with process.kind=uniform, not with absorbing"),
         ("udlm", "objective.kind=masked_elbo", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
         ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
         ("autoregressive", "sampler.kind=ancestral", "Ancestral cannot act on LeftToRightProcess"),
-        ("mdlm", "process.kind=block_absorbing", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
+        (
+            "mdlm",
+            "process.kind=block_absorbing",
+            "mask_denoiser works with process.kind=absorbing, not with block_absorbing",
+        ),
         (
             "block_diffusion",
             "sampler.kind=ancestral",

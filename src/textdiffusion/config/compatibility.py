@@ -177,11 +177,12 @@ def _partner_problems(config: Parts) -> Iterator[str]:
                 base = next(cls for cls in type(partner).__mro__ if Part in cls.__bases__)
                 modules = {kind: _module(choice) for kind, choice in base.choices().items()}
                 kinds = [kind for kind, choice in modules.items() if choice and issubclass(choice, allowed)]
-                yield f"{path}.kind={part.kind} works with {name}.kind={_either(kinds)}, not with {partner.kind}."
+                options = f"{name}.kind={_either(kinds)}" if kinds else _either([cls.__name__ for cls in allowed])
+                yield f"{path}.kind={part.kind} works with {options}, not with {partner.kind}."
 
 
 def _parts(config: Parts) -> Iterator[tuple[str, Any]]:
-    """The path and settings of every part, parts of parts included. The sampler is not among them: see below."""
+    """The path and settings of every part, parts of parts included, except the sampler (see `sampler_problem`)."""
     for name in ("codec", "process", "time_density", "backbone", "denoiser", "objective", "likelihood"):
         yield from _nested_parts(name, getattr(config, name))
 

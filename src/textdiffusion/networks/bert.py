@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..core.registry import builds, check_bounds
 from ..data.tokenizers.base import Tokenizer
+from ..data.tokenizers.loading import load_any
 from ..diffusion.codecs import TableCodec
 from ..storage.weights import load_tensors
 from .backbone import BackboneConfig, Modulation
@@ -195,8 +196,6 @@ def _only_table(path: Path) -> Float[Tensor, "n d"]:
 
 
 def _encoder_vectors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    from ..data.tokenizers.loading import load_any
-
     tensors = load_tensors(path / "model.safetensors")
     tables = [tensor for name, tensor in tensors.items() if name.endswith(WORD_EMBEDDINGS)]
     if not tables:
