@@ -12,9 +12,10 @@ import torch
 
 from tests.models import model_of
 from textdiffusion import recipes
-from textdiffusion.config.config import Config, from_dict, to_dict
+from textdiffusion.config.config import Config
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.registry import from_dict, to_dict
 from textdiffusion.parts import GuidePart, Part, TrunkPart
 
 VOCAB = 11

@@ -9,9 +9,9 @@ import torch
 
 from tests.models import model_of
 from textdiffusion import recipes
-from textdiffusion.config.config import from_dict, to_dict
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.registry import from_dict, to_dict
 from textdiffusion.data.prepare import prepare
 from textdiffusion.training.optimizers import lr_scale
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from textdiffusion.config.build import build_model
-from textdiffusion.config.config import Training
+from textdiffusion.config.training import Training
 from textdiffusion.core.devices import choose_device, choose_dtype
 from textdiffusion.core.errors import UserError
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
