@@ -72,7 +72,7 @@ def guide(text: str) -> GuidePart:
     """
     name = text.partition(":")[0]
     if "=" in name:
-        raise UserError(f"Write {name.partition('=')[0]}:{_example(name)} (guide {text!r} has no ':').")
+        raise UserError(f"Write {name.partition('=')[0]}:{_example(name)} (guide {name!r} has no ':').")
     return _part(text, GuidePart.choices(), "guide")
 
 
