@@ -61,7 +61,7 @@ def _built_for(name: str) -> bool:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generator, which initialisation and dropout use, inside the block; restores it afterwards."""
+    """Seeds torch's global generator, which initialisation and dropout use, in the block, and restores it after."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -28,7 +28,7 @@ M = TypeVar("M", bound=type[nn.Module])
 
 
 class Part:
-    """Settings of one part of a model. Subclasses are frozen dataclasses; `choices` of their base lists them by name."""
+    """Settings of one part of a model. Subclasses are frozen dataclasses; `choices` lists those of a base class."""
 
     kind: ClassVar[str] = ""
     module: ClassVar[type[nn.Module] | None] = None
@@ -134,6 +134,9 @@ def from_dict(cls: type, data: Any, where: str = "config") -> Any:
         raise UserError(f"{where} is incomplete: {error}.") from None
 
 
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, Part)):
         return from_dict(hint, value, where)
@@ -148,5 +151,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
+        raise UserError(
+            f"{where} is {value!r}; it must be {' or '.join(_TYPE_NAMES.get(t, t.__name__) for t in allowed)}."
+        )
     return value
