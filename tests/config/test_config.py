@@ -174,7 +174,8 @@ def test_a_run_of_the_first_schema_names_the_version_that_reads_it():
     with pytest.raises(UserError) as caught:
         loads(json.dumps({**_data(), "schema": 1}), "run/config.json")
     assert str(caught.value) == (
-        "run/config.json was written by textdiffusion 0.1; read it with that version: pip install 'textdiffusion==0.1.*'."
+        "run/config.json was written by textdiffusion 0.1; read it with that version: "
+        "pip install 'textdiffusion==0.1.*'."
     )
 
 

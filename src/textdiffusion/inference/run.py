@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -33,6 +33,8 @@ from .model_card import model_card
 Weights = Literal["ema", "raw"]
 """The averaged weights, or the optimizer's own."""
 
+R = TypeVar("R", bound="Run")
+
 _MAX_ROWS, _MAX_LOGITS = 64, 1 << 26  # of a chunk
 
 
@@ -50,13 +52,13 @@ class Run:
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[R],
         source: str | Path,
         *,
         weights: Weights = "ema",
         device: DeviceName = "auto",
         dtype: DtypeName = "float32",
-    ) -> Self:
+    ) -> R:
         """Loads the run in a folder, or on the hub by its repository id (`owner/name`).
 
         `weights` chooses the averaged weights (`ema`) or those of the optimizer (`raw`, from the latest checkpoint).
