@@ -205,6 +205,7 @@ def test_remasking_in_a_loop_to_the_end_leaves_no_mask(tiny_run: MakeRun):
         ("without", "needs text; write it as without:text=..."),
         ("without:txt=e", "no 'txt'"),
         ("word:pear", "write it as word:text=pear"),
+        ("word=pear", "Write word:text=pear (guide 'word=pear' has no ':')."),
     ],
 )
 def test_guides_that_are_none_are_refused(guide: str, said: str, tiny_run: MakeRun):

@@ -97,13 +97,15 @@ def _part(text: str, choices: dict[str, Any], role: str, default: Part | None = 
         data = to_dict(default)
     else:
         data = {"kind": cls.kind} | {f.name: _default(f) for f in fields if not _is_required(f)}
-    for setting in filter(None, re.split(r",(?=\s*\w+\s*=)", settings)):  # texts and patterns contain commas too
+    names = "|".join(f.name for f in fields)
+    # A comma begins a setting where `key=` or `field.key=` follows; texts and patterns contain commas too.
+    for setting in filter(None, re.split(rf",(?=\s*(?:\w+|(?:{names})\.\w+)\s*=)", settings)):
         field, equals, value = setting.partition("=")
         if not equals:
             required = _is_required(fields[0])  # then its value was most likely meant
             example = f"{fields[0].name}={setting}" if required else f"{fields[-1].name}={fields[-1].default}"
             raise UserError(f"{setting!r} in the {role} has no value; write it as {name}:{example}.")
-        _set(data, cls, [field.strip()], value, f"{name}.{field.strip()}")
+        _set(data, cls, field.strip().split("."), value, f"{name}.{field.strip()}")
     missing = [f.name for f in fields if f.name not in data]
     if missing:
         raise UserError(f"The {role} {name} needs {' and '.join(missing)}; write it as {name}:{missing[0]}=...")

@@ -28,7 +28,7 @@ M = TypeVar("M", bound=type[nn.Module])
 
 
 class Part:
-    """Settings of one part of a model. Subclasses are frozen dataclasses; `choices` lists those of a base class."""
+    """Settings of one part of a model. Subclasses are frozen dataclasses, found by name below their abstract base."""
 
     kind: ClassVar[str] = ""
     module: ClassVar[type[nn.Module] | None] = None
