@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import typing
+from typing import Any
 
 import pytest
 
@@ -24,5 +25,6 @@ def test_methods_that_write_take_them_by_name(method):
 
 
 def test_an_unknown_option_is_refused():
+    options: dict[str, Any] = {"temprature": 0.5}
     with pytest.raises(TypeError, match="temprature"):
-        SamplingOptions(temprature=0.5)
+        SamplingOptions(**options)
