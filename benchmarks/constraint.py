@@ -39,7 +39,7 @@ def main() -> None:
     row["building"] = round(time.process_time() - start, 3)
     for name, guides in (("plain", []), ("matching", [f"regex:pattern={given.pattern}"])):
         start = time.process_time()
-        texts = run.generate(given.num, given.length, given.steps, guides=guides)
+        texts = run.generate(given.num, given.length, steps=given.steps, guides=guides)
         row[f"{name}_cpu"] = round(time.process_time() - start, 1)
         matched = sum(re.fullmatch(given.pattern, text, re.ASCII) is not None for text in texts)
         row[f"{name}_share"] = matched / given.num

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from .inference.api import TextDiffusion as TextDiffusion
     from .training.run import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# Imported when first asked for, so that the command line starts without torch.
-_HOME = {"TextDiffusion": "inference.api", "train": "training.run", "UserError": "core.errors"}
+# Imported at first use, so that the command line starts without torch.
+_MODULES = {"TextDiffusion": "inference.api", "train": "training.run", "UserError": "core.errors"}
 
 __all__ = ["TextDiffusion", "UserError", "__version__", "recipes", "train"]
 
@@ -22,8 +22,8 @@ __all__ = ["TextDiffusion", "UserError", "__version__", "recipes", "train"]
 def __getattr__(name: str) -> Any:
     if name == "recipes":
         return import_module(".recipes", __name__)
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli.output import print_texts
-from textdiffusion.cli.train import UNLIMITED
-from textdiffusion.cli.train import Command as Train
+from textdiffusion.cli.train import UNLIMITED, Train
 from textdiffusion.core.errors import UserError
 from textdiffusion.inference.selection import best_of, fluency, mbr
 from textdiffusion.parts import Bits, Embeddings, TransformerConfig
@@ -29,12 +28,14 @@ def test_sample_prints_the_texts_and_json_the_same_bytes_each_time(textdiffusion
     assert (plain.code, plain.err) == (0, "")
     told = json.loads(first.out)
     assert plain.out == "".join(text + "\n" for text in told["texts"])
-    assert (told["num"], told["steps"], told["sampler"], told["length"]) == (3, 6, "ordered", 32)
+    assert (told["num"], told["steps"], told["sampler"], told["length"]) == (3, 6, "unmasking", 32)
     assert not any("seconds" in key or "time" in key for key in told)
 
 
 def test_texts_of_several_lines_have_headings(textdiffusion, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("textdiffusion.inference.api.TextDiffusion.texts", lambda self, step, batch: ["a\nb", "[red]c"])
+    monkeypatch.setattr(
+        "textdiffusion.inference.api.TextDiffusion.decode", lambda self, step, batch: ["a\nb", "[red]c"]
+    )
     assert textdiffusion("sample", tiny_run("mdlm")).out == "--- 1\na\nb\n--- 2\n[red]c\n"
 
 
@@ -51,7 +52,7 @@ def test_many_texts_are_written_in_parts(textdiffusion, tiny_run: MakeRun, monke
     monkeypatch.setattr(TextDiffusion, "stream", counted)
     sample = ("sample", tiny_run("mdlm"), "--num", 5, "--json")
     whole = textdiffusion(*sample)
-    monkeypatch.setattr("textdiffusion.inference.api._ROWS", 2)
+    monkeypatch.setattr("textdiffusion.inference.run._MAX_ROWS", 2)
     assert textdiffusion(*sample) == whole
     textdiffusion("sample", tiny_run("mdlm"), "--num", 5, "--watch")
     assert rows == [5, 2, 2, 1, 5]  # what is watched is shown at once
@@ -114,7 +115,7 @@ def test_candidates_are_chosen_from(textdiffusion, tiny_run: MakeRun):
     once = textdiffusion("infill", run, "The [MASK:1]", "--num", 30, "--distinct", "--json")
     texts = json.loads(once.out)["texts"]
     assert len(texts) == len(set(texts)) < 30
-    assert "were the same" in once.err
+    assert "were duplicates" in once.err
     assert "exclude each other" in textdiffusion("sample", run, "--mbr", 2, "--best-of", 2).err
 
 
@@ -199,9 +200,9 @@ def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun,
 def test_samplers_of_a_run(textdiffusion, tiny_run: MakeRun):
     told = json.loads(textdiffusion("samplers", tiny_run("cdcd"), "--json").out)
     own = [(s["name"], s["intended"]) for s in told if not s["in_masks"]]
-    assert own == [("dpm_solver", True), ("heun", False), ("one_step", False)]
-    assert "ordered" in [s["name"] for s in told if s["in_masks"]]
-    assert told[0]["settings"]["steps"] == 6
+    assert own == [("ddim", False), ("dpm_solver", True), ("heun", False)]
+    assert "unmasking" in [s["name"] for s in told if s["in_masks"]]
+    assert told[1]["settings"]["steps"] == 6
     assert "dpm_solver *" in textdiffusion("samplers", tiny_run("cdcd")).out
 
 
@@ -210,7 +211,7 @@ def test_doctor(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     assert done.code == 0
     for name in ("python", "torch", "device", "compiler", "extra hf", "checkpoint", "text"):
         assert f"ok  {name}" in done.out
-    assert "has its checksum" in done.out
+    assert "matches its checksum" in done.out
     broken = textdiffusion("doctor", tmp_path)
     assert broken.code == 2
     assert "!!  run" in broken.out
@@ -319,11 +320,12 @@ def test_settings_of_every_type():
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("training.steps=many", "must be int"),
+        ("training.steps=many", "must be a whole number"),
         ("text.unk=yes", "true or false"),
         ("process.schedule=steep", "it can be log_sigma"),
-        ("codec.kind=Nothing", "Embeddings"),
-        ("trunk=3", "group of settings"),
+        ("codec.kind=nothing", "embeddings"),
+        ("training=3", "group of settings"),
+        ("backbone=3", "There is no backbone '3'; it can be bert, transformer, unet."),
         ("backbone.width.more=3", "single value"),
         ("training.stpes=3", "did you mean training.steps"),
     ],
@@ -351,16 +353,16 @@ def test_from_a_text_to_samples(textdiffusion, tiny_run: MakeRun, tmp_path: Path
     assert textdiffusion(*train, "--out", tmp_path / "b", "--steps", 1, "--init", tmp_path / "a").code == 0
     assert textdiffusion("sample", tmp_path / "b", "--weights", "raw").code == 0
     assert textdiffusion("evaluate", tmp_path / "a", "--draws", 2).code == 0
-    assert "is whole" in textdiffusion("doctor", tmp_path / "a").out
+    assert "is complete" in textdiffusion("doctor", tmp_path / "a").out
 
 
 def small_demo(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> tuple:
     """The command and its options, with these settings of what it trains."""
-    from textdiffusion.cli.demo import Command
+    from textdiffusion.cli.demo import Demo
     from textdiffusion.config.overrides import apply_overrides
 
-    whole = Command._config
-    monkeypatch.setattr(Command, "_config", lambda self: apply_overrides(whole(self), settings))
+    config = Demo._config
+    monkeypatch.setattr(Demo, "_config", lambda self: apply_overrides(config(self), settings))
     data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
     return ("demo", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
 
@@ -376,7 +378,7 @@ def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch:
 
 def test_the_demo_of_another_recipe(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Left to right takes a step a token, so there are few of them."""
-    monkeypatch.setattr("textdiffusion.cli.demo.WATCHED", 32)
+    monkeypatch.setattr("textdiffusion.cli.demo.WATCHED_LENGTH", 32)
     demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL[:-1], "training.num_samples=0")
     done = textdiffusion(*demo, "--recipe", "autoregressive")
     assert done.code == 0, done.err

@@ -14,14 +14,14 @@ def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     plain = textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4)
     assert plain.code == 0
     told = json.loads(textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4, "--json").out)
-    assert "4 texts of ordered, 6 steps, T = 1, features in float32" in plain.out
+    assert "4 texts of unmasking, 6 steps, T = 1, features in float32" in plain.out
     assert "| held-out text |" in plain.out
     assert len(told["texts"]["lines"]) > 15
     for part in (f"<= {told['bits']:.4f}", f"+- {told['monte_carlo_error']:.4f}", f"{told['ngram']['bits']:.4f}"):
         assert part in plain.out
     assert told["protocol"]["text"].startswith("the test part of")
     assert told["protocol"]["weights"] == "ema"
-    assert f"protocol {told['digest']}" in plain.out
+    assert f"protocol {told['digest']} (compare only figures with the same protocol)" in plain.out
     cooled = json.loads(textdiffusion("evaluate", run, "--calibrate", 2, "--draws", 2, "--num", 0, "--json").out)
     assert cooled["protocol"]["calibration"] == 2
     assert cooled["digest"] != told["digest"]
@@ -39,7 +39,7 @@ def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny
     corpus.write_text("The red pear is old.\n" * 60)
     run = tiny_run("autoregressive", f"text.data={corpus}")
     seen = textdiffusion("evaluate", run, "--data", corpus, "--num", 0)
-    assert "trained on" in seen.err
+    assert "was trained on" in seen.err
     assert "  = " in seen.out
     assert TextDiffusion.from_pretrained(run).config.text.data == str(corpus)
     other = tmp_path / "other.txt"
@@ -47,7 +47,7 @@ def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny
     corpus.unlink()
     alone = textdiffusion("evaluate", run, "--data", other, "--num", 2)
     assert alone.code == 0
-    assert "no n-gram beside the run" in alone.err
+    assert "no n-gram to compare with" in alone.err
     assert "were not judged: the training text is not at hand" in alone.err
     assert "gram" not in alone.out
 
@@ -58,7 +58,7 @@ def test_evaluate_counts_solved_questions(textdiffusion, tiny_run: MakeRun):
     done = textdiffusion("evaluate", run, "--windows", 3)
     assert "of 3 questions solved as a whole" in done.out
     assert json.loads(textdiffusion("evaluate", run, "--windows", 3, "--json").out)["answers"]["questions"] == 3
-    assert "writes to a question" in textdiffusion("frontier", run).err
+    assert "writes only to a question" in textdiffusion("frontier", run).err
 
 
 def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
@@ -72,13 +72,13 @@ def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0].split("\t")[:5] == ["sampler", "steps", "T", "calls", "forward bits"]
-    assert [line.split("\t")[:3] for line in lines[1:3]] == [["ordered", "6", "1"], ["ordered", "6", "0.5"]]
+    assert [line.split("\t")[:3] for line in lines[1:3]] == [["unmasking", "6", "1"], ["unmasking", "6", "0.5"]]
     assert "held-out text" in done.out
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
     told = json.loads(textdiffusion("frontier", run, *few, "--json").out)
     assert told["dtype"] == "float32"
     assert [spot["run"] for spot in told["spots"][:2]] == [run.name] * 2
-    assert "is an .svg" in textdiffusion("frontier", run, "--out", "a.png").err
+    assert "must end in .svg" in textdiffusion("frontier", run, "--out", "a.png").err
     page = textdiffusion("compare", run, *few, "--draws", 2, "--levels", 2, "--out", tmp_path / "a.html")
     assert page.code == 0, page.err
     assert [run.name, "mdlm", "<="] in [line.replace("|", " ").split()[:3] for line in page.out.splitlines()]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import pytest
 
@@ -12,6 +12,7 @@ from textdiffusion.data.builtin.tasks import exercise
 from textdiffusion.data.templates import parse
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.tasks import solved, template
+from textdiffusion.inference.options import SamplingKwargs
 
 READING = ["layout=lines", "split=documents", "too_long=error", "mask=question"]
 
@@ -21,21 +22,7 @@ class Knowing(TextDiffusion):
 
     answers: ClassVar[dict[str, str]] = {}
 
-    def infill(
-        self,
-        template,
-        num=1,
-        steps=None,
-        seed=0,
-        temperature=1.0,
-        sampler=None,
-        guides=(),
-        top_k=0,
-        top_p=1.0,
-        *,
-        source=None,
-        label=None,
-    ) -> list[str]:
+    def infill(self, template, num=1, *, source=None, label=None, **options: Unpack[SamplingKwargs]) -> list[str]:
         return [
             text.partition("=")[0] + "=" + (self.answers[text.partition("=")[0]] if number % 4 else "0")
             for number, text in enumerate(template)
@@ -70,7 +57,7 @@ def test_every_family_is_asked_by_infilling(recipe: str, run: Callable[[str, str
 def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path):
     model = TextDiffusion.from_pretrained(run("mdlm", "addition:easy:3000"))
     test = held_out(model, tmp_path).windows(range(1000)).tokens.numpy()
-    knowing = Knowing(model.model, model.tokenizer, folder=model.folder)
+    knowing = Knowing(model.model, model.tokenizer, model.config, folder=model.folder)
     for ids in test:
         question, _, answer = model.tokenizer.decode(ids).partition("=")
         knowing.answers[question] = answer

@@ -60,7 +60,7 @@ def test_masks_need_none_of_that():
 @pytest.mark.parametrize("where", [[0, 2], [1]], ids=str)
 def test_the_probability_of_given_text_is_that_of_the_whole_over_that_of_the_gaps(where, monkeypatch):
     """Whatever fills the gaps; it is what lengths of gaps are proposed by."""
-    monkeypatch.setattr("textdiffusion.inference.lengths.DRAWN", 2000)
+    monkeypatch.setattr("textdiffusion.inference.lengths.NUM_DRAWS", 2000)
     given = mask_of(*where)
     model = ideal_masked(THREE, LogLinear(0.0))
     model.likelihood, model.anchor = MaskedLikelihood(), torch.nn.Parameter(torch.zeros(()))

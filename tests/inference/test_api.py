@@ -52,7 +52,7 @@ def test_texts_have_the_length_asked_for(model: TextDiffusion):
 
 def test_many_texts_are_written_in_parts(model: TextDiffusion, monkeypatch: pytest.MonkeyPatch):
     whole = model.generate(num=5, length=8)
-    monkeypatch.setattr("textdiffusion.inference.api._ROWS", 2)
+    monkeypatch.setattr("textdiffusion.inference.run._MAX_ROWS", 2)
     assert model.generate(num=5, length=8) == whole
 
 
@@ -132,7 +132,7 @@ def test_lengths_of_gaps_are_proposed(tiny_run: MakeRun, monkeypatch: pytest.Mon
         model.infill("The [MASK] pear is riper and sweeter.")
     for recipe, *changes in (("cdcd", "text.mask=none", *ENDED), ("autoregressive", *ENDED), ("mdlm",)):
         other = TextDiffusion.from_pretrained(tiny_run(recipe, *changes), device="cpu")
-        with pytest.raises(UserError, match="cannot propose"):
+        with pytest.raises(UserError, match=r"never learned where texts end, so .* needs a length"):
             other.infill("The [MASK] pear.")
 
 
@@ -163,7 +163,7 @@ def test_noising_again_is_for_runs_trained_without_masks(tiny_run: MakeRun):
         assert step.nfe == 6 + 2 * (1 + 2 * 4)  # the first jump has but one step to go back
     with pytest.raises(UserError, match="trained without conditioning masks"):
         cdcd.generate(guides=again)
-    with pytest.raises(UserError, match="it needs GaussianProcess or RandomTokens"):
+    with pytest.raises(UserError, match="it needs GaussianProcess or TokenNoiseProcess"):
         TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu").infill("The [MASK:3].", guides=again)
 
 
@@ -205,6 +205,7 @@ def test_remasking_in_a_loop_to_the_end_leaves_no_mask(tiny_run: MakeRun):
         ("without", "needs text; write it as without:text=..."),
         ("without:txt=e", "no 'txt'"),
         ("word:pear", "write it as word:text=pear"),
+        ("word=pear", "Write word:text=pear (guide 'word=pear' has no ':')."),
     ],
 )
 def test_guides_that_are_none_are_refused(guide: str, said: str, tiny_run: MakeRun):
@@ -215,8 +216,8 @@ def test_guides_that_are_none_are_refused(guide: str, said: str, tiny_run: MakeR
 
 def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("cdcd"), device="cpu")
-    assert "one_step" in model.samplers()
-    by_name = model.generate(sampler="one-step:eta=1,steps=3", length=8)
+    assert "ddim" in model.samplers()
+    by_name = model.generate(sampler="ddim:eta=1,steps=3", length=8)
     assert by_name == model.generate(sampler=DDIM(steps=3, eta=1.0), length=8)
     assert [s.total for s in model.stream(sampler="dpm_solver", length=8)][-1] == 6  # the run's own settings stay
     assert [s.total for s in model.stream(sampler="dpm_solver", steps=2, length=8)][-1] == 2
@@ -233,8 +234,8 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"top_p": 0.0}, "top_p 0.0 is not allowed"),
         ({"temperature": float("nan")}, "above 0"),
         (
-            {"sampler": "one_step"},
-            "OneStep cannot act on AbsorbingProcess: it needs GaussianProcess. It can use analytic, ancestral, euler",
+            {"sampler": "ddim"},
+            "DDIM cannot act on AbsorbingProcess: it needs GaussianProcess. It can use ancestral, euler, first_hitting",
         ),
         ({"sampler": "ancestrl"}, "did you mean ancestral"),
         ({"sampler": "ancestral:eta=1"}, "no 'eta'"),
@@ -292,7 +293,7 @@ def test_scores_refuse_what_has_none(tiny_run: MakeRun):
     for texts, says in (([""], "empty"), (["§"], "§"), ("text", "list")):
         with pytest.raises(UserError, match=says):
             model.score(texts)
-    with pytest.raises(UserError, match="draws is 1; an error can be told from 2 on"):
+    with pytest.raises(UserError, match="draws is 1; an error needs at least 2"):
         model.score(["text"], draws=1)
 
 
@@ -344,7 +345,7 @@ def test_the_card_says_what_the_run_is(tiny_run: MakeRun, tmp_path: Path):
     fields = '"bits": 2.5, "error": 0.01, "raw_bits": 2.6, "raw_error": 0.02, "windows": 64'
     (folder / "metrics.jsonl").write_text(f'{{"event": "validated", "step": 70, {fields}}}\n{{"event": "cut sho')
     card = TextDiffusion.from_pretrained(folder, device="cpu").card("me/pears")
-    for part in ("mdlm", "2.500 +- 0.010", "| 70 steps", "Ordered, steps: 6", 'from_pretrained("me/pears")'):
+    for part in ("mdlm", "2.500 +- 0.010", "| 70 steps", "Unmasking, steps: 6", 'from_pretrained("me/pears")'):
         assert part in card
     assert card.startswith("---\n")
 

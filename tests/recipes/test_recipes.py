@@ -9,9 +9,9 @@ import torch
 
 from tests.models import model_of
 from textdiffusion import recipes
-from textdiffusion.config.config import from_dict, to_dict
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.registry import from_dict, to_dict
 from textdiffusion.data.prepare import prepare
 from textdiffusion.training.optimizers import lr_scale
 
@@ -140,7 +140,7 @@ def test_every_recipe_explains_itself(name):
         ),
         ("mdlm", "backbone.norm_bias=true", "backbone.norm_bias has no effect without backbone.norm_weight"),
         ("mdlm", "process.time_input=sigma", "infinite at t = 1 of schedule=linear; use log_linear"),
-        ("autoregressive", "sampler.steps=-1", "LeftToRight.steps is -1; it must be at least 0"),
+        ("autoregressive", "sampler.steps=-1", "Autoregressive.steps is -1; it must be at least 0"),
         ("udlm", "sampler.steps=0", "Ancestral.steps is 0; it must be at least 1"),
         (
             "cdcd",
@@ -150,7 +150,7 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "time_density.kind=loss_second_moment",
-            "LossAware works with objective.kind=diffusion_lm: ScoreInterpolation",
+            "LossSecondMoment works with objective.kind=diffusion_lm: ScoreInterpolation",
         ),
         ("cdcd", "codec.norm=none", "init_std is 0.001, the unit of noise where codec.norm=none: .* codec.init_std=1"),
         (
@@ -175,7 +175,7 @@ def test_every_recipe_explains_itself(name):
             "denoiser.output_head.kind=bit_logits",
             "denoiser.output_head.kind=bit_logits works with codec.kind=bits, not with embeddings",
         ),
-        ("difformer", "sampler.time_offset=-1", "OneStep.ahead is -1; it must be at least 0"),
+        ("difformer", "sampler.time_offset=-1", "DDIM.time_offset is -1; it must be at least 0"),
         ("mini_cdcd", "process.s=0.1", "process.s has no effect on schedule=log_sigma"),
         (
             "ssd_lm",
@@ -183,7 +183,7 @@ def test_every_recipe_explains_itself(name):
             "denoiser.kind=simplex_denoiser works with codec.kind=simplex, not with embeddings",
         ),
         ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
-        ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
+        ("difformer", "sampler.eta=2", r"DDIM.eta is 2; it must be in \[0, 1\]"),
         (
             "difformer",
             "process.sigma_scale=4",
@@ -193,15 +193,15 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "objective.kind=squared_error",
-            "all learned embeddings one; set codec.learned=false or objective.kind=mse_with_cross_entropy",
+            "all learned embeddings equal; set codec.learned=false or objective.kind=mse_with_cross_entropy",
         ),
         (
             "cdcd",
             "objective.kind=gaussian_likelihood",
-            "it can be AnchoredSquares, ChainBound, DiffusionLM",
+            "objective.kind is 'gaussian_likelihood'; did you mean gaussian_elbo?",
         ),
-        ("cdcd", "likelihood.kind=score_interpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
-        ("diffusion_lm", "objective.rounding_weight=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
+        ("cdcd", "likelihood.kind=score_interpolation", "did you mean score_entropy_likelihood?"),
+        ("diffusion_lm", "objective.rounding_weight=0", "DiffusionLM.rounding_weight is 0; it must be at least 1e-06"),
         (
             "analog_bits",
             "denoiser.output_head.kind=x0_regression",
@@ -215,17 +215,17 @@ def test_every_recipe_explains_itself(name):
         (
             "plaid",
             "time_density.kind=cauchy",
-            "PlaidBound works with time_density.kind=min_variance or Uniform, not with Cauchy",
+            "GaussianELBO works with time_density.kind=min_variance or uniform, not with Cauchy",
         ),
         (
             "plaid",
             "process.schedule=log_sigma time_density.kind=gumbel",
-            "PlaidBound works with time_density.kind=min_variance or Uniform, not with Gumbel",
+            "GaussianELBO works with time_density.kind=min_variance or uniform, not with Gumbel",
         ),
         (
             "cdcd",
             "time_density.kind=min_variance",
-            "Steady works with objective.kind=gaussian_elbo, not with ScoreInterpolation",
+            "MinVariance works with objective.kind=gaussian_elbo, not with ScoreInterpolation",
         ),
         (
             "mdlm",
@@ -240,7 +240,7 @@ def test_every_recipe_explains_itself(name):
         ),
         ("udlm", "process.kind=absorbing", "token_denoiser works with process.kind=uniform, not with absorbing"),
         ("udlm", "objective.kind=masked_elbo", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
-        ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
+        ("d3pm", "objective.cross_entropy=-1", "DiscreteELBO.cross_entropy is -1; it must be at least 0"),
         ("autoregressive", "sampler.kind=ancestral", "Ancestral cannot act on LeftToRightProcess"),
         (
             "mdlm",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from textdiffusion.config.build import build_model
-from textdiffusion.config.config import Training
+from textdiffusion.config.training import Training
 from textdiffusion.core.devices import choose_device, choose_dtype
 from textdiffusion.core.errors import UserError
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
@@ -202,7 +202,7 @@ def test_a_rate_that_falls_with_the_root_of_the_step():
 
 
 def test_a_rate_for_muon_without_muon_is_refused():
-    with pytest.raises(UserError, match=r"training\.muon_lr has no effect on training\.optimizer=adamw"):
+    with pytest.raises(UserError, match=r"training\.muon_lr has no effect with training\.optimizer=adamw"):
         Training(muon_lr=0.02)
     assert Training(muon_lr=0.02, optimizer="muon").muon_lr == 0.02
 
@@ -210,7 +210,7 @@ def test_a_rate_for_muon_without_muon_is_refused():
 def test_a_floor_without_effect_is_refused():
     with pytest.raises(UserError, match=r"training\.floor has no effect on training\.decay=constant"):
         Training(decay="constant", min_lr_ratio=0.1)
-    with pytest.raises(UserError, match=r"exponential never comes to 0; set training\.floor"):
+    with pytest.raises(UserError, match=r"exponential never reaches 0; set training\.min_lr_ratio"):
         Training(decay="exponential")
 
 

@@ -1,4 +1,4 @@
-"""`textdiffusion compare RUN RUN ...`"""
+"""`textdiffusion compare RUN RUN ...` and `textdiffusion frontier RUN`"""
 
 from __future__ import annotations
 
@@ -10,55 +10,122 @@ from tyro.conf import Positional, arg
 
 from ..core.errors import UserError
 from .measuring import Bounding, Sweeping
-from .output import note, print_json, status
+from .output import note, print_json, print_table, status
+from .parsing import RunName
+
+UNIT = " (characters)"
+COLUMNS = f"forward bits{UNIT}", f"reverse bits{UNIT}", "pooled entropy", "distinct-2", "repetition", "frontier area"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(Bounding, Sweeping):
-    """Measure runs under one protocol and put them in one table, beside reference rows; or in a page with charts.
+class Compare(Bounding, Sweeping):
+    """Measure runs under one protocol and compare them with reference rows, in one table or on a page with charts.
 
-    What was measured before is read from the folder `measured` of each run, so the command can be stopped and repeated.
+    Earlier results are read from the folder `measured` of each run, so the command can be stopped and repeated.
     """
 
     runs: Annotated[tuple[str, ...], Positional, arg(metavar="RUN")]
     """The runs' folders, or their repository ids on the hub."""
     out: str = ""
-    """The page to write, one file that needs no network: report.html."""
+    """Save an HTML page, one file that needs no network: report.html."""
     markdown: str = ""
-    """A file for the table in Markdown (empty: it is printed)."""
+    """Save the table as Markdown in this file (empty = print it)."""
     levels: int = 24
-    """Noise levels at which predictions are compared (0: none)."""
+    """Number of noise levels at which to compare predictions (0 = none)."""
 
     def execute(self) -> None:
         self.check()
+        if not self.runs:
+            raise UserError("RUN is missing; name at least one run.")
         if self.levels < 0:
-            raise UserError(f"--levels is {self.levels}; it must be a number of noise levels, or 0 for none.")
+            raise UserError(f"--levels is {self.levels}; it must be at least 1, or 0 for none.")
         for option, path in (("out", self.out), ("markdown", self.markdown)):
             if path and not Path(path).absolute().parent.is_dir():
-                raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")
+                raise UserError(f"--{option} is {path}, but there is no folder {Path(path).absolute().parent}.")
         from ..core.files import atomic
         from ..data.prepare import default_cache
         from ..evaluation.compare import compare
         from ..evaluation.report.page import markdown, write_report
 
-        with status("Loading ...") as say:
-            found = compare(
+        with status("Loading ...") as show:
+            comparison = compare(
                 self.runs,
                 self.plan(),
                 default_cache(),
                 weights=self.weights,
                 device=self.device,
                 dtype=self.dtype,
-                say=say,
+                say=show,
             )
         if self.json:
-            print_json(asdict(found))
+            print_json(asdict(comparison))
         elif not self.markdown:
-            print(markdown(found), end="")
+            print(markdown(comparison), end="")
         if self.markdown:
             with atomic(self.markdown) as partial:
-                partial.write_text(markdown(found), encoding="utf-8")
+                partial.write_text(markdown(comparison), encoding="utf-8")
             note(f"Saved {self.markdown}.")
         if self.out:
-            write_report(found, self.out)
+            write_report(comparison, self.out)
             note(f"Saved {self.out}; open it in a browser.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontier(Sweeping):
+    """Show how samplers, steps and temperatures change a run's texts: quality and variety compared with real text.
+
+    No single column decides: low forward bits mean quality only where the entropy is that of the held-out text.
+    """
+
+    run: RunName
+    """The run's folder, or its repository id on the hub."""
+    out: str = ""
+    """Also save a chart: .svg."""
+
+    def execute(self) -> None:
+        self.check()
+        if self.num < 2:
+            raise UserError("--num must be at least 2.")
+        if self.out and not self.out.endswith(".svg"):
+            raise UserError(f"--out is {self.out}; its name must end in .svg.")
+        from ..data.prepare import default_cache
+        from ..evaluation.bench import RunEvaluator
+        from ..evaluation.compare import judged
+        from ..evaluation.report.page import write_frontier
+        from ..inference.api import TextDiffusion
+
+        run = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
+        name = Path(self.run).name
+        with status("Writing ...") as show:
+            bench = RunEvaluator(run, self.plan(), default_cache(), show)
+            texts = bench.texts()
+            if not texts:
+                raise UserError(
+                    f"{self.run} writes only to a question, source or label, so it has no texts to judge alone."
+                )
+            show("Judging ...")
+            report, points = judged({name: texts}, bench.real_text, self.plan(), default_cache())
+        if self.json:
+            print_json(
+                {
+                    "run": self.run,
+                    "recipe": run.config.recipe,
+                    "protocol": report.protocol,
+                    "dtype": texts[0].dtype,
+                    "spots": [asdict(point) for point in points],
+                }
+            )
+        else:
+            rows = []
+            for point in points:
+                settings = [point.run, "", "", ""]
+                if (setting := point.setting) and point.nfe is not None:
+                    settings = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{point.nfe:g}"]
+                values = [point.values[metric] for metric in COLUMNS]
+                rows.append(settings + ["-" if value is None else f"{value:.4g}" for value in values])
+            print_table(["sampler", "steps", "T", "calls", *(name.removesuffix(UNIT) for name in COLUMNS)], rows)
+            print("The closer to the held-out text the better; a useful run is closer than the naive rows.")
+            print(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
+        if self.out:
+            write_frontier(name, points, self.out)
+            note(f"Saved {self.out}.")

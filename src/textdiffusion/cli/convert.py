@@ -11,27 +11,27 @@ from .output import note
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """Make a run of weights that were published in the layout of SEDD, MDLM or RADD.
+class Convert:
+    """Turn published SEDD, MDLM or RADD weights into a run.
 
-    Their config.json or .hydra/config.yaml must be there too.
+    Their config.json or .hydra/config.yaml must be in the same folder.
     """
 
     source: Annotated[str, Positional, arg(metavar="SOURCE")]
-    """A folder, or a file of weights."""
+    """A folder with weights, or a file of weights."""
     out: str
-    """The run's folder."""
+    """Folder for the run."""
     tokenizer: str = ""
-    """A tokenizer.json or a folder with GPT-2's vocab.json and merges.txt, or `bytes` (empty: in the source)."""
+    """A tokenizer.json, a folder with GPT-2's vocab.json and merges.txt, or `bytes` (empty = the one in the source)."""
     allow_pickle: bool = False
-    """Read .bin, .pth and .ckpt too, of sources you trust."""
+    """Also read .bin, .pth and .ckpt files; only do so for sources you trust."""
 
     def execute(self) -> None:
         from ..published.conversion import convert
 
         if self.allow_pickle:
-            note("Pickles can hold programs: of these files tensors alone are read. Trust their source nonetheless.")
-        made = convert(self.source, self.out, tokenizer=self.tokenizer, allow_pickle=self.allow_pickle)
-        size = sum(p.numel() for p in made.model.parameters())
-        print(f"{self.out}: {size:,} parameters of the recipe {made.config.recipe}")
+            note("Pickle files can contain programs. Only tensors are read from them, but use only sources you trust.")
+        run = convert(self.source, self.out, tokenizer=self.tokenizer, allow_pickle=self.allow_pickle)
+        size = sum(p.numel() for p in run.model.parameters())
+        print(f"{self.out}: {size:,} parameters, recipe {run.config.recipe}")
         print(f"Next: textdiffusion sample {self.out} --watch")

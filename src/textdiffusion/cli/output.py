@@ -1,4 +1,4 @@
-"""What commands print."""
+"""Printing: texts, tables, JSON, notes and status lines."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ def console() -> Console:
 
 
 def note(text: str) -> None:
-    """Something to know, on standard error, so that output can be piped."""
+    """Prints a remark on standard error, so that the output can be piped."""
     print(text, file=sys.stderr)
 
 
 def print_json(data: Any) -> None:
-    """Data as JSON, the same bytes for the same data."""
+    """Prints JSON, the same bytes for the same data."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def print_texts(texts: Sequence[str], bits: Sequence[float] | None = None) -> None:
-    """Texts one after the other: a line each, or under a heading where any has several lines; `bits`, if any, are
-    before a tab or in the heading."""
+    """Prints texts one after the other: one per line, or under headings where any has several lines.
+
+    `bits` per character, if any, come before a tab or in the heading.
+    """
     out = console()
-    headed = len(texts) > 1 and any("\n" in text for text in texts)
+    has_headings = len(texts) > 1 and any("\n" in text for text in texts)
     for number, text in enumerate(texts, 1):
-        if headed:
-            told = f", {bits[number - 1]:.3f} bits per character" if bits else ""
-            out.print(f"--- {number}{told}", style="dim", markup=False)
-        if bits and not headed:
+        if has_headings:
+            suffix = f", {bits[number - 1]:.3f} bits per character" if bits else ""
+            out.print(f"--- {number}{suffix}", style="dim", markup=False)
+        if bits and not has_headings:
             sys.stdout.write(f"{bits[number - 1]:.3f}\t")
         if out.is_terminal:
             out.print(text, markup=False, soft_wrap=True)
         else:
-            print(text)  # as it is: rich writes spaces for tabs
+            print(text)  # rich would replace tabs by spaces
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table in a terminal; elsewhere a tab between columns, one row a line."""
+    """Prints a table in a terminal; elsewhere one line per row, with tabs between columns."""
     out = console()
     if not out.is_terminal:
         for row in [columns, *rows]:
@@ -61,7 +63,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 @contextmanager
 def status(text: str) -> Iterator[Any]:
-    """A changing line on standard error while something runs; nothing where that is no terminal. Yields its setter."""
+    """A status line on standard error while the block runs, only in a terminal. Yields the function that changes it."""
     error = Console(stderr=True, highlight=False)
     if not error.is_terminal:
         yield lambda text: None

@@ -12,38 +12,43 @@ from .parsing import RunName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """Draw cross-entropy against noise: how well a run predicts from little noise to all, and the curve it fitted."""
+class Plot:
+    """Plot cross-entropy against the noise level: how well a run predicts, and the curve it fitted in training."""
 
     run: RunName
     """The run's folder, or its repository id on the hub."""
     out: str = "noise.png"
-    """The picture to write: .png, .svg or .pdf (extra `plot`)."""
+    """The image to write: .png, .svg or .pdf (needs the extra `plot`)."""
     data: str = ""
-    """The text to measure on (empty: what the run kept back from its own)."""
+    """Measure on this text (empty = the part that the run held out)."""
     levels: int = 48
-    """Noise levels."""
+    """Number of noise levels."""
     windows: int = 16
-    """Windows of text at each level."""
+    """Number of windows per noise level."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Run on this device."""
     json: bool = False
-    """Print the points as JSON too."""
+    """Also print the points as JSON."""
 
     def execute(self) -> None:
-        if self.levels < 2 or self.windows < 1:
-            raise UserError("--levels must be at least 2, and --windows at least 1.")
+        if self.levels < 2:
+            raise UserError("--levels must be at least 2.")
+        if self.windows < 1:
+            raise UserError("--windows must be at least 1.")
         from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import noise_curve
         from ..evaluation.report.plots import blank, write_curve
         from ..inference.api import TextDiffusion
 
-        figure = blank()  # or what is missing is said before the work
-        model = TextDiffusion.from_pretrained(self.run, device=self.device)
-        text = held_out(model, default_cache(), self.data, self.windows)
-        with status("Measuring ...") as say:
-            curve = noise_curve(model.model, text, levels=self.levels, progress=lambda s: say(f"Measuring: {s:.0%}"))
-        write_curve(figure, curve, f"{model.config.recipe} on {text.name}", Path(self.out))
+        figure = blank()  # fails early where matplotlib is missing
+        run = TextDiffusion.from_pretrained(self.run, device=self.device)
+        text = held_out(run, default_cache(), self.data, self.windows)
+        with status("Measuring ...") as show:
+            curve = noise_curve(
+                run.model, text, levels=self.levels, progress=lambda done: show(f"Measuring: {done:.0%}")
+            )
+        write_curve(figure, curve, f"{run.config.recipe} on {text.name}", Path(self.out))
         if self.json:
             fitted = [None] * len(curve.noise) if curve.fitted is None else curve.fitted.tolist()
             points = zip(curve.noise.tolist(), curve.nats.tolist(), fitted, strict=True)

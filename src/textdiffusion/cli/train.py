@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ..config.config import Config
     from ..data.config import TextConfig
 
-SHORT = 10.0  # minutes below which a run that is limited by time alone is not compiled
-UNLIMITED = 1_000_000  # steps where the clock decides
+SHORT = 10.0  # minutes below which a run that is limited only by time is not compiled
+UNLIMITED = 1_000_000  # steps of a run that is limited only by time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """Train a recipe on a text, in a folder. The same command continues a run that was stopped.
+class Train:
+    """Train a recipe on a text. Repeat the command to continue a run that was stopped.
 
     `textdiffusion recipes` lists the recipes. Ctrl-C saves and stops.
     """
@@ -29,39 +29,40 @@ class Command:
     data: str
     """A text file, folder or glob (also .gz, .jsonl, .parquet), hf:NAME, shakespeare, grammar or a task (sudoku)."""
     out: str
-    """The run's folder."""
+    """Folder for the run."""
     variant: str = "default"
-    """Of the recipe, such as as_published."""
+    """Recipe variant, e.g. as_published."""
     size: Literal["recipe", "tiny", "small", "base"] = "recipe"
-    """Of the network: tiny (width 128, 4 blocks, 0.8 M parameters), small (384, 6, 11 M), base (768, 12, 85 M);
-    tokens and the tables of their neighbours come on top."""
+    """Network size: tiny (width 128, 4 blocks, 0.8 M parameters), small (384, 6, 11 M) or base (768, 12, 85 M);
+    embeddings and n-gram tables come on top."""
     steps: int = 0
-    """Training steps (0: the recipe's, or as many as fit into --max-minutes)."""
+    """Training steps (0 = the recipe's, or as many as fit into --max-minutes)."""
     max_minutes: float = 0.0
-    """Minutes of training (0: no limit)."""
+    """Minutes to train (0 = no limit)."""
     batch_size: int = 0
-    """Rows in a step (0: the recipe's)."""
+    """Rows per step (0 = the recipe's)."""
     length: int = 0
-    """Tokens in a window (0: the recipe's)."""
+    """Tokens per window (0 = the recipe's)."""
     tokenizer: str = ""
-    """characters, bytes, words, bpe, wordpiece, sentencepiece, or a file or folder to load (empty: the recipe's)."""
+    """characters, bytes, words, bpe, wordpiece, sentencepiece, or a file or folder to load (empty = the recipe's)."""
     layout: Literal["recipe", "stream", "lines", "documents"] = "recipe"
-    """One running text, or one example per line or document; then the model learns where examples end."""
+    """Read one running text (stream), or one example per line or document, whose ends the model then learns."""
     set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="KEY=VALUE ...")] = ()
-    """Any field of config.json by its path: backbone.width=384 training.lr=1e-3 text.mask=mixed."""
+    """Set any field of config.json by its path: backbone.width=384 training.lr=1e-3 text.mask=mixed."""
     init: str = ""
-    """Fine-tune: begin from the weights and tokenizer of this run."""
+    """Fine-tune: start from the weights and tokenizer of this run."""
     resume: Literal["auto", "never", "always"] = "auto"
-    """Continue a run that is in the folder."""
+    """Continue a run in the folder: if there is one (auto), never, or always."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Run on this device."""
     track: Literal["none", "tensorboard"] = "none"
-    """A tracker beside metrics.jsonl (extra `track`)."""
+    """Log to this tracker besides metrics.jsonl (needs the extra `track`)."""
 
     def execute(self) -> None:
         config = self.config()
         from ..training.run import train
 
-        done = train(
+        last = train(
             config,
             self.out,
             resume=self.resume,
@@ -69,11 +70,11 @@ class Command:
             device=self.device,
             track=() if self.track == "none" else (self.track,),
         )
-        if done.complete:
+        if last.complete:
             print(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
 
     def config(self) -> Config:
-        """The recipe's configuration with the options' changes, --set last. Raises UserError for what does not fit."""
+        """The recipe's configuration with the options applied, --set last. Raises UserError where they do not fit."""
         from .. import recipes
         from ..config.overrides import apply_overrides, with_size
 
@@ -82,14 +83,14 @@ class Command:
             config = with_size(config, self.size)
         for option in ("steps", "max_minutes", "batch_size", "length"):
             if getattr(self, option) < 0:
-                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it cannot be negative.")
+                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it must be at least 0.")
         config = replace(config, text=self._text(config.text))
         config = replace(config, training=replace(config.training, **self._training()))
         settings = [setting for group in self.set for setting in group]
-        asked = apply_overrides(config, settings)
-        if self.layout in ("recipe", "stream") or asked.text.packing:
-            return asked
-        # A model of padding knows where examples end; without it only their beginnings come out right.
+        changed = apply_overrides(config, settings)
+        if self.layout in ("recipe", "stream") or changed.text.packing:
+            return changed
+        # A model of padding knows where examples end; without it, only their beginnings are right.
         return apply_overrides(config, ["text.model_padding=true", *settings])
 
     def _text(self, text: TextConfig) -> TextConfig:
@@ -100,10 +101,10 @@ class Command:
         options: dict[str, Any] = {"data": self.data} | (task.settings() if task else {})
         table = self.data.startswith("hf:") or any(suffix in self.data for suffix in TABLE_SUFFIXES)
         if self.data != text.data and not table:
-            options["field"] = ""  # of the recipe's own data
+            options["field"] = ""  # the recipe's own field is of its own data
         if self.length:
             options["length"] = self.length
-        # Beside another layout or tokenizer the recipe's settings of its own are kept where they still mean something.
+        # With another layout or tokenizer, the recipe's own settings stay where they still make sense.
         if self.layout != "recipe":
             options |= {"layout": self.layout, "model_padding": False}
         if self.layout == "stream":
@@ -127,6 +128,6 @@ class Command:
             options["steps"] = self.steps
         elif self.max_minutes:
             options["steps"] = UNLIMITED
-            # How long compilation pays is judged by the steps, which say nothing here.
+            # `compile=auto` decides by the number of steps, which is unknown here.
             options |= {"compile": "off"} if self.max_minutes < SHORT else {}
         return options

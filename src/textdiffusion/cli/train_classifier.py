@@ -11,28 +11,34 @@ from .parsing import RunName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """Train a classifier of a run's noisy texts, to steer with: --guide classifier:path=FOLDER,label=LABEL.
+class TrainClassifier:
+    """Train a classifier that steers a run: sample RUN --guide classifier:path=FOLDER,label=LABEL.
 
-    It shares the run's tokenizer, states and noise, and works with no other run.
+    It reads noisy texts with the run's tokenizer, codec and process, and works only with this run.
     """
 
     run: RunName
     """The run's folder, or its repository id on the hub."""
     data: str
-    """Labelled texts: lines `text TAB label`, or .jsonl or .csv with `text` and `label`."""
+    """Labelled texts: lines of text, tab, label; or .jsonl or .csv with the fields `text` and `label`."""
     out: str
-    """The classifier's folder."""
+    """Folder for the classifier."""
     steps: int = 1000
     """Training steps."""
     width: int = 128
+    """Width of the network."""
     depth: int = 2
+    """Number of blocks."""
     batch_size: int = 64
+    """Texts per step."""
     lr: float = 1e-3
+    """Learning rate."""
     seed: int = 0
+    """The same seed gives the same classifier."""
     json: bool = False
     """Print JSON."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Run on this device."""
 
     def execute(self) -> None:
         from ..data.labels import read_labelled
@@ -43,16 +49,18 @@ class Command:
         settings = Settings(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
         examples = read_labelled(self.data)
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
-        with status("Training ...") as say:
-            made, right = train(
+        with status("Training ...") as show:
+            classifier, accuracy = train(
                 run,
                 examples,
                 settings,
-                progress=lambda share, loss: say(f"Training: {share:.0%}, {loss:.3f} nats"),
+                progress=lambda done, loss: show(f"Training: {done:.0%}, {loss:.3f} nats"),
             )
-        made.save(Path(self.out), {"data": self.data, "right": right, "run": run_fingerprint(run)})
+        classifier.save(Path(self.out), {"data": self.data, "right": accuracy, "run": run_fingerprint(run)})
         if self.json:
-            print_json({"labels": list(made.labels), "right": right})
+            print_json({"labels": list(classifier.labels), "right": accuracy})
         else:
-            print("Right on held-out texts: " + ", ".join(f"{share:.1%} at t={t}" for t, share in right.items()))
-            note(f"Next: textdiffusion sample {self.run} --guide classifier:path={self.out},label={made.labels[0]}")
+            print("Accuracy on held-out texts: " + ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items()))
+            note(
+                f"Next: textdiffusion sample {self.run} --guide classifier:path={self.out},label={classifier.labels[0]}"
+            )

@@ -12,38 +12,43 @@ from .parsing import RunName
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Tune:
     """Choose the noise levels of sampling from a run's own losses, for `sample RUN --sampler ddim:grid=tuned`.
 
-    Steps then stand where cross-entropy changes: each passes as much of it as any other.
+    Every step then covers an equal change of cross-entropy. Only for runs with Gaussian noise on vectors.
     """
 
     run: RunName
     """The run's folder."""
     data: str = ""
-    """The text to measure on (empty: the run's own)."""
+    """Measure on this text (empty = the run's own)."""
     levels: int = 48
-    """Noise levels measured."""
+    """Number of noise levels to measure."""
     windows: int = 64
-    """Windows of text at each level."""
+    """Number of windows per noise level."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Run on this device."""
 
     def execute(self) -> None:
-        if self.levels < 4 or self.windows < 1:
-            raise UserError("--levels must be at least 4, and --windows at least 1.")
+        if self.levels < 4:
+            raise UserError("--levels must be at least 4.")
+        if self.windows < 1:
+            raise UserError("--windows must be at least 1.")
         if not Path(self.run).is_dir():
-            raise UserError(f"{self.run} is no folder: the grid is written beside a run, so it must be one here.")
+            raise UserError(f"{self.run} is not a folder; tune writes its grid into the run's folder.")
         from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import tuned_grid
         from ..inference.api import TextDiffusion
         from ..samplers.time_grids import FILE, save_grid
 
-        model = TextDiffusion.from_pretrained(self.run, device=self.device)
-        text = held_out(model, default_cache(), self.data or model.config.text.data, self.windows)
-        with status("Measuring ...") as say:
-            times = tuned_grid(model.model, text, levels=self.levels, progress=lambda s: say(f"Measuring: {s:.0%}"))
+        run = TextDiffusion.from_pretrained(self.run, device=self.device)
+        text = held_out(run, default_cache(), self.data or run.config.text.data, self.windows)
+        with status("Measuring ...") as show:
+            times = tuned_grid(
+                run.model, text, levels=self.levels, progress=lambda done: show(f"Measuring: {done:.0%}")
+            )
         save_grid(times, Path(self.run) / FILE)
-        middle = model.model.process.sigma(times[[len(times) // 4, -(len(times) // 4) - 1]]).tolist()
-        levels = f"half of the steps are at noise levels from {middle[0]:.3g} to {middle[1]:.3g}"
+        quartiles = run.model.process.sigma(times[[len(times) // 4, -(len(times) // 4) - 1]]).tolist()
+        levels = f"half of the steps are at noise levels from {quartiles[0]:.3g} to {quartiles[1]:.3g}"
         note(f"Saved {Path(self.run) / FILE}: {levels}.")

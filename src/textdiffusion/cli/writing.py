@@ -1,4 +1,4 @@
-"""What `sample` and `infill` share: their options, and the ways to show what is written."""
+"""`textdiffusion sample RUN` and `textdiffusion infill RUN TEMPLATE`"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from ..core.errors import UserError
 from .output import console, note, print_json, print_texts, status
@@ -16,57 +16,61 @@ from .parsing import RunName
 if TYPE_CHECKING:
     from ..core.batch import Batch
     from ..inference.api import TextDiffusion
+    from ..inference.options import SamplingKwargs
     from ..samplers.base import Step
     from ..views.frames import Frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """Options of everything that writes text."""
+    """The options of both commands, and the ways to show what they write."""
 
     run: RunName
     """The run's folder, or its repository id on the hub."""
+    num: int = 4
+    """Number of texts."""
     steps: int = 0
-    """Denoising steps (0: what the run is meant for)."""
+    """Denoising steps (0 = the sampler's default)."""
     sampler: str = ""
-    """A name from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (empty: the run's own)."""
+    """A name from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (empty = the run's default)."""
     guide: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME:KEY=VALUE")] = ()
-    """Something that steers what is written, as in without:text=pear. Repeat it for several."""
+    """Steer the text: a name from `textdiffusion guides` with settings, as in without:text=pear. Repeat for several."""
     source: str = ""
-    """What a run that was trained with text.source is to answer to."""
+    """The prompt (for runs trained with text.source)."""
     label: str = ""
-    """The label of the texts, for a run that was trained with text.label."""
+    """The label of the texts (for runs trained with text.label)."""
     temperature: float = 1.0
-    """Below 1: safer and less diverse text; above 1 the reverse."""
+    """Below 1 gives safer and less diverse text, above 1 the reverse."""
     top_k: int = 0
-    """Only so many of the likeliest tokens at each place (0: all)."""
+    """Keep only the k most likely tokens at each position (0 = all)."""
     top_p: float = 1.0
-    """Only the fewest likely tokens that together reach this probability."""
+    """Keep only the fewest most likely tokens that together have this probability."""
     seed: int = 0
-    """The same seed writes the same texts; more texts begin with those of fewer."""
+    """The same seed gives the same texts; --num 8 starts with the texts of --num 4."""
     best_of: int = 1
-    """Write so many candidates for each text and keep the one of the fewest bits per character under the run."""
+    """Write N candidates per text and keep the one the model finds most likely."""
     mbr: int = 1
-    """Write so many candidates for each text and keep the one most like the others (minimum Bayes risk)."""
+    """Write N candidates per text and keep the one most similar to the others (minimum Bayes risk)."""
     distinct: bool = False
-    """Print no text twice, so perhaps fewer."""
+    """Print each distinct text once, so possibly fewer texts."""
     rank: bool = False
-    """Print the likeliest text first, each after its bits per character under the run."""
+    """Print the most likely text first, each with its bits per character under the run."""
     watch: bool = False
     """Show the text emerging from noise."""
     html: str = ""
-    """Save a page that plays the denoising."""
+    """Save an HTML page that plays the denoising."""
     gif: str = ""
-    """Save an animation of the denoising (extra `plot`)."""
+    """Save a GIF of the denoising (needs the extra `plot`)."""
     json: bool = False
     """Print JSON."""
     weights: Literal["ema", "raw"] = "ema"
-    """The averaged weights, or the optimizer's own."""
+    """Use the averaged weights (ema) or the optimizer's own (raw)."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Run on this device."""
 
     @property
     def candidates(self) -> int:
-        """Texts written for each that is kept."""
+        """Candidates per text."""
         return self.best_of * self.mbr
 
     def load(self) -> TextDiffusion:
@@ -75,53 +79,48 @@ class Writing:
             raise UserError("--watch and --json exclude each other: both write to standard output.")
         for option, path in (("html", self.html), ("gif", self.gif)):
             if path and not Path(path).absolute().parent.is_dir():
-                raise UserError(f"--{option} {path}: there is no folder {Path(path).absolute().parent}.")
+                raise UserError(f"--{option} is {path}, but there is no folder {Path(path).absolute().parent}.")
         if self.steps < 0:
-            raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for what the run is meant for.")
-        if min(self.best_of, self.mbr) < 1 or min(self.best_of, self.mbr) > 1:
-            raise UserError("--best-of and --mbr need a number of at least 1, and exclude each other.")
+            raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for the sampler's default.")
+        if self.num < 1:
+            raise UserError("--num must be at least 1.")
+        if min(self.best_of, self.mbr) < 1:
+            raise UserError("--best-of and --mbr must be at least 1.")
+        if min(self.best_of, self.mbr) > 1:
+            raise UserError("--best-of and --mbr exclude each other.")
         from ..inference.api import TextDiffusion
 
         return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
 
-    def write(self, model: TextDiffusion, batch: Batch, about: dict[str, Any]) -> None:
-        """Writes the rows of a batch and shows them as asked: all at once where they are seen, else in parts."""
-        seen = self.watch or self.html or self.gif
-        from ..config.overrides import sampler_name
+    def write(self, run: TextDiffusion, batch: Batch, facts: dict[str, Any]) -> None:
+        """Writes the rows of a batch and shows them: all at once where they are watched or recorded, else in chunks.
 
-        recorded: list[Frame] = []
+        `facts` describe the request in JSON and on pages.
+        """
+        length, window = batch.tokens.shape[1], run.config.text.length
+        if length > window and run.model.process.bidirectional:  # others condition on the last part of what they wrote
+            note(f"{length} tokens are more than the {window} of a training window; expect worse text.")
+        frames: list[Frame] = []
         texts: list[str] = []
-        length, window = batch.tokens.shape[1], model.config.text.length
-        if length > window and model.model.process.bidirectional:  # others write on from a part of what they wrote
-            note(f"{length} tokens are more than a window of this run's training ({window}); expect worse text.")
-        total, calls = 0, 0.0
-        for part in [batch] if seen else model.chunks(batch):
-            steps = model.stream(
-                steps=self.steps or None,
-                seed=self.seed,
-                temperature=self.temperature,
-                sampler=self.sampler or None,
-                guides=self.guide,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                batch=part,
-            )
-            last = self._watched(model, part, steps, recorded, f"{len(texts)} of {len(batch.tokens)} texts")
-            texts += model.decode(last, part)
-            total, calls = last.total, calls + last.nfe * len(part.tokens) / len(batch.tokens)
-        bits = self._bits(model, texts) if self.best_of > 1 else {}
-        texts = self._chosen(texts, bits)
+        steps, nfe = 0, 0.0
+        for chunk in [batch] if self.watch or self.html or self.gif else run.chunks(batch):
+            stream = run.stream(batch=chunk, **self._sampling())
+            last = self._show(run, chunk, stream, frames, f"{len(texts)} of {len(batch.tokens)} texts")
+            texts += run.decode(last, chunk)
+            steps, nfe = last.total, nfe + last.nfe * len(chunk.tokens) / len(batch.tokens)
+        bits = self._bits(run, texts) if self.best_of > 1 else {}
+        texts = self._select(texts, bits)
         if self.rank:
-            bits = bits or self._bits(model, texts)
+            bits = bits or self._bits(run, texts)
             texts = sorted(texts, key=bits.__getitem__)
         facts = {
             "run": self.run,
-            "recipe": model.config.recipe,
+            "recipe": run.config.recipe,
             "weights": self.weights,
-            **about,
-            "steps": total,
-            "calls": round(calls, 2),
-            "sampler": self.sampler or sampler_name(model.config.sampler),
+            **facts,
+            "steps": steps,
+            "calls": round(nfe, 2),
+            "sampler": self.sampler or run.config.sampler.kind,
             **({"source": self.source} if self.source else {}),
             **({"label": self.label} if self.label else {}),
             **({"guides": list(self.guide)} if self.guide else {}),
@@ -132,73 +131,126 @@ class Writing:
             **({"best_of": self.best_of} if self.best_of > 1 else {}),
             **({"mbr": self.mbr} if self.mbr > 1 else {}),
         }
-        self._save(recorded, facts)
+        self._save(frames, facts)
         if self.json:
             ranks = [round(bits[text], 4) if text else None for text in texts] if self.rank else []
             print_json({**facts, "texts": texts, **({"bits_per_character": ranks} if self.rank else {})})
         else:
             print_texts(texts, [bits[text] for text in texts] if self.rank else None)
 
-    def _chosen(self, texts: list[str], bits: dict[str, float]) -> list[str]:
-        """Of the candidates for each text the best."""
+    def _sampling(self) -> SamplingKwargs:
+        """These options as those of the package; `inference.options.SamplingOptions` describes them."""
+        return {
+            "steps": self.steps or None,
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "sampler": self.sampler or None,
+            "guides": self.guide,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+        }
+
+    def _select(self, candidates: list[str], bits: dict[str, float]) -> list[str]:
+        """The best candidate per text."""
         from ..inference.selection import best_of, distinct, mbr
 
-        size = self.candidates
-        groups = [texts[start : start + size] for start in range(0, len(texts), size)]
+        size, texts = self.candidates, candidates
+        groups = [candidates[start : start + size] for start in range(0, len(candidates), size)]
         if self.mbr > 1:
             texts = [mbr(group) for group in groups]
         elif size > 1:
             texts = [best_of(group, lambda group: [-bits[text] for text in group]) for group in groups]
-        if self.distinct:
-            found = distinct(texts)
-            if len(found) < len(texts):
-                note(f"{len(texts) - len(found)} of {len(texts)} texts were the same as others.")
-            return found
-        return texts
+        if not self.distinct:
+            return texts
+        unique = distinct(texts)
+        if len(unique) < len(texts):
+            note(f"{len(texts) - len(unique)} of {len(texts)} texts were duplicates.")
+        return unique
 
-    def _bits(self, model: TextDiffusion, texts: list[str]) -> dict[str, float]:
-        """Bits per character of each different text under the run; inf of an empty one."""
+    def _bits(self, run: TextDiffusion, texts: list[str]) -> dict[str, float]:
+        """Bits per character of each distinct text under the run; inf for an empty one."""
         from ..inference.selection import distinct, fluency
 
-        score = fluency(model, source=self.source or None, label=self.label or None)
-        different, bits = distinct(texts), dict[str, float]()
-        with status("Scoring ...") as say:
-            for text in different:
-                say(f"Scoring: {len(bits)} of {len(different)} different texts")
+        score = fluency(run, source=self.source or None, label=self.label or None)
+        unique, bits = distinct(texts), dict[str, float]()
+        with status("Scoring ...") as show:
+            for text in unique:
+                show(f"Scoring: {len(bits)} of {len(unique)} distinct texts")
                 bits[text] = -score([text])[0]
         return bits
 
-    def _watched(
-        self, model: TextDiffusion, batch: Batch, steps: Iterator[Step], recorded: list[Frame], done: str
+    def _show(
+        self, run: TextDiffusion, batch: Batch, stream: Iterator[Step], frames: list[Frame], progress: str
     ) -> Step:
+        """The last step of a stream, which is watched, recorded in `frames`, or counted in a status line."""
         from ..views.frames import Framer
         from ..views.terminal import watch
 
-        framer = Framer(model.tokenizer, batch.condition_mask)
+        framer = Framer(run.tokenizer, batch.condition_mask)
 
-        def tapped() -> Iterator[Step]:
-            for step in steps:
+        def recorded() -> Iterator[Step]:
+            for step in stream:
                 if self.html or self.gif:
-                    recorded.append(framer.frame(step))
+                    frames.append(framer.frame(step))
                 yield step
 
         if self.watch:
-            last = watch(tapped(), model.tokenizer, batch.condition_mask, console())
+            last = watch(recorded(), run.tokenizer, batch.condition_mask, console())
             print()
             return last
-        with status("Writing ...") as say:
-            for last in tapped():
-                say(f"Writing: {done}, step {last.index} of {last.total}")
+        with status("Writing ...") as show:
+            for last in recorded():
+                show(f"Writing: {progress}, step {last.index} of {last.total}")
         return last
 
-    def _save(self, recorded: list[Frame], facts: dict[str, Any]) -> None:
+    def _save(self, frames: list[Frame], facts: dict[str, Any]) -> None:
         if self.html:
             from ..views.html import write_html
 
-            write_html(recorded, self.html, f"textdiffusion: {facts['recipe']}", facts)
+            write_html(frames, self.html, f"textdiffusion: {facts['recipe']}", facts)
             note(f"Saved {self.html}; open it in a browser.")
         if self.gif:
             from ..views.gif import write_gif
 
-            write_gif(recorded, self.gif)
+            write_gif(frames, self.gif)
             note(f"Saved {self.gif}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Writing):
+    """Write text with a run."""
+
+    length: int = 0
+    """Tokens per text (0 = the length of a training window)."""
+
+    def execute(self) -> None:
+        run = self.load()
+        batch = run.empty_batch(
+            self.num * self.candidates, self.length or None, source=self.source or None, label=self.label or None
+        )
+        self.write(run, batch, {"num": self.num, "length": batch.tokens.shape[1]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infill(Writing):
+    """Fill the gaps of a template. The text around the gaps is preserved exactly.
+
+    [MASK:5] is a gap of five tokens of the run's tokenizer, [MASK] one as long as the model proposes; \\[MASK is the
+    literal text. At the end of a template, [MASK] continues until the model ends the text.
+    """
+
+    template: Annotated[str, Positional, arg(metavar="TEMPLATE")]
+    """Text with gaps, in quotes: "The [MASK:5] pear is [MASK:8].\""""
+
+    def execute(self) -> None:
+        run = self.load()
+        batch = run.infill_batch(
+            self.template,
+            self.num * self.candidates,
+            source=self.source or None,
+            label=self.label or None,
+            seed=self.seed,
+        )
+        if run.infill_warning:
+            note(run.infill_warning)
+        self.write(run, batch, {"num": self.num, "template": self.template})

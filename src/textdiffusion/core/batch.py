@@ -6,70 +6,70 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
+
+from .types import Mask, RowIndex, Tokens
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids of `b` rows with what the model must know about each position.
+    """Token ids of `b` rows, with what the model must know about each position."""
 
-    `ids` are clean tokens. `real` is False at padding: such positions are outside attention and loss (None: all real).
-    `given` is True at conditioning positions: they are never noised and are preserved exactly (None: none given).
-    `known` is True where the tokens are known but the model sees noise: infilling by replacement (None: nowhere).
-    `labels` are the numbers of the rows' labels, 0: none (None: no row has one).
-    `holds` says what free positions may hold, by rows of `templates.allowed` (None: any text).
-    `segments` numbers the examples that share a packed row; attention stays inside a segment (None: one example a row).
-    `rows` are the row numbers in the global batch: the randomness of a row depends on them, not on the batch it is in.
-    `total` is the number of rows of the global batch, over which noise levels are stratified (None: just these).
-    `chars` is the number of characters each row stands for, the denominator of bits per character (None: unknown).
-    """
-
-    tokens: Int[Tensor, "b l"]
-    valid_mask: Bool[Tensor, "b l"] | None = None
-    condition_mask: Bool[Tensor, "b l"] | None = None
-    replace_mask: Bool[Tensor, "b l"] | None = None
-    labels: Int[Tensor, " b"] | None = None
-    allowed_set_ids: Int[Tensor, "b l"] | None = None
-    segment_ids: Int[Tensor, "b l"] | None = None
-    row_ids: Int[Tensor, " b"] | None = None
+    tokens: Tokens
+    """Clean token ids."""
+    valid_mask: Mask | None = None
+    """False at padding, which attention and loss leave out (None: no padding)."""
+    condition_mask: Mask | None = None
+    """True at clean conditioning positions, which are never noised and are preserved exactly (None: nowhere)."""
+    replace_mask: Mask | None = None
+    """True where the tokens are known but the model sees noise: infilling by replacement (None: nowhere)."""
+    labels: RowIndex | None = None
+    """The number of each row's label, 0 for no label (None: no row has one)."""
+    allowed_set_ids: Tokens | None = None
+    """For free positions, the row of `templates.allowed` with the tokens that they may hold (None: all tokens)."""
+    segment_ids: Tokens | None = None
+    """Numbers of the examples that share a packed row; attention stays inside a segment (None: one per row)."""
+    row_ids: RowIndex | None = None
+    """Row numbers in the global batch: a row's randomness depends on them, not on the batch that it is in."""
     global_batch_size: int | None = None
-    num_chars: Int[Tensor, " b"] | None = None
+    """Rows of the global batch, over which noise levels are stratified (None: the rows of this batch)."""
+    num_chars: RowIndex | None = None
+    """Characters that each row stands for, the denominator of bits per character (None: unknown)."""
 
     @property
-    def target_mask(self) -> Bool[Tensor, "b l"]:
-        """Positions the process may corrupt: real and not given."""
-        noised = (
-            self.tokens.new_ones(self.tokens.shape, dtype=torch.bool) if self.valid_mask is None else self.valid_mask
-        )
-        return noised if self.condition_mask is None else noised & ~self.condition_mask
+    def target_mask(self) -> Mask:
+        """Positions that the process may noise: neither padding nor condition."""
+        valid = self.valid_mask
+        if valid is None:
+            valid = self.tokens.new_ones(self.tokens.shape, dtype=torch.bool)
+        return valid if self.condition_mask is None else valid & ~self.condition_mask
 
     @property
-    def prompt_mask(self) -> Bool[Tensor, "b l"] | None:
-        """The positions whose tokens are given, in whatever way (None: nowhere)."""
+    def prompt_mask(self) -> Mask | None:
+        """Positions whose tokens the user gave, clean or replaced (None: nowhere)."""
         return self.condition_mask if self.replace_mask is None else self.replace_mask
 
-    def to(self, device) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        tensors = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
     def select(self, index: Tensor) -> Batch:
-        """Some of the rows (row indices or a boolean mask)."""
-        picked = {k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **picked)
+        """The rows of `index` (row indices or a boolean mask)."""
+        return replace(self, **{k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)})
 
     def slice(self, start: int, stop: int) -> Batch:
-        """The positions from `start` to before `stop` of every row."""
-        cut = {k: v[:, start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
-        return replace(self, **cut)
+        """Positions `start` to `stop` - 1 of every row."""
+        tensors = {k: v[:, start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
+        return replace(self, **tensors)
 
 
 def position_ids(batch: Batch) -> Int[Tensor, "#b l"]:
     """Position numbers; in packed rows they count from 0 in each segment."""
     length = batch.tokens.shape[1]
-    at = torch.arange(length, device=batch.tokens.device)[None]
+    positions = torch.arange(length, device=batch.tokens.device)[None]
     if batch.segment_ids is None:
-        return at
+        return positions
     starts = F.pad(batch.segment_ids[:, 1:] != batch.segment_ids[:, :-1], (1, 0))
-    return at - torch.where(starts, at, 0).cummax(1).values
+    return positions - torch.where(starts, positions, 0).cummax(1).values

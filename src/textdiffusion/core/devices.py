@@ -11,29 +11,33 @@ import torch
 from .errors import UserError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-
-
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str = "auto", local_rank: int = 0) -> torch.device:
-    """The device called `name`; `auto` is CUDA, else MPS, else the CPU. Raises UserError where it is not there."""
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device called `name`; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises UserError for an unknown name, and where the machine lacks the device.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, there in here.items() if there)
-    if name not in here:
+        name = next(device for device, is_available in available.items() if is_available)
+    if name not in available:
         raise UserError(f"device is {name!r}; it can be auto, cpu, cuda or mps.")
-    if not here[name]:
-        there = ", ".join(kind for kind, is_there in here.items() if is_there)
+    if not available[name]:
+        others = ", ".join(device for device, is_available in available.items() if is_available)
         build = f" (this PyTorch, {torch.__version__}, is built without it)" if not _built_for(name) else ""
-        raise UserError(f"device is {name!r}, but this machine has none that PyTorch can use{build}; it has {there}.")
+        raise UserError(f"device is {name!r}, but PyTorch finds none on this machine{build}; it finds {others}.")
     if name == "cuda" and local_rank >= (count := torch.cuda.device_count()):
-        raise UserError(f"Process {local_rank} of this machine has no GPU: there are {count}. Start {count} processes.")
+        raise UserError(
+            f"Process {local_rank} of this machine has no GPU of its own: the machine has {count}. "
+            f"Start at most {count} processes."
+        )
     return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The compute dtype and the reason for it, as half a sentence. Raises UserError for a name that is none."""
+    """The compute dtype and the reason for it, as half a sentence. Raises UserError for an unknown name."""
     if name not in get_args(DtypeName):
         raise UserError(f"dtype is {name!r}; it can be {', '.join(get_args(DtypeName))}.")
     if name != "auto":
@@ -57,7 +61,7 @@ def _built_for(name: str) -> bool:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generator, which initialisation and dropout draw from, starts at `seed` inside and is left untouched."""
+    """Seeds torch's global generator, which initialisation and dropout use, in the block, and restores it after."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -1,7 +1,7 @@
 """Stateless randomness: every draw is a hash of (seed, stream, step, row, position).
 
-There is no generator object and no global state. Resuming needs nothing but the step number, and a row draws the same
-numbers whatever batch, rank or device it is in.
+There is no generator object and no global state. Resuming needs only the step number, and a row draws the same numbers
+in every batch, process and device.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from math import erf, pi, prod, sqrt
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from .types import Mask, RowIndex, Scalar
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x61C88647  # below 2^31, like every multiplier here: 32-bit values times it never overflow int64
@@ -27,14 +29,14 @@ def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 
 @dataclass(frozen=True)
 class Rng:
-    """A key and the row numbers it serves: row `rows[i]` of any batch draws the same numbers from the same key."""
+    """A key and row numbers: from the same key, row `row_ids[i]` draws the same numbers in any batch."""
 
     key: Int[Tensor, ""]
-    row_ids: Int[Tensor, " b"]
+    row_ids: RowIndex
 
     @classmethod
-    def of(cls, seed: int, rows: int | Int[Tensor, " b"], device: torch.device | str | None = None) -> Rng:
-        """The root stream of `seed` for `rows` (a count means rows 0 .. count-1)."""
+    def of(cls, seed: int, rows: int | RowIndex, device: torch.device | str | None = None) -> Rng:
+        """The root stream of `seed` for `rows` (a count n means rows 0 to n - 1)."""
         numbers = torch.arange(rows, device=device) if isinstance(rows, int) else rows
         key = torch.tensor(seed & _MASK, device=numbers.device)
         return cls(mix(key ^ mix(torch.tensor(seed >> 32 & _MASK, device=key.device))), numbers)
@@ -45,11 +47,11 @@ class Rng:
         return Rng(mix((self.key * _GOLDEN + word + 1) & _MASK), self.row_ids)
 
     def select(self, index: Tensor) -> Rng:
-        """The same stream for a part of the rows (a boolean mask or row indices)."""
+        """The same stream for some of the rows (a boolean mask or row indices)."""
         return Rng(self.key, self.row_ids[index])
 
     def random_uint32(self, *shape: int) -> Int[Tensor, "b *shape"]:
-        """Uniform 32-bit integers (as int64); within a row the numbers follow the flattened position."""
+        """Uniform 32-bit integers (as int64); within a row, a number depends on its flattened position."""
         rows = self.row_ids & _MASK
         first = mix((self.key + rows * _GOLDEN) & _MASK)[:, None]
         second = mix(self.key ^ mix(rows ^ 0x5BD1E995))[:, None]
@@ -60,12 +62,12 @@ class Rng:
         """Uniforms strictly inside (0, 1): odd multiples of 2^-24, exact in float32."""
         return ((self.random_uint32(*shape) >> 9).float() + 0.5) * 2.0**-23
 
-    def shared_uniform(self) -> Float[Tensor, ""]:
-        """One uniform for the whole (global) batch: it depends on no row."""
+    def shared_uniform(self) -> Scalar:
+        """One uniform for the global batch, independent of the rows."""
         return ((mix(self.key ^ 0x2545F491) >> 9).float() + 0.5) * 2.0**-23
 
     def normal(self, *shape: int) -> Float[Tensor, "b *shape"]:
-        """Standard normals (Box-Muller on neighbouring pairs)."""
+        """Standard normals, by the Box-Muller transform of neighbouring pairs."""
         count = prod(shape)
         u = self.uniform((count + 1) // 2, 2)
         radius, angle = torch.sqrt(-2.0 * torch.log(u[..., 0])), (2.0 * pi) * u[..., 1]
@@ -73,33 +75,33 @@ class Rng:
         return pairs.flatten(1)[:, :count].view(-1, *shape)
 
     def truncated_normal(self, limit: float, *shape: int) -> Float[Tensor, "b *shape"]:
-        """Standard normals within `limit` of 0, by the inverse of their distribution function: none is rejected."""
+        """Standard normals truncated to [-limit, limit], by the inverse distribution function."""
         return sqrt(2.0) * torch.erfinv((2.0 * self.uniform(*shape) - 1.0) * erf(limit / sqrt(2.0)))
 
     def categorical(self, weights: Float[Tensor, "b *shape v"]) -> Int[Tensor, "b *shape"]:
         """One index per position, with probability proportional to `weights`."""
         return _choose(weights, self.random_uint32(*weights.shape[1:-1], 2))
 
-    def random_subset(self, where: Bool[Tensor, "b l"], count: int | Float[Tensor, "b 1"]) -> Bool[Tensor, "b l"]:
-        """`count` of the places `where` in each row, or all if they are fewer."""
+    def random_subset(self, where: Mask, count: int | Float[Tensor, "b 1"]) -> Mask:
+        """A random subset of `count` of the positions `where` in each row, or all where there are fewer."""
         rank = self.uniform(where.shape[1]).masked_fill(~where, 2.0).argsort(-1).argsort(-1)
         return where & (rank < count)
 
-    def categorical_at(self, where: Bool[Tensor, "b l"], weights: Float[Tensor, "n v"]) -> Int[Tensor, " n"]:
-        """What `categorical` draws at the `n` positions `where`, given the weights of these alone."""
+    def categorical_at(self, where: Mask, weights: Float[Tensor, "n v"]) -> Int[Tensor, " n"]:
+        """The draws of `categorical` at the `n` positions `where`, from the weights at these positions alone."""
         return _choose(weights, self.random_uint32(where.shape[1], 2)[where])
 
 
-def _choose(weights: Float[Tensor, "*shape v"], words: Int[Tensor, "*shape 2"]) -> Int[Tensor, "*shape"]:
+def _choose(weights: Float[Tensor, "*shape v"], bits: Int[Tensor, "*shape 2"]) -> Int[Tensor, "*shape"]:
     """Inverse of the cumulative sum at a uniform of 53 bits, in float64 where the device has it.
 
-    So no event is lost because it is rare (specs: a race in float32 under-selects tokens of small probability).
+    Rare events keep their probability; a Gumbel race in float32 under-selects tokens of small probability.
     """
     wide = torch.float32 if weights.device.type == "mps" else torch.float64
-    words = words.to(wide)
-    u = (words[..., 0] + (words[..., 1] + 0.5) * 2.0**-32) * 2.0**-32
-    total = weights.to(wide).cumsum(-1)
-    index = torch.searchsorted(total, (u * total[..., -1])[..., None], right=True)[..., 0]
-    # A product rounded up to the total would fall past the last token that has any weight.
+    bits = bits.to(wide)
+    u = (bits[..., 0] + (bits[..., 1] + 0.5) * 2.0**-32) * 2.0**-32
+    cumulative = weights.to(wide).cumsum(-1)
+    index = torch.searchsorted(cumulative, (u * cumulative[..., -1])[..., None], right=True)[..., 0]
+    # A product rounded up to the last sum would fall past the last token that has any weight.
     last = weights.shape[-1] - 1 - (weights > 0).flip(-1).float().argmax(-1)
     return torch.minimum(index, last)

@@ -36,7 +36,7 @@ class Part:
 
     kind: ClassVar[str] = ""
     module: ClassVar[type[nn.Module] | None] = None
-    """What `build` makes of these settings (None: the part has no learned state and runs as it is)."""
+    """The class that `build` makes from these settings (None: the part has no learned state and runs as it is)."""
 
     def __init_subclass__(cls, *, name: str = "", **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -44,15 +44,15 @@ class Part:
 
     @classmethod
     def choices(cls) -> dict[str, Any]:
-        """Every part that can stand where one of this class is asked for, by name, in alphabetical order."""
-        found: dict[str, Any] = {}
-        open_: list[Any] = [cls]
-        while open_:
-            part = open_.pop()
-            open_ += part.__subclasses__()
+        """This class and all below it that can be used, by name, in alphabetical order."""
+        choices: dict[str, Any] = {}
+        pending: list[Any] = [cls]
+        while pending:
+            part = pending.pop()
+            pending += part.__subclasses__()
             if _is_concrete(part):
-                found[part.kind] = part
-        return dict(sorted(found.items()))
+                choices[part.kind] = part
+        return dict(sorted(choices.items()))
 
 
 def _is_concrete(part: type) -> bool:
@@ -66,7 +66,7 @@ def snake_case(name: str) -> str:
 
 
 def builds(settings: type[Part]) -> Callable[[M], M]:
-    """Class decorator: the module is what `build` makes of these settings."""
+    """Class decorator: `build` makes this module from these settings."""
 
     def register(module: M) -> M:
         settings.module = module
@@ -78,9 +78,9 @@ def builds(settings: type[Part]) -> Callable[[M], M]:
 def build(part: Part, **context: Any) -> Any:
     """The module that a part's settings describe.
 
-    The module's `__init__` receives the settings and, from `context` (such as `codec`, `process`, `vocab_size`), what
-    its parameters name; settings that are parts with modules of their own are built first. A module that needs more
-    than that has a class method `from_config(part, **context)`.
+    The parameters of the module's `__init__` are filled by name from the settings and from `context` (such as `codec`,
+    `process`, `vocab_size`); settings that are parts with modules are built first. A module that needs more than that
+    has a class method `from_config(part, **context)`.
     """
     module = type(part).module
     if module is None:
@@ -97,7 +97,7 @@ def build(part: Part, **context: Any) -> Any:
 
 
 def runnable(part: Any) -> Any:
-    """What runs of a stateless part."""
+    """The object that runs for a stateless part."""
     return part.build() if hasattr(part, "build") else part
 
 
@@ -119,9 +119,9 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(cls: type, data: Any, where: str = "config") -> Any:
-    """The inverse of `to_dict`. Raises UserError at unknown keys, kinds and wrong types."""
+    """The inverse of `to_dict`. Raises UserError for unknown keys and kinds, and for values of the wrong type."""
     if not isinstance(data, dict):
-        raise UserError(f"{where} is {data!r}; it must be an object.")
+        raise UserError(f"{where} is {data!r}; it must be a JSON object.")
     data = dict(data)
     if issubclass(cls, Part):
         name, choices = data.pop("kind", None), cls.choices()
@@ -139,6 +139,9 @@ def from_dict(cls: type, data: Any, where: str = "config") -> Any:
         raise UserError(f"{where} is incomplete: {error}.") from None
 
 
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, Part)):
         return from_dict(hint, value, where)
@@ -153,5 +156,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise UserError(f"{where} is {value!r}; it must be {' or '.join(a.__name__ for a in allowed)}.")
+        raise UserError(
+            f"{where} is {value!r}; it must be {' or '.join(_TYPE_NAMES.get(t, t.__name__) for t in allowed)}."
+        )
     return value

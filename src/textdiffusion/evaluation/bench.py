@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.overrides import sampler_name
 from ..core.errors import UserError
 from ..data.builtin.tasks import exercise
 from ..inference.api import TextDiffusion
@@ -291,7 +290,7 @@ def settings(
     cannot make (left to right takes one a token) are left out; where that leaves none, it makes its own number. Raises
     UserError for samplers that cannot drive the run.
     """
-    own = sampler_name(model.config.sampler)
+    own = model.config.sampler.kind
     found = [Setting(own, _made(model, own, None), 1.0)]
     for name in samplers or [own]:
         usual = _made(model, name, None)

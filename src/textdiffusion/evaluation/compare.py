@@ -11,7 +11,8 @@ import numpy as np
 
 from ..core.devices import DeviceName, DtypeName
 from ..core.errors import UserError
-from ..inference.api import TextDiffusion, Weights
+from ..inference.api import TextDiffusion
+from ..inference.run import Weights
 from ..scoring.protocol import Fact, check_comparable, sha256
 from .bench import EvalOptions, GeneratedTexts, RealText, RunEvaluator, RunResults, Say, Setting
 from .cache import ResultCache

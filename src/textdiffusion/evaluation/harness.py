@@ -20,7 +20,8 @@ from ..core.errors import UserError
 from ..data.conditions import encode_source
 from ..data.normalisers import normalise
 from ..data.templates import collate, make_row
-from ..inference.api import TextDiffusion, Weights
+from ..inference.api import TextDiffusion
+from ..inference.run import Weights
 
 COLD = 1e-3  # the temperature that stands for greedy choices
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config.config import to_dict
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.registry import to_dict
 from ..data.tokenizers.base import fingerprint
 from ..diffusion.codecs import TableCodec
 from ..networks.classifier import NoisyClassifier

@@ -1,4 +1,4 @@
-"""model_card"""
+"""The model card: a run described in Markdown."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
+from ..recipes import description
 from ..storage.metrics_log import history
 
 
 def model_card(name: str, config: Config, parameters: int, vocab_size: int, weights: str, folder: Path | None) -> str:
-    """The card in Markdown; figures come from the run's `metrics.jsonl` where `folder` has one."""
-    from ..recipes import description
-
+    """The card; figures come from the run's `metrics.jsonl` where `folder` has one."""
     training, text, sampler = config.training, config.text, config.sampler
     records = history(folder)
-    what = description(config.recipe).partition("\n")[0]
+    idea = description(config.recipe).partition("\n")[0]
     steps = sampler.steps or "one per token"
-    told = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
+    condition = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
     lines = [
         "---",
         "library_name: textdiffusion",
@@ -27,7 +26,7 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
         "",
         f"# {name}",
         "",
-        f"A text diffusion model of the recipe `{config.recipe}` (variant `{config.variant}`). {what}",
+        f"A text diffusion model of the recipe `{config.recipe}` (variant `{config.variant}`). {idea}",
         "",
         "| | |",
         "|---|---|",
@@ -46,7 +45,7 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
         "from textdiffusion import TextDiffusion",
         "",
         f'model = TextDiffusion.from_pretrained("{name}")  # this repository\'s id, or a folder',
-        f"for text in model.generate(num=4, seed=0{told}):",
+        f"for text in model.generate(num=4, seed=0{condition}):",
         "    print(text)",
         "```",
         "",
@@ -57,16 +56,17 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
 
 
 def _trained(records: list[dict[str, Any]], planned: int) -> str:
-    done = max((r["step"] for r in records if isinstance(r.get("step"), int)), default=None)
-    return f"{planned:,} (planned)" if done is None else f"{done:,}"
+    last = max((r["step"] for r in records if isinstance(r.get("step"), int)), default=None)
+    return f"{planned:,} (planned)" if last is None else f"{last:,}"
 
 
 def _bits(records: list[dict[str, Any]], weights: str) -> str:
     validated = [r for r in records if "raw_bits" in r and "bits" in r]
     if not validated:
         return "not measured"
-    last, prefix = validated[-1], "" if weights == "ema" else "raw_"
-    error = last[prefix + "error"]  # null for a single window
+    last = validated[-1]
+    prefix = "" if weights == "ema" else "raw_"
+    error = last[prefix + "error"]  # null where there is a single window
     spread = "" if error is None else f" +- {error:.3f}"
     return (
         f"{last[prefix + 'bits']:.3f}{spread} on {last['windows']} validation windows "

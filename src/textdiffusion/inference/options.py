@@ -1,10 +1,10 @@
-"""What a user asks of sampling beside the rows themselves, and what a run makes of it."""
+"""How to sample: the options that every way to write text shares, and what they become for a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TypedDict
 
 import torch
 
@@ -22,67 +22,100 @@ from ..guidance.replacement import Replacement
 from ..parts import GuidePart, SamplerPart
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
+from .run import Run, check_count
 
-if TYPE_CHECKING:
-    from .api import TextDiffusion
+
+class SamplingKwargs(TypedDict, total=False):
+    """The fields of `SamplingOptions` as keyword arguments."""
+
+    steps: int | None
+    seed: int
+    temperature: float
+    sampler: str | SamplerPart | None
+    guides: Sequence[str | GuidePart | Guide]
+    top_k: int
+    top_p: float
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How rows are sampled. `steps` and `sampler` are the run's own unless given; guides act in turn, the first first.
-
-    A sampler is a name, `ddim:eta=1` with settings, or its settings as an object; so is a guide, which may also be
-    an object of the package `guides`.
-    """
+    """How rows are sampled."""
 
     steps: int | None = None
+    """Denoising steps (None: the sampler's own number)."""
     seed: int = 0
+    """The same seed gives the same texts; the first 4 of 8 texts are those of `num=4`."""
     temperature: float = 1.0
+    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse."""
     sampler: str | SamplerPart | None = None
+    """A name, with settings as in `ddim:eta=1`, or an object of `samplers` (None: the run's own sampler)."""
     guides: Sequence[str | GuidePart | Guide] = ()
+    """What steers the text, such as `without:text=pear`, or objects of `guidance`; they act in turn."""
     top_k: int = 0
+    """Sample from the k most likely tokens at each position (0: all)."""
     top_p: float = 1.0
+    """Sample from the fewest tokens that together have this probability."""
 
-    def resolve(self, run: TextDiffusion, batch: Batch) -> Generation:
-        """What samples the rows of `batch`, or parts of it. Whatever a user can get wrong is refused here."""
-        own = run.config.sampler
-        part = overrides.sampler(self.sampler, own) if isinstance(self.sampler, str) else self.sampler or own
-        sampler = runnable(part)
-        if why_not := sampler_problem(sampler, run.config, run.model.process):
-            raise UserError(f"{why_not} It can use {', '.join(run.samplers())}.")
+    def resolve(self, run: Run, batch: Batch) -> Generation:
+        """The sampler, steps and guides for the rows of `batch`, or for chunks of it.
+
+        Raises UserError for options that are not allowed, or that the run's process does not allow.
+        """
+        default = run.config.sampler
+        settings = overrides.sampler(self.sampler, default) if isinstance(self.sampler, str) else self.sampler
+        settings = settings or default
+        sampler = runnable(settings)
+        if problem := sampler_problem(sampler, run.config, run.model.process):
+            raise UserError(f"{problem} It can use {', '.join(run.samplers())}.")
         model = adapt_model(sampler, run.model, self.seed)
-        # Settings of samplers that take places one by one may say 0: one step a token.
-        steps = self.steps if self.steps is not None else part.steps or batch.tokens.shape[1]
-        if steps < 1:
-            raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
+        # Samplers that write position by position may have 0 steps: one per token.
+        steps = self.steps if self.steps is not None else settings.steps or batch.tokens.shape[1]
+        check_count("steps", steps)
+        return Generation(model, sampler, steps, self._guides(run, model, batch), self.seed)
+
+    def _guides(self, run: Run, model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:
+        """All guides, the first first: those of the template, of the user, and of temperature, top-k and top-p."""
         guides: list[Guide] = []
         if batch.condition_mask is not None:
             guides.append(AllowedTokens(torch.from_numpy(templates.allowed(run.tokenizer))))
-        for asked in self.guides:
-            settings = overrides.guide(asked) if isinstance(asked, str) else asked
-            guides.append(settings.bind(replace(run, model=model)) if isinstance(settings, GuidePart) else settings)
-            check_compatible(guides[-1], model.process)
-            if model is not run.model and getattr(guides[-1], "process", model.process) is not model.process:
-                raise UserError(f"{type(guides[-1]).__name__} was made for other noise; give the guide by its name.")
-        guides += [Temperature(self.temperature)] if self.temperature != 1.0 else []
-        guides += [TopKTopP(self.top_k, self.top_p)] if (self.top_k, self.top_p) != (0, 1.0) else []
-        replacing = [guide for guide in guides if isinstance(guide, Replacement)]
-        replaced = batch.condition_mask is not None and replaces_given(model)
-        if len(replacing) > replaced:
-            raise UserError("repaint is for infilling, once, with runs that were trained without conditioning masks.")
-        if replacing and isinstance(model.process, TokenProcess) and any(isinstance(g, Outermost) for g in guides):
-            raise UserError(
-                "repaint and a word or pattern that every text has exclude each other here; give it a weight."
-            )
-        if replaced:  # last, so that nothing changes what is given
-            others = [guide for guide in guides if not isinstance(guide, Replacement)]
-            guides = [*others, *(replacing or [Replacement(model)])]
-        return Generation(model, sampler, steps, tuple(guides), self.seed)
+        for each in self.guides:
+            settings = overrides.guide(each) if isinstance(each, str) else each
+            guide = settings.bind(replace(run, model=model)) if isinstance(settings, GuidePart) else settings
+            check_compatible(guide, model.process)
+            if model is not run.model and getattr(guide, "process", model.process) is not model.process:
+                raise UserError(
+                    f"This {type(guide).__name__} was made for another process; give the guide by its name."
+                )
+            guides.append(guide)
+        if self.temperature != 1.0:
+            guides.append(Temperature(self.temperature))
+        if (self.top_k, self.top_p) != (0, 1.0):
+            guides.append(TopKTopP(self.top_k, self.top_p))
+        return _with_replacement(guides, model, batch)
+
+
+def _with_replacement(guides: list[Guide], model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:
+    """The guides, with replacement of the given tokens last where the model needs it, so that no guide changes them."""
+    replacements = [guide for guide in guides if isinstance(guide, Replacement)]
+    replaces = batch.condition_mask is not None and replaces_given(model)
+    if len(replacements) > replaces:
+        raise UserError(
+            "The guide repaint is for infilling, once, with runs that were trained without conditioning masks."
+        )
+    if replacements and isinstance(model.process, TokenProcess) and any(isinstance(g, Outermost) for g in guides):
+        raise UserError(
+            "The guide repaint cannot be used here with a word or pattern that every text must have; "
+            "give the word or pattern a weight."
+        )
+    if not replaces:
+        return tuple(guides)
+    others = [guide for guide in guides if not isinstance(guide, Replacement)]
+    return (*others, *(replacements or [Replacement(model)]))
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A sampler with its steps and guides."""
+    """A model, with the sampler, steps and guides that write its texts."""
 
     model: DiffusionModel
     sampler: Sampler
@@ -96,21 +129,24 @@ class Generation:
         rng = Rng.of(self.seed, batch.row_ids)
         if batch.condition_mask is not None and replaces_given(self.model):
             batch = replace(batch, condition_mask=None, replace_mask=batch.condition_mask)
-        made = iter(self.sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
+        steps = iter(self.sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
         while True:
-            with torch.no_grad():  # not around a `yield`, which would switch it on in the caller
-                step = next(made, None)
+            with torch.no_grad():  # not around a `yield`, which would switch gradients off in the caller
+                step = next(steps, None)
             if step is None:
                 return
-            if batch.replace_mask is not None:  # the states of the given tokens are noisy copies, their text is not
-                ids, sure = (
-                    torch.where(batch.replace_mask, batch.tokens, step.tokens),
-                    step.confidence.masked_fill(batch.replace_mask, 1.0),
-                )
-                step = replace(step, tokens=ids, confidence=sure)
-            yield step
+            yield _with_given_tokens(step, batch)
+
+
+def _with_given_tokens(step: Step, batch: Batch) -> Step:
+    """The step with the given tokens as its text: under replacement its state has noisy copies of them."""
+    given = batch.replace_mask
+    if given is None:
+        return step
+    tokens = torch.where(given, batch.tokens, step.tokens)
+    return replace(step, tokens=tokens, confidence=step.confidence.masked_fill(given, 1.0))
 
 
 def replaces_given(model: DiffusionModel) -> bool:
-    """The model was trained without conditioning masks, and given tokens are put in place at every step."""
+    """Whether given tokens are put back at every step, as the model was trained without conditioning masks."""
     return isinstance(model.process, Replacement.processes) and not model.denoiser.trained_with_conditioning

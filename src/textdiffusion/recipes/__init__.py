@@ -1,90 +1,72 @@
-"""Recipes: one file per paper, one function that puts the parts together and returns a frozen configuration."""
+"""Recipes: one file per paper, with one function that puts the parts of a model together.
+
+A recipe takes no arguments and returns its configurations by variant; the decorator `recipe` fills in their names. A
+new file with such a function is a new recipe. Numbers in the docstrings come from docs/experiments.md.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
 
-from ..config.config import Config, Training
+from ..config.config import Config
 from ..core.errors import UserError
-from ..parts import TransformerConfig
 
 FIRST = "mdlm"
 """The recipe to begin with."""
 
-# The small diffusion transformer of SEDD and the papers after it, and how they train it.
-PUBLISHED_BACKBONE = TransformerConfig(
-    width=768,
-    depth=12,
-    modulation="adaln",
-    cond_dim=128,
-    activation="gelu",
-    qk_norm=False,
-    absolute_positions=False,
-    bias=True,
-    norm_weight=True,
-    dropout=0.1,
-)
-PUBLISHED_TRAINING = Training(
-    steps=1_000_000,
-    batch_size=512,
-    lr=3e-4,
-    warmup=2500,
-    decay="constant",
-    optimizer="adamw",
-    beta2=0.999,
-    ema=0.9999,
-)
+Variants = dict[str, Config]
+"""Configurations by variant: `default`, `as_published` and others."""
 
 
-@runtime_checkable
-class Recipe(Protocol):
-    """Returns the configuration of a variant. Raises UserError at an unknown variant."""
+class Recipe:
+    """The configurations of one paper. Its docstring describes it; the first line is the idea."""
 
-    __doc__: str | None
+    def __init__(self, function: Callable[[], Variants]) -> None:
+        self.name, self.__doc__ = function.__name__, inspect.getdoc(function)
+        self._function = function
 
-    def __call__(self, variant: str = "default") -> Config: ...
+    @cached_property
+    def configs(self) -> Variants:
+        """The configuration of every variant."""
+        return {
+            variant: replace(config, recipe=self.name, variant=variant) for variant, config in self._function().items()
+        }
+
+    def __call__(self, variant: str = "default") -> Config:
+        """The configuration of a variant. Raises UserError for an unknown one."""
+        if variant not in self.configs:
+            raise UserError(f"{self.name} has no variant {variant!r}; it has {', '.join(self.configs)}.")
+        return self.configs[variant]
+
+
+def recipe(function: Callable[[], Variants]) -> Recipe:
+    """Decorator: the function becomes a recipe of the same name."""
+    return Recipe(function)
 
 
 def names() -> list[str]:
     """All recipes, by file name."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "common")
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name: the function in the file of the same name."""
+    """The recipe in the file of that name. Raises UserError for an unknown one."""
     name = name.replace("-", "_")
     if name not in names():
         raise UserError(f"There is no recipe {name!r}; there are {', '.join(names())}.")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 
 
-def description(name: str) -> str:
-    """What the recipe says of itself; its idea is the first line."""
-    return inspect.getdoc(get(name)) or ""
-
-
-class UnknownVariant(UserError):
-    """The recipe has no such variant; `variants` are those it has."""
-
-    def __init__(self, recipe: str, variant: str, variants: list[str]) -> None:
-        super().__init__(f"{recipe} has no variant {variant!r}; it has {', '.join(variants)}.")
-        self.variants = variants
-
-
 def variants(name: str) -> list[str]:
     """The variants of a recipe."""
-    try:
-        get(name)("")
-    except UnknownVariant as error:
-        return error.variants
-    raise AssertionError(f"the recipe {name} takes any variant")
+    return list(get(name).configs)
 
 
-def variant_of(recipe: str, variant: str, variants: dict[str, Config]) -> Config:
-    """Picks a variant by name."""
-    if variant not in variants:
-        raise UnknownVariant(recipe, variant, list(variants))
-    return variants[variant]
+def description(name: str) -> str:
+    """The docstring of a recipe; its first line is the idea."""
+    return get(name).__doc__ or ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     DDIM,
@@ -15,36 +16,35 @@ from ..parts import (
     GaussianLikelihood,
     Gumbel,
     SquaredError,
-    TransformerConfig,
     UNetConfig,
     Uniform,
     X0Logits,
     X0Regression,
 )
-from . import variant_of
+from . import Variants, recipe
+from .common import SMALL_WITH_TIME
 
 
-def analog_bits(variant: str = "default") -> Config:
+@recipe
+def analog_bits() -> Variants:
     """Diffusion of the bits of each token's number: no embeddings to learn, a state of ceil(log2 V) numbers.
 
         textdiffusion train analog_bits --data my.txt --out runs/mine
 
-    The network says which token is behind the noisy bits; the squared error of the mean under that is the loss. Words
-    are drawn at random; docs/experiments.md compares codes, heads and losses. `unet` has a U-Net of 1.1 million
-    parameters instead.
+    The network predicts the token behind the noisy bits; the loss is the squared error of the mean of that prediction.
+    Tokens get random codes; docs/experiments.md compares codes, heads and losses. The variant `unet` has a U-Net of
+    1.1 million parameters. Ten minutes on one CPU core give 3.01 bits per character on tinyshakespeare.
 
-    `as_published` has the settings of the public character model (jon-tow/char-diffusion): 8 bits of each byte, the
-    cosine schedule, regression, 2,000 steps and a td of 2. Its U-Net has the skip connections which that one lacks, and
-    92 million parameters instead of 435, as its channels do not multiply twice.
+    `as_published` has the settings of the public character model (jon-tow/char-diffusion): the 8 bits of each byte, the
+    cosine schedule, regression, 2,000 steps and a time offset of 2. Its U-Net has the skip connections that the public
+    code lacks, and 92 million parameters instead of 435, because its channels do not multiply twice.
     """
     default = Config(
-        recipe="analog_bits",
-        variant="default",
         text=TextConfig(mask="mixed"),
         codec=Bits(code="random"),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(midpoint=0.36, scale=0.5),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(output_head=X0Logits(), decode_input=True),
         objective=SquaredError(),
         likelihood=GaussianLikelihood(),
@@ -52,8 +52,6 @@ def analog_bits(variant: str = "default") -> Config:
         training=Training(optimizer="muon"),
     )
     published = Config(
-        recipe="analog_bits",
-        variant="as_published",
         text=TextConfig(data="war_and_peace.txt", tokenizer="bytes", length=64),
         codec=Bits(),
         process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=1e3),
@@ -74,12 +72,8 @@ def analog_bits(variant: str = "default") -> Config:
             ema=0.9999,
         ),
     )
-    return variant_of(
-        "analog_bits",
-        variant,
-        {
-            "default": default,
-            "unet": replace(default, variant="unet", backbone=UNetConfig()),
-            "as_published": published,
-        },
-    )
+    return {
+        "default": default,
+        "unet": replace(default, backbone=UNetConfig()),
+        "as_published": published,
+    }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     Autoregressive,
@@ -13,28 +14,29 @@ from ..parts import (
     NextTokenDenoiserConfig,
     NextTokenLikelihood,
     Tokens,
-    TransformerConfig,
     Uniform,
 )
-from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
+from . import Variants, recipe
+from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 
 
-def autoregressive(variant: str = "default") -> Config:
+@recipe
+def autoregressive() -> Variants:
     """Left-to-right prediction with an exact likelihood: the same network made causal.
 
         textdiffusion train autoregressive --data my.txt --out runs/mine
 
-    It reaches fewer bits per character than any diffusion model of its cost, and cannot see what comes after a gap.
-    `as_published` is the baseline of MDLM's table on OpenWebText (Sahoo et al. 2024, section 5): its network, causal.
+    It reaches fewer bits per character than any diffusion model of its cost, and cannot see what follows a gap. Ten
+    minutes on one CPU core give 2.37 bits per character on tinyshakespeare.
+
+    `as_published` is the baseline of MDLM's table for OpenWebText (Sahoo et al. 2024, section 5): its network, causal.
     """
     default = Config(
-        recipe="autoregressive",
-        variant="default",
         text=TextConfig(),
         codec=Tokens(),
         process=AutoregressiveOrder(),
         time_density=Uniform(),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
+        backbone=SMALL,
         denoiser=NextTokenDenoiserConfig(ngram_dim=32),
         objective=NextToken(),
         likelihood=NextTokenLikelihood(),
@@ -43,10 +45,9 @@ def autoregressive(variant: str = "default") -> Config:
     )
     published = replace(
         default,
-        variant="as_published",
-        text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
+        text=OPENWEBTEXT,
         backbone=replace(PUBLISHED_BACKBONE, modulation="none"),
         denoiser=NextTokenDenoiserConfig(),
         training=PUBLISHED_TRAINING,
     )
-    return variant_of("autoregressive", variant, {"default": default, "as_published": published})
+    return {"default": default, "as_published": published}

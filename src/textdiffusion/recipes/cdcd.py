@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     DDIM,
@@ -17,28 +18,28 @@ from ..parts import (
     TransformerConfig,
     X0Logits,
 )
-from . import variant_of
+from . import Variants, recipe
+from .common import SMALL_WITH_TIME
 
 
-def cdcd(variant: str = "default") -> Config:
+@recipe
+def cdcd() -> Variants:
     """Embedding diffusion trained by cross-entropy alone: normalised embeddings, score interpolation, a learned warp.
 
         textdiffusion train cdcd --data my.txt --out runs/mine
 
-    At equal cost it stays well behind `mdlm` in bits per character (docs/experiments.md); what it offers is a state
-    that moves smoothly, for guidance by gradients.
+    At equal cost it stays well behind `mdlm` in bits per character, but its state moves smoothly, which allows guidance
+    by gradients. Ten minutes on one CPU core give 2.93 bits per character on tinyshakespeare.
 
     `as_published` is the paper's base model (section 5): 8 blocks of 1024, 256-dimensional embeddings, noise from 1 to
     300 (0.0625 to 18.75 norms), 32,000 SentencePiece tokens, a piecewise-linear warp.
     """
     default = Config(
-        recipe="cdcd",
-        variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule="log_sigma"),
         time_density=Gumbel(),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(decode_input=True),
         objective=ScoreInterpolation(),
         likelihood=GaussianLikelihood(),
@@ -46,8 +47,6 @@ def cdcd(variant: str = "default") -> Config:
         training=Training(optimizer="muon"),
     )
     published = Config(
-        recipe="cdcd",
-        variant="as_published",
         text=TextConfig(
             data="hf:c4", field="text", tokenizer="sentencepiece", vocab_size=32_000, length=64, mask="prefixes"
         ),
@@ -79,4 +78,4 @@ def cdcd(variant: str = "default") -> Config:
             ema=0.9999,
         ),
     )
-    return variant_of("cdcd", variant, {"default": default, "as_published": published})
+    return {"default": default, "as_published": published}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
@@ -13,32 +14,31 @@ from ..parts import (
     MaskedELBO,
     MaskedLikelihood,
     Tokens,
-    TransformerConfig,
     Uniform,
     Unmasking,
 )
-from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
+from . import Variants, recipe
+from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 
 
-def mdlm(variant: str = "default") -> Config:
+@recipe
+def mdlm() -> Variants:
     """Masked diffusion: tokens turn into masks, the network fills them in, the loss is a weighted cross-entropy.
 
         textdiffusion train mdlm --data my.txt --out runs/mine
 
-    Ten minutes of one core without bfloat16 bring tinyshakespeare to 2.63 bits per character, an hour to 2.45 (with
-    `backbone.width=192 backbone.depth=3`); docs/experiments.md has the figures.
+    Ten minutes on one CPU core give 2.62 bits per character on tinyshakespeare, an hour 2.45 (with
+    `backbone.width=192 backbone.depth=3`).
 
-    `as_published` is the paper's OpenWebText model (section 5): 12 layers of 768, one million steps,
-    GPT-2's tokens (vocab.json and merges.txt in a folder `gpt2`).
+    `as_published` is the paper's OpenWebText model (section 5): 12 layers of 768, one million steps, GPT-2's tokens
+    (vocab.json and merges.txt in a folder `gpt2`).
     """
     default = Config(
-        recipe="mdlm",
-        variant="default",
         text=TextConfig(),
         codec=Tokens(),
         process=Absorbing(schedule="linear"),
         time_density=Uniform(),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
+        backbone=SMALL,
         denoiser=MaskDenoiserConfig(ngram_dim=32),
         objective=MaskedELBO(max_weight=3.0),
         likelihood=MaskedLikelihood(),
@@ -47,8 +47,7 @@ def mdlm(variant: str = "default") -> Config:
     )
     published = replace(
         default,
-        variant="as_published",
-        text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
+        text=OPENWEBTEXT,
         process=Absorbing(schedule="log_linear"),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
         backbone=PUBLISHED_BACKBONE,
@@ -57,4 +56,4 @@ def mdlm(variant: str = "default") -> Config:
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,
     )
-    return variant_of("mdlm", variant, {"default": default, "as_published": published})
+    return {"default": default, "as_published": published}

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config.config import Config
 from ..data.config import TextConfig
 from ..parts import DDIM, Embeddings
-from . import variant_of
+from . import Variants, recipe
 from .diffusion_lm import diffusion_lm
 
 
-def minimal_text_diffusion(variant: str = "default") -> Config:
+@recipe
+def minimal_text_diffusion() -> Variants:
     """Diffusion-LM over whole words, one line at a time, for corpora of a few thousand sentences.
 
         textdiffusion train minimal_text_diffusion --data sentences.txt --out runs/mine
 
+    It learns words in two or three minutes. Ten minutes on one CPU core give 3.25 bits per character on tinyshakespeare
+    (lines of characters).
+
     `as_published` is the repository's model of its 165-word corpus: BERT-base's size, 128-dimensional embeddings,
-    noise of sampling cut to 0.9 standard deviations. Unlike there, padding is modelled as such, sampling runs to its
-    last step, and text is read from the prediction.
+    sampling noise truncated at 0.9 standard deviations. Unlike the original, it models padding, samples to the last
+    step, and reads the text from the prediction.
     """
     small, large = diffusion_lm(), diffusion_lm("as_published")
     default = replace(
         small,
-        recipe="minimal_text_diffusion",
         text=TextConfig(tokenizer="words", unk=True, layout="lines", length=32, model_padding=True),
         sampler=DDIM(steps=64, eta=1.0, clamp=1.0, max_noise_std=2.0),
     )
     published = replace(
         large,
-        recipe="minimal_text_diffusion",
         text=TextConfig(normaliser="lower", tokenizer="words", unk=True, layout="lines", length=50, model_padding=True),
         codec=Embeddings(dim=128, init_std=1.0, norm="none"),
         sampler=DDIM(steps=20, eta=1.0, max_noise_std=0.9),
         training=replace(large.training, steps=25_001),
     )
-    return variant_of("minimal_text_diffusion", variant, {"default": default, "as_published": published})
+    return {"default": default, "as_published": published}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
@@ -14,35 +15,34 @@ from ..parts import (
     ScoreEntropy,
     ScoreEntropyLikelihood,
     Tokens,
-    TransformerConfig,
     Tweedie,
     Uniform,
     UniformNoise,
     Unmasking,
 )
-from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
+from . import Variants, recipe
+from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
-def sedd(variant: str = "default") -> Config:
+@recipe
+def sedd() -> Variants:
     """Score entropy: the network learns how much more likely a text becomes when one of its tokens is changed.
 
         textdiffusion train sedd --data my.txt --out runs/mine
 
-    With masks the loss is that of `mdlm` but for what an error of the total mass costs; docs/experiments.md has the
-    figures. `uniform` replaces tokens by random ones instead of masks, so that sampling may revise every position
-    until the end.
+    With masks the loss is that of `mdlm` plus the cost of an error in the total probability. The variant `uniform`
+    replaces tokens by random ones instead of masks, so sampling may revise every position until the last step. Ten
+    minutes on one CPU core give 2.62 bits per character on tinyshakespeare.
 
     `as_published` is the paper's small OpenWebText model (section 5): 12 layers of 768, GPT-2's tokens (vocab.json and
-    merges.txt in a folder `gpt2`). Its times below 0.001 are left out there; here their weight is cut at 1000.
+    merges.txt in a folder `gpt2`). The paper leaves out times below 0.001; here their weight is cut at 1000.
     """
     default = Config(
-        recipe="sedd",
-        variant="default",
         text=TextConfig(),
         codec=Tokens(),
         process=Absorbing(schedule="log_linear"),
         time_density=Uniform(),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        backbone=SMALL_WITH_TIME,
         denoiser=ScoreDenoiserConfig(ngram_dim=32),
         objective=ScoreEntropy(max_weight=3.0),
         likelihood=MaskedLikelihood(),
@@ -51,7 +51,6 @@ def sedd(variant: str = "default") -> Config:
     )
     uniform = replace(
         default,
-        variant="uniform",
         process=UniformNoise(schedule="log_linear"),
         denoiser=ScoreDenoiserConfig(scale_by_sigma=False, ngram_dim=32),
         likelihood=ScoreEntropyLikelihood(),
@@ -59,8 +58,7 @@ def sedd(variant: str = "default") -> Config:
     )
     published = replace(
         default,
-        variant="as_published",
-        text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
+        text=OPENWEBTEXT,
         process=Absorbing(schedule="log_linear", time_input="sigma"),
         backbone=replace(PUBLISHED_BACKBONE, time_frequency=1.0),
         denoiser=ScoreDenoiserConfig(),
@@ -69,4 +67,4 @@ def sedd(variant: str = "default") -> Config:
         sampler=Euler(steps=128),
         training=replace(PUBLISHED_TRAINING, steps=1_300_000),
     )
-    return variant_of("sedd", variant, {"default": default, "uniform": uniform, "as_published": published})
+    return {"default": default, "uniform": uniform, "as_published": published}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     Ancestral,
@@ -13,32 +14,32 @@ from ..parts import (
     Duality,
     TokenDenoiserConfig,
     Tokens,
-    TransformerConfig,
     Uniform,
     UniformNoise,
 )
-from . import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, variant_of
+from . import Variants, recipe
+from .common import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
-def udlm(variant: str = "default") -> Config:
-    """Uniform diffusion: tokens turn into other tokens, the network doubts them all and may revise each until the end.
+@recipe
+def udlm() -> Variants:
+    """Uniform diffusion: tokens turn into other tokens, and the network may revise any token until the last step.
 
         textdiffusion train udlm --data my.txt --out runs/mine
 
-    `duo` begins with the curriculum of The Diffusion Duality (Sahoo et al. 2025): half of the default 5,000 steps see
-    soft tokens. Change objective.steps with training.steps; theirs are 500,000 of a million, at a temperature of 1e-3.
+    The variant `duo` begins with the curriculum of The Diffusion Duality (Sahoo et al. 2025): half of the default 5,000
+    steps see soft tokens. Change objective.steps together with training.steps; the paper uses 500,000 of a million, at
+    a temperature of 1e-3. Ten minutes on one CPU core give 2.89 bits per character on tinyshakespeare.
 
-    `as_published` is the paper's model of LM1B: 12 layers of 768, a million steps, the tokens of BERT (a file
-    tokenizer.json in a folder `bert`).
+    `as_published` is the paper's model of LM1B: 12 layers of 768, a million steps, the tokens of BERT (tokenizer.json
+    in a folder `bert`).
     """
     default = Config(
-        recipe="udlm",
-        variant="default",
         text=TextConfig(),
         codec=Tokens(),
         process=UniformNoise(schedule="log_linear"),
         time_density=Uniform(),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
+        backbone=SMALL_WITH_TIME,
         denoiser=TokenDenoiserConfig(ngram_dim=32),
         objective=DiscreteELBO(),
         likelihood=DiscreteLikelihood(),
@@ -47,12 +48,11 @@ def udlm(variant: str = "default") -> Config:
     )
     published = replace(
         default,
-        variant="as_published",
         text=TextConfig(data="hf:lm1b", field="text", tokenizer="file", tokenizer_path="bert", length=128),
         backbone=PUBLISHED_BACKBONE,
         denoiser=TokenDenoiserConfig(),
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,
     )
-    duo = replace(default, variant="duo", objective=Duality())
-    return variant_of("udlm", variant, {"default": default, "duo": duo, "as_published": published})
+    duo = replace(default, objective=Duality())
+    return {"default": default, "duo": duo, "as_published": published}

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ..config.config import Training
+from ..config.training import Training
 from ..core.errors import UserError
 from .events import Event, Finished, Logged, Sampled, Validated
 from .run_folder import RunFolder

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..config.config import Training
+from ..config.training import Training
 from ..diffusion.model import DiffusionModel
 from .muon import Muon
 

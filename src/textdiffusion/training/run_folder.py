@@ -12,6 +12,7 @@ from ..config import config as configuration
 from ..config.config import Config
 from ..core.errors import UserError
 from ..core.files import write_file
+from ..core.registry import to_dict
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..data.tokenizers.loading import load
 from ..storage.checkpoint import Checkpoints
@@ -48,7 +49,7 @@ class RunFolder:
                 )
             return
         before = configuration.loads(self.config.read_text(encoding="utf-8"), str(self.config))
-        if odd := list(differences(configuration.to_dict(before), configuration.to_dict(config))):
+        if odd := list(differences(to_dict(before), to_dict(config))):
             shown = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in odd[:8])
             more = f"; and {len(odd) - 8} more" if len(odd) > 8 else ""
             raise UserError(

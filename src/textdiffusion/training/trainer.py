@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..config.build import build_model
-from ..config.config import Config, Training
+from ..config.config import Config
+from ..config.training import Training
 from ..core.batch import Batch
 from ..core.devices import choose_dtype, seeded
 from ..core.errors import UserError
