@@ -67,9 +67,9 @@ class Command:
             return model.tokenizer, model.model.codec, model.model.process
         from ..data.tokenizers.base import Characters
         from ..diffusion.absorbing import AbsorbingProcess
+        from ..diffusion.alpha_schedules import Linear
         from ..diffusion.codecs import TokenCodec
-        from ..diffusion.schedules import LogLinear
 
         tokenizer = Characters(self.text)
         vocab = tokenizer.vocab_size
-        return tokenizer, TokenCodec(vocab), AbsorbingProcess(vocab, LogLinear(eps=0.0))
+        return tokenizer, TokenCodec(vocab), AbsorbingProcess(vocab, Linear())

@@ -26,9 +26,13 @@ from ..parts import (
     Gaussian,
     GaussianELBO,
     GaussianSteps,
+    Gumbel,
+    LearnedLogSigma,
+    LogSigma,
     LossSecondMoment,
     MinVariance,
     NextToken,
+    Part,
     SimplexDenoiserConfig,
     SquaredError,
     Uniform,
@@ -89,11 +93,11 @@ def _problems(config: Parts) -> Iterator[str]:
         yield f"text.packing needs backbone.kind=transformer: {kind} would mix the examples of a packed row."
     if isinstance(config.denoiser, BlockDenoiserConfig) and text.label:
         yield "Block diffusion takes no label; give text.source a field with the label's name instead."
-    learned = isinstance(config.process, Gaussian) and config.process.schedule == "learned"
-    if learned and not isinstance(objective, GaussianELBO):
+    schedule = config.process.schedule if isinstance(config.process, Gaussian) else None
+    if isinstance(schedule, LearnedLogSigma) and not isinstance(objective, GaussianELBO):
         yield (
-            f"process.schedule=learned needs objective.kind=gaussian_elbo: under {name} the noise would vanish. "
-            "log_sigma has fixed ends."
+            f"process.schedule=learned_log_sigma needs objective.kind=gaussian_elbo: under {name} the noise would "
+            "vanish. log_sigma has fixed ends."
         )
     if isinstance(config.time_density, MinVariance) and not isinstance(objective, GaussianELBO):
         yield f"MinVariance works with objective.kind=gaussian_elbo, not with {name}; Uniform works with all."
@@ -103,10 +107,41 @@ def _problems(config: Parts) -> Iterator[str]:
             "change what is learned."
         )
     yield from _objective_problems(config)
+    yield from _mismatches(config.process, "codec", config.codec, config.process.codecs)
+    yield from _mismatches(config.time_density, "process", config.process, config.time_density.processes)
+    yield from _density_problems(config)
     if isinstance(config.sampler, BlockAncestral) and isinstance(config.process, BlockAbsorbing):
         blocks = -(-text.length // config.process.block_size)
         if 0 < config.sampler.steps < blocks:
             yield f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."
+
+
+def _mismatches(part: Part, role: str, other: Part, allowed: tuple[type, ...]) -> Iterator[str]:
+    """A problem if `part` does not work with `other`, which has that role in the configuration (none allowed: all)."""
+    if allowed and not issubclass(_runs_as(type(other)), allowed):
+        choices = [kind.kind for kind in _family(type(other)).choices().values() if issubclass(_runs_as(kind), allowed)]
+        yield f"{type(part).__name__} works with {role}.kind={' or '.join(choices)}, not with {type(other).__name__}."
+
+
+def _runs_as(kind: type[Part]) -> type:
+    return kind.module or kind
+
+
+def _family(kind: type[Part]) -> type[Part]:
+    """The base of all parts with this role."""
+    return kind.__mro__[kind.__mro__.index(Part) - 1]
+
+
+def _density_problems(config: Parts) -> Iterator[str]:
+    density, process = config.time_density, config.process
+    if isinstance(density, Gumbel) and not isinstance(process.schedule, LogSigma):
+        yield (
+            "time_density.kind=gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
+            "cauchy, time_warp and uniform work with every schedule."
+        )
+    if isinstance(density, LossSecondMoment) and process.schedule.num_levels % density.bins:
+        levels = process.schedule.num_levels  # all of one level are in one bin
+        yield f"time_density.bins is {density.bins}; it must divide the {levels} noise levels of the process."
 
 
 def _objective_problems(config: Parts) -> Iterator[str]:

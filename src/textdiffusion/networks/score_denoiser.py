@@ -65,16 +65,16 @@ class ScorePrediction(LazyPrediction):
     def score_entropy(
         self,
         graph: Graph,
-        ids: Int[Tensor, "b l"],
+        tokens: Int[Tensor, "b l"],
         where: Bool[Tensor, "b l"],
         xt: Int[Tensor, "b l"],
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
-        def part(hidden: Tensor, ids: Tensor) -> Tensor:
+        def part(hidden: Tensor, tokens: Tensor) -> Tensor:
             log_ratios, xt, t = self.ratios.log_score(hidden)
-            return graph.score_entropy(log_ratios, ids, xt, t)
+            return graph.score_entropy(log_ratios, tokens, xt, t)
 
-        return self._at(where, part, ids)
+        return self._map_hidden(where, part, tokens)
 
 
 class ScoreDenoiser(TokenDenoiser):

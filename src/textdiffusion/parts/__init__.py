@@ -1,23 +1,37 @@
-"""Settings of every part of a model: frozen dataclasses that know how to build their part.
+"""The settings of every part of a model, from one place."""
 
-No torch here: `--help` and `config.json` read these. A part's class name is its `kind` on disk, so a new part is a new
-class and nothing else.
-"""
-
+from ..diffusion.absorbing import Absorbing
+from ..diffusion.alpha_schedules import AlphaSchedule, CosineAlpha, Geometric, Linear, LogLinear
+from ..diffusion.autoregressive import AutoregressiveOrder
+from ..diffusion.binned_densities import LossSecondMoment, MinVariance, TimeWarp
+from ..diffusion.blocks import BlockAbsorbing
+from ..diffusion.codecs import Bits, CodecConfig, Embeddings, Simplex, Tokens
+from ..diffusion.curve_densities import Cauchy, Gumbel
+from ..diffusion.densities import TimeDensityConfig, Uniform
+from ..diffusion.discrete_betas import DiscreteBetas
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.process import ProcessConfig
+from ..diffusion.sigma_schedules import (
+    CosineSigma,
+    KarrasSigma,
+    LearnedLogSigma,
+    LinearBeta,
+    LinearSigma,
+    LogSigma,
+    SigmaSchedule,
+    SqrtSigma,
+)
+from ..diffusion.uniform import UniformNoise
 from .base import (
-    CodecPart,
     DenoiserPart,
-    DensityPart,
     GuidePart,
     LikelihoodPart,
     ObjectivePart,
     Part,
-    ProcessPart,
     ReadoutPart,
     SamplerPart,
     TrunkPart,
 )
-from .densities import Cauchy, Gumbel, LossSecondMoment, MinVariance, TimeWarp, Uniform
 from .gaussian_samplers import DDIM, DPMSolver, GaussianSteps, Heun
 from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
 from .likelihoods import (
@@ -52,24 +66,17 @@ from .objectives import (
     SquaredError,
 )
 from .samplers import Ancestral, Autoregressive, BlockAncestral, Euler, Tweedie
-from .states import (
-    Absorbing,
-    AutoregressiveOrder,
-    Bits,
-    BlockAbsorbing,
-    DiscreteGaussian,
-    Embeddings,
-    Gaussian,
-    Simplex,
-    Tokens,
-    UniformNoise,
-)
 from .token_samplers import FirstHitting, Gibbs, PathPlanning, PredictorCorrector, ReMDM, Unmasking
 from .trunks import BertConfig, TransformerConfig, UNetConfig
+
+CodecPart = CodecConfig
+ProcessPart = ProcessConfig
+DensityPart = TimeDensityConfig
 
 __all__ = [
     "DDIM",
     "Absorbing",
+    "AlphaSchedule",
     "Ancestral",
     "Autoregressive",
     "AutoregressiveOrder",
@@ -82,13 +89,16 @@ __all__ = [
     "Cauchy",
     "Cfg",
     "Classifier",
+    "CodecConfig",
     "CodecPart",
+    "CosineAlpha",
+    "CosineSigma",
     "DPMSolver",
     "DenoiserPart",
     "DensityPart",
     "DiffusionLM",
+    "DiscreteBetas",
     "DiscreteELBO",
-    "DiscreteGaussian",
     "DiscreteLikelihood",
     "Duality",
     "EmbeddingDenoiserConfig",
@@ -100,11 +110,19 @@ __all__ = [
     "GaussianELBO",
     "GaussianLikelihood",
     "GaussianSteps",
+    "Geometric",
     "Gibbs",
     "GuidePart",
     "Gumbel",
     "Heun",
+    "KarrasSigma",
+    "LearnedLogSigma",
     "LikelihoodPart",
+    "Linear",
+    "LinearBeta",
+    "LinearSigma",
+    "LogLinear",
+    "LogSigma",
     "LossSecondMoment",
     "MSEWithCrossEntropy",
     "MaskDenoiserConfig",
@@ -118,6 +136,7 @@ __all__ = [
     "Part",
     "PathPlanning",
     "PredictorCorrector",
+    "ProcessConfig",
     "ProcessPart",
     "ReMDM",
     "ReadoutPart",
@@ -128,9 +147,12 @@ __all__ = [
     "ScoreEntropy",
     "ScoreEntropyLikelihood",
     "ScoreInterpolation",
+    "SigmaSchedule",
     "Simplex",
     "SimplexDenoiserConfig",
+    "SqrtSigma",
     "SquaredError",
+    "TimeDensityConfig",
     "TimeWarp",
     "TokenDenoiserConfig",
     "Tokens",

@@ -38,7 +38,7 @@ class NgramDenoiserConfig(DenoiserPart):
 
 def _told(process: AbsorbingProcess, time: bool) -> AbsorbingProcess:
     """The process, unless what it would tell a network is never asked for."""
-    if process.tells_sigma and not time:
+    if process.time_input == "sigma" and not time:
         raise UserError("process.time_input=sigma has no effect without denoiser.time; set that to true.")
     return process
 

@@ -22,6 +22,7 @@ from ..inference.api import TextDiffusion
 from ..networks.transformer import heads
 from ..parts import (
     Absorbing,
+    LogLinear,
     MaskDenoiserConfig,
     MaskedELBO,
     ObjectivePart,
@@ -95,7 +96,7 @@ def _config(path: Path, settings: Settings, tensors: dict[str, Tensor], prefixed
     else:
         # Without time conditioning MDLM's network has the adaptive norms all the same and reads 0; RADD's has none.
         time = timed and settings.get(bool, "time_conditioning")
-        process = Absorbing(schedule="log_linear", time_input="sigma" if time else "share")
+        process = Absorbing(schedule=LogLinear(), time_input="sigma" if time else "mask_prob")
         base = replace(_recipe(MaskedELBO), process=process, denoiser=MaskDenoiserConfig(time=time))
     data = f"hf:{settings.get(str, 'data.train', default='openwebtext')}"
     length = settings.get(int, "model.length", "model_length")

@@ -12,6 +12,8 @@ from ..parts import (
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    LinearSigma,
+    LogSigma,
     ScoreInterpolation,
     TimeWarp,
     TransformerConfig,
@@ -36,7 +38,7 @@ def cdcd(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
         denoiser=EmbeddingDenoiserConfig(decode_input=True),
@@ -52,7 +54,7 @@ def cdcd(variant: str = "default") -> Config:
             data="hf:c4", field="text", tokenizer="sentencepiece", vocab_size=32_000, length=64, mask="prefixes"
         ),
         codec=Embeddings(dim=256, init_std=1e-3),
-        process=Gaussian(schedule="linear_sigma", sigma_min=1 / 16, sigma_max=300 / 16),
+        process=Gaussian(schedule=LinearSigma(sigma_min=1 / 16, sigma_max=300 / 16)),
         time_density=TimeWarp(bins=100),
         backbone=TransformerConfig(
             width=1024,

@@ -9,8 +9,10 @@ from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
     Ancestral,
+    CosineAlpha,
     DiscreteELBO,
     DiscreteLikelihood,
+    Linear,
     MaskDenoiserConfig,
     TokenDenoiserConfig,
     Tokens,
@@ -38,7 +40,7 @@ def d3pm(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(),
         codec=Tokens(),
-        process=Absorbing(schedule="linear"),
+        process=Absorbing(schedule=Linear()),
         time_density=Uniform(),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
         denoiser=MaskDenoiserConfig(ngram_dim=32),
@@ -50,7 +52,7 @@ def d3pm(variant: str = "default") -> Config:
     uniform = replace(
         default,
         variant="uniform",
-        process=UniformNoise(schedule="cosine"),
+        process=UniformNoise(schedule=CosineAlpha()),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
         denoiser=TokenDenoiserConfig(ngram_dim=32),
         objective=DiscreteELBO(steps=STEPS),

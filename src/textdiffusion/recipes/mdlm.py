@@ -9,6 +9,8 @@ from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
     Ancestral,
+    Linear,
+    LogLinear,
     MaskDenoiserConfig,
     MaskedELBO,
     MaskedLikelihood,
@@ -36,7 +38,7 @@ def mdlm(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(),
         codec=Tokens(),
-        process=Absorbing(schedule="linear"),
+        process=Absorbing(schedule=Linear()),
         time_density=Uniform(),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4),
         denoiser=MaskDenoiserConfig(ngram_dim=32),
@@ -49,7 +51,7 @@ def mdlm(variant: str = "default") -> Config:
         default,
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024),
-        process=Absorbing(schedule="log_linear"),
+        process=Absorbing(schedule=LogLinear()),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
         backbone=PUBLISHED_BACKBONE,
         denoiser=MaskDenoiserConfig(time=False),

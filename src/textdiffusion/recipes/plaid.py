@@ -11,6 +11,7 @@ from ..parts import (
     Gaussian,
     GaussianELBO,
     GaussianLikelihood,
+    LearnedLogSigma,
     MinVariance,
     TransformerConfig,
     X0Logits,
@@ -37,7 +38,7 @@ def plaid(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="learned", sigma_min=0.1, sigma_max=20.0),
+        process=Gaussian(schedule=LearnedLogSigma(sigma_min=0.1, sigma_max=20.0)),
         time_density=MinVariance(),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
         denoiser=EmbeddingDenoiserConfig(output_head=readout, decode_input=True),
@@ -51,7 +52,8 @@ def plaid(variant: str = "default") -> Config:
         variant="as_published",
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="bpe", vocab_size=32_000, length=256),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="learned", sigma_min=0.2231, sigma_max=20.09),  # gamma = 2 ln sigma from -3 to 6
+        # gamma = 2 ln sigma from -3 to 6
+        process=Gaussian(schedule=LearnedLogSigma(sigma_min=0.2231, sigma_max=20.09)),
         time_density=MinVariance(uniform_mix=0.0),
         backbone=TransformerConfig(
             width=384,

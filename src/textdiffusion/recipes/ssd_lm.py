@@ -8,9 +8,11 @@ from ..config.config import Config, Training
 from ..data.config import TextConfig
 from ..parts import (
     DDIM,
+    CosineSigma,
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    LogSigma,
     ScoreInterpolation,
     Simplex,
     SimplexDenoiserConfig,
@@ -42,7 +44,7 @@ def ssd_lm(variant: str = "default") -> Config:
         variant="default",
         text=TextConfig(mask="mixed"),
         codec=Simplex(),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="adaln", cond_dim=32),
         denoiser=SimplexDenoiserConfig(reading="bayes"),
@@ -52,11 +54,11 @@ def ssd_lm(variant: str = "default") -> Config:
         training=Training(optimizer="muon"),
     )
     # K = 5 times the cosine schedule's sigma; 0.05 to 20 norms of 2 K, as in the default.
-    cosine = Gaussian(schedule="cosine", sigma_scale=5.0, s=1e-4)
+    cosine = CosineSigma(sigma_scale=5.0, s=1e-4)
     tess = replace(
         default,
         variant="tess",
-        process=cosine,
+        process=Gaussian(schedule=cosine),
         time_density=Uniform(),
         denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken"),
         sampler=DDIM(steps=128, renoise=True),
@@ -67,7 +69,7 @@ def ssd_lm(variant: str = "default") -> Config:
         text=TextConfig(
             data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="roberta", length=200, mask="prefix"
         ),
-        process=replace(cosine, sigma_min=1e-4),
+        process=Gaussian(schedule=replace(cosine, sigma_min=1e-4)),
         backbone=TransformerConfig(
             width=1024,
             depth=24,
