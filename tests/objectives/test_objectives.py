@@ -136,7 +136,7 @@ def test_given_and_padded_positions_are_never_noised(name):
         *((name,) for name in recipes.names()),
         ("sedd", "uniform"),
         ("udlm", "duo"),
-        ("plaid", "default", "process.sigma_min=5"),  # a token decoded at little noise costs nothing, padding or not
+        ("plaid", "default", "process.schedule.sigma_min=5"),  # a token decoded at little noise costs nothing, padding or not
     ],
     ids=" ".join,
 )

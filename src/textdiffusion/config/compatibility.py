@@ -19,6 +19,7 @@ from ..parts import (
     BlockAbsorbing,
     BlockAncestral,
     BlockDenoiserConfig,
+    CodecConfig,
     DiffusionLM,
     EmbeddingDenoiserConfig,
     Embeddings,
@@ -33,6 +34,7 @@ from ..parts import (
     MinVariance,
     NextToken,
     Part,
+    ProcessConfig,
     SimplexDenoiserConfig,
     SquaredError,
     Uniform,
@@ -107,8 +109,8 @@ def _problems(config: Parts) -> Iterator[str]:
             "change what is learned."
         )
     yield from _objective_problems(config)
-    yield from _mismatches(config.process, "codec", config.codec, config.process.codecs)
-    yield from _mismatches(config.time_density, "process", config.process, config.time_density.processes)
+    yield from _mismatches(config.process, config.process.codecs, "codec", config.codec, CodecConfig)
+    yield from _mismatches(config.time_density, config.time_density.processes, "process", config.process, ProcessConfig)
     yield from _density_problems(config)
     if isinstance(config.sampler, BlockAncestral) and isinstance(config.process, BlockAbsorbing):
         blocks = -(-text.length // config.process.block_size)
@@ -116,20 +118,12 @@ def _problems(config: Parts) -> Iterator[str]:
             yield f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."
 
 
-def _mismatches(part: Part, role: str, other: Part, allowed: tuple[type, ...]) -> Iterator[str]:
-    """A problem if `part` does not work with `other`, which has that role in the configuration (none allowed: all)."""
-    if allowed and not issubclass(_runs_as(type(other)), allowed):
-        choices = [kind.kind for kind in _family(type(other)).choices().values() if issubclass(_runs_as(kind), allowed)]
-        yield f"{type(part).__name__} works with {role}.kind={' or '.join(choices)}, not with {type(other).__name__}."
-
-
-def _runs_as(kind: type[Part]) -> type:
-    return kind.module or kind
-
-
-def _family(kind: type[Part]) -> type[Part]:
-    """The base of all parts with this role."""
-    return kind.__mro__[kind.__mro__.index(Part) - 1]
+def _mismatches(part: Part, allowed: tuple[type, ...], role: str, chosen: Part, base: type[Part]) -> Iterator[str]:
+    """A problem if `part` does not work with the part `chosen` for a role, of a kind below `base` (none allowed: all)."""
+    if allowed and not issubclass(type(chosen).module or type(chosen), allowed):
+        kinds = [name for name, kind in base.choices().items() if issubclass(kind.module or kind, allowed)]
+        others = f"{', '.join(kinds[:-1])} or {kinds[-1]}" if len(kinds) > 1 else kinds[0]
+        yield f"{type(part).__name__} works with {role}.kind={others}, not with {type(chosen).__name__}."
 
 
 def _density_problems(config: Parts) -> Iterator[str]:

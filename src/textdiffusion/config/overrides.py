@@ -88,7 +88,9 @@ def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = 
     if type(intended) is kind:
         data = to_dict(intended)
     else:
-        data = {"kind": kind.kind} | {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        data = {"kind": kind.kind} | {
+            f.name: to_dict(f.default) for f in fields if f.default is not dataclasses.MISSING
+        }
     # Texts and patterns have commas of their own.
     for setting in filter(None, re.split(r",(?=\s*\w+\s*=)", settings)):
         field, equals, value = setting.partition("=")
