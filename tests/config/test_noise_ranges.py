@@ -5,7 +5,19 @@ import math
 import pytest
 import torch
 
-from textdiffusion.parts import Bits, Cauchy, Embeddings, Gaussian, Gumbel, Simplex
+from textdiffusion.core.registry import build
+from textdiffusion.diffusion.codecs import Bits, Embeddings, Simplex
+from textdiffusion.diffusion.curve_densities import Cauchy, Gumbel
+from textdiffusion.diffusion.gaussian import Gaussian
+from textdiffusion.diffusion.sigma_schedules import (
+    CosineSigma,
+    KarrasSigma,
+    LearnedLogSigma,
+    LinearBeta,
+    LinearSigma,
+    LogSigma,
+    SqrtSigma,
+)
 
 VOCAB = 11
 CODECS = {
@@ -20,29 +32,29 @@ every_codec = pytest.mark.parametrize("part", CODECS.values(), ids=CODECS)
 
 def _built(part):
     """A codec, and the root mean square norm of its clean states."""
-    codec = part.build(VOCAB)
+    codec = build(part, vocab_size=VOCAB)
     return codec, float(codec.table().detach().square().sum(-1).mean().sqrt())
 
 
 @every_codec
 @pytest.mark.parametrize(
-    "process",
+    "schedule",
     [
-        Gaussian(sigma_min=0.1, sigma_max=7.0),
-        Gaussian("learned", 0.1, 7.0),
-        Gaussian("linear_sigma", 0.1, 7.0),
-        Gaussian("karras", 0.1, 7.0),
-        Gaussian("cosine", 0.2, 1.2),
-        Gaussian("cosine", 0.2, 1.2, sigma_scale=2.0),
-        Gaussian("sqrt", 0.2, 1.2),
-        Gaussian("linear_beta", 0.2, 1.2, sigma_scale=0.5),
+        LogSigma(0.1, 7.0),
+        LearnedLogSigma(0.1, 7.0),
+        LinearSigma(0.1, 7.0),
+        KarrasSigma(0.1, 7.0),
+        CosineSigma(0.2, 1.2),
+        CosineSigma(0.2, 1.2, sigma_scale=2.0),
+        SqrtSigma(0.2, 1.2),
+        LinearBeta(0.2, 1.2, sigma_scale=0.5),
     ],
-    ids=lambda process: f"{process.schedule} x {process.sigma_scale:g}",
+    ids=repr,
 )
-def test_noise_runs_from_low_to_high_norms_of_a_clean_state(part, process):
+def test_noise_runs_from_sigma_min_to_sigma_max_norms_of_a_clean_state(part, schedule):
     codec, norm = _built(part)
-    sigma = process.build(codec).sigma(torch.tensor([0.0, 1.0])).detach() / norm
-    torch.testing.assert_close(sigma, torch.tensor([process.sigma_min, process.sigma_max]), rtol=1e-4, atol=0)
+    sigma = build(Gaussian(schedule), codec=codec).sigma(torch.tensor([0.0, 1.0])).detach() / norm
+    torch.testing.assert_close(sigma, torch.tensor([schedule.sigma_min, schedule.sigma_max]), rtol=1e-4, atol=0)
 
 
 def _above_the_peak(density, schedule, sigma):
@@ -54,22 +66,22 @@ def _above_the_peak(density, schedule, sigma):
 
 
 @every_codec
-@pytest.mark.parametrize("half", [0.3, 0.6])
-def test_a_gumbel_curve_is_steepest_at_half_norms_and_as_wide_as_its_scale(part, half):
+@pytest.mark.parametrize("midpoint", [0.3, 0.6])
+def test_a_gumbel_curve_is_steepest_at_its_midpoint_and_as_wide_as_its_scale(part, midpoint):
     codec, norm = _built(part)
-    process = Gaussian(sigma_min=0.05, sigma_max=20.0).build(codec)
-    density = Gumbel(half, 0.4, uniform_mix=0.0).build(codec, process)
-    nats, peak = _above_the_peak(density, process.schedule, half * math.exp(0.4) * norm)
-    assert peak == pytest.approx(half * norm, rel=0.01)
+    process = build(Gaussian(LogSigma(0.05, 20.0)), codec=codec)
+    density = build(Gumbel(midpoint, 0.4, uniform_mix=0.0), codec=codec, process=process)
+    nats, peak = _above_the_peak(density, process.schedule, midpoint * math.exp(0.4) * norm)
+    assert peak == pytest.approx(midpoint * norm, rel=0.01)
     assert nats == pytest.approx(-math.exp(-1.0), abs=0.001)
 
 
 @every_codec
-@pytest.mark.parametrize("half", [0.3, 0.6])
-def test_an_arctan_curve_is_steepest_at_half_norms_and_half_as_steep_at_its_scale_beyond(part, half):
+@pytest.mark.parametrize("midpoint", [0.3, 0.6])
+def test_an_arctan_curve_is_steepest_at_its_midpoint_and_half_as_steep_at_its_scale_beyond(part, midpoint):
     codec, norm = _built(part)
-    process = Gaussian("linear_sigma", sigma_min=0.05, sigma_max=20.0).build(codec)
-    density = Cauchy(half, 0.2, uniform_mix=0.0).build(codec, process)
-    nats, peak = _above_the_peak(density, process.schedule, (half + 0.2) * norm)
-    assert peak == pytest.approx(half * norm, rel=0.01)
+    process = build(Gaussian(LinearSigma(0.05, 20.0)), codec=codec)
+    density = build(Cauchy(midpoint, 0.2, uniform_mix=0.0), codec=codec, process=process)
+    nats, peak = _above_the_peak(density, process.schedule, (midpoint + 0.2) * norm)
+    assert peak == pytest.approx(midpoint * norm, rel=0.01)
     assert nats == pytest.approx(-math.log(2.0), abs=0.001)

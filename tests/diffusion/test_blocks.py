@@ -5,16 +5,15 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
 from textdiffusion.diffusion.blocks import BlockProcess
-from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 
 IDS = torch.zeros(2, 7, dtype=torch.long)
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 2]])
 
 
 def _process(block, schedule=None):
-    return BlockProcess(AbsorbingProcess(5, schedule or LogLinear(0.0)), block)
+    return BlockProcess(5, schedule or Linear(), block)
 
 
 def test_blocks_begin_with_their_example():
@@ -35,7 +34,7 @@ def test_text_is_masked_from_the_right_a_block_at_a_time():
 
 
 def test_one_block_is_the_absorbing_process():
-    process, ids, t = _process(7, CosineMask()), IDS + 1, torch.tensor([0.3, 0.8])
+    process, ids, t = _process(7, CosineAlpha()), IDS + 1, torch.tensor([0.3, 0.8])
     rng = Rng.of(0, 2)
     assert torch.equal(process.add_noise(ids, t, rng=rng), process.inside.add_noise(ids, t, rng=rng))
     assert torch.equal(

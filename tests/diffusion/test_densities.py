@@ -6,17 +6,11 @@ import pytest
 import torch
 
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.densities import (
-    CauchyDensity,
-    GumbelDensity,
-    LossSecondMomentDensity,
-    MinVarianceDensity,
-    TimeWarpDensity,
-    UniformDensity,
-    low_discrepancy,
-)
+from textdiffusion.diffusion.binned_densities import LossSecondMomentDensity, MinVarianceDensity, TimeWarpDensity
+from textdiffusion.diffusion.curve_densities import CauchyDensity, GumbelDensity
+from textdiffusion.diffusion.densities import UniformDensity, low_discrepancy
+from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.schedules import DiscreteBetaSchedule
 
 
 def _gumbel(uniform=0.1, mu=0.36, scale=0.077):
@@ -31,7 +25,7 @@ def _piecewise(uniform=0.0, seed=0):
 
 def _loss_aware():
     """As after training where the loss grows from 0.2 to 1.7."""
-    density = LossSecondMomentDensity(10, uniform=0.01)
+    density = LossSecondMomentDensity(10, uniform_mix=0.01)
     density.averaged[1] = torch.log(0.2 + 1.5 * torch.arange(10) / 9)
     return density
 
@@ -49,7 +43,7 @@ DENSITIES = {
     "piecewise": _piecewise(),
     "piecewise, partly uniform": _piecewise(0.3),
     "piecewise, fresh": TimeWarpDensity(),
-    "steady": MinVarianceDensity(uniform=0.2),
+    "steady": MinVarianceDensity(uniform_mix=0.2),
     "loss-aware": _loss_aware(),
 }
 every_density = pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
@@ -181,7 +175,7 @@ def _integrand(t):
 
 def test_the_steady_density_follows_the_gradient_of_the_second_moment():
     """On average over its own draws, the gradient is that of the integral of L^2 / p: Plaid's rule for its schedule."""
-    density = MinVarianceDensity(8, uniform=0.2)
+    density = MinVarianceDensity(8, uniform_mix=0.2)
     with torch.no_grad():
         density.logits[1].copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
         density.averaged.copy_(density.logits)
@@ -200,7 +194,7 @@ def test_the_steady_density_follows_the_gradient_of_the_second_moment():
 
 def test_the_steady_density_settles_where_an_estimate_varies_least():
     """p is proportional to L in every bin; then one draw of L / p tells the integral, or nearly."""
-    density = _fit(MinVarianceDensity(40, uniform=0.0, rate=0.05), _integrand, steps=500, noise=0.0)
+    density = _fit(MinVarianceDensity(40, uniform_mix=0.0, rate=0.05), _integrand, steps=500, noise=0.0)
     t = density.icdf((torch.arange(20_000) + 0.5) / 20_000)
     weighted = _integrand(t) * torch.exp(-density.log_prob(t))
     even = _integrand((torch.arange(20_000) + 0.5) / 20_000)
@@ -250,7 +244,7 @@ def test_piecewise_fit_recovers_a_known_curve():
 
 def test_the_fit_is_weighted_by_importance():
     """The fit is one over t, wherever the draws fall; without the weight it would chase itself."""
-    curve = GumbelDensity(0.5, 0.1, 2.0, uniform=0.3)
+    curve = GumbelDensity(0.5, 0.1, 2.0, uniform_mix=0.3)
     nats = lambda t: torch.sin(5 * t) + 1  # noqa: E731
     even = (torch.arange(20_000) + 0.5) / 20_000
     fitted = 2.0 * torch.exp(-torch.exp(-(even - 0.5) / 0.1))
@@ -303,9 +297,9 @@ def test_a_stratified_row_is_uniform_over_steps():
 
 def test_loss_aware_draws_follow_the_root_mean_square_of_the_loss():
     density = _fit(
-        LossSecondMomentDensity(10, uniform=0.01, rate=0.05), lambda t: (1 + t.mul(10).floor()) / 5, 500, noise=0.0
+        LossSecondMomentDensity(10, uniform_mix=0.01, rate=0.05), lambda t: (1 + t.mul(10).floor()) / 5, 500, noise=0.0
     )
-    _, share = density._shares(density.averaged)
+    _, share = density._bins(density.averaged)
     torch.testing.assert_close(share, 0.99 * torch.arange(1, 11) / 55 + 0.001, rtol=0.1, atol=0)
     u = torch.rand(5)
     assert torch.equal(density.sampling_times(u), u)
@@ -313,7 +307,7 @@ def test_loss_aware_draws_follow_the_root_mean_square_of_the_loss():
 
 def test_loss_aware_weights_leave_the_objective_unbiased_and_less_noisy():
     """A loss averaged with importance weights on the grid of 2,000 levels is the plain average; its spread shrinks."""
-    process = GaussianProcess(DiscreteBetaSchedule("sqrt"), grid=2000)
+    process = GaussianProcess(DiscreteBetaSchedule("sqrt"))
     loss = lambda t: (0.2 + 1.5 * t) ** 2  # noqa: E731
     truth = float(loss(torch.arange(2000).double() / 1999).mean())
     spreads = {}

@@ -8,25 +8,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Geometric, Linear, LogLinear
+from textdiffusion.diffusion.discrete_betas import Betas, DiscreteBetaSchedule
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.schedules import (
-    Betas,
-    CosineMask,
-    CosineNoise,
-    DiscreteBetaSchedule,
-    Geometric,
-    Karras,
+from textdiffusion.diffusion.sigma_schedules import (
+    CosineSigma,
+    KarrasSigma,
     LinearBeta,
-    LogLinear,
+    LinearSigma,
     LogSigma,
-    Rescaled,
-    SqrtNoise,
+    SqrtSigma,
 )
 
-MASKS = [LogLinear(0.0), LogLinear(), LogLinear(0.05), CosineMask(), Geometric()]
-NOISE = [LogSigma, Karras, lambda low, high: Karras(low, high, rho=1.0), CosineNoise, SqrtNoise, LinearBeta]
-NOISE += [lambda low, high: Rescaled(SqrtNoise(low / 4.0, high / 4.0), 4.0)]
-NAMES = ["LogSigma", "Karras", "linear sigma", "CosineNoise", "SqrtNoise", "LinearBeta", "rescaled"]
+MASKS = [Linear(), LogLinear(), LogLinear(0.05), CosineAlpha(), Geometric()]
+NOISE = [LogSigma, KarrasSigma, LinearSigma, CosineSigma, SqrtSigma, LinearBeta]
+NOISE += [lambda low, high: SqrtSigma(low, high, sigma_scale=4.0)]
+NAMES = ["log", "Karras", "linear", "cosine", "sqrt", "linear beta", "sqrt times 4"]
 GRIDS = {name: DiscreteBetaSchedule(name) for name in get_args(Betas)}
 EDGES = torch.tensor([0.0, 2.0**-24, 1e-6, 1e-3, 0.5, 0.999, 0.9999, 1 - 1e-5, 1 - 2.0**-23, 1 - 2.0**-24, 1.0])
 
@@ -95,13 +92,13 @@ def test_schedules_are_those_of_their_papers():
     def share(schedule):  # alpha-bar of the variance-preserving form
         return 1 / (1 + schedule.sigma(t) ** 2)
 
-    torch.testing.assert_close(share(CosineNoise(*wide)), torch.cos((t + 2e-4) / (1 + 2e-4) * math.pi / 2) ** 2)
-    torch.testing.assert_close(share(SqrtNoise(*wide)), 1 - torch.sqrt(t + 1e-4))
+    torch.testing.assert_close(share(CosineSigma(*wide)), torch.cos((t + 2e-4) / (1 + 2e-4) * math.pi / 2) ** 2)
+    torch.testing.assert_close(share(SqrtSigma(*wide)), 1 - torch.sqrt(t + 1e-4))
     torch.testing.assert_close(share(LinearBeta(*wide)), torch.exp(-(0.1 * t + 19.9 * t**2 / 2)))
     torch.testing.assert_close(LogSigma(0.1, 10.0).sigma(t), 0.1 * 100**t)
-    torch.testing.assert_close(Rescaled(SqrtNoise(*wide), 4.0).sigma(t), 4.0 * SqrtNoise(*wide).sigma(t))
+    torch.testing.assert_close(SqrtSigma(*wide, sigma_scale=4.0).sigma(t), 4.0 * SqrtSigma(*wide).sigma(t))
     edm = (80 ** (1 / 7) + (1 - t) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-    torch.testing.assert_close(Karras(0.002, 80.0).sigma(t), edm)
+    torch.testing.assert_close(KarrasSigma(0.002, 80.0).sigma(t), edm)
 
 
 @pytest.mark.parametrize("made", NOISE, ids=NAMES)
@@ -171,7 +168,7 @@ def test_the_grid_is_invertible_and_smooth_between_its_points(name, t):
 
 def test_training_sees_the_points_of_the_grid_alike():
     grid = DiscreteBetaSchedule("sqrt", 40)
-    process = GaussianProcess(grid, grid=40)
+    process = GaussianProcess(grid)
     seen, counts = process.snap_to_grid((torch.arange(4000) + 0.5) / 4000).unique(return_counts=True)
     torch.testing.assert_close(seen, torch.arange(40) / 39)
     assert bool((counts == 100).all())

@@ -10,9 +10,9 @@ from tests.exact.language import Language, ideal_gaussian, ideal_masked, ideal_u
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
-from textdiffusion.diffusion.densities import GumbelDensity
-from textdiffusion.diffusion.schedules import LogLinear
+from textdiffusion.diffusion.curve_densities import GumbelDensity
 from textdiffusion.evaluation.noise_curve import noise_curve
 from textdiffusion.evaluation.report.plots import blank, write_curve
 

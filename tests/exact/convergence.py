@@ -8,18 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.densities import GumbelDensity
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Geometric, Linear, LogLinear
+from textdiffusion.diffusion.curve_densities import GumbelDensity
+from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import (
-    CosineMask,
-    CosineNoise,
-    DiscreteBetaSchedule,
-    Geometric,
-    Karras,
+from textdiffusion.diffusion.sigma_schedules import (
+    CosineSigma,
+    KarrasSigma,
     LinearBeta,
-    LogLinear,
+    LinearSigma,
     LogSigma,
-    SqrtNoise,
+    SqrtSigma,
 )
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.base import Request, Sampler
@@ -52,10 +51,10 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Every row: masks under each schedule, then each continuous codec, then each noise schedule on one codec."""
-    for name, schedule in (("linear", LogLinear(0.0)), ("log-linear", LogLinear()), ("cosine", CosineMask())):
+    for name, schedule in (("linear", Linear()), ("log-linear", LogLinear()), ("cosine", CosineAlpha())):
         yield Case(f"tokens / absorbing / {name}", "ancestral", ideal_masked(LANGUAGE, schedule), Ancestral())
         yield Case(f"tokens / uniform / {name}", "ancestral", ideal_uniform(LANGUAGE, schedule), Ancestral())
-    for name, schedule in (("log-linear", LogLinear()), ("cosine", CosineMask()), ("geometric", Geometric(0.01, 5.0))):
+    for name, schedule in (("log-linear", LogLinear()), ("cosine", CosineAlpha()), ("geometric", Geometric(0.01, 5.0))):
         for sampler in (Euler(), Tweedie()):
             kind = type(sampler).__name__.lower()
             yield Case(f"tokens / absorbing / {name}", kind, ideal_masked(LANGUAGE, schedule), sampler)
@@ -76,15 +75,15 @@ def cases() -> Iterator[Case]:
         "2M, log grid": DPMSolver(path=Path("log")),
     }
     for kind, sampler in others.items():
-        model = ideal_gaussian(LANGUAGE, codec, Karras(0.05 * codec.norm, 20.0 * codec.norm, 3.0))
+        model = ideal_gaussian(LANGUAGE, codec, KarrasSigma(0.05 * codec.norm, 20.0 * codec.norm, 3.0))
         yield Case("bits / Gaussian / rho 3", kind, model, sampler)
     low, high = 0.05 * codec.norm, 20.0 * codec.norm
     schedules = {
         "log sigma to 200 norms": LogSigma(low, 200.0 * codec.norm),
-        "linear sigma": Karras(low, high, rho=1.0),
-        "EDM": Karras(low, high),
-        "cosine": CosineNoise(low, high),
-        "sqrt": SqrtNoise(low, high),
+        "linear sigma": LinearSigma(low, high),
+        "EDM": KarrasSigma(low, high),
+        "cosine": CosineSigma(low, high),
+        "sqrt": SqrtSigma(low, high),
         "linear beta": LinearBeta(low, high),
         "sqrt, a grid of 2,000": DiscreteBetaSchedule("sqrt"),
         "cosine, a grid of 2,000": DiscreteBetaSchedule("cosine"),

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
-from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.codecs import EmbeddingCodec, SimplexCodec, TableCodec, TokenCodec, bits
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.diffusion.uniform import UniformProcess
 
 
@@ -168,10 +168,10 @@ def tables(vocab_size: int) -> dict[str, TableCodec]:
     return {
         "bits": TableCodec(bits(vocab_size)),
         "simplex": SimplexCodec(vocab_size),
-        "embeddings": TableCodec(
+        "embeddings": EmbeddingCodec(
             torch.randn(vocab_size, 8, generator=torch.Generator().manual_seed(3)) * 1e-3, normalise="l2"
         ),
-        "layer-normed": TableCodec(
+        "layer-normed": EmbeddingCodec(
             torch.randn(vocab_size, 8, generator=torch.Generator().manual_seed(4)) * 1e-3, normalise="layer"
         ),
     }

@@ -7,14 +7,15 @@ from torch import nn
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import CosineMask, Karras, LogLinear, LogSigma
+from textdiffusion.diffusion.sigma_schedules import KarrasSigma, LogSigma
 from textdiffusion.diffusion.uniform import UniformProcess
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, point, tables
 
-SCHEDULES = [LogLinear(0.0), LogLinear(), LogLinear(0.1), CosineMask()]
+SCHEDULES = [Linear(), LogLinear(), LogLinear(0.1), CosineAlpha()]
 # Processes whose noise is tokens, with the law of pure noise over four of them.
 RANDOM = [(UniformProcess, torch.full((4,), 0.25))]
 
@@ -42,7 +43,7 @@ def test_absorbing_posterior_of_a_known_token_is_bayes_rule(schedule):
 
 def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_one():
     language = Language.random(3, 3)
-    model = ideal_masked(language, CosineMask())
+    model = ideal_masked(language, CosineAlpha())
     process, mask = model.process, 3
     t, s = torch.tensor([0.7]), torch.tensor([0.2])
     for xt in (torch.tensor([[mask, 1, mask]]), torch.tensor([[mask, mask, mask]]), torch.tensor([[2, mask, 0]])):
@@ -88,7 +89,7 @@ def test_posterior_of_a_known_token_under_random_tokens_is_bayes_rule(made, nois
 def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_one():
     """And what the others say of a position is Bayes' rule without its own state."""
     language = Language.random(3, 3)
-    model = ideal_uniform(language, CosineMask())
+    model = ideal_uniform(language, CosineAlpha())
     process = model.process
     t, s = torch.tensor([0.7]), torch.tensor([0.2])
     for xt in (torch.tensor([[1, 1, 2]]), torch.tensor([[2, 0, 0]])):
@@ -166,7 +167,7 @@ def test_uniform_reverse_draws_its_posterior():
 @pytest.mark.parametrize(("made", "noise"), RANDOM)
 def test_random_tokens_there_and_back(made, noise):
     """corrupt draws q(x_t | x_0), and reverse with a certain prediction q(x_s | x_0)."""
-    process, n = made(4, LogLinear(0.0)), 40_000
+    process, n = made(4, Linear()), 40_000
     x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
     t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
     xt = process.add_noise(x0, t, rng=rng.fork("corrupt"))
@@ -179,12 +180,12 @@ def test_random_tokens_there_and_back(made, noise):
 
 
 def test_levels_of_noise_may_differ_by_position():
-    process, rng = AbsorbingProcess(4, LogLinear(0.0)), Rng.of(0, 20_000)
+    process, rng = AbsorbingProcess(4, Linear()), Rng.of(0, 20_000)
     x0 = torch.ones(20_000, 2, dtype=torch.long)
     t = torch.tensor([0.2, 0.9]).expand(20_000, 2)
     masked = (process.add_noise(x0, t, rng=rng) == 4).float().mean(0)
     torch.testing.assert_close(masked, torch.tensor([0.2, 0.9]), atol=0.015, rtol=0)
-    uniform = UniformProcess(4, LogLinear(0.0))
+    uniform = UniformProcess(4, Linear())
     moved = (uniform.add_noise(x0, t, rng=rng) != 1).float().mean(0)
     torch.testing.assert_close(moved, torch.tensor([0.15, 0.675]), atol=0.015, rtol=0)
     gaussian = GaussianProcess(LogSigma(0.1, 10.0))
@@ -192,7 +193,7 @@ def test_levels_of_noise_may_differ_by_position():
     torch.testing.assert_close(noise, gaussian.sigma(t[0]), rtol=0.02, atol=0)
 
 
-@pytest.mark.parametrize("schedule", [LogSigma(0.1, 10.0), Karras(0.1, 10.0)], ids=repr)
+@pytest.mark.parametrize("schedule", [LogSigma(0.1, 10.0), KarrasSigma(0.1, 10.0)], ids=repr)
 def test_gaussian_posterior_of_a_known_state_is_bayes_rule(schedule):
     process = GaussianProcess(schedule)
     codec = tables(3)["embeddings"]

@@ -9,11 +9,10 @@ from torch import nn
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
 from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 from textdiffusion.networks.block_denoiser import BlockDenoiser
 from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
@@ -82,7 +81,7 @@ class IdealBlocks(nn.Module):
 
 
 def _process(size, schedule=None, vocab_size=VOCAB):
-    return BlockProcess(AbsorbingProcess(vocab_size, schedule or LogLinear(0.0)), size)
+    return BlockProcess(vocab_size, schedule or Linear(), size)
 
 
 def _ideal(size, schedule=None, language=LANGUAGE):
@@ -320,7 +319,7 @@ def test_the_answer_is_seen_by_later_blocks_alone():
         assert moved.tolist() == [j // 2 > i // 2 for j in range(8)]
 
 
-@pytest.mark.parametrize("schedule", [LogLinear(0.0), CosineMask()], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), CosineAlpha()], ids=repr)
 @pytest.mark.parametrize("size", SIZES)
 def test_samples_follow_the_law(size, schedule):
     draws = 5000

@@ -8,8 +8,8 @@ from torch import nn
 from textdiffusion import TextDiffusion
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.alpha_schedules import Linear
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.evaluation.calibration import Calibration, calibrate
 from textdiffusion.objectives.gaussian_elbo import GaussianLikelihood
 from textdiffusion.objectives.masked import MaskedLikelihood
@@ -49,7 +49,7 @@ class Spoken:
 
 def _model(kind):
     masked = kind == "masked"
-    model = ideal_masked(LANGUAGE, LogLinear(0.0)) if masked else ideal_gaussian(LANGUAGE, tables(3)[kind])
+    model = ideal_masked(LANGUAGE, Linear()) if masked else ideal_gaussian(LANGUAGE, tables(3)[kind])
     model.likelihood = MaskedLikelihood() if masked else GaussianLikelihood()
     model.device_of = nn.Parameter(torch.zeros(()))
     return model

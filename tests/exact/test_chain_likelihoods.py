@@ -5,7 +5,7 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.schedules import CosineMask, Geometric, LogLinear
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Geometric, Linear, LogLinear
 from textdiffusion.objectives.discrete import DiscreteELBO, DiscreteLikelihood
 from textdiffusion.objectives.masked import MaskedELBO
 from textdiffusion.objectives.score_entropy import ScoreEntropyLikelihood
@@ -29,7 +29,7 @@ from .texts import (
 )
 
 
-@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(), CosineMask()], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), LogLinear(), CosineAlpha()], ids=repr)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_uniform_bound_with_the_ideal_denoiser_is_the_truth(layout, schedule):
     bound, truth = integrated(ideal_uniform(LANGUAGE, schedule), layout)
@@ -59,7 +59,7 @@ def test_uniform_likelihood_estimates_the_bound(layout):
 
 
 def _chain(made, wrong=False):
-    model = made(LANGUAGE, LogLinear(0.0))
+    model = made(LANGUAGE, Linear())
     if wrong:
         model.denoiser = Believing(LANGUAGE, model.process)
     return model
@@ -123,7 +123,7 @@ def test_the_bound_of_a_chain_tends_to_that_of_continuous_time():
 
 
 def test_the_chain_of_masks_in_continuous_time_is_the_masked_bound():
-    model = ideal_masked(LANGUAGE, CosineMask())
+    model = ideal_masked(LANGUAGE, CosineAlpha())
     model.denoiser = WrongDenoiser(LANGUAGE)
     batch, _ = batch_of("given and padded", 20)
     chain, masked = (
@@ -144,14 +144,14 @@ def test_the_hybrid_loss_adds_cross_entropy_at_its_weight(made):
 DISCRETE = {"absorbing": ideal_masked, "uniform": ideal_uniform}
 
 
-@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(0.1), CosineMask(), Geometric(0.01, 4.0)], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), LogLinear(0.1), CosineAlpha(), Geometric(0.01, 4.0)], ids=repr)
 @pytest.mark.parametrize("kind", DISCRETE)
 def test_score_entropy_with_ideal_ratios_is_the_truth(kind, schedule):
     """Under a schedule that ends before pure noise, too: the cost of the prior is in it."""
     model = DISCRETE[kind](LANGUAGE, schedule)
     excess, spread = excess_of(ScoreEntropyLikelihood(), model)
     # An independent first step, or prior, cannot know how positions depend on each other.
-    gap = {"LogLinear(eps=0.1)": 0.04, "Geometric(low=0.01, high=4.0)": 0.004}.get(repr(schedule), 0.0)
+    gap = {"LogLinear(eps=0.1)": 0.04, "Geometric(sigma_min=0.01, sigma_max=4.0)": 0.004}.get(repr(schedule), 0.0)
     assert -4 * spread < excess < gap + 4 * spread + 1e-3
     assert spread < 0.03
 

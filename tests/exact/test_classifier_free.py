@@ -7,7 +7,7 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.schedules import LogLinear
+from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.guidance.cfg import ClassifierFree
 from textdiffusion.samplers.base import Request
 

@@ -1,7 +1,6 @@
 """Every codec x process x schedule x sampler draws from the law of the data as its steps grow."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -9,10 +8,12 @@ import torch
 from textdiffusion import recipes
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.core.registry import build
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import TableCodec
-from textdiffusion.diffusion.schedules import CosineMask, LogLinear, LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Request
@@ -42,15 +43,15 @@ def test_the_process_of_every_recipe_is_in_the_table(name):
     compared = {type(case.model.process) for case in CASES} | {AutoregressiveProcess, BlockProcess}
     for variant in recipes.variants(name):
         config = recipes.get(name)(variant)
-        codec: Any = config.codec.build(10)
-        assert type(config.process.build(codec)) in compared
+        codec = build(config.codec, vocab_size=10)
+        assert type(build(config.process, vocab_size=10, codec=codec)) in compared
 
 
 @pytest.mark.parametrize(
     ("model", "sampler"),
     [
-        (ideal_masked(LANGUAGE, CosineMask()), Ancestral()),
-        (ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()),
+        (ideal_masked(LANGUAGE, CosineAlpha()), Ancestral()),
+        (ideal_uniform(LANGUAGE, Linear()), Ancestral()),
         # From 200 norms: a prior of 20 norms that knows nothing of the mean of the data leaves about 0.01 to a solver
         # without noise.
         (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), DDIM(0.0)),
@@ -64,7 +65,7 @@ def test_many_steps_reach_the_noise_floor(model, sampler):
 
 
 def test_left_to_right_is_exact():
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     model.denoiser = ChainDenoiser(LANGUAGE)
     ids = last(Autoregressive()(model, Request.blank(20_000, 3, 3), rng=Rng.of(2, 20_000))).tokens
     assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(20_000)
@@ -87,11 +88,11 @@ def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     text = LANGUAGE.ids[LANGUAGE.law.argmax()]
     batch = Batch(text.expand(draws, 3), condition_mask=given.expand(draws, 3))
     if kind == "absorbing":
-        model, sampler = ideal_masked(LANGUAGE, LogLinear(0.0)), Ancestral()
+        model, sampler = ideal_masked(LANGUAGE, Linear()), Ancestral()
     elif kind == "uniform":
-        model, sampler = ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()
+        model, sampler = ideal_uniform(LANGUAGE, Linear()), Ancestral()
     elif kind == "absorbing ratios":
-        model, sampler = ideal_masked(LANGUAGE, CosineMask()), Euler()
+        model, sampler = ideal_masked(LANGUAGE, CosineAlpha()), Euler()
     elif kind == "uniform ratios":
         model, sampler = ideal_uniform(LANGUAGE, LogLinear()), Tweedie()
     else:

@@ -10,8 +10,8 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
 from textdiffusion.diffusion.codecs import TokenCodec
-from textdiffusion.diffusion.schedules import CosineMask, LogLinear
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.correctors import Gibbs, PredictorCorrector
@@ -22,8 +22,8 @@ from .convergence import LANGUAGE
 from .language import Language, WrongDenoiser, assemble, ideal_masked, ideal_uniform
 
 DRAWS = 4000
-MASKED = ideal_masked(LANGUAGE, CosineMask())
-UNIFORM = ideal_uniform(LANGUAGE, LogLinear(0.0))
+MASKED = ideal_masked(LANGUAGE, CosineAlpha())
+UNIFORM = ideal_uniform(LANGUAGE, Linear())
 
 
 def _run(sampler, steps, model=MASKED, draws=DRAWS, batch=None):
@@ -133,7 +133,7 @@ def _first_hitting_law(language, process, denoiser):
 def test_first_hitting_in_a_batch_has_the_law_of_one_row():
     """Under a denoiser that is wrong and looks at the time, by quadrature over the two times."""
     language, draws = Language.random(3, 2), 40_000
-    process, denoiser = AbsorbingProcess(3, CosineMask()), WrongDenoiser(language)
+    process, denoiser = AbsorbingProcess(3, CosineAlpha()), WrongDenoiser(language)
     model = assemble(TokenCodec(3), process, denoiser)
     law = _first_hitting_law(language, process, denoiser)
     assert float(law.sum()) == pytest.approx(1.0, abs=1e-4)

@@ -6,17 +6,19 @@ from torch import nn
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.binned_densities import MinVarianceDensity, TimeWarpDensity
 from textdiffusion.diffusion.codecs import TableCodec
-from textdiffusion.diffusion.densities import GumbelDensity, MinVarianceDensity, TimeWarpDensity, UniformDensity
+from textdiffusion.diffusion.curve_densities import GumbelDensity
+from textdiffusion.diffusion.densities import UniformDensity
+from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import (
-    CosineNoise,
-    DiscreteBetaSchedule,
-    Karras,
-    LearnedSigma,
+from textdiffusion.diffusion.sigma_schedules import (
+    CosineSigma,
+    KarrasSigma,
+    LearnedLogSigmaSchedule,
     LinearBeta,
     LogSigma,
-    SqrtNoise,
+    SqrtSigma,
 )
 from textdiffusion.objectives import gaussian_elbo as gaussian_bound
 from textdiffusion.objectives.base import predict_x0
@@ -44,7 +46,7 @@ def test_gaussian_likelihood_given_tokens_and_padding(layout):
     assert bool(((mean - truth).abs() < 5 * error + 0.006).all())
 
 
-@pytest.mark.parametrize("made", [Karras, CosineNoise, SqrtNoise, LinearBeta])
+@pytest.mark.parametrize("made", [KarrasSigma, CosineSigma, SqrtSigma, LinearBeta])
 def test_gaussian_likelihood_does_not_depend_on_the_schedule(made):
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, made(0.15 * codec.norm, 15.0 * codec.norm))
@@ -102,7 +104,7 @@ def _pilot(model, rows=256):
         )
 
 
-@pytest.mark.parametrize("made", [LogSigma, Karras, SqrtNoise])
+@pytest.mark.parametrize("made", [LogSigma, KarrasSigma, SqrtSigma])
 def test_aimed_at_the_integrand_the_bound_is_the_same_and_varies_less(made):
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, made(0.05 * codec.norm, 20.0 * codec.norm))
@@ -222,7 +224,7 @@ def test_a_learned_decoder_knows_what_bayes_rule_alone_does_not():
 def _plaid(density=None, low=0.05, rows=40_000, learned=True):
     """Rows that follow the law, under a schedule with learned ends, and their entropy in nats per token."""
     codec = tables(3)["embeddings"]
-    schedule = (LearnedSigma if learned else LogSigma)(low * codec.norm, 20.0 * codec.norm)
+    schedule = (LearnedLogSigmaSchedule if learned else LogSigma)(low * codec.norm, 20.0 * codec.norm)
     model = ideal_gaussian(LANGUAGE, codec, schedule, density)
     return model, Batch(TEXTS[Rng.of(5, rows).categorical(LAW.float().expand(rows, -1))])
 
@@ -230,7 +232,7 @@ def _plaid(density=None, low=0.05, rows=40_000, learned=True):
 @pytest.mark.parametrize("every", [2, 8])
 def test_plaids_objective_with_the_ideal_denoiser_is_the_entropy(every):
     """In expectation, whatever share of the rows is decoded and whatever density draws the others."""
-    density = MinVarianceDensity(20, uniform=0.3)
+    density = MinVarianceDensity(20, uniform_mix=0.3)
     density.averaged[1].copy_(torch.randn(20, generator=torch.Generator().manual_seed(1)))
     model, batch = _plaid(density)
     truth = float(LANGUAGE.nll()[LANGUAGE.number(batch.tokens)].mean()) / 3

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
-from textdiffusion.diffusion.schedules import CosineMask, LogLinear
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
 from textdiffusion.guidance.classifier import ClassifierGradient, DiscreteClassifier, Energy, PlugAndPlay
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
@@ -20,8 +20,8 @@ CHANCE = torch.rand(len(LANGUAGE.ids), generator=torch.Generator().manual_seed(5
 GIVEN_LABEL = Language(3, 3, LANGUAGE.ids, LANGUAGE.law * CHANCE / (LANGUAGE.law * CHANCE).sum())
 CODEC = tables(3)["embeddings"]
 MODELS = {
-    "absorbing": ideal_masked(LANGUAGE, LogLinear(0.0)),
-    "uniform": ideal_uniform(LANGUAGE, CosineMask()),
+    "absorbing": ideal_masked(LANGUAGE, Linear()),
+    "uniform": ideal_uniform(LANGUAGE, CosineAlpha()),
     "Gaussian": ideal_gaussian(LANGUAGE, CODEC),
 }
 

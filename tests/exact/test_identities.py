@@ -8,18 +8,11 @@ from torch import nn
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
 from textdiffusion.diffusion.codecs import BitCodec, bits
-from textdiffusion.diffusion.densities import GumbelDensity
+from textdiffusion.diffusion.curve_densities import GumbelDensity
 from textdiffusion.diffusion.prediction import BitPrediction
-from textdiffusion.diffusion.schedules import (
-    CosineMask,
-    CosineNoise,
-    Karras,
-    LinearBeta,
-    LogLinear,
-    LogSigma,
-    SqrtNoise,
-)
+from textdiffusion.diffusion.sigma_schedules import CosineSigma, KarrasSigma, LinearBeta, LogSigma, SqrtSigma
 from textdiffusion.networks.output_heads import BitHead
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
@@ -27,7 +20,7 @@ from textdiffusion.samplers.ddim import DDIM
 from .language import Language, ideal_gaussian, ideal_masked, tables
 
 LANGUAGE = Language.random(vocab_size=3, length=3)
-NOISE = [LogSigma, Karras, CosineNoise, SqrtNoise, LinearBeta]
+NOISE = [LogSigma, KarrasSigma, CosineSigma, SqrtSigma, LinearBeta]
 
 
 @pytest.mark.parametrize("made", NOISE)
@@ -66,7 +59,7 @@ def test_schedules_are_names_for_noise_levels(made):
 def test_masked_schedules_are_names_for_masked_shares():
     """The chain on equal masked shares draws the same text under every schedule."""
     results = []
-    for schedule in (LogLinear(0.0), LogLinear(0.01), CosineMask()):
+    for schedule in (Linear(), LogLinear(0.01), CosineAlpha()):
         model = ideal_masked(LANGUAGE, schedule)
         x, rng = torch.full((500, 3), 3), Rng.of(0, 500)
         shares = torch.tensor([0.99, 0.7, 0.4, 0.1, 0.0])
@@ -126,7 +119,7 @@ def test_chances_of_bits_have_the_mean_of_the_tokens(code):
 def test_asymmetric_intervals_are_the_published_algorithm(name, ahead):
     """Analog Bits, algorithm 2, in the variance-preserving frame, where a state keeps its size and is only renamed."""
     codec, steps = tables(3)[name], 12
-    model = ideal_gaussian(LANGUAGE, codec, CosineNoise(0.01 * codec.norm, 100.0 * codec.norm))
+    model = ideal_gaussian(LANGUAGE, codec, CosineSigma(0.01 * codec.norm, 100.0 * codec.norm))
     assert codec.scale == pytest.approx(1.0)
     ours = list(DDIM(0.0, ahead=ahead)(model, Request.blank(50, 3, steps), rng=Rng.of(0, 50)))
     batch = Batch(torch.zeros(50, 3, dtype=torch.long))

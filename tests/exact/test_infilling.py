@@ -5,7 +5,7 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.schedules import LogLinear
+from textdiffusion.diffusion.alpha_schedules import Linear
 from textdiffusion.guidance.replacement import Replacement
 from textdiffusion.inference.lengths import given_nats
 from textdiffusion.objectives.masked import MaskedLikelihood
@@ -21,7 +21,7 @@ from .texts import POSSIBLE, TEXTS, mask_of
 LANGUAGE = Language(2, 2, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.tensor([0.85, 0.05, 0.02, 0.08]))
 SHARE, DRAWS, STEPS = 0.8, 1000, 10  # p(second = 1 | first = 1)
 MODELS = {
-    "uniform": (ideal_uniform(LANGUAGE, LogLinear(0.0)), Ancestral()),
+    "uniform": (ideal_uniform(LANGUAGE, Linear()), Ancestral()),
     "Gaussian, eta 0": (ideal_gaussian(LANGUAGE, tables(2)["embeddings"]), DDIM(0.0)),
 }
 
@@ -52,7 +52,7 @@ def test_replacement_is_biased_and_noising_again_moves_to_the_law_given_the_toke
 
 
 def test_masks_need_none_of_that():
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     batch = Batch(torch.tensor([1, 0]).expand(DRAWS, 2), condition_mask=KNOWN)
     assert abs(_share(model, Ancestral(), batch, calls=1) - SHARE) < 0.04
 
@@ -62,7 +62,7 @@ def test_the_probability_of_given_text_is_that_of_the_whole_over_that_of_the_gap
     """Whatever fills the gaps; it is what lengths of gaps are proposed by."""
     monkeypatch.setattr("textdiffusion.inference.lengths.NUM_DRAWS", 2000)
     given = mask_of(*where)
-    model = ideal_masked(THREE, LogLinear(0.0))
+    model = ideal_masked(THREE, Linear())
     model.likelihood, model.anchor = MaskedLikelihood(), torch.nn.Parameter(torch.zeros(()))
     nats = given_nats(model, model.likelihood, Batch(TEXTS, condition_mask=given.expand(TEXTS.shape)))
     truth = THREE.nll(seen=given)[POSSIBLE]

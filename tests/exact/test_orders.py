@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.schedules import CosineMask
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.unmasking import Unmasking, _first_of_stretches
 
@@ -17,7 +17,7 @@ from .convergence import LANGUAGE
 from .language import ideal_masked
 
 DRAWS = 20_000
-MODEL = ideal_masked(LANGUAGE, CosineMask())
+MODEL = ideal_masked(LANGUAGE, CosineAlpha())
 
 
 def _run(sampler, steps=3, model=MODEL, batch=None, draws=DRAWS):
@@ -40,7 +40,7 @@ def test_places_that_leave_no_choice_need_no_step_of_their_own(sampler):
     """The last token repeats the first."""
     law = LANGUAGE.law * (LANGUAGE.ids[:, 0] == LANGUAGE.ids[:, 2])
     language = replace(LANGUAGE, law=law / law.sum())
-    step = _run(sampler, model=ideal_masked(language, CosineMask()))[-1]
+    step = _run(sampler, model=ideal_masked(language, CosineAlpha()))[-1]
     assert language.distance(step.tokens) < 2.0 * language.floor(DRAWS)
     assert step.nfe == 2.0
 

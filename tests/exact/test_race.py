@@ -12,9 +12,9 @@ from torch import nn
 
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import Linear
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 
@@ -38,7 +38,7 @@ class Independent(nn.Module):
 
 
 def _model(law):
-    return assemble(TokenCodec(len(law)), AbsorbingProcess(len(law), LogLinear(0.0)), Independent(law))
+    return assemble(TokenCodec(len(law)), AbsorbingProcess(len(law), Linear()), Independent(law))
 
 
 def _lost(bits, odds):
@@ -62,7 +62,7 @@ def test_the_number_of_steps_has_no_say_in_which_token_is_drawn(steps):
     So a rare token has the rate of the test above among the positions revealed, at any number of steps.
     """
     rows, length = 1000, 500
-    process, rng = AbsorbingProcess(3, LogLinear(0.0)), Rng.of(1, rows)
+    process, rng = AbsorbingProcess(3, Linear()), Rng.of(1, rows)
     x, t = torch.full((rows, length), 3), torch.ones(rows)
     prediction = Prediction(torch.log(LAW).expand(rows, length, 3))
     full = process.reverse(x, prediction, t, 0.0 * t, rng=rng)
@@ -91,7 +91,7 @@ def test_the_race_loses_what_the_formula_says():
     won = float((odds * mask > token).float().mean())
     assert won / odds == pytest.approx(_lost(8, odds), abs=0.05)
     assert _lost(8, odds) < 0.6
-    process, rng = AbsorbingProcess(2, LogLinear(0.0)), Rng.of(4, 1000)
+    process, rng = AbsorbingProcess(2, Linear()), Rng.of(4, 1000)
     logits = torch.log(torch.tensor([1.0 - rare, rare])).expand(1000, 1000, 2)
     t = torch.ones(1000)
     xs = process.reverse(torch.full((1000, 1000), 2), Prediction(logits), t, t - share, rng=rng)

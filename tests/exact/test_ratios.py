@@ -8,9 +8,9 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Geometric, Linear, LogLinear
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.ratios import AbsorbingGraph, UniformGraph
-from textdiffusion.diffusion.schedules import CosineMask, Geometric, LogLinear
 from textdiffusion.objectives.masked import MaskedELBO
 from textdiffusion.objectives.score_entropy import ScoreEntropy
 from textdiffusion.samplers.ancestral import Ancestral, Tweedie
@@ -19,7 +19,7 @@ from textdiffusion.samplers.base import Request
 from .language import Language, WrongDenoiser, ideal_masked, ideal_uniform
 
 LANGUAGE = Language.random(vocab_size=3, length=3)
-SCHEDULES = [LogLinear(0.0), LogLinear(), CosineMask(), Geometric(low=0.01, high=5.0)]
+SCHEDULES = [Linear(), LogLinear(), CosineAlpha(), Geometric(sigma_min=0.01, sigma_max=5.0)]
 IDEAL = {"absorbing": ideal_masked, "uniform": ideal_uniform}
 
 
@@ -106,7 +106,7 @@ def test_score_entropy_is_the_published_formula(kind, vocab_size, schedule):
             assert float(found) == pytest.approx(total, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(), CosineMask(), Geometric()], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), LogLinear(), CosineAlpha(), Geometric()], ids=repr)
 @pytest.mark.parametrize("max_weight", [None, 2.0])
 def test_score_entropy_of_masks_is_the_masked_bound(schedule, max_weight):
     """With s = p / (e^sigma - 1) the losses agree for the same draws, whatever the prediction."""
@@ -162,7 +162,7 @@ def test_short_euler_steps_are_analytic_steps(kind, schedule):
 
 
 def test_the_analytic_sampler_draws_the_ancestral_samplers_text():
-    model = ideal_masked(LANGUAGE, CosineMask())
+    model = ideal_masked(LANGUAGE, CosineAlpha())
     request = Request.blank(300, 3, 12)
     with torch.no_grad():
         ids = [list(kind()(model, request, rng=Rng.of(0, 300)))[-1].tokens for kind in (Ancestral, Tweedie)]
@@ -172,7 +172,7 @@ def test_the_analytic_sampler_draws_the_ancestral_samplers_text():
 TIMES = torch.tensor([2.0**-24, 1e-6, 1e-4, 0.01, 0.5, 0.99, 1 - 1e-6, 1 - 2.0**-24])
 
 
-@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(), CosineMask(), Geometric()], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), LogLinear(), CosineAlpha(), Geometric()], ids=repr)
 @pytest.mark.parametrize("kind", [AbsorbingGraph, UniformGraph])
 def test_no_noise_level_overflows_or_loses_the_answer(kind, schedule):
     """Score entropy in float32 and its gradient, from one mask in sixteen million to one token in as many."""

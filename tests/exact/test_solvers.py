@@ -8,7 +8,7 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.dpm_solver import DPMSolver

@@ -6,7 +6,7 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.schedules import CosineMask, LogLinear
+from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
 from textdiffusion.objectives.masked import MaskedELBO, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
 
@@ -28,14 +28,14 @@ from .texts import (
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_masked_likelihood_with_the_ideal_denoiser_is_the_truth(layout):
-    mean, error, truth = nats_of(MaskedLikelihood(), ideal_masked(LANGUAGE, LogLinear(0.0)), layout)
+    mean, error, truth = nats_of(MaskedLikelihood(), ideal_masked(LANGUAGE, Linear()), layout)
     assert bool(((mean - truth).abs() < 5 * error + 1e-4).all())
     average, spread = on_average(mean - truth, error)
     assert abs(average) < 4 * spread + 1e-4
     assert spread < 0.01
 
 
-@pytest.mark.parametrize("schedule", [LogLinear(0.0), LogLinear(1e-3), CosineMask()], ids=repr)
+@pytest.mark.parametrize("schedule", [Linear(), LogLinear(1e-3), CosineAlpha()], ids=repr)
 def test_masked_bound_does_not_depend_on_the_schedule(schedule):
     """Uncut it is the exact-k bound in expectation, for any denoiser; eps = 1e-3 leaves out a thousandth."""
     wrong = ideal_masked(LANGUAGE, schedule)
@@ -56,7 +56,7 @@ def test_masked_bound_does_not_depend_on_the_schedule(schedule):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_masked_bounds_of_a_wrong_denoiser_lie_above_the_truth(layout):
-    model = ideal_masked(LANGUAGE, CosineMask())
+    model = ideal_masked(LANGUAGE, CosineAlpha())
     model.denoiser = WrongDenoiser(LANGUAGE)
     mean, error, truth = nats_of(MaskedLikelihood(), model, layout, repeats=50)
     average, spread = on_average(mean - truth, error)
@@ -64,7 +64,7 @@ def test_masked_bounds_of_a_wrong_denoiser_lie_above_the_truth(layout):
 
 
 def test_cutting_the_weight_changes_the_loss_and_not_the_reported_bound():
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     batch, _ = batch_of("plain", 200)
     free, cut = (MaskedELBO(w)(model, batch, rng=Rng.of(0, len(batch.tokens))) for w in (None, 3.0))
     assert float(free.parts["bound"]) == float(cut.parts["bound"]) == float(free.total)
@@ -72,7 +72,7 @@ def test_cutting_the_weight_changes_the_loss_and_not_the_reported_bound():
 
 
 def test_next_token_likelihood_is_exact():
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     model.denoiser = ChainDenoiser(LANGUAGE)
     for layout in ("plain", "given first", "padded", "given and padded"):
         batch, truth = batch_of(layout, 1)
@@ -86,7 +86,7 @@ def test_next_token_likelihood_is_exact():
 @pytest.mark.parametrize("layout", ["given first", "given ends"])
 def test_next_token_likelihood_given_tokens_is_that_of_a_law_of_the_others(layout):
     """Its total over what may stand in the gaps is 1, whatever is given."""
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     model.denoiser = WrongDenoiser(LANGUAGE, causal=True)
     given = LAYOUTS[layout][0]
     assert given is not None
@@ -98,7 +98,7 @@ def test_next_token_likelihood_given_tokens_is_that_of_a_law_of_the_others(layou
 
 
 def test_exact_mask_counts_vary_less_than_drawn_masks():
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     batch, _ = batch_of("plain", 8)
     nats = []
     for seed in range(100):
@@ -112,7 +112,7 @@ def test_exact_mask_counts_vary_less_than_drawn_masks():
 
 def test_next_token_likelihood_of_any_denoiser_is_normalised():
     """So by Gibbs' inequality it is above the truth on average."""
-    model = ideal_masked(LANGUAGE, LogLinear(0.0))
+    model = ideal_masked(LANGUAGE, Linear())
     model.denoiser = WrongDenoiser(LANGUAGE, causal=True)
     nats = NextTokenLikelihood()(model, Batch(LANGUAGE.ids), rng=Rng.of(0, len(LANGUAGE.ids)))
     assert float(torch.exp(-nats.double()).sum()) == pytest.approx(1.0, abs=1e-5)

@@ -12,7 +12,7 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import TableCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.guidance.classifier import Energy
 from textdiffusion.guidance.logits import AllowedTokens, Temperature, TopKTopP
 from textdiffusion.guidance.replacement import Replacement

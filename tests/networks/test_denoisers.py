@@ -14,10 +14,11 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.core.registry import build
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
-from textdiffusion.diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.codecs import BitCodec, EmbeddingCodec, SimplexCodec, TableCodec, TokenCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.schedules import LogLinear, LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
@@ -81,7 +82,7 @@ def _denoiser(kind, **options) -> Any:
             backbone = _backbone(modulation="adaln", **options)
             return SimplexDenoiser(backbone, noise, simplex, output_head=X0LogitsHead(64, simplex))
         case _:
-            codec = TableCodec(torch.randn(V, 6), learned=True, normalise="l2")
+            codec = EmbeddingCodec(torch.randn(V, 6), learned=True, normalise="l2")
             noise = GaussianProcess(LogSigma(0.1, 50.0))
             backbone = build(UNetConfig(64, depth=2)) if "U-Net" in kind else _backbone(modulation="adaln", **options)
             head: Any = X0LogitsHead(64, codec, prior=kind == "states")
@@ -295,7 +296,7 @@ def test_a_fresh_backbone_is_the_identity_up_to_its_norm(modulation):
 
 @pytest.mark.parametrize(
     "table",
-    [TableCodec(torch.randn(5, 6), normalise="l2"), TableCodec(bits(5)), TableCodec(torch.randn(5, 6))],
+    [EmbeddingCodec(torch.randn(5, 6), normalise="l2"), TableCodec(bits(5)), TableCodec(torch.randn(5, 6))],
     ids=["equal norms", "bits", "any norms"],
 )
 def test_the_prior_of_a_fresh_network_is_the_evidence_of_the_state(table):

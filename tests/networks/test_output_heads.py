@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec
+from textdiffusion.diffusion.codecs import EmbeddingCodec, SimplexCodec
 from textdiffusion.networks.output_heads import X0RegressionHead
 
 CODECS = {
-    "embeddings": TableCodec(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), normalise="l2"),
+    "embeddings": EmbeddingCodec(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), normalise="l2"),
     "simplex": SimplexCodec(5),
 }
 every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)

@@ -6,11 +6,11 @@ from safetensors.torch import save_file
 
 from tests.models import model_of
 from textdiffusion import recipes
-from textdiffusion.config.build import _built
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.registry import build
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.data.tokenizers.subwords import train_words
-from textdiffusion.diffusion.codecs import TableCodec
+from textdiffusion.diffusion.codecs import EmbeddingCodec
 from textdiffusion.networks.bert import load_pretrained_embeddings
 
 TOKENIZER = Characters("abcd e")
@@ -19,7 +19,7 @@ VECTORS = "6 3\na 1 2 2\nb 0 0 3\nz 9 9 9\nd -1 0 0\n"
 
 def _codec(dim=3, vocab_size=TOKENIZER.vocab_size):
     torch.manual_seed(0)
-    return TableCodec(torch.randn(vocab_size, dim), learned=True, unit=dim**0.5)
+    return EmbeddingCodec(torch.randn(vocab_size, dim), learned=True, unit=dim**0.5)
 
 
 def _row(codec, token, tokenizer=TOKENIZER):
@@ -89,4 +89,5 @@ def test_the_unit_of_noise_stays_where_the_vectors_began():
     with torch.no_grad():
         model.codec.weight *= 3.0
     assert model.codec.norm == 4.0
-    assert torch.equal(_built(config.process, model.codec, codec=model.codec).sigma(ends), before)
+    rebuilt = build(config.process, codec=model.codec)
+    assert torch.equal(rebuilt.sigma(ends), before)

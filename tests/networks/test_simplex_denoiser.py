@@ -7,7 +7,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.networks.output_heads import X0LogitsHead
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
 from textdiffusion.networks.transformer import Transformer

@@ -11,8 +11,9 @@ from textdiffusion import recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.densities import GumbelDensity, UniformDensity
-from textdiffusion.diffusion.schedules import DiscreteBetaSchedule
+from textdiffusion.diffusion.curve_densities import GumbelDensity
+from textdiffusion.diffusion.densities import UniformDensity
+from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
 from textdiffusion.objectives.base import alternate_coin, density_fit, noise_batch
 from textdiffusion.objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation
 
@@ -135,7 +136,11 @@ def test_given_and_padded_positions_are_never_noised(name):
         *((name,) for name in recipes.names()),
         ("sedd", "uniform"),
         ("udlm", "duo"),
-        ("plaid", "default", "process.sigma_min=5"),  # a token decoded at little noise costs nothing, padding or not
+        (
+            "plaid",
+            "default",
+            "process.schedule.sigma_min=5",
+        ),  # a token decoded at little noise costs nothing, padding or not
     ],
     ids=" ".join,
 )
@@ -278,7 +283,7 @@ def test_rows_whose_fit_is_no_number_leave_the_others_their_gradient(bad):
 
     def gradient(t, nats, where):
         model = _model("cdcd")
-        model.time_density = GumbelDensity(0.4, 0.1, 2.0, uniform=0.0)
+        model.time_density = GumbelDensity(0.4, 0.1, 2.0, uniform_mix=0.0)
         fit = density_fit(model, t, nats, where.bool())
         return [fit.detach(), *torch.autograd.grad(fit, model.time_density.curve)]
 
@@ -287,7 +292,7 @@ def test_rows_whose_fit_is_no_number_leave_the_others_their_gradient(bad):
         nats[:2] = torch.tensor([math.inf, math.nan])
     else:
         t[:2] = -0.2  # a density of 0 there
-        assert bool(torch.isinf(GumbelDensity(0.4, 0.1, 2.0, uniform=0.0).fitting_loss(t, nats)[:2]).all())
+        assert bool(torch.isinf(GumbelDensity(0.4, 0.1, 2.0, uniform_mix=0.0).fitting_loss(t, nats)[:2]).all())
     torch.testing.assert_close(gradient(t, nats, where), [value / 2 for value in expected])
 
 

@@ -125,12 +125,16 @@ def test_every_recipe_explains_itself(name):
     ("recipe", "setting", "message"),
     [
         ("mdlm", "objective.kind=next_token", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
-        ("mdlm", "process.kind=gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
+        (
+            "mdlm",
+            "process.kind=gaussian",
+            "Gaussian works with codec.kind=bits, embeddings or simplex, not with Tokens",
+        ),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
         ("udlm", "denoiser.ngram_size=1", r"TokenDenoiserConfig.ngram_size is 1; it must be in \[2, 4\]"),
         (
             "mdlm",
-            "process.time_input=sigma process.schedule=log_linear",
+            "process.schedule=log_linear process.time_input=sigma",
             "process.time_input=sigma has no effect without denoiser.time",
         ),
         (
@@ -145,7 +149,7 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "process.schedule=cosine",
-            "time_density.kind=gumbel .* needs process.schedule=log_sigma; .* Uniform go",
+            "time_density.kind=gumbel .* needs process.schedule=log_sigma; .* uniform work",
         ),
         (
             "cdcd",
@@ -169,14 +173,14 @@ def test_every_recipe_explains_itself(name):
             "DiffusionLM fits regressed states; set denoiser.output_head",
         ),
         ("autoregressive", "time_density.low=0.5", "density has no effect on NextToken"),
-        ("cdcd", "process.sigma_min=30", "Gaussian.high is 20; it must be at least 30.03"),
+        ("cdcd", "process.schedule.sigma_min=30", "LogSigma.sigma_max is 20; it must be at least 30.03"),
         (
             "cdcd",
             "denoiser.output_head.kind=bit_logits",
             "denoiser.output_head.kind=bit_logits works with codec.kind=bits, not with embeddings",
         ),
         ("difformer", "sampler.time_offset=-1", "DDIM.time_offset is -1; it must be at least 0"),
-        ("mini_cdcd", "process.s=0.1", "process.s has no effect on schedule=log_sigma"),
+        ("mini_cdcd", "process.schedule.s=0.1", r"process.schedule \(LogSigma\) has no 's'"),
         (
             "ssd_lm",
             "codec.kind=embeddings",
@@ -186,8 +190,8 @@ def test_every_recipe_explains_itself(name):
         ("difformer", "sampler.eta=2", r"DDIM.eta is 2; it must be in \[0, 1\]"),
         (
             "difformer",
-            "process.sigma_scale=4",
-            "process.sigma_scale has no effect on schedule=log_sigma, only on cosine",
+            "process.schedule.sigma_scale=4",
+            r"process.schedule \(LogSigma\) has no 'sigma_scale'",
         ),
         ("simple_diffusion_lm", "sampler.eta=1", "sampler.eta=1 has no effect with renoise"),
         (
@@ -209,8 +213,8 @@ def test_every_recipe_explains_itself(name):
         ),
         (
             "cdcd",
-            "process.schedule=learned",
-            "process.schedule=learned needs objective.kind=gaussian_elbo: ScoreInterpolation would do away with noise",
+            "process.schedule=learned_log_sigma",
+            "process.schedule=learned_log_sigma needs objective.kind=gaussian_elbo: under ScoreInterpolation the noise",
         ),
         (
             "plaid",
@@ -230,7 +234,7 @@ def test_every_recipe_explains_itself(name):
         (
             "mdlm",
             "time_density.kind=time_warp",
-            "PiecewiseLinear works with GaussianProcess, not with AbsorbingProcess",
+            "TimeWarp works with process.kind=gaussian, not with Absorbing",
         ),
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         (
@@ -253,7 +257,7 @@ def test_every_recipe_explains_itself(name):
             "Ancestral cannot act on BlockProcess: it needs TokenProcess",
         ),
         ("block_diffusion", "sampler.steps=3 text.length=50", "sampler.steps is 3; a window's 4 blocks take at least"),
-        ("block_diffusion", "process.block_size=0", "AbsorbingBlocks.block is 0; it must be at least 1"),
+        ("block_diffusion", "process.block_size=0", "BlockAbsorbing.block_size is 0; it must be at least 1"),
         ("block_diffusion", "time_density.low=1", r"Uniform.low is 1; it must be in \[0, 0.99\]"),
         ("mdlm", "backbone.width=200", "backbone.width is 200"),
         ("autoregressive", "backbone.modulation=adaln", "modulation"),

@@ -6,8 +6,8 @@ import torch
 from tests.exact.language import Language, ideal_gaussian, tables
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.densities import GumbelDensity
-from textdiffusion.diffusion.schedules import CosineNoise, LinearBeta, SqrtNoise
+from textdiffusion.diffusion.curve_densities import GumbelDensity
+from textdiffusion.diffusion.sigma_schedules import CosineSigma, LinearBeta, SqrtSigma
 from textdiffusion.guidance.logits import Temperature
 from textdiffusion.parts import DDIM as OneStepPart
 from textdiffusion.parts import DPMSolver as DpmSolverPart
@@ -61,7 +61,7 @@ def test_early_exit_ends_rows_one_by_one(sampler, guides):
 
 
 @pytest.mark.parametrize("sampler", [DDIM(), DDIM(1.0), DPMSolver(), DPMSolver(1.0), Heun()])
-@pytest.mark.parametrize("schedule", [CosineNoise, SqrtNoise, LinearBeta])
+@pytest.mark.parametrize("schedule", [CosineSigma, SqrtSigma, LinearBeta])
 def test_a_cut_schedule_may_stand_still(sampler, schedule):
     """Its range is a part of the curve's: below t = 0.2 all levels are the lowest, and above 0.9 the highest."""
     whole = schedule(1e-3, 1e3)

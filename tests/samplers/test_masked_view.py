@@ -9,8 +9,9 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.core.registry import runnable
+from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogLinear, LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.guidance.cfg import ClassifierFree
 from textdiffusion.guidance.trained_classifier import run_fingerprint
 from textdiffusion.samplers.base import Request

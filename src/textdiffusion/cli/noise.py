@@ -70,9 +70,9 @@ class Noise:
             return run.tokenizer, run.model.codec, run.model.process
         from ..data.tokenizers.base import Characters
         from ..diffusion.absorbing import AbsorbingProcess
+        from ..diffusion.alpha_schedules import Linear
         from ..diffusion.codecs import TokenCodec
-        from ..diffusion.schedules import LogLinear
 
         tokenizer = Characters(self.text)
         vocab_size = tokenizer.vocab_size
-        return tokenizer, TokenCodec(vocab_size), AbsorbingProcess(vocab_size, LogLinear(eps=0.0))
+        return tokenizer, TokenCodec(vocab_size), AbsorbingProcess(vocab_size, Linear())

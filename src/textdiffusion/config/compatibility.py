@@ -10,18 +10,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
-
 from ..core.errors import UserError
 from ..core.registry import Part
 from ..data.config import TextConfig
 from ..data.masks import gives_anywhere
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.autoregressive import AutoregressiveProcess
-from ..diffusion.blocks import BlockProcess
-from ..diffusion.codecs import BitCodec, SimplexCodec, TableCodec, TokenCodec
 from ..diffusion.gaussian import GaussianProcess
-from ..diffusion.uniform import UniformProcess
 from ..networks.block_denoiser import BlockDenoiserConfig
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Regression
@@ -31,40 +25,25 @@ from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfi
 from ..parts import (
     Absorbing,
     Autoregressive,
-    AutoregressiveOrder,
-    Bits,
     BlockAbsorbing,
     BlockAncestral,
     DiffusionLM,
-    DiscreteGaussian,
     Embeddings,
     FirstHitting,
     Gaussian,
     GaussianELBO,
     GaussianSteps,
+    Gumbel,
+    LearnedLogSigma,
+    LogSigma,
     LossSecondMoment,
     MinVariance,
     NextToken,
-    Simplex,
     SquaredError,
-    Tokens,
     Uniform,
     UniformNoise,
 )
 from ..samplers.base import incompatibility
-
-_MODULES: dict[type[Part], type[nn.Module]] = {  # of settings that name no module themselves
-    Tokens: TokenCodec,
-    Embeddings: TableCodec,
-    Bits: BitCodec,
-    Simplex: SimplexCodec,
-    Absorbing: AbsorbingProcess,
-    UniformNoise: UniformProcess,
-    BlockAbsorbing: BlockProcess,
-    AutoregressiveOrder: AutoregressiveProcess,
-    Gaussian: GaussianProcess,
-    DiscreteGaussian: GaussianProcess,
-}
 
 
 @runtime_checkable
@@ -112,6 +91,8 @@ def check_train(config: Parts) -> None:
 
 
 def _problems(config: Parts) -> Iterator[str]:
+    yield from _partner_problems(config)
+    yield from _denoiser_problems(config)
     text, objective = config.text, config.objective
     name = type(objective).__name__
     if text.packing and not config.backbone.supports_packing:
@@ -119,11 +100,11 @@ def _problems(config: Parts) -> Iterator[str]:
         yield f"text.packing needs backbone.kind=transformer: {kind} would mix the examples of a packed row."
     if isinstance(config.denoiser, BlockDenoiserConfig) and text.label:
         yield "Block diffusion takes no label; give text.source a field with the label's name instead."
-    learned = isinstance(config.process, Gaussian) and config.process.schedule == "learned"
-    if learned and not isinstance(objective, GaussianELBO):
+    schedule = config.process.schedule if isinstance(config.process, Gaussian) else None
+    if isinstance(schedule, LearnedLogSigma) and not isinstance(objective, GaussianELBO):
         yield (
-            f"process.schedule=learned needs objective.kind=gaussian_elbo: under {name} the noise would vanish. "
-            "log_sigma has fixed ends."
+            f"process.schedule=learned_log_sigma needs objective.kind=gaussian_elbo: under {name} the noise would "
+            "vanish. log_sigma has fixed ends."
         )
     if isinstance(config.time_density, MinVariance) and not isinstance(objective, GaussianELBO):
         yield f"MinVariance works with objective.kind=gaussian_elbo, not with {name}; Uniform works with all."
@@ -133,12 +114,23 @@ def _problems(config: Parts) -> Iterator[str]:
             "change what is learned."
         )
     yield from _objective_problems(config)
+    yield from _density_problems(config)
     if isinstance(config.sampler, BlockAncestral) and isinstance(config.process, BlockAbsorbing):
         blocks = -(-text.length // config.process.block_size)
         if 0 < config.sampler.steps < blocks:
             yield f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."
-    yield from _partner_problems(config)
-    yield from _denoiser_problems(config)
+
+
+def _density_problems(config: Parts) -> Iterator[str]:
+    density, process = config.time_density, config.process
+    if isinstance(density, Gumbel) and not isinstance(process.schedule, LogSigma):
+        yield (
+            "time_density.kind=gumbel is a curve in ln sigma and needs process.schedule=log_sigma; "
+            "cauchy, time_warp and uniform work with every schedule."
+        )
+    if isinstance(density, LossSecondMoment) and process.schedule.num_levels % density.bins:
+        levels = process.schedule.num_levels  # all of one level are in one bin
+        yield f"time_density.bins is {density.bins}; it must divide the {levels} noise levels of the process."
 
 
 def _objective_problems(config: Parts) -> Iterator[str]:
@@ -172,10 +164,10 @@ def _partner_problems(config: Parts) -> Iterator[str]:
             ("backbone", getattr(part, "backbones", None)),
         ):
             partner = getattr(config, name)
-            module = _module(type(partner))
+            module = type(partner).module
             if allowed and module and not issubclass(module, allowed):
                 base = next(cls for cls in type(partner).__mro__ if Part in cls.__bases__)
-                modules = {kind: _module(choice) for kind, choice in base.choices().items()}
+                modules = {kind: choice.module for kind, choice in base.choices().items()}
                 kinds = [kind for kind, choice in modules.items() if choice and issubclass(choice, allowed)]
                 options = f"{name}.kind={_either(kinds)}" if kinds else _either([cls.__name__ for cls in allowed])
                 yield f"{path}.kind={part.kind} works with {options}, not with {partner.kind}."
@@ -192,10 +184,6 @@ def _nested_parts(path: str, part: Any) -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(part):
         if isinstance(value := getattr(part, field.name), Part):
             yield from _nested_parts(f"{path}.{field.name}", value)
-
-
-def _module(settings: type[Part]) -> type[nn.Module] | None:
-    return settings.module or _MODULES.get(settings)
 
 
 def _either(names: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""Processes: how states are corrupted, and the exact laws of undoing it."""
+"""Codecs, noise processes and their exact reverse steps, schedules, time densities and predictions."""

@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import builds
+from .alpha_schedules import AlphaSchedule, Linear
+from .codecs import TokenCodec
 from .densities import low_discrepancy
 from .prediction import Prediction
-from .process import TokenProcess
+from .process import ProcessConfig, TokenProcess
 from .ratios import AbsorbingGraph, ReverseStep
-from .schedules import AlphaSchedule
+
+TimeInput = Literal["mask_prob", "sigma"]
 
 
-class AbsorbingProcess(TokenProcess):
-    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask, id `vocab` (D3PM, SEDD, MDLM).
+@dataclass(frozen=True)
+class Absorbing(ProcessConfig):
+    """Tokens become masks.
 
-    `sigma`: networks are told the total noise, not the masked share.
+    `time_input` is the value that a network with a time input receives: the mask probability 1 - alpha, or the total
+    noise sigma = -ln(alpha), which needs a schedule under which some tokens survive at t = 1 (SEDD).
     """
 
-    def __init__(self, vocab_size: int, schedule: AlphaSchedule, *, sigma: bool = False) -> None:
+    codecs: ClassVar = (TokenCodec,)
+
+    schedule: AlphaSchedule = Linear()
+    time_input: TimeInput = "mask_prob"
+
+    def __post_init__(self) -> None:
+        if self.time_input == "sigma" and not float(self.schedule.alpha(torch.ones((), device="cpu"))) > 0.0:
+            raise UserError(
+                f"process.time_input=sigma is infinite at t = 1 of schedule={self.schedule.kind}; use log_linear or "
+                "geometric."
+            )
+
+
+@builds(Absorbing)
+class AbsorbingProcess(TokenProcess):
+    """q(x_t | x_0): a token survives with probability alpha(t), else it is the mask (D3PM, SEDD, MDLM).
+
+    `mask`, the id of the mask, is `vocab_size`.
+    """
+
+    def __init__(self, vocab_size: int, schedule: AlphaSchedule, time_input: TimeInput = "mask_prob") -> None:
         super().__init__()
-        self.tells_sigma = sigma
+        self.time_input = time_input
         self.vocab_size, self.num_states, self.mask, self.schedule = vocab_size, vocab_size + 1, vocab_size, schedule
         self.graph = AbsorbingGraph(vocab_size, schedule)
 
     def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """What a time-conditioned network is told about t: the masked share 1 - alpha, or sigma = -ln(alpha)."""
-        return -torch.log(self.schedule.alpha(t)) if self.tells_sigma else self.schedule.mask_prob(t)
+        """The value a time-conditioned network receives for t: 1 - alpha, or sigma = -ln(alpha)."""
+        return -torch.log(self.schedule.alpha(t)) if self.time_input == "sigma" else self.schedule.mask_prob(t)
 
     def block_starts(self, batch: Batch) -> Int[Tensor, "1 1"]:
-        """The place where what shares a noise level begins: the whole row does."""
+        """The position where a group with one noise level begins: a whole row has one level."""
         return torch.zeros(1, 1, dtype=torch.long, device=batch.tokens.device)
 
     def stratified_uniforms(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 1"]:
-        """Uniforms to draw noise levels by, one for each row, stratified over the global batch."""
+        """Uniforms that noise levels are drawn with, one for each row, stratified over the global batch."""
         return low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))[:, None]
 
     def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
@@ -44,30 +74,30 @@ class AbsorbingProcess(TokenProcess):
         return torch.full_like(like, self.mask)
 
     def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """A draw of x_t given x_0."""
-        survive = rng.uniform(x0.shape[1]) < self._over(self.schedule.alpha(t), x0)
-        return torch.where(survive, x0, self.mask)
+        """A sample of q(x_t | x_0)."""
+        survives = rng.uniform(x0.shape[1]) < self._per_position(self.schedule.alpha(t), x0)
+        return torch.where(survives, x0, self.mask)
 
     def log_likelihood(
         self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
     ) -> Float[Tensor, "b l"]:
         """log q(x_t | x_0) in nats per position."""
-        alpha = self._over(self.schedule.alpha(t), x0)
-        kept = torch.where(xt == x0, torch.log(alpha), -torch.inf)
-        return torch.where(xt == self.mask, torch.log1p(-alpha), kept)
+        alpha = self._per_position(self.schedule.alpha(t), x0)
+        log_prob_token = torch.where(xt == x0, torch.log(alpha), -torch.inf)
+        return torch.where(xt == self.mask, torch.log1p(-alpha), log_prob_token)
 
     def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The positions whose state a step back may change: masks."""
+        """The positions that a reverse step may change: masks."""
         return xt == self.mask
 
     def self_log_odds(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> None:
-        """A mask says nothing of the token behind it."""
+        """None: a mask carries no information about its token."""
 
     def posterior(
         self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
     ) -> ReverseStep:
-        """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with (alpha_s - alpha_t) / (1 - alpha_t)."""
-        return ReverseStep(torch.where(self.is_noisy(xt), self._reveal(xt, t, s), 0.0), prediction.logits)
+        """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with probability (alpha_s - alpha_t) / (1 - alpha_t)."""
+        return ReverseStep(torch.where(self.is_noisy(xt), self._reveal_prob(xt, t, s), 0.0), prediction.logits)
 
     def kl(
         self,
@@ -79,8 +109,8 @@ class AbsorbingProcess(TokenProcess):
         where: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
         """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
-        surprise = prediction.nll(x0, where & self.is_noisy(xt))
-        return self._reveal(xt, t, s) * surprise, surprise
+        nll = prediction.nll(x0, where & self.is_noisy(xt))
+        return self._reveal_prob(xt, t, s) * nll, nll
 
     def kl_rate(
         self,
@@ -90,10 +120,11 @@ class AbsorbingProcess(TokenProcess):
         t: Float[Tensor, "b *l"],
         where: Bool[Tensor, "b l"],
     ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
-        """The limit of divergence / (t - s) as s tends to t; -log p(x_0 | x_t)."""
-        surprise = prediction.nll(x0, where & self.is_noisy(xt))
-        return self._over(self.schedule.loss_weight(t), xt) * surprise, surprise
+        """The limit of kl / (t - s) as s tends to t, and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+        nll = prediction.nll(x0, where & self.is_noisy(xt))
+        return self._per_position(self.schedule.loss_weight(t), xt) * nll, nll
 
-    def _reveal(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
-        share_t, share_s = self._over(self.schedule.mask_prob(t), xt), self._over(self.schedule.mask_prob(s), xt)
-        return ((share_t - share_s) / share_t).expand(xt.shape)
+    def _reveal_prob(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
+        mask_prob_t = self._per_position(self.schedule.mask_prob(t), xt)
+        mask_prob_s = self._per_position(self.schedule.mask_prob(s), xt)
+        return ((mask_prob_t - mask_prob_s) / mask_prob_t).expand(xt.shape)

@@ -1,7 +1,8 @@
-"""Autoregression as a process: the masked part is a suffix, and it shrinks by one token at a time."""
+"""Autoregression as a process: a suffix is masked, and the reverse process reveals it one token at a time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,12 +10,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..core.randomness import Rng
+from ..core.registry import builds
+from .codecs import TokenCodec
+from .process import ProcessConfig
 
 
+@dataclass(frozen=True)
+class AutoregressiveOrder(ProcessConfig):
+    """Tokens become masks from the right."""
+
+    codecs: ClassVar = (TokenCodec,)
+
+
+@builds(AutoregressiveOrder)
 class AutoregressiveProcess(nn.Module):
-    """The absorbing process in a fixed order: at t the last share t of every row is masked."""
+    """The absorbing process in a fixed order: at t the last fraction t of every row is masked."""
 
-    bidirectional: ClassVar[bool] = False  # predictions see only what stands before a position
+    bidirectional: ClassVar[bool] = False  # predictions see only the positions before their own
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
@@ -25,11 +37,11 @@ class AutoregressiveProcess(nn.Module):
         return torch.full_like(like, self.mask)
 
     def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """x_t given x_0; there is nothing to draw."""
+        """x_t given x_0, which is deterministic."""
         return self._masked(x0, t)
 
     def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The positions whose state a step back may change: masks."""
+        """The positions that a reverse step may change: masks."""
         return xt == self.mask
 
     def log_likelihood(
@@ -40,5 +52,5 @@ class AutoregressiveProcess(nn.Module):
 
     def _masked(self, x0: Int[Tensor, "b l"], t: Float[Tensor, " b"]) -> Int[Tensor, "b l"]:
         length = x0.shape[1]
-        kept = torch.arange(length, device=x0.device) < torch.round((1.0 - t) * length)[:, None]
-        return torch.where(kept, x0, self.mask)
+        is_prefix = torch.arange(length, device=x0.device) < torch.round((1.0 - t) * length)[:, None]
+        return torch.where(is_prefix, x0, self.mask)

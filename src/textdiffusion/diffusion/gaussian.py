@@ -4,72 +4,91 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.randomness import Rng
+from ..core.registry import builds
+from .codecs import TableCodec
 from .prediction import Prediction
-from .schedules import SigmaSchedule
+from .process import ProcessConfig
+from .sigma_schedules import LogSigma, NoiseSchedule, SigmaSchedule
 
 
 @dataclass(frozen=True)
 class DiagonalNormal:
-    """A diagonal normal law with one standard deviation per position."""
+    """A diagonal normal distribution with one standard deviation per position."""
 
     mean: Float[Tensor, "b l d"]
     std: Float[Tensor, "b #l 1"]
 
 
+@dataclass(frozen=True)
+class Gaussian(ProcessConfig):
+    """Vectors receive Gaussian noise. The schedule's levels are in units of the norm of a clean state (specs:
+    continuous 8.1)."""
+
+    codecs: ClassVar = (TableCodec,)
+
+    schedule: SigmaSchedule = LogSigma()
+
+
+@builds(Gaussian)
 class GaussianProcess(nn.Module):
-    """q(x_t | x_0) = N(x_0, sigma(t)^2). Every paper's t, alpha-bar or beta is a schedule (specs: continuous 2)."""
+    """q(x_t | x_0) = N(x_0, sigma(t)^2). The t, alpha-bar or beta of every paper is a schedule (specs: continuous 2).
 
-    bidirectional: ClassVar[bool] = True  # predictions see what stands before and after a position
+    `num_levels`: training sees that many times, evenly from 0 to 1 (0: all times).
+    """
 
-    def __init__(self, schedule: SigmaSchedule, grid: int = 0) -> None:
-        """`grid`: training sees so many times, evenly from 0 to 1 (0: all times)."""
+    bidirectional: ClassVar[bool] = True  # predictions see the positions before and after their own
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
-        self.schedule, self.num_levels = schedule, grid
+        self.schedule, self.num_levels = schedule, schedule.num_levels
+
+    @classmethod
+    def from_config(cls, part: Gaussian, *, codec: TableCodec, **context: Any) -> GaussianProcess:
+        """The process with its schedule in the units of the codec's states."""
+        return cls(part.schedule.scaled(codec.norm, codec.dim))
 
     def snap_to_grid(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The time that training sees for a draw t of its density: t itself, or the point of the grid it falls to."""
-        return (
-            (t * self.num_levels).floor().clamp(max=self.num_levels - 1) / (self.num_levels - 1)
-            if self.num_levels
-            else t
-        )
+        """The grid point that training uses for a sample t of its density; t itself if there is no grid."""
+        if not self.num_levels:
+            return t
+        return (t * self.num_levels).floor().clamp(max=self.num_levels - 1) / (self.num_levels - 1)
 
     def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The noise level at t."""
         return self.schedule.sigma(t)
 
     def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """What a network is told about t: ln(sigma) / 4 (EDM, table 1)."""
+        """The value a time-conditioned network receives for t: ln(sigma) / 4 (EDM, table 1)."""
         return torch.log(self.sigma(t)) / 4.0
 
     def dlogsigma_dt(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """d ln sigma / dt, which turns a density of t into one of ln sigma; with its gradient to a learned schedule."""
-        learning = torch.is_grad_enabled() and any(True for _ in self.parameters())
+        """d ln sigma / dt, which turns a density of t into one of ln sigma; differentiable in a learned schedule."""
+        create_graph = torch.is_grad_enabled() and any(True for _ in self.parameters())
         with torch.enable_grad():
-            at = t.detach().clone().requires_grad_()
-            return torch.autograd.grad(torch.log(self.sigma(at)).sum(), at, create_graph=learning)[0]
+            times = t.detach().clone().requires_grad_()
+            return torch.autograd.grad(torch.log(self.sigma(times)).sum(), times, create_graph=create_graph)[0]
 
     def sample_prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
         return self.sigma(like.new_ones(())) * rng.normal(*like.shape[1:])
 
     def add_noise(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
-        """A draw of x_t given x_0."""
+        """A sample of q(x_t | x_0)."""
         return x0 + self.sigma_over(t, x0) * rng.normal(*x0.shape[1:])
 
     def forward_step(
         self, xs: Float[Tensor, "b l d"], s: Float[Tensor, "b *l"], t: Float[Tensor, "b *l"], *, rng: Rng
     ) -> Float[Tensor, "b l d"]:
-        """A draw of x_t given x_s, t >= s."""
-        added = self.sigma_over(t, xs) ** 2 - self.sigma_over(s, xs) ** 2
-        return xs + torch.sqrt(added.clamp(min=0.0)) * rng.normal(*xs.shape[1:])
+        """A sample of q(x_t | x_s), t >= s."""
+        added_variance = self.sigma_over(t, xs) ** 2 - self.sigma_over(s, xs) ** 2
+        return xs + torch.sqrt(added_variance.clamp(min=0.0)) * rng.normal(*xs.shape[1:])
 
     def log_likelihood(
         self, xt: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]
@@ -82,7 +101,7 @@ class GaussianProcess(nn.Module):
     def posterior(
         self, xt: Float[Tensor, "b l d"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
     ) -> DiagonalNormal:
-        """p(x_s | x_t, x_0 = prediction.mean), the ancestral (DDPM) law in this frame."""
+        """p(x_s | x_t, x_0 = prediction.mean), the ancestral (DDPM) distribution in this frame."""
         return self.step(xt, prediction, t, s, eta=1.0)
 
     def step(
@@ -95,15 +114,15 @@ class GaussianProcess(nn.Module):
         eta: float,
         renoise: bool = False,
     ) -> DiagonalNormal:
-        """The one-step rule x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
+        """The distribution of x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
 
         z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, Euler in this frame; eta = 1 is ancestral.
-        `renoise` has z = sigma_s instead: all noise is new, and x_t matters through the prediction alone.
+        `renoise` sets z = sigma_s instead: all noise is new, and x_t matters only through the prediction.
         """
-        now, then = self.sigma_over(t, xt), self.sigma_over(s, xt)
-        noise = then if renoise else eta * then * torch.sqrt((1.0 - (then / now) ** 2).clamp(min=0.0))
+        sigma_t, sigma_s = self.sigma_over(t, xt), self.sigma_over(s, xt)
+        std = sigma_s if renoise else eta * sigma_s * torch.sqrt((1.0 - (sigma_s / sigma_t) ** 2).clamp(min=0.0))
         x0 = prediction.mean
-        return DiagonalNormal(x0 + torch.sqrt((then**2 - noise**2).clamp(min=0.0)) / now * (xt - x0), noise)
+        return DiagonalNormal(x0 + torch.sqrt((sigma_s**2 - std**2).clamp(min=0.0)) / sigma_t * (xt - x0), std)
 
     def reverse(
         self,
@@ -117,16 +136,18 @@ class GaussianProcess(nn.Module):
         renoise: bool = False,
         limit: float = 0.0,
     ) -> Float[Tensor, "b l d"]:
-        """A draw of x_s: by default from the posterior; `eta` and `renoise` are other laws of the same marginals.
+        """A sample of x_s, by default from the posterior; `eta` and `renoise` select other rules with its marginals.
 
-        Above 0, `limit` cuts the noise of every coordinate to so many standard deviations.
+        A positive `limit` truncates the noise of every coordinate at that many standard deviations.
         """
-        law = self.step(xt, prediction, t, s, eta=eta, renoise=renoise)
+        distribution = self.step(xt, prediction, t, s, eta=eta, renoise=renoise)
         if not (eta or renoise):
-            return law.mean
-        return law.mean + law.std * (rng.truncated_normal(limit, *xt.shape[1:]) if limit else rng.normal(*xt.shape[1:]))
+            return distribution.mean
+        shape = xt.shape[1:]
+        noise = rng.truncated_normal(limit, *shape) if limit else rng.normal(*shape)
+        return distribution.mean + distribution.std * noise
 
     def sigma_over(self, t: Float[Tensor, "b *l"], x: Float[Tensor, "b l d"]) -> Float[Tensor, "b #l 1"]:
-        """The noise level at t, of rows or of positions, to multiply states by."""
+        """The noise level at t, one per row or per position, shaped to multiply states."""
         sigma = self.sigma(t)
         return sigma[..., None] if sigma.ndim == x.ndim - 1 else sigma[:, None, None]

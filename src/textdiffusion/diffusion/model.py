@@ -29,7 +29,7 @@ class Denoiser(Protocol):
 
 
 class DiffusionModel(nn.Module):
-    """The learned parts of a run as one module, so that their state is saved, averaged and synchronised together.
+    """The learned parts of a run as one module, so that they are saved, averaged and synchronised together.
 
     The objective, the likelihood and the sampler are not part of the model: they take it as an argument.
     `window_length` is the number of tokens in a training window. `step` counts the optimizer's steps.
@@ -42,7 +42,7 @@ class DiffusionModel(nn.Module):
     denoiser: Any
     step: Tensor
     tuned: Tensor | None
-    """Times at even fractions of the way from clean to noise: the sampling grid tuned after training, if any."""
+    """Times at evenly spaced fractions from clean to noise: the sampling grid tuned after training, if any."""
 
     def __init__(
         self, codec: nn.Module, process: nn.Module, time_density: nn.Module, denoiser: nn.Module, window_length: int = 0
@@ -55,10 +55,10 @@ class DiffusionModel(nn.Module):
 
     @property
     def unadapted(self) -> DiffusionModel:
-        """The model of the run's own noise: this one, unless it is a `MaskedView` of that model."""
+        """The model of the noise that the run was trained with: this one, unless it is a `MaskedView` of that model."""
         return self
 
     def after_step(self) -> None:
-        """Call once after every step of the optimizer: advances `step` and the averages that the optimizer leaves alone."""
+        """Counts a step of the optimizer and updates the moving averages of the time density. Call after every step."""
         self.step += 1
         self.time_density.update_average()

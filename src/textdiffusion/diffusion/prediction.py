@@ -1,4 +1,4 @@
-"""What a denoiser says about the clean tokens, p(x0 | x_t): the common currency of the package."""
+"""What a denoiser predicts of the clean tokens, p(x0 | x_t): every denoiser returns a Prediction."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..core.randomness import Rng
 if TYPE_CHECKING:
     from .ratios import Graph
 
-CHUNK_ELEMENTS = 1 << 25  # logits held at once by the chunked head: 128 MiB in float32
+CHUNK_ELEMENTS = 1 << 25  # number of logits in memory at once: 128 MiB in float32
 
-Value = Callable[..., Float[Tensor, "n *k"]]  # of the logits of some positions [n, v] and what else is known of them
+Value = Callable[..., Float[Tensor, "n *k"]]  # computed from the logits [n, v] of n positions and further arguments
 
 
-def one_hot_logits(ids: Int[Tensor, "b l"], like: Float[Tensor, "b l v"]) -> Float[Tensor, "b l v"]:
-    """Logits of laws that give all probability to `ids`."""
-    return torch.full_like(like, -torch.inf).scatter(-1, ids[..., None], 0.0)
+def one_hot_logits(tokens: Int[Tensor, "b l"], like: Float[Tensor, "b l v"]) -> Float[Tensor, "b l v"]:
+    """Logits of distributions that give all probability to `tokens`."""
+    return torch.full_like(like, -torch.inf).scatter(-1, tokens[..., None], 0.0)
 
 
 class Prediction:
-    """p(x0 | x_t) held as logits over the vocabulary, float32.
+    """p(x0 | x_t), stored as logits over the vocabulary, float32.
 
-    `table` holds the clean states of the vocabulary where states are vectors; then `mean` is defined. It is that of the
-    law unless `interpolated` is false.
+    `table` holds the clean states of the vocabulary where states are vectors; then `mean` is defined. It is the mean of
+    the distribution if `mean_from_logits` is true.
     """
 
     mean_from_logits: bool = True
@@ -53,11 +53,11 @@ class Prediction:
 
     @property
     def argmax(self) -> Int[Tensor, "b l"]:
-        """The likeliest text."""
+        """The most likely token at every position."""
         return self.logits.argmax(-1)
 
     def sample_joint(self, rng: Rng) -> Prediction:
-        """The same where positions are independent; else certain of one text, drawn from the law as a whole."""
+        """This prediction if positions are independent; else one certain of a text that is sampled from their joint."""
         return self
 
     @cached_property
@@ -68,48 +68,49 @@ class Prediction:
 
     @property
     def x0_estimate(self) -> Float[Tensor, "b l d"]:
-        """What squared error fits to the clean state."""
+        """The estimate that squared error fits to the clean state."""
         return self.mean
 
     def with_logits(self, logits: Float[Tensor, "b l v"], known: Bool[Tensor, "b l"] | bool = False) -> Prediction:
-        """The same under the law that a guide makes of this one, which is certain of the positions `known`."""
+        """This prediction with the logits that a guide has changed; the positions `known` are certain."""
         return Prediction(logits, self.table) if self.mean_from_logits else GuidedPrediction(self, logits, known)
 
-    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-        """Cross-entropy of `ids` in nats at the positions `where`, 0 elsewhere."""
-        return self.map_positions(partial(F.cross_entropy, reduction="none"), where, ids)
+    def nll(self, tokens: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        """Cross-entropy of `tokens` in nats at the positions `where`, 0 elsewhere."""
+        return self.map_positions(partial(F.cross_entropy, reduction="none"), where, tokens)
 
     def map_positions(
         self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]
     ) -> Float[Tensor, "b l *k"]:
         """`value(logits [n, v], *args [n])` of the positions `where`, 0 elsewhere."""
         index = where.flatten().nonzero()[:, 0]
-        return self._placed(value(self.logits.flatten(0, 1)[index], *(a.flatten()[index] for a in args)), index, where)
+        values = value(self.logits.flatten(0, 1)[index], *(a.flatten()[index] for a in args))
+        return self._scatter(values, index, where)
 
     @staticmethod
-    def _placed(values: Float[Tensor, "n *k"], index: Int[Tensor, " n"], where: Tensor) -> Float[Tensor, "b l *k"]:
+    def _scatter(values: Float[Tensor, "n *k"], index: Int[Tensor, " n"], where: Tensor) -> Float[Tensor, "b l *k"]:
         zeros = values.new_zeros(where.numel(), *values.shape[1:])
         return zeros.index_put((index,), values).unflatten(0, where.shape)
 
     def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-        """The same as log ratios of probabilities, log p_t(x_t with token y here) / p_t(x_t), of a discrete process."""
+        """The log probability ratios of a discrete process, log p_t(x_t with token y here) / p_t(x_t)."""
         return graph.log_score(self.logits, xt, t)
 
     def score_entropy(
         self,
         graph: Graph,
-        ids: Int[Tensor, "b l"],
+        tokens: Int[Tensor, "b l"],
         where: Bool[Tensor, "b l"],
         xt: Int[Tensor, "b l"],
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
-        """Score entropy of `ids` in nats per unit of t at the positions `where`, 0 elsewhere."""
-        nats = graph.score_entropy(self.log_score(graph, xt, t), ids, xt, t)
+        """Score entropy of `tokens` in nats per unit of t at the positions `where`, 0 elsewhere."""
+        nats = graph.score_entropy(self.log_score(graph, xt, t), tokens, xt, t)
         return torch.where(where, nats, 0.0)
 
 
 class PredictionWithMean(Prediction):
-    """A prediction whose mean has been put where that of its law is not; it may lie outside of all tokens."""
+    """A prediction with a given mean, which need not be that of its distribution, nor near any token."""
 
     mean_from_logits = False
 
@@ -125,9 +126,9 @@ class PredictionWithMean(Prediction):
 
 
 class GuidedPrediction(Prediction):
-    """A prediction with a mean of its own whose law a guide has changed.
+    """A prediction with a separate mean, whose distribution a guide has changed.
 
-    The mean moves by as much as that of the law does, so it stays where the law stays; what is `known` is exact.
+    Its mean moves by as much as that of the distribution. Positions that are `known` have the mean of the distribution.
     """
 
     mean_from_logits = False
@@ -139,8 +140,8 @@ class GuidedPrediction(Prediction):
     @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:
         assert self.table is not None, "a state of token ids has no mean"
-        moved = self.native.mean + (self.probs - self.native.probs) @ self.table
-        return torch.where(self.known[..., None], self.probs @ self.table, moved)
+        shifted = self.native.mean + (self.probs - self.native.probs) @ self.table
+        return torch.where(self.known[..., None], self.probs @ self.table, shifted)
 
 
 @runtime_checkable
@@ -153,10 +154,10 @@ class Head(Protocol):
 
 
 class LazyPrediction(Prediction):
-    """p(x0 | x_t) held as hidden states; logits exist a chunk of positions at a time, or whole on request.
+    """p(x0 | x_t), stored as hidden states; logits are computed for a chunk of positions at a time, or all on request.
 
-    The logits of a large vocabulary are the memory cost of everything, so `each` and `mean` compute them in chunks
-    and again in the backward pass, and `each` only at the positions asked for.
+    The logits of a large vocabulary dominate memory, so `map_positions` and `mean` compute them in chunks and again in
+    the backward pass, and `map_positions` only at the positions it is given.
     """
 
     def __init__(self, hidden: Float[Tensor, "b l w"], head: Head, table: Float[Tensor, "v d"] | None = None) -> None:
@@ -175,40 +176,44 @@ class LazyPrediction(Prediction):
         if self._logits is not None:
             return self.probs @ self.table
 
-        def part(hidden: Tensor, table: Tensor) -> Tensor:
+        def chunk_mean(hidden: Tensor, table: Tensor) -> Tensor:
             return self.head(hidden).float().softmax(-1) @ table
 
-        parts = [self._recomputed(part, h, self.table) for h in self._chunks(self.hidden.flatten(0, 1))]
-        return torch.cat(parts).unflatten(0, self.hidden.shape[:2])
+        means = [self._checkpointed(chunk_mean, h, self.table) for h in self._chunks(self.hidden.flatten(0, 1))]
+        return torch.cat(means).unflatten(0, self.hidden.shape[:2])
 
     def map_positions(
         self, value: Value, where: Bool[Tensor, "b l"], *args: Shaped[Tensor, "b l"]
     ) -> Float[Tensor, "b l *k"]:
-        def part(hidden: Tensor, *args: Tensor) -> Tensor:
+        def chunk_value(hidden: Tensor, *args: Tensor) -> Tensor:
             return value(self.head(hidden).float(), *args)
 
-        return self._at(where, part, *args)
+        return self._map_hidden(where, chunk_value, *args)
 
-    def _at(self, where: Bool[Tensor, "b l"], part, *args: Shaped[Tensor, "b l"]) -> Float[Tensor, "b l *k"]:
-        """`part` of the hidden states and `args` at the positions `where`, in chunks; 0 elsewhere."""
+    def _map_hidden(
+        self, where: Bool[Tensor, "b l"], value: Value, *args: Shaped[Tensor, "b l"]
+    ) -> Float[Tensor, "b l *k"]:
+        """`value(hidden [n, w], *args [n])` of the positions `where`, in chunks; 0 elsewhere."""
         index = where.flatten().nonzero()[:, 0]
-        picked = (self.hidden.flatten(0, 1)[index], *(a.flatten()[index] for a in args))
-        parts = [self._recomputed(part, *chunk) for chunk in zip(*map(self._chunks, picked), strict=True)]
-        return self._placed(torch.cat(parts), index, where)
+        inputs = (self.hidden.flatten(0, 1)[index], *(a.flatten()[index] for a in args))
+        values = [self._checkpointed(value, *chunk) for chunk in zip(*map(self._chunks, inputs), strict=True)]
+        return self._scatter(torch.cat(values), index, where)
 
     def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(max(1, CHUNK_ELEMENTS // self.head.vocab_size))
 
-    def _recomputed(self, part, *args: Tensor) -> Tensor:
-        whole = self.hidden.shape[:2].numel() * self.head.vocab_size <= CHUNK_ELEMENTS
-        return part(*args) if whole or not torch.is_grad_enabled() else checkpoint(part, *args, use_reentrant=False)
+    def _checkpointed(self, function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+        one_chunk = self.hidden.shape[:2].numel() * self.head.vocab_size <= CHUNK_ELEMENTS
+        if one_chunk or not torch.is_grad_enabled():
+            return function(*args)
+        return checkpoint(function, *args, use_reentrant=False)
 
 
 class X0Prediction(LazyPrediction):
-    """A prediction of the clean state itself: `hidden`, from which `head` reads logits.
+    """A prediction of the clean state itself: `hidden`, which `head` maps to logits.
 
-    Its mean is the regressed state, whether or not it is the mean of the law that was read from it; or, `interpolated`,
-    the mean of that law, which a regression that is nearly right makes nearly exact.
+    Its mean is the regressed state, or with `mean_from_logits` the mean of the distribution that the head computes from
+    it, which is nearly exact if the regression is nearly right.
     """
 
     def __init__(
@@ -216,10 +221,10 @@ class X0Prediction(LazyPrediction):
         hidden: Float[Tensor, "b l d"],
         head: Head,
         table: Float[Tensor, "v d"] | None = None,
-        interpolated: bool = False,
+        mean_from_logits: bool = False,
     ) -> None:
         super().__init__(hidden, head, table)
-        self.mean_from_logits = interpolated
+        self.mean_from_logits = mean_from_logits
 
     @property
     def mean(self) -> Float[Tensor, "b l d"]:
@@ -231,23 +236,23 @@ class X0Prediction(LazyPrediction):
 
 
 class BitPrediction(LazyPrediction):
-    """A prediction of each bit of a code word by itself: `hidden` is their log odds, and `head` reads logits from them.
+    """An independent prediction of each bit of a code word: `hidden` is their log odds, which `head` maps to logits.
 
     `table` holds the code words of the tokens, whose bits are -scale or +scale.
     """
 
     mean_from_logits = False
 
-    def __init__(self, odds: Float[Tensor, "b l d"], head: Head, table: Float[Tensor, "v d"], scale: float) -> None:
-        super().__init__(odds, head, table)
+    def __init__(self, log_odds: Float[Tensor, "b l d"], head: Head, table: Float[Tensor, "v d"], scale: float) -> None:
+        super().__init__(log_odds, head, table)
         self.codes, self.scale = table, scale
 
     @cached_property
     def mean(self) -> Float[Tensor, "b l d"]:
-        """The mean of every bit: scale * (2 sigmoid(odds) - 1)."""
+        """The mean of every bit: scale * (2 sigmoid(log_odds) - 1)."""
         return self.scale * torch.tanh(0.5 * self.hidden)
 
-    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+    def nll(self, tokens: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
         """The logistic loss of the bits in nats: the cross-entropy of the code word among all words, used or not."""
-        signs = F.embedding(ids, self.codes) / self.scale
+        signs = F.embedding(tokens, self.codes) / self.scale
         return torch.where(where, F.softplus(-signs * self.hidden).sum(-1), 0.0)

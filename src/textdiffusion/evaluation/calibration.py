@@ -161,8 +161,8 @@ class Tempered(Prediction):
     def mean(self) -> Float[Tensor, "b l d"]:
         return torch.where(self.same, self.plain.mean, super().mean)
 
-    def nll(self, ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-        return torch.where(self.same[..., 0], self.plain.nll(ids, where), super().nll(ids, where))
+    def nll(self, tokens: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+        return torch.where(self.same[..., 0], self.plain.nll(tokens, where), super().nll(tokens, where))
 
     def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
         return torch.where(self.same, self.plain.log_score(graph, xt, t), super().log_score(graph, xt, t))
@@ -170,10 +170,10 @@ class Tempered(Prediction):
     def score_entropy(
         self,
         graph: Graph,
-        ids: Int[Tensor, "b l"],
+        tokens: Int[Tensor, "b l"],
         where: Bool[Tensor, "b l"],
         xt: Int[Tensor, "b l"],
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
-        own = self.plain.score_entropy(graph, ids, where, xt, t)
-        return torch.where(self.same[..., 0], own, super().score_entropy(graph, ids, where, xt, t))
+        own = self.plain.score_entropy(graph, tokens, where, xt, t)
+        return torch.where(self.same[..., 0], own, super().score_entropy(graph, tokens, where, xt, t))

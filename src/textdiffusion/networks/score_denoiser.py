@@ -69,16 +69,16 @@ class ScorePrediction(LazyPrediction):
     def score_entropy(
         self,
         graph: Graph,
-        ids: Int[Tensor, "b l"],
+        tokens: Int[Tensor, "b l"],
         where: Bool[Tensor, "b l"],
         xt: Int[Tensor, "b l"],
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
-        def of_positions(hidden: Tensor, ids: Tensor) -> Tensor:
+        def of_positions(hidden: Tensor, tokens: Tensor) -> Tensor:
             log_score, xt, t = self.score_head.log_score(hidden)
-            return graph.score_entropy(log_score, ids, xt, t)
+            return graph.score_entropy(log_score, tokens, xt, t)
 
-        return self._at(where, of_positions, ids)
+        return self._map_hidden(where, of_positions, tokens)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,27 @@
-"""Settings of every part of a model, imported from one place."""
+"""The settings of every part of a model, from one place."""
 
+from ..diffusion.absorbing import Absorbing
+from ..diffusion.alpha_schedules import AlphaSchedule, CosineAlpha, Geometric, Linear, LogLinear
+from ..diffusion.autoregressive import AutoregressiveOrder
+from ..diffusion.binned_densities import LossSecondMoment, MinVariance, TimeWarp
+from ..diffusion.blocks import BlockAbsorbing
+from ..diffusion.codecs import Bits, CodecConfig, Embeddings, Simplex, Tokens
+from ..diffusion.curve_densities import Cauchy, Gumbel
+from ..diffusion.densities import TimeDensityConfig, Uniform
+from ..diffusion.discrete_betas import DiscreteBetas
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.process import ProcessConfig
+from ..diffusion.sigma_schedules import (
+    CosineSigma,
+    KarrasSigma,
+    LearnedLogSigma,
+    LinearBeta,
+    LinearSigma,
+    LogSigma,
+    SigmaSchedule,
+    SqrtSigma,
+)
+from ..diffusion.uniform import UniformNoise
 from ..networks.backbone import BackboneConfig
 from ..networks.bert import BertConfig
 from ..networks.block_denoiser import BlockDenoiserConfig
@@ -12,16 +34,12 @@ from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfi
 from ..networks.transformer import TransformerConfig
 from ..networks.unet import UNetConfig
 from .base import (
-    CodecPart,
-    DensityPart,
     GuidePart,
     LikelihoodPart,
     ObjectivePart,
     Part,
-    ProcessPart,
     SamplerPart,
 )
-from .densities import Cauchy, Gumbel, LossSecondMoment, MinVariance, TimeWarp, Uniform
 from .gaussian_samplers import DDIM, DPMSolver, GaussianSteps, Heun
 from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
 from .likelihoods import (
@@ -44,27 +62,20 @@ from .objectives import (
     SquaredError,
 )
 from .samplers import Ancestral, Autoregressive, BlockAncestral, Euler, Tweedie
-from .states import (
-    Absorbing,
-    AutoregressiveOrder,
-    Bits,
-    BlockAbsorbing,
-    DiscreteGaussian,
-    Embeddings,
-    Gaussian,
-    Simplex,
-    Tokens,
-    UniformNoise,
-)
 from .token_samplers import FirstHitting, Gibbs, PathPlanning, PredictorCorrector, ReMDM, Unmasking
 
 TrunkPart = BackboneConfig
 ReadoutPart = OutputHeadConfig
 DenoiserPart = DenoiserConfig
 
+CodecPart = CodecConfig
+ProcessPart = ProcessConfig
+DensityPart = TimeDensityConfig
+
 __all__ = [
     "DDIM",
     "Absorbing",
+    "AlphaSchedule",
     "Ancestral",
     "Autoregressive",
     "AutoregressiveOrder",
@@ -78,14 +89,17 @@ __all__ = [
     "Cauchy",
     "Cfg",
     "Classifier",
+    "CodecConfig",
     "CodecPart",
+    "CosineAlpha",
+    "CosineSigma",
     "DPMSolver",
     "DenoiserConfig",
     "DenoiserPart",
     "DensityPart",
     "DiffusionLM",
+    "DiscreteBetas",
     "DiscreteELBO",
-    "DiscreteGaussian",
     "DiscreteLikelihood",
     "Duality",
     "EmbeddingDenoiserConfig",
@@ -97,11 +111,19 @@ __all__ = [
     "GaussianELBO",
     "GaussianLikelihood",
     "GaussianSteps",
+    "Geometric",
     "Gibbs",
     "GuidePart",
     "Gumbel",
     "Heun",
+    "KarrasSigma",
+    "LearnedLogSigma",
     "LikelihoodPart",
+    "Linear",
+    "LinearBeta",
+    "LinearSigma",
+    "LogLinear",
+    "LogSigma",
     "LossSecondMoment",
     "MSEWithCrossEntropy",
     "MaskDenoiserConfig",
@@ -116,6 +138,7 @@ __all__ = [
     "Part",
     "PathPlanning",
     "PredictorCorrector",
+    "ProcessConfig",
     "ProcessPart",
     "ReMDM",
     "ReadoutPart",
@@ -126,9 +149,12 @@ __all__ = [
     "ScoreEntropy",
     "ScoreEntropyLikelihood",
     "ScoreInterpolation",
+    "SigmaSchedule",
     "Simplex",
     "SimplexDenoiserConfig",
+    "SqrtSigma",
     "SquaredError",
+    "TimeDensityConfig",
     "TimeWarp",
     "TokenDenoiserConfig",
     "Tokens",

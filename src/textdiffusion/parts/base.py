@@ -13,36 +13,9 @@ from ..core.registry import check_bounds as check_bounds
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..data.tokenizers.base import Tokenizer
-    from ..diffusion.codecs import Codec
     from ..samplers.base import Guide, Run, Sampler
 
 T = TypeVar("T")
-
-
-class CodecPart(Part, ABC):
-    """How tokens become states."""
-
-    @abstractmethod
-    def build(self, vocab_size: int) -> nn.Module: ...
-
-    def load_pretrained(self, codec: nn.Module, tokenizer: Tokenizer) -> str | None:
-        """What only a run that begins does: reads the weights that these settings name. Returns what to say of it."""
-        return None
-
-
-class ProcessPart(Part, ABC):
-    """How states are corrupted."""
-
-    @abstractmethod
-    def build(self, codec: Codec) -> nn.Module: ...
-
-
-class DensityPart(Part, ABC):
-    """Which noise levels training sees."""
-
-    @abstractmethod
-    def build(self, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
 class ObjectivePart(Part, ABC):

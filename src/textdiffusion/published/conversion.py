@@ -22,6 +22,7 @@ from ..inference.api import TextDiffusion
 from ..networks.layers import num_heads
 from ..parts import (
     Absorbing,
+    LogLinear,
     MaskDenoiserConfig,
     MaskedELBO,
     ObjectivePart,
@@ -98,7 +99,7 @@ def _config(
     else:
         # Without time conditioning MDLM's network still has adaptive norms and reads 0; RADD's network has none.
         time = timed and settings.get(bool, "time_conditioning")
-        process = Absorbing(schedule="log_linear", time_input="sigma" if time else "share")
+        process = Absorbing(schedule=LogLinear(), time_input="sigma" if time else "mask_prob")
         base = replace(_recipe(MaskedELBO), process=process, denoiser=MaskDenoiserConfig(time=time))
     data = f"hf:{settings.get(str, 'data.train', default='openwebtext')}"
     length = settings.get(int, "model.length", "model_length")

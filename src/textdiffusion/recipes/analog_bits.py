@@ -10,11 +10,13 @@ from ..data.config import TextConfig
 from ..parts import (
     DDIM,
     Bits,
+    CosineSigma,
     DPMSolver,
     EmbeddingDenoiserConfig,
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    LogSigma,
     SquaredError,
     UNetConfig,
     Uniform,
@@ -42,7 +44,7 @@ def analog_bits() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Bits(code="random"),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(midpoint=0.36, scale=0.5),
         backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(output_head=X0Logits(), decode_input=True),
@@ -54,7 +56,7 @@ def analog_bits() -> Variants:
     published = Config(
         text=TextConfig(data="war_and_peace.txt", tokenizer="bytes", length=64),
         codec=Bits(),
-        process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=1e3),
+        process=Gaussian(schedule=CosineSigma(sigma_min=1e-3, sigma_max=1e3)),
         time_density=Uniform(),
         backbone=UNetConfig(width=256, depth=9, multipliers=(1, 2, 4), cond_dim=256),
         denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(bias=False)),

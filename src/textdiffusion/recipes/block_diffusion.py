@@ -11,6 +11,8 @@ from ..parts import (
     BlockAbsorbing,
     BlockAncestral,
     BlockDenoiserConfig,
+    Linear,
+    LogLinear,
     MaskedELBO,
     MaskedLikelihood,
     Tokens,
@@ -41,7 +43,7 @@ def block_diffusion() -> Variants:
     default = Config(
         text=TextConfig(),
         codec=Tokens(),
-        process=BlockAbsorbing(schedule="linear", block_size=16),
+        process=BlockAbsorbing(schedule=Linear(), block_size=16),
         time_density=Uniform(),
         backbone=TransformerConfig(width=128, depth=4),
         denoiser=BlockDenoiserConfig(ngram_dim=32),
@@ -53,7 +55,7 @@ def block_diffusion() -> Variants:
     published = replace(
         default,
         text=OPENWEBTEXT,
-        process=BlockAbsorbing(schedule="log_linear", block_size=4),
+        process=BlockAbsorbing(schedule=LogLinear(), block_size=4),
         time_density=Uniform(low=0.45, high=0.95),
         backbone=PUBLISHED_BACKBONE,
         denoiser=BlockDenoiserConfig(),

@@ -13,6 +13,8 @@ from ..parts import (
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    LinearSigma,
+    LogSigma,
     ScoreInterpolation,
     TimeWarp,
     TransformerConfig,
@@ -37,7 +39,7 @@ def cdcd() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
         backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(decode_input=True),
@@ -51,7 +53,7 @@ def cdcd() -> Variants:
             data="hf:c4", field="text", tokenizer="sentencepiece", vocab_size=32_000, length=64, mask="prefixes"
         ),
         codec=Embeddings(dim=256, init_std=1e-3),
-        process=Gaussian(schedule="linear_sigma", sigma_min=1 / 16, sigma_max=300 / 16),
+        process=Gaussian(schedule=LinearSigma(sigma_min=1 / 16, sigma_max=300 / 16)),
         time_density=TimeWarp(bins=100),
         backbone=TransformerConfig(
             width=1024,

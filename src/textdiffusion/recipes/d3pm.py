@@ -10,8 +10,10 @@ from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
     Ancestral,
+    CosineAlpha,
     DiscreteELBO,
     DiscreteLikelihood,
+    Linear,
     MaskDenoiserConfig,
     TokenDenoiserConfig,
     Tokens,
@@ -41,7 +43,7 @@ def d3pm() -> Variants:
     default = Config(
         text=TextConfig(),
         codec=Tokens(),
-        process=Absorbing(schedule="linear"),
+        process=Absorbing(schedule=Linear()),
         time_density=Uniform(),
         backbone=SMALL,
         denoiser=MaskDenoiserConfig(ngram_dim=32),
@@ -52,7 +54,7 @@ def d3pm() -> Variants:
     )
     uniform = replace(
         default,
-        process=UniformNoise(schedule="cosine"),
+        process=UniformNoise(schedule=CosineAlpha()),
         backbone=SMALL_WITH_TIME,
         denoiser=TokenDenoiserConfig(ngram_dim=32),
         objective=DiscreteELBO(steps=STEPS),

@@ -12,7 +12,9 @@ from ..parts import (
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    LogSigma,
     MSEWithCrossEntropy,
+    SqrtSigma,
     TransformerConfig,
     Uniform,
     X0Regression,
@@ -36,7 +38,7 @@ def difformer() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16, norm="affine"),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
         backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(mean_from_logits=True), decode_input=True),
@@ -48,7 +50,7 @@ def difformer() -> Variants:
     published = Config(
         text=TextConfig(layout="lines", tokenizer="bpe", vocab_size=10_000, length=128, mask="prefix"),
         codec=Embeddings(dim=128, norm="affine"),
-        process=Gaussian(schedule="sqrt", sigma_min=1e-3, sigma_max=100.0, sigma_scale=4.0),
+        process=Gaussian(schedule=SqrtSigma(sigma_min=1e-3, sigma_max=100.0, sigma_scale=4.0)),
         time_density=Uniform(),
         backbone=TransformerConfig(
             width=512,

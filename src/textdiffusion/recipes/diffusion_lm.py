@@ -8,9 +8,10 @@ from ..data.config import TextConfig
 from ..parts import (
     DDIM,
     DiffusionLM,
-    DiscreteGaussian,
+    DiscreteBetas,
     EmbeddingDenoiserConfig,
     Embeddings,
+    Gaussian,
     GaussianLikelihood,
     TransformerConfig,
     Uniform,
@@ -48,7 +49,7 @@ def diffusion_lm() -> Variants:
     default = Config(
         text=TextConfig(),
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
-        process=DiscreteGaussian(betas="sqrt", steps=2000),
+        process=Gaussian(schedule=DiscreteBetas(betas="sqrt", steps=2000)),
         time_density=Uniform(),
         backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(
@@ -71,7 +72,7 @@ def diffusion_lm() -> Variants:
             model_padding=True,
         ),
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
-        process=DiscreteGaussian(betas="sqrt", steps=2000),
+        process=Gaussian(schedule=DiscreteBetas(betas="sqrt", steps=2000)),
         time_density=Uniform(),
         backbone=BERT_BASE,
         denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(), self_conditioning=False),

@@ -10,6 +10,8 @@ from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
     Ancestral,
+    Linear,
+    LogLinear,
     MaskDenoiserConfig,
     MaskedELBO,
     MaskedLikelihood,
@@ -36,7 +38,7 @@ def mdlm() -> Variants:
     default = Config(
         text=TextConfig(),
         codec=Tokens(),
-        process=Absorbing(schedule="linear"),
+        process=Absorbing(schedule=Linear()),
         time_density=Uniform(),
         backbone=SMALL,
         denoiser=MaskDenoiserConfig(ngram_dim=32),
@@ -48,7 +50,7 @@ def mdlm() -> Variants:
     published = replace(
         default,
         text=OPENWEBTEXT,
-        process=Absorbing(schedule="log_linear"),
+        process=Absorbing(schedule=LogLinear()),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
         backbone=PUBLISHED_BACKBONE,
         denoiser=MaskDenoiserConfig(time=False),

@@ -12,6 +12,8 @@ from ..parts import (
     Embeddings,
     Gaussian,
     GaussianLikelihood,
+    LinearSigma,
+    LogSigma,
     ScoreInterpolation,
     TransformerConfig,
     X0Regression,
@@ -39,7 +41,7 @@ def mini_cdcd() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Cauchy(),
         backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(output_head=head, decode_input=True),
@@ -58,7 +60,7 @@ def mini_cdcd() -> Variants:
             length=64,
         ),
         codec=Embeddings(dim=256),
-        process=Gaussian(schedule="linear_sigma", sigma_min=0.01 / 16, sigma_max=200 / 16),
+        process=Gaussian(schedule=LinearSigma(sigma_min=0.01 / 16, sigma_max=200 / 16)),
         time_density=Cauchy(midpoint=3.0171 / 16, scale=1.7785 / 16, uniform_mix=0.0),
         backbone=TransformerConfig(
             width=576, depth=32, modulation="adaln", cond_dim=64, activation="gelu", absolute_positions=False

@@ -12,6 +12,7 @@ from ..parts import (
     Gaussian,
     GaussianELBO,
     GaussianLikelihood,
+    LearnedLogSigma,
     MinVariance,
     TransformerConfig,
     X0Logits,
@@ -40,7 +41,7 @@ def plaid() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="learned", sigma_min=0.1, sigma_max=20.0),
+        process=Gaussian(schedule=LearnedLogSigma(sigma_min=0.1, sigma_max=20.0)),
         time_density=MinVariance(),
         backbone=SMALL_WITH_TIME,
         denoiser=EmbeddingDenoiserConfig(output_head=head, decode_input=True),
@@ -52,7 +53,8 @@ def plaid() -> Variants:
     published = Config(
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="bpe", vocab_size=32_000, length=256),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="learned", sigma_min=0.2231, sigma_max=20.09),  # gamma = 2 ln sigma from -3 to 6
+        # gamma = 2 ln sigma from -3 to 6
+        process=Gaussian(schedule=LearnedLogSigma(sigma_min=0.2231, sigma_max=20.09)),
         time_density=MinVariance(uniform_mix=0.0),
         backbone=TransformerConfig(
             width=384,

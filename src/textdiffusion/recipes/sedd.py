@@ -10,6 +10,7 @@ from ..data.config import TextConfig
 from ..parts import (
     Absorbing,
     Euler,
+    LogLinear,
     MaskedLikelihood,
     ScoreDenoiserConfig,
     ScoreEntropy,
@@ -40,7 +41,7 @@ def sedd() -> Variants:
     default = Config(
         text=TextConfig(),
         codec=Tokens(),
-        process=Absorbing(schedule="log_linear"),
+        process=Absorbing(schedule=LogLinear()),
         time_density=Uniform(),
         backbone=SMALL_WITH_TIME,
         denoiser=ScoreDenoiserConfig(ngram_dim=32),
@@ -51,7 +52,7 @@ def sedd() -> Variants:
     )
     uniform = replace(
         default,
-        process=UniformNoise(schedule="log_linear"),
+        process=UniformNoise(schedule=LogLinear()),
         denoiser=ScoreDenoiserConfig(scale_by_sigma=False, ngram_dim=32),
         likelihood=ScoreEntropyLikelihood(),
         sampler=Tweedie(steps=128),
@@ -59,7 +60,7 @@ def sedd() -> Variants:
     published = replace(
         default,
         text=OPENWEBTEXT,
-        process=Absorbing(schedule="log_linear", time_input="sigma"),
+        process=Absorbing(schedule=LogLinear(), time_input="sigma"),
         backbone=replace(PUBLISHED_BACKBONE, time_frequency=1.0),
         denoiser=ScoreDenoiserConfig(),
         objective=ScoreEntropy(max_weight=1000.0),

@@ -9,11 +9,14 @@ from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     DDIM,
+    CosineSigma,
     EmbeddingDenoiserConfig,
     Embeddings,
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    KarrasSigma,
+    LogSigma,
     MSEWithCrossEntropy,
     ScoreInterpolation,
     TransformerConfig,
@@ -38,7 +41,7 @@ def simple_diffusion_lm() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Embeddings(dim=16, norm="layer"),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
         backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="film", cond_dim=32),
         denoiser=EmbeddingDenoiserConfig(decode_input=True),
@@ -57,7 +60,7 @@ def simple_diffusion_lm() -> Variants:
             mask="given_spans",
         ),
         codec=Embeddings(dim=64, init_std=1e-3, norm="affine"),
-        process=Gaussian(schedule="cosine", sigma_min=1e-3, sigma_max=100.0),
+        process=Gaussian(schedule=CosineSigma(sigma_min=1e-3, sigma_max=100.0)),
         time_density=Uniform(),
         backbone=TransformerConfig(
             width=512,
@@ -88,7 +91,7 @@ def simple_diffusion_lm() -> Variants:
         default,
         text=TextConfig(layout="lines", packing=True, mask="mixed"),
         codec=Embeddings(dim=16),
-        process=Gaussian(schedule="karras"),
+        process=Gaussian(schedule=KarrasSigma()),
         time_density=Uniform(),
         objective=ScoreInterpolation(per_token_noise=0.5),
         sampler=DDIM(steps=64),

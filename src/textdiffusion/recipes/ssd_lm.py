@@ -9,9 +9,11 @@ from ..config.training import Training
 from ..data.config import TextConfig
 from ..parts import (
     DDIM,
+    CosineSigma,
     Gaussian,
     GaussianLikelihood,
     Gumbel,
+    LogSigma,
     ScoreInterpolation,
     Simplex,
     SimplexDenoiserConfig,
@@ -44,7 +46,7 @@ def ssd_lm() -> Variants:
     default = Config(
         text=TextConfig(mask="mixed"),
         codec=Simplex(),
-        process=Gaussian(schedule="log_sigma"),
+        process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
         backbone=SMALL_WITH_TIME,
         denoiser=SimplexDenoiserConfig(reading="bayes"),
@@ -54,10 +56,10 @@ def ssd_lm() -> Variants:
         training=Training(optimizer="muon"),
     )
     # K = 5 times the cosine schedule's sigma; 0.05 to 20 norms of 2 K, as in the default.
-    cosine = Gaussian(schedule="cosine", sigma_scale=5.0, s=1e-4)
+    cosine = CosineSigma(sigma_scale=5.0, s=1e-4)
     tess = replace(
         default,
-        process=cosine,
+        process=Gaussian(schedule=cosine),
         time_density=Uniform(),
         denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken"),
         sampler=DDIM(steps=128, renoise=True),
@@ -67,7 +69,7 @@ def ssd_lm() -> Variants:
         text=TextConfig(
             data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="roberta", length=200, mask="prefix"
         ),
-        process=replace(cosine, sigma_min=1e-4),
+        process=Gaussian(schedule=replace(cosine, sigma_min=1e-4)),
         backbone=TransformerConfig(
             width=1024,
             depth=24,

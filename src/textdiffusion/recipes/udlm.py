@@ -12,6 +12,7 @@ from ..parts import (
     DiscreteELBO,
     DiscreteLikelihood,
     Duality,
+    LogLinear,
     TokenDenoiserConfig,
     Tokens,
     Uniform,
@@ -37,7 +38,7 @@ def udlm() -> Variants:
     default = Config(
         text=TextConfig(),
         codec=Tokens(),
-        process=UniformNoise(schedule="log_linear"),
+        process=UniformNoise(schedule=LogLinear()),
         time_density=Uniform(),
         backbone=SMALL_WITH_TIME,
         denoiser=TokenDenoiserConfig(ngram_dim=32),

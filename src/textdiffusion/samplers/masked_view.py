@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.alpha_schedules import Linear
 from ..diffusion.codecs import TokenCodec
 from ..diffusion.densities import UniformDensity
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
-from ..diffusion.schedules import LogLinear
 from .base import Sampler
 
 
@@ -57,7 +57,7 @@ class MaskedView(DiffusionModel):
         vocab_size = model.codec.vocab_size
         self.inner, self.window_length = model, model.window_length
         self.codec, self.time_density = TokenCodec(vocab_size), UniformDensity()
-        self.process = AbsorbingProcess(vocab_size, LogLinear(0.0))
+        self.process = AbsorbingProcess(vocab_size, Linear())
         self.denoiser = MaskedViewDenoiser(model, self.process.mask, seed)
         self.register_buffer("tuned", None, persistent=False)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..diffusion.model import DiffusionModel
-from ..diffusion.schedules import Karras, LogSigma
+from ..diffusion.sigma_schedules import KarrasSigma, LogSigma
 
 GridName = Literal["trained", "edm", "log", "tuned"]
 
@@ -35,7 +35,7 @@ def grid(name: GridName, rho: float, model: DiffusionModel, shares: Float[Tensor
             raise UserError("This run has no tuned grid yet; `textdiffusion tune RUN` measures one.")
         return _interpolated(model.tuned.to(shares), shares)
     low, high = model.process.sigma(shares.new_tensor((0.0, 1.0))).tolist()
-    levels = Karras(low, high, rho) if name == "edm" else LogSigma(low, high)
+    levels = KarrasSigma(low, high, rho) if name == "edm" else LogSigma(low, high)
     times = model.process.schedule.time(levels.sigma(shares)).clamp(0.0, 1.0)
     return torch.where(shares >= 1.0, 1.0, torch.where(shares <= 0.0, 0.0, times))
 

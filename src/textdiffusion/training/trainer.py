@@ -25,6 +25,8 @@ from ..core.registry import runnable
 from ..data.conditions import condition_dropout, strip_source
 from ..data.masks import given_mask
 from ..data.prepare import Corpus
+from ..diffusion.codecs import Embeddings
+from ..networks.bert import load_pretrained_embeddings
 from ..samplers.base import Request
 from ..samplers.masked_view import adapt_model
 from ..storage import checkpoint
@@ -100,12 +102,10 @@ class Trainer:
     def begin(self) -> None:
         """Begins from random weights, and from pretrained ones where the parts' settings name any."""
         config, model = self.config, self.model
-        for note in (
-            config.codec.load_pretrained(model.codec, self.corpus.tokenizer),
-            config.backbone.load_pretrained(model.denoiser.backbone),
-        ):
-            if note:
-                self.say(note)
+        if isinstance(config.codec, Embeddings) and config.codec.pretrained:
+            self.say(load_pretrained_embeddings(model.codec, Path(config.codec.pretrained), self.corpus.tokenizer))
+        if note := config.backbone.load_pretrained(model.denoiser.backbone):
+            self.say(note)
         self.average.model.load_state_dict(model.state_dict())
 
     @property
