@@ -13,14 +13,14 @@ import torch
 from tests.training.tiny import tiny
 from textdiffusion.core.errors import UserError
 from textdiffusion.storage import checkpoint
-from textdiffusion.storage.checkpoint import RAW, STATE, Best, Checkpoints, State
+from textdiffusion.storage.checkpoint import RAW, STATE, Best, Checkpoints, TrainingState
 from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training import run_folder as folder
 from textdiffusion.training.run_folder import RunFolder
 
 
 def save(checkpoints: Checkpoints, step: int, best: Best | None = None) -> None:
-    state = State(step=step, best=best, window={"loss": [1.5, 0.1]})
+    state = TrainingState(step=step, best=best, window={"loss": [1.5, 0.1]})
     checkpoints.save(state, {RAW: {"weight": torch.full((3,), float(step))}})
 
 
@@ -30,7 +30,7 @@ def latest(checkpoints: Checkpoints) -> tuple[int | None, list[str]]:
     if found is None:
         return None, said
     path, state = found
-    assert checkpoint.read(path, RAW)["weight"].tolist() == [float(state.step)] * 3
+    assert checkpoint.read_tensors(path, RAW)["weight"].tolist() == [float(state.step)] * 3
     return state.step, said
 
 
@@ -39,7 +39,7 @@ def test_state_survives_the_disk(tmp_path):
     save(checkpoints, 7, Best(7, 2.5))
     found = checkpoints.latest(print)
     assert found is not None
-    assert found[1] == State(step=7, best=Best(7, 2.5), window={"loss": [1.5, 0.1]})
+    assert found[1] == TrainingState(step=7, best=Best(7, 2.5), window={"loss": [1.5, 0.1]})
 
 
 def test_the_latest_and_the_best_are_kept(tmp_path):

@@ -17,7 +17,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
 from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.ema import EMA, decay_at
-from textdiffusion.training.muon import Muon, orthogonalised
+from textdiffusion.training.muon import Muon, orthogonalize
 from textdiffusion.training.optimizers import Optimizers, lr_scale
 
 from .tiny import tiny
@@ -36,7 +36,7 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
     model = model_of("cdcd", tmp_path, weight_decay=0.1, density_lr=0.02, lr=0.001, optimizer="muon", muon_lr=0.005)
     optimizers = Optimizers(model, model.config.training)
     seen = {}
-    for optimizer in optimizers.all:
+    for optimizer in optimizers.optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 assert parameter not in seen
@@ -57,7 +57,7 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
 def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own(tmp_path):
     model = model_of("plaid", tmp_path, density_lr=0.02, codec_lr=0.03, lr=0.001)
     optimizers = Optimizers(model, model.config.training)
-    groups = [group for optimizer in optimizers.all for group in optimizer.param_groups]
+    groups = [group for optimizer in optimizers.optimizers for group in optimizer.param_groups]
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     names = {name: rates[p] for name, p in model.named_parameters()}
     assert names["codec.weight"] == 0.03
@@ -112,7 +112,7 @@ def test_a_gradient_of_the_density_that_is_no_number_is_left_out(tmp_path):
 def test_orthogonalised_keeps_the_directions_and_evens_the_lengths():
     matrices = torch.randn(3, 20, 32, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    for ours in (orthogonalised(matrices), orthogonalised(matrices.mT).mT):
+    for ours in (orthogonalize(matrices), orthogonalize(matrices.mT).mT):
         values = torch.linalg.svdvals(ours)
         assert float(values.min()) > 0.6
         assert float(values.max()) < 1.3
@@ -142,7 +142,7 @@ def test_muon_is_momentum_with_nesterovs_look_ahead():
         parameter.grad = gradient
         optimizer.step()
         moment = 0.95 * moment + 0.05 * gradient
-        direction = orthogonalised((0.05 * gradient + 0.95 * moment)[None])[0] * 0.2 * math.sqrt(8)
+        direction = orthogonalize((0.05 * gradient + 0.95 * moment)[None])[0] * 0.2 * math.sqrt(8)
         expected = expected * (1 - 0.1 * 0.5) - 0.1 * direction
     assert torch.allclose(parameter, expected, atol=1e-5)
 

@@ -14,7 +14,7 @@ from textdiffusion.networks import transformer
 from textdiffusion.objectives.base import Loss
 from textdiffusion.storage.checkpoint import AVERAGED, RAW
 from textdiffusion.storage.weights import load_tensors
-from textdiffusion.training.events import Logged, Stop
+from textdiffusion.training.events import Logged, StopSignal
 from textdiffusion.training.trainer import NonFiniteLoss
 
 from .runs import assert_same_weights, losses, metrics, run, trainer_of
@@ -115,7 +115,7 @@ def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
 
     trainer.model.objective = Diverging()
     with pytest.raises(NonFiniteLoss, match=r"step 5: loss nan.*last good checkpoint is .*step-000000003.*metrics"):
-        list(trainer.events(Stop()))
+        list(trainer.events(StopSignal()))
     assert [path.name for path in trainer.folder.checkpoints.paths()] == ["step-000000003"]
 
 
@@ -137,7 +137,7 @@ def test_every_step_sees_other_text_and_other_draws(tmp_path):
             return loss
 
     trainer.model.objective = Spy()
-    list(trainer.events(Stop()))
+    list(trainer.events(StopSignal()))
     assert len(texts) == len(set(keys)) == steps
     assert all(one != other for one, other in combinations(texts, 2))
     fed = [bool(estimate[0].any()) for estimate in estimates if estimate is not None]
@@ -193,7 +193,7 @@ def test_the_error_of_a_single_window_is_null_in_the_metrics(tmp_path):
 
 def test_logged_records_say_what_was_spent(tmp_path):
     config = tiny("mdlm", tmp_path, log_every=3)
-    records = [r for r in trainer_of(config, tmp_path / "run", tmp_path).events(Stop()) if isinstance(r, Logged)]
+    records = [r for r in trainer_of(config, tmp_path / "run", tmp_path).events(StopSignal()) if isinstance(r, Logged)]
     assert [r.step for r in records] == [3, 6, 9, 10]
     assert [r.tokens for r in records] == [r.step * 8 * 16 for r in records]
     assert all(a.cpu_seconds < b.cpu_seconds for a, b in pairwise(records))

@@ -38,13 +38,13 @@ class Command:
         from ..data.labels import read_labelled
         from ..guidance.trained_classifier import run_fingerprint
         from ..inference.api import TextDiffusion
-        from ..training.classifier import Settings, train
+        from ..training.classifier import ClassifierConfig, train_classifier
 
-        settings = Settings(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
+        settings = ClassifierConfig(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
         examples = read_labelled(self.data)
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         with status("Training ...") as say:
-            made, right = train(
+            made, right = train_classifier(
                 run,
                 examples,
                 settings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -22,11 +22,12 @@ from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
+from ..objectives.base import Likelihood
 from ..parts import GuidePart, SamplerPart
 from ..samplers.base import Guide, Step
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
-from ..scoring.likelihood import Likelihood, bits_per_character
+from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import COUNTED, Fact, sha256
 from ..scoring.windows import Texts
 from ..storage.checkpoint import RAW, Checkpoints
@@ -80,9 +81,9 @@ class TextDiffusion:
         return cls(model.eval().requires_grad_(False).to(place), tokenizer, config, weights, folder)
 
     @property
-    def likelihood(self) -> Any:
+    def likelihood(self) -> Likelihood:
         """What texts are scored with."""
-        return runnable(self.config.likelihood)
+        return self.config.likelihood
 
     @property
     def device(self) -> torch.device:
@@ -179,7 +180,7 @@ class TextDiffusion:
         seed: int = 0,
         target_error: float = 0.01,
         draws: int | None = None,
-    ) -> list[Likelihood]:
+    ) -> list[LikelihoodEstimate]:
         """Bits per character of each text: an upper bound with standard errors, or the exact value where there is one.
 
         `prefix`, one for all texts or one for each, is what stands before them; `given` is a template that they fill.
@@ -216,7 +217,13 @@ class TextDiffusion:
             windows = Texts([own], self.tokenizer, text, prefix=earlier, given=given, source=source, label=label)
             scores.append(
                 bits_per_character(
-                    self.model, windows, self.likelihood, seed=seed, target_error=target_error, draws=draws, about=about
+                    self.model,
+                    windows,
+                    self.likelihood,
+                    seed=seed,
+                    target_error=target_error,
+                    draws=draws,
+                    metadata=about,
                 )
             )
         return scores

@@ -1,16 +1,20 @@
 """Settings of every part of a model: frozen dataclasses that know how to build their part.
 
-No torch here: `--help` and `config.json` read these. A part's class name is its `kind` on disk, so a new part is a new
-class and nothing else.
+A part's class name is its `kind` on disk, so a new part is a new class and nothing else.
 """
 
+from ..objectives.base import Likelihood, Objective
+from ..objectives.discrete import DiscreteELBO, DiscreteLikelihood, Duality
+from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation, SquaredError
+from ..objectives.gaussian_elbo import GaussianELBO, GaussianLikelihood
+from ..objectives.masked import MaskedELBO, MaskedLikelihood
+from ..objectives.next_token import NextToken, NextTokenLikelihood
+from ..objectives.score_entropy import ScoreEntropy, ScoreEntropyLikelihood
 from .base import (
     CodecPart,
     DenoiserPart,
     DensityPart,
     GuidePart,
-    LikelihoodPart,
-    ObjectivePart,
     Part,
     ProcessPart,
     ReadoutPart,
@@ -20,13 +24,6 @@ from .base import (
 from .densities import Cauchy, Gumbel, LossSecondMoment, MinVariance, TimeWarp, Uniform
 from .gaussian_samplers import DDIM, DPMSolver, GaussianSteps, Heun
 from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
-from .likelihoods import (
-    DiscreteLikelihood,
-    GaussianLikelihood,
-    MaskedLikelihood,
-    NextTokenLikelihood,
-    ScoreEntropyLikelihood,
-)
 from .networks import (
     BitLogits,
     BlockDenoiserConfig,
@@ -38,18 +35,6 @@ from .networks import (
     TokenDenoiserConfig,
     X0Logits,
     X0Regression,
-)
-from .objectives import (
-    DiffusionLM,
-    DiscreteELBO,
-    Duality,
-    GaussianELBO,
-    MaskedELBO,
-    MSEWithCrossEntropy,
-    NextToken,
-    ScoreEntropy,
-    ScoreInterpolation,
-    SquaredError,
 )
 from .samplers import Ancestral, Autoregressive, BlockAncestral, Euler, Tweedie
 from .states import (
@@ -66,6 +51,8 @@ from .states import (
 )
 from .token_samplers import FirstHitting, Gibbs, PathPlanning, PredictorCorrector, ReMDM, Unmasking
 from .trunks import BertConfig, TransformerConfig, UNetConfig
+
+ObjectivePart, LikelihoodPart = Objective, Likelihood  # their names before each part became one class
 
 __all__ = [
     "DDIM",
@@ -104,6 +91,7 @@ __all__ = [
     "GuidePart",
     "Gumbel",
     "Heun",
+    "Likelihood",
     "LikelihoodPart",
     "LossSecondMoment",
     "MSEWithCrossEntropy",
@@ -114,6 +102,7 @@ __all__ = [
     "NextToken",
     "NextTokenDenoiserConfig",
     "NextTokenLikelihood",
+    "Objective",
     "ObjectivePart",
     "Part",
     "PathPlanning",

@@ -80,20 +80,6 @@ class DenoiserPart(Part, ABC):
     def build(self, backbone: Backbone, codec: Codec, process: nn.Module) -> nn.Module: ...
 
 
-class ObjectivePart(Part, ABC):
-    """What training makes small."""
-
-    @abstractmethod
-    def build(self) -> nn.Module: ...
-
-
-class LikelihoodPart(Part, ABC):
-    """What a text is evaluated by, exact or a bound."""
-
-    @abstractmethod
-    def build(self) -> nn.Module: ...
-
-
 @dataclass(frozen=True)
 class SamplerPart(Part, ABC):
     """The sampler a model is meant for, and its `steps` (0, where that may be: as many as tokens)."""

@@ -17,20 +17,20 @@ from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from .protocol import Fact, digest
 
-LEAST_ROWS = 128  # rows over which a pass spreads its noise levels; few windows are repeated to have so many
+MIN_ROWS = 128  # rows over which a pass spreads its noise levels; few windows are repeated to have so many
 PILOT_ROWS = 256  # rows of the pass that decides where draws count most
-FEWEST, MOST = 4, 256  # passes
+MIN_PASSES, MAX_PASSES = 4, 256  # passes
 
 
 @runtime_checkable
-class Value(Protocol):
+class RowEstimator(Protocol):
     """Something of every row that depends on draws."""
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b *k"]: ...
 
 
 @runtime_checkable
-class Aimable(Protocol):
+class SupportsImportanceSampling(Protocol):
     """A likelihood that draws better after a pass that does not count."""
 
     def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
@@ -54,7 +54,7 @@ class Windows(Protocol):
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class LikelihoodEstimate:
     """Bits per character of a text under a model; an upper bound unless `exact`.
 
     `monte_carlo_error` is the standard error that the random draws leave in `bits`, with the text fixed; 0 if exact.
@@ -97,9 +97,9 @@ def bits_per_character(
     target_error: float = 0.01,
     draws: int | None = None,
     batch_size: int = 64,
-    about: Mapping[str, Fact] | None = None,
+    metadata: Mapping[str, Fact] | None = None,
     progress: Callable[[int, float, float], None] | None = None,
-) -> Likelihood:
+) -> LikelihoodEstimate:
     """The bound of `model` on `windows`, averaged over passes until the Monte-Carlo error is below `target_error`.
 
     A pass is one unbiased draw of the likelihood for every window, its noise levels stratified over all rows of the
@@ -116,17 +116,17 @@ def bits_per_character(
     if count < 1 or (draws is not None and draws < 2):
         raise ValueError("a likelihood needs at least one window and two draws")
     kind, exact = type(likelihood).__name__, bool(likelihood.exact)
-    copies = 1 if exact else -(-LEAST_ROWS // count)
+    copies = 1 if exact else -(-MIN_ROWS // count)
     chars = _characters(windows, batch_size)
     passes: list[np.ndarray] = []
     error = math.inf
     with torch.no_grad(), eval_mode(model):
-        if isinstance(likelihood, Aimable):
-            pilot = spread(count, PILOT_ROWS)
+        if isinstance(likelihood, SupportsImportanceSampling):
+            pilot = spaced_rows(count, PILOT_ROWS)
             likelihood = likelihood.importance_sampled(
-                drawn(likelihood.pilot, model, windows, pilot, seed, "pilot", 0, batch_size)
+                evaluate_rows(likelihood.pilot, model, windows, pilot, seed, "pilot", 0, batch_size)
             )
-        while len(passes) < (1 if exact else draws or MOST):
+        while len(passes) < (1 if exact else draws or MAX_PASSES):
             number = len(passes)
 
             def report(share: float, number: int = number, error: float = error) -> None:
@@ -136,12 +136,12 @@ def bits_per_character(
             # Neighbouring rows get neighbouring noise levels: copies of a window spread evenly, and windows at random.
             order = Rng.of(seed, count).fork("order").fork(number).uniform(1)[:, 0].argsort().numpy()
             rows = np.tile(order, copies)
-            nats = drawn(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
+            nats = evaluate_rows(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
             passes.append(nats.numpy().reshape(copies, count).mean(0)[order.argsort()])
             totals = np.array([each.sum() for each in passes]) / chars.sum() / math.log(2.0)
             if len(passes) >= 2:
                 error = float(totals.std(ddof=1) / math.sqrt(len(passes)))
-                if draws is None and _settled(len(passes), error, target_error):
+                if draws is None and _is_precise(len(passes), error, target_error):
                     break
     between = window_error(np.array(passes), chars)
     made = len(passes) * copies
@@ -152,9 +152,9 @@ def bits_per_character(
         "seed": seed,
         "likelihood": kind,
         "dtype": str(model.denoiser.backbone.compute_dtype).removeprefix("torch."),
-        **(about or {}),
+        **(metadata or {}),
     }
-    return Likelihood(
+    return LikelihoodEstimate(
         bits=float(totals.mean()),
         monte_carlo_error=0.0 if exact else error,
         window_error=None if between is None else math.hypot(between, 0.0 if exact else error),
@@ -166,17 +166,17 @@ def bits_per_character(
     )
 
 
-def _settled(passes: int, error: float, target: float) -> bool:
-    return passes >= FEWEST and error * (1.0 + 2.0 / math.sqrt(2.0 * (passes - 1))) <= target
+def _is_precise(passes: int, error: float, target: float) -> bool:
+    return passes >= MIN_PASSES and error * (1.0 + 2.0 / math.sqrt(2.0 * (passes - 1))) <= target
 
 
-def spread(count: int, rows: int) -> Int[np.ndarray, " rows"]:
+def spaced_rows(count: int, rows: int) -> Int[np.ndarray, " rows"]:
     """So many of `count` windows, evenly; all of them, over and over, where there are fewer."""
     return np.arange(rows) * count // rows if count > rows else np.arange(rows) % count
 
 
-def drawn(
-    value: Value,
+def evaluate_rows(
+    estimator: RowEstimator,
     model: DiffusionModel,
     windows: Windows,
     chosen: Int[np.ndarray, " n"],
@@ -194,7 +194,7 @@ def drawn(
             windows.windows(chosen[start : start + batch_size]), row_ids=rows, global_batch_size=len(chosen)
         ).to(device)
         rng = Rng.of(seed, rows.to(device)).fork(stream).fork(number)
-        parts.append(value(model, batch, rng=rng).cpu().double())  # mps has no float64
+        parts.append(estimator(model, batch, rng=rng).cpu().double())  # mps has no float64
         if report:
             report(float(rows[-1] + 1) / len(chosen))
     return torch.cat(parts)

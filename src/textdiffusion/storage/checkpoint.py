@@ -30,7 +30,7 @@ class Best:
 
 
 @dataclass
-class State:
+class TrainingState:
     """What a run must remember beside its tensors. Steps, tokens and seconds count from the beginning of the run.
 
     `cpu_seconds` and `wall_seconds` are spent in training steps (CPU of all ranks), `process_seconds` is CPU time of a
@@ -53,7 +53,7 @@ class State:
     samples_due: bool = False
 
     @classmethod
-    def from_dict(cls, data: dict) -> State:
+    def from_dict(cls, data: dict) -> TrainingState:
         best = data.pop("best")
         return cls(best=None if best is None else Best(**best), **data)
 
@@ -79,7 +79,7 @@ class Checkpoints:
         there |= {path.name: path for path in self.folder.glob("step-*")}
         return [path for _, path in sorted(there.items())]
 
-    def save(self, state: State, tensors: dict[str, dict[str, Tensor]]) -> Path:
+    def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> Path:
         """Writes `tensors` (by file name) and `state`, then deletes what is neither among the latest nor the best."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
@@ -104,13 +104,13 @@ class Checkpoints:
         self._prune(state)
         return path
 
-    def latest(self, say: Callable[[str], None]) -> tuple[Path, State] | None:
+    def latest(self, log: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
         """The newest checkpoint that is whole; every newer one is reported to `say`."""
         for path in reversed(self.paths()):
             try:
                 return path, _verified(path)
             except UserError as error:
-                say(f"Skipping a checkpoint: {error}")
+                log(f"Skipping a checkpoint: {error}")
         return None
 
     def clean(self) -> None:
@@ -121,7 +121,7 @@ class Checkpoints:
             place = path.with_name(path.name.removeprefix(REPLACED))
             shutil.rmtree(path) if place.exists() else path.rename(place)
 
-    def _prune(self, state: State) -> None:
+    def _prune(self, state: TrainingState) -> None:
         # Those of later steps were damaged when the run was resumed from an earlier one; they must not count as kept.
         whole = [path for path in self.paths() if path.name <= self.path(state.step).name]
         for path in self.paths():
@@ -135,17 +135,17 @@ class Checkpoints:
         shutil.rmtree(leaving)
 
 
-def read(path: Path, name: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """One file of tensors of a checkpoint."""
     return load_tensors(path / name)
 
 
-def _verified(path: Path) -> State:
+def _verified(path: Path) -> TrainingState:
     try:
         data = json.loads((path / STATE).read_text(encoding="utf-8"))
         files = data.pop("files")
         damaged = [name for name, checksum in files.items() if _checksum(path / name) != checksum]
-        state = State.from_dict(data)
+        state = TrainingState.from_dict(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}).") from None
     if damaged:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def records(path: Path) -> Iterator[tuple[str, dict]]:
+def parse_lines(path: Path) -> Iterator[tuple[str, dict]]:
     """The whole lines of a JSONL file and what they say: the last may have been cut short by the end of its process."""
     if not path.exists():
         return
@@ -23,4 +23,4 @@ def records(path: Path) -> Iterator[tuple[str, dict]]:
 
 def history(folder: Path | None) -> list[dict[str, Any]]:
     """What the `metrics.jsonl` of a run's folder says; nothing where there is none."""
-    return [] if folder is None else [data for _, data in records(folder / "metrics.jsonl")]
+    return [] if folder is None else [data for _, data in parse_lines(folder / "metrics.jsonl")]

@@ -30,7 +30,7 @@ _HELD_OUT = 10  # one text in so many
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClassifierConfig:
     """A classifier's network and its training."""
 
     width: int = 128
@@ -48,10 +48,10 @@ class Settings:
             raise UserError(f"width is {self.width}; it must be a multiple of 64, or even and below 64.")
 
 
-def train(
+def train_classifier(
     run: Run,
     examples: Sequence[tuple[str, str]],
-    settings: Settings,
+    settings: ClassifierConfig,
     *,
     progress: Callable[[float, float], None] = lambda share, loss: None,
 ) -> tuple[Classifier, dict[str, float]]:
@@ -67,7 +67,7 @@ def train(
     if not isinstance(model.process, PlugAndPlay.processes):
         raise UserError(f"No classifier can guide this run: it has a {type(model.process).__name__}.")
     labels = tuple(sorted({label for _, label in examples}))
-    ids, real = laid_out([text for text, _ in examples], run.tokenizer, run.config.text)
+    ids, real = encode_texts([text for text, _ in examples], run.tokenizer, run.config.text)
     targets = torch.tensor([labels.index(label) for _, label in examples])
     order = np.random.default_rng(settings.seed).permutation(len(ids))
     held, used = order[: len(ids) // _HELD_OUT], order[len(ids) // _HELD_OUT :]
@@ -121,7 +121,7 @@ def _told(
     return network(xt, t, batch, (batch.tokens, share * there))
 
 
-def laid_out(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and real positions of texts as the run's own examples are: with their end, cut to a window and padded."""
     ids = np.full((len(texts), config.length), tokenizer.pad_id or 0, dtype=np.int64)
     real = np.full(ids.shape, config.model_padding)

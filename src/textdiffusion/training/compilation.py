@@ -65,7 +65,7 @@ def compile_backbone(model: DiffusionModel, try_out: Callable[[], object]) -> st
     return f"Compiled in {time.perf_counter() - start:.0f} s ({_cpu_seconds() - cpu:.0f} CPU-seconds)."
 
 
-def eagerly(model: DiffusionModel) -> AbstractContextManager[object]:
+def force_eager(model: DiffusionModel) -> AbstractContextManager[object]:
     """Inside, nothing is compiled anew: other batch shapes than training's are not worth it."""
     if model.denoiser.backbone._compiled_call_impl is None:
         return nullcontext()

@@ -44,7 +44,7 @@ class SingleProcess:
         """The module whose backward pass averages gradients over the ranks."""
         return step
 
-    def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
+    def no_sync(self, step: nn.Module) -> AbstractContextManager[object]:
         """Inside, gradients only add up on each rank."""
         return nullcontext()
 
@@ -75,7 +75,7 @@ class Distributed(SingleProcess):
 
         return DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)
 
-    def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
+    def no_sync(self, step: nn.Module) -> AbstractContextManager[object]:
         no_sync = getattr(step, "no_sync", nullcontext)  # absent while one rank tries out its step alone
         return no_sync()
 
@@ -88,6 +88,6 @@ class Distributed(SingleProcess):
         self.sum(torch.zeros(1))
 
 
-def world() -> SingleProcess:
+def process_group() -> SingleProcess:
     """The world this process belongs to: that of torchrun's environment variables, else itself alone."""
     return Distributed() if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ else SingleProcess()

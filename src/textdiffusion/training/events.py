@@ -26,7 +26,7 @@ class Logged:
     loss: float
     parts: dict[str, float]
     grad_norm: float
-    rate: float
+    lr_scale: float
     tokens: int
     tokens_per_second: float
     cpu_seconds: float
@@ -82,7 +82,7 @@ class Finished:
 Event = Logged | Validated | Sampled | Saved | Finished
 
 
-class Stop:
+class StopSignal:
     """Whether SIGINT or SIGTERM has come, and which."""
 
     def __init__(self) -> None:
@@ -90,12 +90,12 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
+def stop_on_signals() -> Iterator[StopSignal]:
     """The first SIGINT or SIGTERM inside the block is noted; a second raises KeyboardInterrupt.
 
     Outside the main thread signals cannot be caught, and nothing is noted.
     """
-    stop = Stop()
+    stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -32,13 +32,13 @@ class Logger(ABC):
     def __call__(self, record: Event) -> None: ...
 
 
-class Metrics(Logger):
+class MetricsFile(Logger):
     """Appends every record to `metrics.jsonl`, one line each, at once. A number that is none is written as null."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.metrics
 
-    def __enter__(self) -> Metrics:
+    def __enter__(self) -> MetricsFile:
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
@@ -51,7 +51,7 @@ class Metrics(Logger):
         self._file.flush()
 
 
-class Samples(Logger):
+class SampleFiles(Logger):
     """Writes samples to `samples/step-*.txt`."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -79,7 +79,7 @@ class TensorBoard(Logger):
     def __call__(self, record: Event) -> None:
         if isinstance(record, Logged):
             values = {"train/loss": record.loss, **{f"train/{name}": v for name, v in record.parts.items()}}
-            values |= {"train/grad_norm": record.grad_norm, "train/rate": record.rate}
+            values |= {"train/grad_norm": record.grad_norm, "train/rate": record.lr_scale}
             values |= {"speed/tokens_per_second": record.tokens_per_second}
         elif isinstance(record, Validated):
             values = {"valid/bits": record.bits, "valid/raw_bits": record.raw_bits}
@@ -116,7 +116,7 @@ def tracker(name: str, folder: RunFolder) -> Logger:
 PAUSE = 10.0  # seconds between two plain lines, at least
 
 
-class Display(Logger):
+class ProgressDisplay(Logger):
     """Loss, speed and time left; validations and samples as they come."""
 
     def __init__(self, training: Training, console: Console) -> None:
@@ -128,7 +128,7 @@ class Display(Logger):
         self._bar = Progress(*columns, console=console, transient=True, disable=not self.live)
         self._task = self._bar.add_task("training", total=1.0, state="")
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self._bar.start()
         return self
 

@@ -16,7 +16,7 @@ ROUNDS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.97
 RMS = 0.2  # the root mean square of AdamW's updates (Liu et al. 2025, "Muon is scalable for LLM training", eq. 4)
 
 
-def orthogonalised(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
+def orthogonalize(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
     """About U V^T of each matrix U S V^T: singular values above 1 % of its norm end up in [0.73, 1.27]."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -72,7 +72,7 @@ class Muon(torch.optim.Optimizer):
         for (rows, columns), members in by_shape.items():
             stack = torch.cat([split[i] for i in members])
             stack = stack.bfloat16() if stack.is_cuda else stack
-            result = orthogonalised(stack) * (RMS * max(rows, columns) ** 0.5)
+            result = orthogonalize(stack) * (RMS * max(rows, columns) ** 0.5)
             for i, part in zip(members, result.split([len(split[i]) for i in members]), strict=True):
                 directions[i] = part.flatten(0, 1).to(gradients[i].dtype)
         return directions

@@ -39,13 +39,13 @@ class Optimizers:
             {"params": density, "lr": training.density_lr, "weight_decay": 0.0},
         ]
         fused = next(iter(self.names)).device.type in ("cpu", "cuda", "mps")
-        self.all: list[torch.optim.Optimizer] = [
+        self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, training.beta2), fused=fused)
         ]
         if matrices:
             decay = training.weight_decay
-            self.all.append(Muon(list(matrices.items()), lr=training.muon_lr, weight_decay=decay))
-        for optimizer in self.all:
+            self.optimizers.append(Muon(list(matrices.items()), lr=training.muon_lr, weight_decay=decay))
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["full_lr"] = group["lr"]
 
@@ -56,7 +56,7 @@ class Optimizers:
             usable = self._clip(self.density).isfinite()
             for p in self.density:  # a fit that fails is left out: the averages of AdamW would never be rid of it
                 p.grad = None if p.grad is None else torch.where(usable, p.grad, 0.0)
-        for optimizer in self.all:
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
             optimizer.step()
@@ -65,7 +65,7 @@ class Optimizers:
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""
-        for optimizer in self.all:
+        for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
@@ -78,7 +78,7 @@ class Optimizers:
         """The state of every parameter, by `parameter/name of the state`."""
         return {
             f"{self.names[parameter]}/{key}": value
-            for optimizer in self.all
+            for optimizer in self.optimizers
             for parameter, states in optimizer.state.items()
             for key, value in states.items()
         }
@@ -89,7 +89,7 @@ class Optimizers:
         for path, value in tensors.items():
             name, _, key = path.rpartition("/")
             by_name.setdefault(name, {})[key] = value
-        for optimizer in self.all:
+        for optimizer in self.optimizers:
             state = optimizer.state_dict()
             ordered = [p for group in optimizer.param_groups for p in group["params"]]
             found = {i: by_name.get(self.names[p]) for i, p in enumerate(ordered)}

@@ -16,9 +16,9 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
-from .distributed import SingleProcess, world
+from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
-from .loggers import Display, Logger, Metrics, Samples, tracker
+from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -48,7 +48,7 @@ def train(
     cache = Path(cache or default_cache())
     config = replace(config, text=with_label_names(config.text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
-    ranks = world()
+    ranks = process_group()
     first = ranks.rank == 0
     console = (console or Console()) if first else Console(quiet=True)
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def train(
         sinks: list[Logger] = []
         if first:
             folder.begin(config, trainer.corpus.tokenizer, trainer.state.step)
-            sinks = [Metrics(folder), Samples(folder), Display(config.training, console)]
+            sinks = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
             sinks += [tracker(name, folder) for name in track]
             for sink in sinks:
                 stack.enter_context(sink)
@@ -112,7 +112,7 @@ def _trainer(
         trainer.restore(*found)
         say(f"Continuing from step {found[1].step}.")
     elif init is not None:
-        trainer.initialise(Path(init) / "model.safetensors")
+        trainer.load_initial_weights(Path(init) / "model.safetensors")
     else:
-        trainer.begin()
+        trainer.load_pretrained()
     return trainer

@@ -15,13 +15,13 @@ from ..core.files import write_file
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..data.tokenizers.loading import load
 from ..storage.checkpoint import Checkpoints
-from ..storage.metrics_log import records
+from ..storage.metrics_log import parse_lines
 from ..storage.weights import save_tensors
 
 LOCK = ".lock"
 
 
-HARMLESS = (
+CHANGEABLE = (
     *("steps", "max_minutes", "max_cpu_seconds", "grad_accumulation", "dtype", "compile", "log_every", "eval_every"),
     *("eval_windows", "sample_every", "num_samples", "checkpoint_every", "keep_checkpoints"),
 )
@@ -69,7 +69,7 @@ class RunFolder:
         write_file(self.config, lambda path: _write_text(path, configuration.dumps(config)))
         self.samples.mkdir(exist_ok=True)
         write_file(self.tokenizer, tokenizer.save)
-        kept = [line for line, data in records(self.metrics) if data.get("step", 0) <= step] if step else []
+        kept = [line for line, data in parse_lines(self.metrics) if data.get("step", 0) <= step] if step else []
         write_file(self.metrics, lambda path: _write_text(path, "".join(kept)))
 
     def export(self, tensors: dict) -> None:
@@ -111,7 +111,7 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any,
             return
         for key in [*old, *(key for key in new if key not in old)]:
             path = f"{where}.{key}" if where else key
-            if path not in {f"training.{name}" for name in HARMLESS}:
+            if path not in {f"training.{name}" for name in CHANGEABLE}:
                 yield from differences(old.get(key), new.get(key), path)
     elif old != new:
         yield where, old, new

@@ -27,12 +27,12 @@ from ..data.prepare import Corpus
 from ..samplers.base import Request
 from ..samplers.masked_view import adapt_model
 from ..storage import checkpoint
-from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
+from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, TrainingState
 from ..storage.weights import load_weights, tensors_of
-from .compilation import compile_backbone, compile_skip_reason, eagerly
+from .compilation import compile_backbone, compile_skip_reason, force_eager
 from .distributed import SingleProcess, TrainingStep
 from .ema import EMA
-from .events import Event, Finished, Logged, Sampled, Saved, Stop, Validated
+from .events import Event, Finished, Logged, Sampled, Saved, StopSignal, Validated
 from .optimizers import Optimizers, lr_scale
 from .run_folder import RunFolder
 from .validation import validate
@@ -52,10 +52,10 @@ class Trainer:
         folder: RunFolder,
         device: torch.device,
         world: SingleProcess,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.config, self.training, self.corpus, self.folder = config, config.training, corpus, folder
-        self.device, self.world, self.say = device, world, say
+        self.device, self.world, self.log = device, world, log
         if self.training.batch_size % (world.size * self.training.grad_accumulation):
             raise UserError(
                 f"training.batch_size {self.training.batch_size} is not a multiple of {world.size} processes "
@@ -67,16 +67,16 @@ class Trainer:
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
-        say(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
-        self.average = EMA(self.model, self.training.ema)
+        log(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
+        self.ema = EMA(self.model, self.training.ema)
         self.optimizers = Optimizers(self.model, self.training)
-        self.state = State(data=corpus.train.shard.header.sha256)
+        self.state = TrainingState(data=corpus.train.shard.header.sha256)
         self._unread: list[Tensor] = []
         self._names: list[str] = []
         self._since = (0, 0.0)  # tokens and wall seconds at the last log line
         self._process_start = time.process_time()
 
-    def restore(self, path: Path, state: State) -> None:
+    def restore(self, path: Path, state: TrainingState) -> None:
         """Continues from a checkpoint. Raises UserError where the text is not the one the run began with."""
         if state.data != self.state.data:
             raise UserError(
@@ -84,19 +84,19 @@ class Trainer:
             )
         self.state = state
         load_weights(self.model, path / RAW)
-        load_weights(self.average.model, path / AVERAGED)
-        self.optimizers.load(checkpoint.read(path, OPTIMIZER))
+        load_weights(self.ema.model, path / AVERAGED)
+        self.optimizers.load(checkpoint.read_tensors(path, OPTIMIZER))
         self._since = (state.tokens, state.wall_seconds)
         self._process_start -= state.process_seconds
         if self._is_for_use() and self.world.rank == 0:  # its process may have ended before it wrote these
-            self.folder.export(tensors_of(self.average.model))
+            self.folder.export(tensors_of(self.ema.model))
 
-    def initialise(self, weights: Path) -> None:
+    def load_initial_weights(self, weights: Path) -> None:
         """Begins from the weights of a file instead of random ones; what an objective counts begins anew."""
-        for model in (self.model, self.average.model):
+        for model in (self.model, self.ema.model):
             load_weights(model, weights, exclude="step")
 
-    def begin(self) -> None:
+    def load_pretrained(self) -> None:
         """Begins from random weights, and from pretrained ones where the parts' settings name any."""
         config, model = self.config, self.model
         for note in (
@@ -104,8 +104,8 @@ class Trainer:
             config.backbone.load_pretrained(model.denoiser.backbone),
         ):
             if note:
-                self.say(note)
-        self.average.model.load_state_dict(model.state_dict())
+                self.log(note)
+        self.ema.model.load_state_dict(model.state_dict())
 
     @property
     def progress(self) -> float:
@@ -118,7 +118,7 @@ class Trainer:
             shares.append(state.cpu_seconds / training.max_cpu_seconds)
         return min(1.0, max(shares))
 
-    def events(self, stop: Stop) -> Iterator[Event]:
+    def events(self, stop: StopSignal) -> Iterator[Event]:
         """Trains to the end, or until `stop` is set; what is due after a step is done before the next.
 
         After a signal it is saved first; what else is due is done at once if the run is at its end, else when it is
@@ -128,7 +128,7 @@ class Trainer:
         if self.progress < 1.0:
             self._compile()
         else:
-            self.say("This run is complete; with more training.steps, or a larger limit, it goes on.")
+            self.log("This run is complete; with more training.steps, or a larger limit, it goes on.")
         if state.validation_due or state.samples_due:
             yield from self._checks()
             yield self._save()
@@ -170,7 +170,7 @@ class Trainer:
     def _compile(self) -> None:
         against = compile_skip_reason(self.config, self.model, self.device, self.state.compiled)
         if against is None:
-            self.say(
+            self.log(
                 outcome := compile_backbone(
                     self.model, lambda: self._forward_backward(TrainingStep(self.model, self.objective))
                 )
@@ -178,10 +178,10 @@ class Trainer:
             self.optimizers.zero_grad()
             against = None if outcome.startswith("Compiled") else outcome
         else:
-            self.say(f"Not compiled: {against}.")
+            self.log(f"Not compiled: {against}.")
         self.state.compiled = against is None
 
-    def _timed_step(self, module: torch.nn.Module, stop: Stop) -> bool:
+    def _timed_step(self, module: torch.nn.Module, stop: StopSignal) -> bool:
         """One training step with its clocks; whether a signal, on any rank, asks to stop."""
         wall, cpu = time.perf_counter(), time.process_time()
         self._step(module)
@@ -198,7 +198,7 @@ class Trainer:
         self.factor = lr_scale(training, state.step, self.progress)
         norm = self.optimizers.step(self.factor)
         self.model.after_step()
-        self.average.update(state.step)
+        self.ema.update(state.step)
         state.step += 1
         state.tokens += training.batch_size * self.corpus.train.length
         self._unread.append(torch.stack((*losses, norm)))
@@ -222,7 +222,7 @@ class Trainer:
             batch = self._conditioned(batch, rng)
             last = part == training.grad_accumulation - 1
             with (
-                nullcontext() if last else self.world.unsynchronised(module),
+                nullcontext() if last else self.world.no_sync(module),
                 seeded(zlib.crc32(f"dropout {training.seed} {step} {first}".encode()), self.device),
             ):
                 loss = module(batch, rng)
@@ -282,7 +282,7 @@ class Trainer:
             loss=means.pop("loss"),
             grad_norm=means.pop("grad_norm"),
             parts=means,
-            rate=self.factor,
+            lr_scale=self.factor,
             tokens=state.tokens,
             tokens_per_second=tokens / max(wall, 1e-9),
             cpu_seconds=state.cpu_seconds,
@@ -296,8 +296,8 @@ class Trainer:
         assert dataset is not None
         rows = max(1, training.batch_size // self.world.size // training.grad_accumulation)
         arguments = dataset, training.eval_windows, rows, training.seed, self.world
-        averaged = validate(self.average.model, self.likelihood, *arguments)
-        with eagerly(self.model):
+        averaged = validate(self.ema.model, self.likelihood, *arguments)
+        with force_eager(self.model):
             raw = validate(self.model, self.likelihood, *arguments)
         best = state.best is None or averaged.bits < state.best.bits
         if best:
@@ -319,7 +319,7 @@ class Trainer:
         """Samples of the averaged weights, drawn on the first rank, for sources and labels of the validation text."""
         if self.world.rank:
             return []
-        model, text, corpus = self.average.model, self.config.text, self.corpus
+        model, text, corpus = self.ema.model, self.config.text, self.corpus
         count, steps = self.training.num_samples, self.config.sampler.steps or text.length
         request = Request.blank(count, text.length, steps, device=str(self.device))
         if text.source or text.label:
@@ -338,7 +338,7 @@ class Trainer:
         state = self.state
         path = self.folder.checkpoints.path(state.step)
         if self.world.rank == 0:
-            raw, averaged = tensors_of(self.model), tensors_of(self.average.model)
+            raw, averaged = tensors_of(self.model), tensors_of(self.ema.model)
             if not all(t.isfinite().all() for t in raw.values() if t.is_floating_point()):
                 raise NonFiniteLoss(self._diverged(state.step, math.nan, math.nan))
             self.folder.checkpoints.save(state, {RAW: raw, AVERAGED: averaged, OPTIMIZER: self.optimizers.tensors()})

@@ -16,7 +16,7 @@ from .distributed import SingleProcess
 
 
 @dataclass(frozen=True)
-class Bound:
+class ValidationBound:
     """Bits per character, its standard error over windows, and their number."""
 
     bits: float
@@ -27,7 +27,7 @@ class Bound:
 @torch.no_grad()
 def validate(
     model: DiffusionModel, likelihood: Any, dataset: Dataset, windows: int, rows: int, seed: int, world: SingleProcess
-) -> Bound:
+) -> ValidationBound:
     """The likelihood bound of `model` on up to `windows` windows, evenly spread, `rows` at a time on each rank.
 
     The noise is the same at every call with the same seed, so that two models, or one at two times, compare fairly.
@@ -54,4 +54,4 @@ def validate(
     nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (copies, count)).mean(1)
     mean = nats.sum() / chars.sum()
     error = (nats - mean * chars).std() * count**0.5 / chars.sum() if count > 1 else torch.tensor(math.nan)
-    return Bound(float(mean) / math.log(2), float(error) / math.log(2), count)
+    return ValidationBound(float(mean) / math.log(2), float(error) / math.log(2), count)
