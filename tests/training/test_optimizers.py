@@ -43,7 +43,7 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
                 seen[parameter] = (type(optimizer).__name__, group["lr"], group["weight_decay"])
     names = {name: seen[p] for name, p in model.named_parameters()}
     assert len(seen) == len(names)
-    assert names["density.curve"] == ("AdamW", 0.02, 0.0)
+    assert names["time_density.curve"] == ("AdamW", 0.02, 0.0)
     assert names["codec.weight"] == ("AdamW", 0.001, 0.0)
     assert names["denoiser.decode_input.tokens"] == ("AdamW", 0.001, 0.0)
     assert all(seen[p][2] == 0.0 for p in model.denoiser.backbone.parameters() if p.ndim == 4)  # of `reach`
@@ -61,7 +61,7 @@ def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     names = {name: rates[p] for name, p in model.named_parameters()}
     assert names["codec.weight"] == 0.03
-    assert names["density.logits"] == names["process.schedule.ends"] == 0.02
+    assert names["time_density.logits"] == names["process.schedule.ends"] == 0.02
     assert names["denoiser.input.weight"] == 0.001
 
 
@@ -208,9 +208,9 @@ def test_a_rate_for_muon_without_muon_is_refused():
 
 
 def test_a_floor_without_effect_is_refused():
-    with pytest.raises(UserError, match=r"training\.floor has no effect on training\.decay=constant"):
+    with pytest.raises(UserError, match=r"training\.min_lr_ratio has no effect on training\.decay=constant"):
         Training(decay="constant", min_lr_ratio=0.1)
-    with pytest.raises(UserError, match=r"exponential never comes to 0; set training\.floor"):
+    with pytest.raises(UserError, match=r"exponential never comes to 0; set training\.min_lr_ratio"):
         Training(decay="exponential")
 
 
@@ -248,7 +248,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
     model = model_of("mdlm", tmp_path)
     tensors = tensors_of(model)
     save_tensors({k: v for k, v in tensors.items() if k != "denoiser.head.bias"}, tmp_path / "fewer")
-    with pytest.raises(UserError, match=r"denoiser\.head\.bias is in one and not in the other"):
+    with pytest.raises(UserError, match=r"denoiser\.head\.bias XX"):
         load_weights(model, tmp_path / "fewer")
     save_tensors({**tensors, "denoiser.head.bias": torch.zeros(3)}, tmp_path / "shorter")
     with pytest.raises(UserError, match=r"denoiser\.head\.bias has shape \[3\], not \[11\]"):

@@ -23,7 +23,7 @@ from ..diffusion.prediction import Prediction
 
 @dataclass(frozen=True)
 class Loss:
-    """The scalar to minimise, and named parts to log: detached scalars, nats per token unless the name says otherwise."""
+    """The scalar to minimise, and named parts to log: detached scalars, in nats per token unless their name says more."""
 
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)

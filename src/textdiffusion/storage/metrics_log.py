@@ -9,7 +9,7 @@ from typing import Any
 
 
 def parse_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """The complete lines of a JSONL file with their objects; skips a last line that a killed process left unfinished."""
+    """The complete lines of a JSONL file with their objects; skips a line that a killed process left unfinished."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):

@@ -13,7 +13,7 @@ from ..diffusion.model import DiffusionModel
 class EMA:
     """An exponential moving average of a model's parameters and buffers, learned time densities included.
 
-    `model` is a complete model, never compiled, ready to evaluate and sample from. With `decay` 0 it equals the weights.
+    `model` is a complete model, never compiled, ready to evaluate and sample from. With `decay` 0 it equals the source.
     """
 
     def __init__(self, model: DiffusionModel, decay: float) -> None:

@@ -47,7 +47,7 @@ class Optimizers:
                 group["full_lr"] = group["lr"]
 
     def step(self, lr_scale: float) -> Tensor:
-        """Clips and updates at `lr_scale` times the full learning rates; the network's gradient norm before clipping."""
+        """Clips and updates at `lr_scale` times the full learning rates; returns the network's norm before clipping."""
         norm = self._clip(self.network)
         if self.density:
             finite = self._clip(self.density).isfinite()
