@@ -49,9 +49,9 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
     assert all(seen[p][2] == 0.0 for p in model.denoiser.backbone.parameters() if p.ndim == 4)  # of `reach`
     assert names["denoiser.output_head.head.weight"] == ("AdamW", 0.001, 0.1)
     assert names["denoiser.output_head.head.bias"] == ("AdamW", 0.001, 0.0)
-    assert names["denoiser.trunk.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)
-    assert names["denoiser.trunk.blocks.0.modulate.weight"] == ("AdamW", 0.001, 0.1)
-    assert names["denoiser.trunk.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
+    assert names["denoiser.backbone.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)
+    assert names["denoiser.backbone.blocks.0.modulate.weight"] == ("AdamW", 0.001, 0.1)
+    assert names["denoiser.backbone.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
 
 
 def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own(tmp_path):
@@ -233,13 +233,14 @@ def test_the_average_follows_parameters_and_buffers(tmp_path):
     expected = dict(start)
     for step in range(3):
         for tensor in tensors_of(model).values():
-            tensor.add_(1.0)
+            tensor.add_(1)
         average.update(step)
-        kept = (1 + step) / (10 + step)
-        expected = {k: kept * v + (1 - kept) * (start[k] + step + 1) for k, v in expected.items()}
+        decay = (1 + step) / (10 + step)
+        expected = {k: decay * v + (1 - decay) * (start[k] + step + 1) for k, v in expected.items()}
     averaged = tensors_of(average.model)
-    assert "density.settled" in averaged
-    assert all(torch.allclose(averaged[k], v, atol=1e-5) for k, v in expected.items())
+    assert "time_density.averaged" in averaged
+    assert int(averaged["step"]) == 3  # whole numbers are copied
+    assert all(torch.allclose(averaged[k], v, atol=1e-5) for k, v in expected.items() if k != "step")
     assert decay_at(0.9999, 10**6) == 0.9999
     assert decay_at(0.9999, 0) == 0.1
 
@@ -248,10 +249,10 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
     model = model_of("mdlm", tmp_path)
     tensors = tensors_of(model)
     save_tensors({k: v for k, v in tensors.items() if k != "denoiser.head.bias"}, tmp_path / "fewer")
-    with pytest.raises(UserError, match=r"denoiser\.head\.bias XX"):
+    with pytest.raises(UserError, match=r"it lacks denoiser\.head\.bias"):
         load_weights(model, tmp_path / "fewer")
     save_tensors({**tensors, "denoiser.head.bias": torch.zeros(3)}, tmp_path / "shorter")
-    with pytest.raises(UserError, match=r"denoiser\.head\.bias has shape \[3\], not \[11\]"):
+    with pytest.raises(UserError, match=r"denoiser\.head\.bias has shape \[3\] instead of \[11\]"):
         load_weights(model, tmp_path / "shorter")
     (tmp_path / "cut").write_bytes((tmp_path / "fewer").read_bytes()[:100])
     with pytest.raises(UserError, match="damaged"):
