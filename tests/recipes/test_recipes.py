@@ -124,7 +124,11 @@ def test_every_recipe_explains_itself(name):
 @pytest.mark.parametrize(
     ("recipe", "setting", "message"),
     [
-        ("mdlm", "objective.kind=next_token", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
+        (
+            "mdlm",
+            "objective.kind=next_token",
+            "NextToken cannot act on AbsorbingProcess: it needs AutoregressiveProcess",
+        ),
         ("mdlm", "process.kind=gaussian", "Gaussian works with TableCodec, not with TokenCodec"),
         ("mdlm", "denoiser.time=true", "denoiser.time has no effect"),
         ("udlm", "denoiser.ngram_size=1", r"NoisyTokens.context_size is 1; it must be in \[2, 4\]"),
@@ -190,10 +194,10 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "objective.kind=gaussian_likelihood",
-            "it can be AnchoredSquares, ChainBound, DiffusionLM",
+            "it can be diffusion_lm, discrete_elbo, duality",
         ),
-        ("cdcd", "likelihood.kind=score_interpolation", "it can be ChainLikelihood, GaussianLikelihood, Masked"),
-        ("diffusion_lm", "objective.rounding_weight=0", "DiffusionLM.rounding is 0; it must be at least 1e-06"),
+        ("cdcd", "likelihood.kind=score_interpolation", "it can be discrete_likelihood, gaussian_likelihood, masked"),
+        ("diffusion_lm", "objective.rounding_weight=0", "objective.rounding_weight is 0; it must be positive"),
         (
             "analog_bits",
             "denoiser.output_head.kind=x0_regression",
@@ -227,9 +231,9 @@ def test_every_recipe_explains_itself(name):
         ("difformer", "codec.dim=2", "Embeddings.dim is 2; it must be at least 3"),
         ("udlm", "backbone.modulation=none", "NoisyTokens tells the trunk the noise level"),
         ("udlm", "process.kind=absorbing", "NoisyTokens works with RandomTokens, not with AbsorbingProcess"),
-        ("udlm", "objective.kind=masked_elbo", "MaskedBound cannot act on UniformProcess: it needs AbsorbingProcess"),
-        ("d3pm", "objective.cross_entropy=-1", "ChainBound.cross_entropy is -1; it must be at least 0"),
-        ("autoregressive", "sampler.kind=ancestral", "Ancestral cannot act on LeftToRightProcess"),
+        ("udlm", "objective.kind=masked_elbo", "MaskedELBO cannot act on UniformProcess: it needs AbsorbingProcess"),
+        ("d3pm", "objective.cross_entropy=-1", "DiscreteELBO.cross_entropy is -1; it must be at least 0"),
+        ("autoregressive", "sampler.kind=ancestral", "Ancestral cannot act on AutoregressiveProcess"),
         ("mdlm", "process.kind=block_absorbing", "MaskedTokens works with AbsorbingProcess, not with BlockProcess"),
         (
             "block_diffusion",

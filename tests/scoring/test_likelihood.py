@@ -132,7 +132,7 @@ def test_stopping_early_does_not_favour_luck(spread: float):
 
 
 def test_a_target_out_of_reach_is_told_as_it_is(toy, monkeypatch):
-    monkeypatch.setattr("textdiffusion.scoring.likelihood.MOST", 6)
+    monkeypatch.setattr("textdiffusion.scoring.likelihood.MAX_PASSES", 6)
     found = measured(toy(SPREAD), Rows([0] * 200), target_error=1e-9)
     assert found.draws == 6
     assert found.monte_carlo_error > 1e-3
@@ -193,7 +193,7 @@ def test_progress_and_protocol(toy):
         Rows([0] * 200),
         draws=3,
         batch_size=100,
-        about={"text": "x"},
+        metadata={"text": "x"},
         progress=lambda number, share, error: calls.append((number, share)),
     )
     assert calls == [(n, s) for n in (1, 2, 3) for s in (0.5, 1.0)]
