@@ -389,7 +389,7 @@ def test_to_the_hub_and_back(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pyt
     assert TextDiffusion.from_pretrained("me/pears", device="cpu").generate() == model.generate()
     with pytest.raises(UserError, match=r"refused not/allowed: 401: log in$"):
         model.push_to_hub("not/allowed")
-    with pytest.raises(UserError, match="No folder .*, and the hub could not provide it: 404"):
+    with pytest.raises(UserError, match=r"No folder .*, and the hub could not provide it: 404"):
         TextDiffusion.from_pretrained("me/nothing")
 
 

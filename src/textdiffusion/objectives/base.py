@@ -23,7 +23,7 @@ from ..diffusion.prediction import Prediction
 
 @dataclass(frozen=True)
 class Loss:
-    """The scalar to minimise, and named parts to log: detached scalars, in nats per token unless their name says more."""
+    """The scalar to minimise, and named parts to log: detached scalars, in nats per token unless named otherwise."""
 
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
