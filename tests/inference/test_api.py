@@ -325,7 +325,7 @@ def test_raw_weights_come_from_the_latest_checkpoint(tiny_run: MakeRun, tmp_path
 def test_what_is_no_run_is_refused(tiny_run: MakeRun, tmp_path: Path):
     with pytest.raises(UserError, match="No folder"):
         TextDiffusion.from_pretrained(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"no config\.json"):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
         TextDiffusion.from_pretrained(tmp_path)
     folder = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu").save_pretrained(tmp_path / "run")
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
