@@ -12,7 +12,7 @@ import torch
 from textdiffusion import TextDiffusion, parts
 from textdiffusion.core.batch import Batch
 from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
-from textdiffusion.training.classifier import Settings, laid_out, train
+from textdiffusion.training.classifier import ClassifierConfig, encode_texts, train_classifier
 
 THROUGH = ("state", "prediction", "energy")
 
@@ -21,7 +21,7 @@ def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, s
     """The classifier in the folder, trained and kept there if there is none; then says how often it is right."""
     if not (folder / "config.json").exists():
         start = time.process_time()
-        made, right = train(run.model, run.tokenizer, examples, Settings(width=64, steps=steps))
+        made, right = train_classifier(run.model, run.tokenizer, examples, ClassifierConfig(width=64, steps=steps))
         made.save(folder, {"right": right, "run": run_fingerprint(run.model, run.tokenizer)})
         spent = round(time.process_time() - start, 1)
         print(json.dumps({"classifier": folder.name, **right, "cpu_seconds": spent}), flush=True)
@@ -40,6 +40,6 @@ def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0
 
 def best(run: TextDiffusion, judge: Classifier, label: str, texts: Sequence[str], n: int) -> list[str]:
     """Of every n texts in turn the one that the classifier is surest of."""
-    ids, _ = laid_out(texts, run.tokenizer, run.config.text)
+    ids, _ = encode_texts(texts, run.tokenizer, run.config.text)
     said = judge.judge(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
     return [texts[row * n + int(pick)] for row, pick in enumerate(said.view(-1, n).argmax(1))]

@@ -10,6 +10,6 @@ from textdiffusion.core.registry import runnable
 def model_of(config: Config, vocab_size: int) -> Any:
     """The model, with the objective, likelihood and sampler of its configuration as attributes."""
     model: Any = build_model(config, vocab_size)
-    model.objective, model.likelihood = runnable(config.objective), runnable(config.likelihood)
+    model.objective, model.likelihood = config.objective, config.likelihood
     model.sampler = runnable(config.sampler)
     return model

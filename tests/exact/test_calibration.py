@@ -1,5 +1,7 @@
 """Calibrated denoisers: found where they are wrong, left alone where they are right, and never below the truth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -49,7 +51,7 @@ class Spoken:
 
 def _model(kind):
     masked = kind == "masked"
-    model = ideal_masked(LANGUAGE, Linear()) if masked else ideal_gaussian(LANGUAGE, tables(3)[kind])
+    model: Any = ideal_masked(LANGUAGE, Linear()) if masked else ideal_gaussian(LANGUAGE, tables(3)[kind])
     model.likelihood = MaskedLikelihood() if masked else GaussianLikelihood()
     model.device_of = nn.Parameter(torch.zeros(()))
     return model

@@ -20,9 +20,16 @@ from textdiffusion.diffusion.sigma_schedules import (
     LogSigma,
     SqrtSigma,
 )
-from textdiffusion.objectives import gaussian_elbo as gaussian_bound
+from textdiffusion.objectives import gaussian_elbo
 from textdiffusion.objectives.base import predict_x0
-from textdiffusion.objectives.gaussian_elbo import GaussianELBO, GaussianLikelihood, denoise
+from textdiffusion.objectives.gaussian_elbo import (
+    BinnedTimes,
+    GaussianELBO,
+    GaussianEstimator,
+    GaussianLikelihood,
+    MixtureTimes,
+    denoise,
+)
 
 from .language import WrongDenoiser, ideal_gaussian, tables
 from .texts import LANGUAGE, LAW, LAYOUTS, TEXTS, batch_of, excess_of, nats_of, on_average
@@ -50,7 +57,7 @@ def test_gaussian_likelihood_given_tokens_and_padding(layout):
 def test_gaussian_likelihood_does_not_depend_on_the_schedule(made):
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, made(0.15 * codec.norm, 15.0 * codec.norm))
-    excess, spread = excess_of(GaussianLikelihood(uniform=0.5), model)
+    excess, spread = excess_of(GaussianEstimator(MixtureTimes(0.5)), model)
     assert abs(excess) < 3 * spread + 0.007
     assert spread < 0.025
 
@@ -83,7 +90,7 @@ def test_a_higher_lowest_noise_level_moves_nats_into_the_decoder():
     """Cut at 0.45 norms, what the bound exceeds the truth by is what its decoder knows less than Bayes' rule."""
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, LogSigma(0.45 * codec.norm, 20.0 * codec.norm))
-    excess, spread = excess_of(GaussianLikelihood(uniform=0.8), model)
+    excess, spread = excess_of(GaussianEstimator(MixtureTimes(0.8)), model)
     rows, rng = 50_000, Rng.of(9, 50_000)
     drawn = rng.fork("texts").categorical(LANGUAGE.law.expand(rows, -1))
     batch, zero = Batch(LANGUAGE.ids[drawn]), torch.zeros(rows)
@@ -105,26 +112,26 @@ def _pilot(model, rows=256):
 
 
 @pytest.mark.parametrize("made", [LogSigma, KarrasSigma, SqrtSigma])
-def test_aimed_at_the_integrand_the_bound_is_the_same_and_varies_less(made):
+def test_importance_sampled_the_bound_is_the_same_and_varies_less(made):
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, made(0.05 * codec.norm, 20.0 * codec.norm))
-    aimed = GaussianLikelihood().importance_sampled(_pilot(model))
-    excess, spread = excess_of(aimed, model)
+    estimator = GaussianLikelihood().importance_sampled(_pilot(model))
+    excess, spread = excess_of(estimator, model)
     assert abs(excess) < 3 * spread + 0.004
     batch, _ = batch_of("plain", 3000)
     with torch.no_grad():
-        nats = [each(model, batch, rng=Rng.of(1, len(batch.tokens))) for each in (GaussianLikelihood(), aimed)]
+        nats = [each(model, batch, rng=Rng.of(1, len(batch.tokens))) for each in (GaussianLikelihood(), estimator)]
     before, now = (each.view(3000, -1).var(0) for each in nats)
     assert float(LAW.float() @ now) < 0.6 * float(LAW.float() @ before)
 
 
-def test_a_pilot_that_saw_nothing_aims_evenly():
-    """So no draw is lost where all of its rows were certain, and none of a part of the range it has no row in."""
-    aimed = GaussianLikelihood().importance_sampled(torch.tensor([[0.1, 0.0], [0.9, 0.0]]))
-    assert aimed.shares is not None
-    assert torch.allclose(aimed.shares, torch.full((32,), 1 / 32))
+def test_a_pilot_that_saw_nothing_samples_evenly():
+    """So no draw is wasted where all of its rows were certain, nor missing in bins where it has no row."""
+    estimator = GaussianLikelihood().importance_sampled(torch.tensor([[0.1, 0.0], [0.9, 0.0]]))
+    assert isinstance(estimator.proposal, BinnedTimes)
+    assert torch.allclose(estimator.proposal.probs, torch.full((32,), 1 / 32))
     model = ideal_gaussian(LANGUAGE, tables(3)["bits"])
-    excess, spread = excess_of(aimed, model, rows=2000)
+    excess, spread = excess_of(estimator, model, rows=2000)
     assert abs(excess) < 3 * spread + 0.004
 
 
@@ -186,7 +193,7 @@ def test_what_is_read_does_not_depend_on_chunks(monkeypatch):
     t = rng.uniform(1)[:, 0]
     xt = model.process.add_noise(x0, t, rng=rng)
     whole = denoise(model, xt, t, batch)
-    monkeypatch.setattr(gaussian_bound, "CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr(gaussian_elbo, "CHUNK_ELEMENTS", 20)
     assert torch.equal(denoise(model, xt, t, batch), whole)
 
 
@@ -215,8 +222,8 @@ def test_a_learned_decoder_knows_what_bayes_rule_alone_does_not():
     """Cut at 0.45 norms the bound exceeds the truth by what decoding position by position loses, and by no more."""
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec, LogSigma(0.45 * codec.norm, 20.0 * codec.norm))
-    learned, spread = excess_of(GaussianLikelihood(uniform=0.8, learned_decoder=True), model)
-    alone, _ = excess_of(GaussianLikelihood(uniform=0.8), model)
+    learned, spread = excess_of(GaussianEstimator(MixtureTimes(0.8), learned_decoder=True), model)
+    alone, _ = excess_of(GaussianEstimator(MixtureTimes(0.8)), model)
     assert learned > -3 * spread
     assert learned < alone - 0.05
 

@@ -49,7 +49,7 @@ def test_masked_bound_does_not_depend_on_the_schedule(schedule):
     # The objective's mean over rows, with rows weighted by the law through a batch drawn from it.
     drawn = TEXTS[Rng.of(5, len(batch.tokens)).categorical(LAW.float().expand(len(batch.tokens), -1))]
     with torch.no_grad():
-        loss = MaskedELBO(None)(wrong, Batch(drawn), rng=Rng.of(1, len(drawn)))
+        loss = MaskedELBO(0.0)(wrong, Batch(drawn), rng=Rng.of(1, len(drawn)))
     assert float(loss.total) * 3 == pytest.approx(float(LAW @ exact), abs=0.03)
     assert float(loss.parts["bound"]) == float(loss.total)
 
@@ -66,7 +66,7 @@ def test_masked_bounds_of_a_wrong_denoiser_lie_above_the_truth(layout):
 def test_cutting_the_weight_changes_the_loss_and_not_the_reported_bound():
     model = ideal_masked(LANGUAGE, Linear())
     batch, _ = batch_of("plain", 200)
-    free, cut = (MaskedELBO(w)(model, batch, rng=Rng.of(0, len(batch.tokens))) for w in (None, 3.0))
+    free, cut = (MaskedELBO(w)(model, batch, rng=Rng.of(0, len(batch.tokens))) for w in (0.0, 3.0))
     assert float(free.parts["bound"]) == float(cut.parts["bound"]) == float(free.total)
     assert float(cut.total) < float(free.total)
 
@@ -104,7 +104,7 @@ def test_exact_mask_counts_vary_less_than_drawn_masks():
     for seed in range(100):
         rng = Rng.of(seed, len(batch.tokens))
         exactly = float(MaskedLikelihood()(model, batch, rng=rng).mean())
-        nats.append((exactly, 3 * float(MaskedELBO(None)(model, batch, rng=rng).parts["bound"])))
+        nats.append((exactly, 3 * float(MaskedELBO(0.0)(model, batch, rng=rng).parts["bound"])))
     exactly, drawn = np.array(nats).T
     assert exactly.mean() == pytest.approx(drawn.mean(), abs=4 * drawn.std() / 10)
     assert exactly.std() < 0.6 * drawn.std()

@@ -86,7 +86,7 @@ def test_one_row_alone_can_be_learned_from(name):
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_parameter_has_a_gradient_whatever_was_drawn(name):
     """Ranks wait for the gradients of all parameters, so none may depend on there being given or chosen rows."""
-    for rows, masks in ((1, {}), (4, {"given": torch.ones(4, LENGTH, dtype=torch.bool)})):
+    for rows, masks in ((1, {}), (4, {"condition_mask": torch.ones(4, LENGTH, dtype=torch.bool)})):
         model = _model(name)
         model.objective(model, _batch(rows, **masks), rng=Rng.of(0, rows)).total.backward()
         missing = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -98,7 +98,7 @@ def test_a_row_without_anything_to_predict_costs_nothing(name):
     model = _model(name)
     given = torch.zeros(4, LENGTH, dtype=torch.bool)
     given[1] = True
-    batch = _batch(4, given=given)
+    batch = _batch(4, condition_mask=given)
     loss = model.objective(model, batch, rng=Rng.of(0, 4)).total
     loss.backward()
     assert bool(torch.isfinite(loss))
@@ -116,7 +116,7 @@ def test_given_and_padded_positions_are_never_noised(name):
     model.denoiser = Spy(model.denoiser)
     draw = torch.Generator().manual_seed(0)
     given, real = (torch.rand(64, LENGTH, generator=draw) < p for p in (0.3, 0.8))
-    batch = _batch(64, given=given, real=real)
+    batch = _batch(64, condition_mask=given, valid_mask=real)
     model.objective(model, batch, rng=Rng.of(0, 64))
     with torch.no_grad():
         model.likelihood(model, batch, rng=Rng.of(0, 64))
@@ -127,7 +127,7 @@ def test_given_and_padded_positions_are_never_noised(name):
             same = xt == clean if xt.ndim == 2 else (xt == clean).all(-1)
             assert bool(same[~batch.target_mask].all())
             assert bool((~same[batch.target_mask]).any())
-        assert seen.given is not None
+        assert seen.condition_mask is not None
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def test_what_lies_under_padding_changes_no_loss(settings):
     model, batch = _model(*settings), _batch(16)
     real = torch.arange(LENGTH) < torch.tensor([5, 7, 8, 9])[torch.arange(16) % 4, None]
     others = torch.where(real, batch.tokens, (batch.tokens + 4) % VOCAB)
-    said, told = (
+    one, other = (
         model.objective(model, Batch(ids, valid_mask=real), rng=Rng.of(0, 16)) for ids in (batch.tokens, others)
     )
-    torch.testing.assert_close(told.total, said.total)
-    torch.testing.assert_close(told.parts, said.parts)
+    torch.testing.assert_close(other.total, one.total)
+    torch.testing.assert_close(other.parts, one.parts)
 
 
 def test_the_self_conditioning_coin_is_fair_and_half_of_any_batch():
@@ -211,7 +211,7 @@ def test_anchored_squares_are_both_terms_of_one_prediction():
 def test_the_anchor_holds_the_regressed_state():
     """Cross-entropy alone moves the map to the clean state: tokens are read from what it gives, and from it alone."""
     model = _model("difformer")
-    MSEWithCrossEntropy(squares=0.0)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
+    MSEWithCrossEntropy(mse_weight=0.0)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
     assert float(model.denoiser.output_head.output.weight.grad.abs().sum()) > 0
 
 
@@ -219,7 +219,7 @@ def test_embeddings_shrink_only_as_moving_targets():
     """Predictions are zero at the start. A target that goes to meet them shrinks; one that stays is left alone."""
     for moving in (False, True):
         model = model_of(recipes.get("difformer")(), VOCAB)
-        MSEWithCrossEntropy(anchor=0.0, moving=moving)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
+        MSEWithCrossEntropy(ce_weight=0.0, grad_to_targets=moving)(model, _batch(8), rng=Rng.of(0, 8)).total.backward()
         assert bool((model.codec.gain.grad > 0.01).all()) == moving
         if not moving:
             torch.testing.assert_close(model.codec.gain.grad, torch.zeros(model.codec.dim), atol=1e-6, rtol=0)
@@ -313,7 +313,7 @@ def test_squared_error_is_of_the_mean_at_noised_positions():
     )
     model.denoiser = Spy(model.denoiser)
     draw = torch.Generator().manual_seed(0)
-    batch = _batch(8, given=torch.rand(8, LENGTH, generator=draw) < 0.3)
+    batch = _batch(8, condition_mask=torch.rand(8, LENGTH, generator=draw) < 0.3)
     loss = model.objective(model, batch, rng=Rng.of(0, 8))
     xt, t, _, estimate = model.denoiser.calls[-1]
     mean, x0 = model.denoiser.denoiser(xt, t, batch=batch, self_cond=estimate).mean, model.codec.encode(batch.tokens)
@@ -380,14 +380,15 @@ def test_diffusion_lm_regresses_the_noisy_start_elsewhere(t):
 def test_diffusion_lm_weighs_its_terms_and_its_draws():
     parts = _diffusion_lm(0.3)[2].parts
     for weights in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 2.0, 3.0)):
-        loss = _diffusion_lm(0.3, error=weights[0], rounding=weights[1], prior=weights[2])[2]
+        loss = _diffusion_lm(0.3, mse_weight=weights[0], rounding_weight=weights[1], prior_weight=weights[2])[2]
         expected = sum(w * parts[name] for w, name in zip(weights, ("squared_error", "rounding", "prior"), strict=True))
         torch.testing.assert_close(loss.total, expected / 2)
 
 
 def test_diffusion_lm_moves_embeddings_by_every_term():
-    for weights in ({"rounding": 0.0, "prior": 0.0}, {"error": 0.0, "prior": 0.0}, {"error": 0.0, "rounding": 0.0}):
-        model, _, loss, *_ = _diffusion_lm(0.3, **weights)
+    names = ("mse_weight", "rounding_weight", "prior_weight")
+    for name in names:
+        model, _, loss, *_ = _diffusion_lm(0.3, **{other: 0.0 for other in names if other != name})
         loss.total.backward()
         assert float(model.codec.weight.grad.abs().sum()) > 0
 

@@ -124,7 +124,11 @@ def test_every_recipe_explains_itself(name):
 @pytest.mark.parametrize(
     ("recipe", "setting", "message"),
     [
-        ("mdlm", "objective.kind=next_token", "NextToken cannot act on AbsorbingProcess: it needs LeftToRightProcess"),
+        (
+            "mdlm",
+            "objective.kind=next_token",
+            "NextToken cannot act on AbsorbingProcess: it needs AutoregressiveProcess",
+        ),
         (
             "mdlm",
             "process.kind=gaussian",

@@ -18,7 +18,7 @@ from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.first_hitting import FirstHitting
 from textdiffusion.samplers.masked_view import MaskedView, adapt_model
 from textdiffusion.samplers.unmasking import Unmasking
-from textdiffusion.training.classifier import Settings, train
+from textdiffusion.training.classifier import ClassifierConfig, train_classifier
 
 from ..exact.convergence import LANGUAGE
 from ..exact.language import ideal_gaussian, ideal_masked, last, tables
@@ -175,7 +175,7 @@ def test_guides_are_those_of_masks(tiny_run):
 def test_a_classifier_of_noisy_vectors_guides_through_the_prediction_alone(tiny_run, tmp_path):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
     examples = [("The red pear.", "pear"), ("The old fig.", "fig")] * 10
-    classifier, _ = train(run, examples, Settings(steps=2))
+    classifier, _ = train_classifier(run, examples, ClassifierConfig(steps=2))
     classifier.save(tmp_path, {"run": run_fingerprint(run)})
     guide = f"classifier:path={tmp_path},label=fig"
     plain, guided = (run.generate(4, sampler="ordered", guides=g, length=8) for g in ([], [f"{guide},weight=500"]))

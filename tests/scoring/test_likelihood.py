@@ -23,7 +23,7 @@ from textdiffusion.diffusion.densities import low_discrepancy
 from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.ngram import NGram, kneser_ney
-from textdiffusion.scoring.likelihood import Likelihood, _settled, bits_per_character
+from textdiffusion.scoring.likelihood import LikelihoodEstimate, _is_precise, bits_per_character
 from textdiffusion.scoring.windows import Texts
 
 LN2 = math.log(2.0)
@@ -126,13 +126,13 @@ def test_stopping_early_does_not_favour_luck(spread: float):
     misses = []
     for row in passes:
         counts = range(2, 400)
-        stop = next(n for n in counts if _settled(n, float(row[:n].std(ddof=1)) / math.sqrt(n), 1.0))
+        stop = next(n for n in counts if _is_precise(n, float(row[:n].std(ddof=1)) / math.sqrt(n), 1.0))
         misses.append(row[:stop].mean())
     assert np.sqrt(np.mean(np.square(misses))) < 1.0
 
 
 def test_a_target_out_of_reach_is_told_as_it_is(toy, monkeypatch):
-    monkeypatch.setattr("textdiffusion.scoring.likelihood.MOST", 6)
+    monkeypatch.setattr("textdiffusion.scoring.likelihood.MAX_PASSES", 6)
     found = measured(toy(SPREAD), Rows([0] * 200), target_error=1e-9)
     assert found.draws == 6
     assert found.monte_carlo_error > 1e-3
@@ -193,7 +193,7 @@ def test_progress_and_protocol(toy):
         Rows([0] * 200),
         draws=3,
         batch_size=100,
-        about={"text": "x"},
+        metadata={"text": "x"},
         progress=lambda number, share, error: calls.append((number, share)),
     )
     assert calls == [(n, s) for n in (1, 2, 3) for s in (0.5, 1.0)]
@@ -330,6 +330,6 @@ def test_a_text_shorter_than_a_window_is_measured(tiny_run, tmp_path: Path):
 
 
 def test_it_reads_well():
-    found = Likelihood(2.5, 0.004, 0.02, False, 100, 10, 4)
+    found = LikelihoodEstimate(2.5, 0.004, 0.02, False, 100, 10, 4)
     assert str(found) == "<= 2.5000 bits per character +- 0.0040 (draws) +- 0.020 (windows)"
     assert SimpleNamespace(**vars(found)).protocol == {}

@@ -25,15 +25,15 @@ def test_like_protocols_share_a_table():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
-        ({"weights": "raw"}, "the kind of weights is 'ema' for the one and 'raw' for the other"),
-        ({"sha256": "cd"}, "the text .* is 'ab' for the one and 'cd'"),
-        ({"window": 128, "windows": 4}, "the window in tokens is 64 for the one and 128"),
-        ({"calibration": 8}, "the number of temperatures fitted is not recorded for the one and 8"),
-        ({"something": 8}, "something is not recorded for the one and 8"),
+        ({"weights": "raw"}, "the kind of weights is 'ema' for mdlm and 'raw' for cdcd"),
+        ({"sha256": "cd"}, "the text .* is 'ab' for mdlm and 'cd'"),
+        ({"window": 128, "windows": 4}, "the window in tokens is 64 for mdlm and 128"),
+        ({"calibration": 8}, "the number of temperatures fitted is not recorded for mdlm and 8"),
+        ({"something": 8}, "something is not recorded for mdlm and 8"),
     ],
 )
-def test_unlike_protocols_are_refused_with_what_differs(change, said):
-    with pytest.raises(UserError, match=f"^mdlm and cdcd cannot share a table: {said}"):
+def test_unlike_protocols_are_refused_with_what_differs(change, expected):
+    with pytest.raises(UserError, match=f"^mdlm and cdcd are not comparable: {expected}"):
         check_comparable({"sedd": FACTS, "mdlm": FACTS, "cdcd": {**FACTS, **change}})

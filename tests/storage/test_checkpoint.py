@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from tests.training.tiny import tiny
+from textdiffusion.core import files
 from textdiffusion.core.errors import UserError
 from textdiffusion.storage import checkpoint
-from textdiffusion.storage.checkpoint import RAW, STATE, Best, Checkpoints, State
+from textdiffusion.storage.checkpoint import RAW, STATE, Best, Checkpoints, TrainingState
 from textdiffusion.storage.weights import load_tensors
-from textdiffusion.training import run_folder as folder
+from textdiffusion.training import run_folder
 from textdiffusion.training.run_folder import RunFolder
 
 
 def save(checkpoints: Checkpoints, step: int, best: Best | None = None) -> None:
-    state = State(step=step, best=best, window={"loss": [1.5, 0.1]})
+    state = TrainingState(step=step, best=best, unlogged={"loss": [1.5, 0.1]})
     checkpoints.save(state, {RAW: {"weight": torch.full((3,), float(step))}})
 
 
@@ -30,7 +31,7 @@ def latest(checkpoints: Checkpoints) -> tuple[int | None, list[str]]:
     if found is None:
         return None, said
     path, state = found
-    assert checkpoint.read(path, RAW)["weight"].tolist() == [float(state.step)] * 3
+    assert checkpoint.read_tensors(path, RAW)["weight"].tolist() == [float(state.step)] * 3
     return state.step, said
 
 
@@ -39,7 +40,7 @@ def test_state_survives_the_disk(tmp_path):
     save(checkpoints, 7, Best(7, 2.5))
     found = checkpoints.latest(print)
     assert found is not None
-    assert found[1] == State(step=7, best=Best(7, 2.5), window={"loss": [1.5, 0.1]})
+    assert found[1] == TrainingState(step=7, best=Best(7, 2.5), unlogged={"loss": [1.5, 0.1]})
 
 
 def test_the_latest_and_the_best_are_kept(tmp_path):
@@ -140,16 +141,17 @@ def test_damaged_checkpoints_of_later_steps_do_not_push_out_whole_ones(tmp_path)
 
 
 def test_a_crash_while_a_file_is_written_leaves_the_old_one(tmp_path, monkeypatch):
-    run = RunFolder(tmp_path, keep=1)
+    run = RunFolder(tmp_path, keep_checkpoints=1)
     run.export({"weight": torch.zeros(2)})
 
     def crash(path):
         raise Crash
 
-    monkeypatch.setattr(checkpoint, "flush", crash)
+    monkeypatch.setattr(files, "flush", crash)
     with pytest.raises(Crash):
         run.export({"weight": torch.ones(2)})
     assert load_tensors(run.weights)["weight"].tolist() == [0.0, 0.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 HOLD = """
@@ -167,22 +169,22 @@ def test_a_run_folder_has_one_writer_and_a_killed_one_leaves_no_lock(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
-    run = RunFolder(tmp_path, keep=1)
+    run = RunFolder(tmp_path, keep_checkpoints=1)
     with pytest.raises(UserError, match=f"Process {holder.pid} is training"), run.locked():
         pass
     holder.kill()
     holder.communicate()
     with run.locked():
-        assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / ".pid").read_text() == f"{os.getpid()}\n"
 
 
 def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
     config = tiny("mdlm", tmp_path)
-    run = RunFolder(tmp_path / "run", keep=1)
+    run = RunFolder(tmp_path / "run", keep_checkpoints=1)
     run.check(config)
     run.path.mkdir()
     run.check(config)
-    run.config.write_text(folder.configuration.dumps(config))
+    run.config.write_text(run_folder.configuration.dumps(config))
     longer = replace(
         config, training=replace(config.training, steps=99, keep_checkpoints=9, log_every=2, max_minutes=1.0)
     )
@@ -198,14 +200,14 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
         "training.batch_size was 8, now 4",
     ):
         assert part in str(caught.value)
-    with pytest.raises(UserError, match=r"codec.kind was 'Tokens', now 'Embeddings'; process.kind"):
+    with pytest.raises(UserError, match=r"codec.kind was 'tokens', now 'embeddings'; process.kind"):
         run.check(tiny("cdcd", tmp_path))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     config = tiny("mdlm", tmp_path)
-    with pytest.raises(UserError, match="not empty and holds no run"):
-        RunFolder(tmp_path, keep=1).check(config)
+    with pytest.raises(UserError, match="not empty and not a run"):
+        RunFolder(tmp_path, keep_checkpoints=1).check(config)
     with pytest.raises(UserError, match="is a file"):
-        RunFolder(tmp_path / "thesis.tex", keep=1).check(config)
+        RunFolder(tmp_path / "thesis.tex", keep_checkpoints=1).check(config)

@@ -37,7 +37,7 @@ def metrics(out: Path, event: str) -> list[dict]:
 
 
 def losses(out: Path) -> list[tuple]:
-    return [(m["step"], m["loss"], m["grad_norm"], m["rate"], *m["parts"].values()) for m in metrics(out, "logged")]
+    return [(m["step"], m["loss"], m["grad_norm"], m["lr_scale"], *m["parts"].values()) for m in metrics(out, "logged")]
 
 
 def assert_same_weights(one: Path, other: Path) -> None:

@@ -12,7 +12,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.labels import read_labelled
 from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
-from textdiffusion.training.classifier import Settings, laid_out, train
+from textdiffusion.training.classifier import ClassifierConfig, encode_texts, train_classifier
 
 MakeRun = Callable[..., Path]
 WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
@@ -24,8 +24,8 @@ EXAMPLES = [
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "udlm"])
 def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_run: MakeRun, tmp_path: Path):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
-    settings = Settings(width=32, depth=1, steps=40, batch_size=32, lr=1e-2)
-    made, right = train(run, EXAMPLES, settings)
+    settings = ClassifierConfig(width=32, depth=1, steps=40, batch_size=32, lr=1e-2)
+    made, right = train_classifier(run, EXAMPLES, settings)
     assert right["0"] == 1.0
     assert right["0.25"] > 0.7  # of 40 texts; a mask hides the word of one in four
     assert made.labels == ("green", "red")
@@ -54,7 +54,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
 
 def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
     """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
-    ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.config.text)
+    ids, _ = encode_texts([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.config.text)
     noisy = run.model.process.add_noise(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
     said = made.network(noisy, torch.full((200,), t), Batch(ids))
     return -float(said[torch.arange(200), [made.labels.index(label) for _, label in EXAMPLES[:200]]].mean())
@@ -64,7 +64,7 @@ def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
 def test_runs_that_no_classifier_can_guide_get_none(recipe: str, tiny_run: MakeRun):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
     with pytest.raises(UserError, match="No classifier can guide this run"):
-        train(run, EXAMPLES, Settings(steps=1))
+        train_classifier(run, EXAMPLES, ClassifierConfig(steps=1))
 
 
 def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):

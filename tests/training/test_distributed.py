@@ -6,14 +6,14 @@ import os
 import torch
 import torch.distributed as dist
 
-from textdiffusion.training.distributed import world
+from textdiffusion.training.distributed import process_group
 
 
 def _twice(rank, port, sums):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     for _ in range(2):
-        sums.put(float(world().sum(torch.tensor([rank + 1.0]))))
+        sums.put(float(process_group().sum(torch.tensor([rank + 1.0]))))
 
 
 def test_processes_of_one_torchrun_can_train_twice():

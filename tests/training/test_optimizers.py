@@ -17,7 +17,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
 from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.ema import EMA, decay_at
-from textdiffusion.training.muon import Muon, orthogonalised
+from textdiffusion.training.muon import Muon, orthogonalize
 from textdiffusion.training.optimizers import Optimizers, lr_scale
 
 from .tiny import tiny
@@ -36,32 +36,32 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
     model = model_of("cdcd", tmp_path, weight_decay=0.1, density_lr=0.02, lr=0.001, optimizer="muon", muon_lr=0.005)
     optimizers = Optimizers(model, model.config.training)
     seen = {}
-    for optimizer in optimizers.all:
+    for optimizer in optimizers.optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 assert parameter not in seen
                 seen[parameter] = (type(optimizer).__name__, group["lr"], group["weight_decay"])
     names = {name: seen[p] for name, p in model.named_parameters()}
     assert len(seen) == len(names)
-    assert names["density.curve"] == ("AdamW", 0.02, 0.0)
+    assert names["time_density.curve"] == ("AdamW", 0.02, 0.0)
     assert names["codec.weight"] == ("AdamW", 0.001, 0.0)
     assert names["denoiser.decode_input.tokens"] == ("AdamW", 0.001, 0.0)
     assert all(seen[p][2] == 0.0 for p in model.denoiser.backbone.parameters() if p.ndim == 4)  # of `reach`
     assert names["denoiser.output_head.head.weight"] == ("AdamW", 0.001, 0.1)
     assert names["denoiser.output_head.head.bias"] == ("AdamW", 0.001, 0.0)
-    assert names["denoiser.trunk.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)
-    assert names["denoiser.trunk.blocks.0.modulate.weight"] == ("AdamW", 0.001, 0.1)
-    assert names["denoiser.trunk.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
+    assert names["denoiser.backbone.blocks.0.qkv.weight"] == ("Muon", 0.005, 0.1)
+    assert names["denoiser.backbone.blocks.0.modulate.weight"] == ("AdamW", 0.001, 0.1)
+    assert names["denoiser.backbone.time.mlp.0.weight"] == ("AdamW", 0.001, 0.1)
 
 
 def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own(tmp_path):
     model = model_of("plaid", tmp_path, density_lr=0.02, codec_lr=0.03, lr=0.001)
     optimizers = Optimizers(model, model.config.training)
-    groups = [group for optimizer in optimizers.all for group in optimizer.param_groups]
+    groups = [group for optimizer in optimizers.optimizers for group in optimizer.param_groups]
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     names = {name: rates[p] for name, p in model.named_parameters()}
     assert names["codec.weight"] == 0.03
-    assert names["density.logits"] == names["process.schedule.ends"] == 0.02
+    assert names["time_density.logits"] == names["process.schedule.ends"] == 0.02
     assert names["denoiser.input.weight"] == 0.001
 
 
@@ -112,7 +112,7 @@ def test_a_gradient_of_the_density_that_is_no_number_is_left_out(tmp_path):
 def test_orthogonalised_keeps_the_directions_and_evens_the_lengths():
     matrices = torch.randn(3, 20, 32, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    for ours in (orthogonalised(matrices), orthogonalised(matrices.mT).mT):
+    for ours in (orthogonalize(matrices), orthogonalize(matrices.mT).mT):
         values = torch.linalg.svdvals(ours)
         assert float(values.min()) > 0.6
         assert float(values.max()) < 1.3
@@ -142,7 +142,7 @@ def test_muon_is_momentum_with_nesterovs_look_ahead():
         parameter.grad = gradient
         optimizer.step()
         moment = 0.95 * moment + 0.05 * gradient
-        direction = orthogonalised((0.05 * gradient + 0.95 * moment)[None])[0] * 0.2 * math.sqrt(8)
+        direction = orthogonalize((0.05 * gradient + 0.95 * moment)[None])[0] * 0.2 * math.sqrt(8)
         expected = expected * (1 - 0.1 * 0.5) - 0.1 * direction
     assert torch.allclose(parameter, expected, atol=1e-5)
 
@@ -208,7 +208,7 @@ def test_a_rate_for_muon_without_muon_is_refused():
 
 
 def test_a_floor_without_effect_is_refused():
-    with pytest.raises(UserError, match=r"training\.floor has no effect on training\.decay=constant"):
+    with pytest.raises(UserError, match=r"training\.min_lr_ratio has no effect on training\.decay=constant"):
         Training(decay="constant", min_lr_ratio=0.1)
     with pytest.raises(UserError, match=r"exponential never reaches 0; set training\.min_lr_ratio"):
         Training(decay="exponential")
@@ -233,13 +233,14 @@ def test_the_average_follows_parameters_and_buffers(tmp_path):
     expected = dict(start)
     for step in range(3):
         for tensor in tensors_of(model).values():
-            tensor.add_(1.0)
+            tensor.add_(1)
         average.update(step)
-        kept = (1 + step) / (10 + step)
-        expected = {k: kept * v + (1 - kept) * (start[k] + step + 1) for k, v in expected.items()}
+        decay = (1 + step) / (10 + step)
+        expected = {k: decay * v + (1 - decay) * (start[k] + step + 1) for k, v in expected.items()}
     averaged = tensors_of(average.model)
-    assert "density.settled" in averaged
-    assert all(torch.allclose(averaged[k], v, atol=1e-5) for k, v in expected.items())
+    assert "time_density.averaged" in averaged
+    assert int(averaged["step"]) == 3  # whole numbers are copied
+    assert all(torch.allclose(averaged[k], v, atol=1e-5) for k, v in expected.items() if k != "step")
     assert decay_at(0.9999, 10**6) == 0.9999
     assert decay_at(0.9999, 0) == 0.1
 
@@ -248,10 +249,10 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
     model = model_of("mdlm", tmp_path)
     tensors = tensors_of(model)
     save_tensors({k: v for k, v in tensors.items() if k != "denoiser.head.bias"}, tmp_path / "fewer")
-    with pytest.raises(UserError, match=r"denoiser\.head\.bias is in one and not in the other"):
+    with pytest.raises(UserError, match=r"it lacks denoiser\.head\.bias"):
         load_weights(model, tmp_path / "fewer")
     save_tensors({**tensors, "denoiser.head.bias": torch.zeros(3)}, tmp_path / "shorter")
-    with pytest.raises(UserError, match=r"denoiser\.head\.bias has shape \[3\], not \[11\]"):
+    with pytest.raises(UserError, match=r"denoiser\.head\.bias has shape \[3\] instead of \[11\]"):
         load_weights(model, tmp_path / "shorter")
     (tmp_path / "cut").write_bytes((tmp_path / "fewer").read_bytes()[:100])
     with pytest.raises(UserError, match="damaged"):

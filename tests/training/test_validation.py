@@ -4,26 +4,31 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from tests.models import model_of
 from textdiffusion.data.prepare import prepare
+from textdiffusion.objectives.base import Likelihood
 from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.validation import validate
 
 from .tiny import LENGTH, tiny
 
 
-class Drawn(nn.Module):
+class Drawn(Likelihood):
     """A likelihood of log 2 nats per character on average, times noise of mean 1."""
 
-    def __init__(self, exact=False):
-        super().__init__()
-        self.exact, self.draws = exact, []
+    processes = (object,)
 
-    def forward(self, model, batch, *, rng):
+    def __init__(self):
+        self.draws = []
+
+    def __call__(self, model, batch, *, rng):
         self.draws.append((batch.tokens, batch.row_ids, batch.global_batch_size))
         return -math.log(2) * LENGTH * torch.log(rng.fork("x").uniform())
+
+
+class ExactlyDrawn(Drawn):
+    exact = True
 
 
 def test_a_short_text_is_repeated_until_there_are_enough_draws(tmp_path):
@@ -44,6 +49,6 @@ def test_a_short_text_is_repeated_until_there_are_enough_draws(tmp_path):
     assert torch.equal(torch.cat(rows), torch.arange(50 * count))
     assert set(totals) == {50 * count}
     assert torch.equal(torch.cat(ids), torch.cat([corpus.valid.windows(range(count)).tokens] * 50))
-    model.likelihood = exact = Drawn(exact=True)
+    model.likelihood = exact = ExactlyDrawn()
     validate(model, model.likelihood, corpus.valid, 50 * count, 64, 0, SingleProcess())
     assert sum(len(ids) for ids, _, _ in exact.draws) == count

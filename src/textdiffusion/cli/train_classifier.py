@@ -44,13 +44,13 @@ class TrainClassifier:
         from ..data.labels import read_labelled
         from ..guidance.trained_classifier import run_fingerprint
         from ..inference.api import TextDiffusion
-        from ..training.classifier import Settings, train
+        from ..training.classifier import ClassifierConfig, train_classifier
 
-        settings = Settings(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
+        settings = ClassifierConfig(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
         examples = read_labelled(self.data)
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         with status("Training ...") as show:
-            classifier, accuracy = train(
+            classifier, accuracy = train_classifier(
                 run,
                 examples,
                 settings,

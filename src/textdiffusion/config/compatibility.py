@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ..core.errors import UserError
-from ..core.registry import Part
+from ..core.registry import Part, runnable
 from ..data.config import TextConfig
 from ..data.masks import gives_anywhere
 from ..diffusion.absorbing import AbsorbingProcess
+from ..diffusion.autoregressive import AutoregressiveProcess
+from ..diffusion.blocks import BlockProcess
 from ..diffusion.gaussian import GaussianProcess
 from ..networks.block_denoiser import BlockDenoiserConfig
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
@@ -22,9 +24,11 @@ from ..networks.output_heads import X0Regression
 from ..networks.score_denoiser import ScoreDenoiserConfig
 from ..networks.simplex_denoiser import SimplexDenoiserConfig
 from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfig
+from ..diffusion.uniform import UniformProcess
 from ..parts import (
     Absorbing,
     Autoregressive,
+    AutoregressiveOrder,
     BlockAbsorbing,
     BlockAncestral,
     DiffusionLM,
@@ -38,12 +42,23 @@ from ..parts import (
     LogSigma,
     LossSecondMoment,
     MinVariance,
+    MSEWithCrossEntropy,
     NextToken,
     SquaredError,
     Uniform,
     UniformNoise,
 )
 from ..samplers.base import incompatibility
+
+PROCESSES: dict[type, type] = {
+    Absorbing: AbsorbingProcess,
+    UniformNoise: UniformProcess,
+    BlockAbsorbing: BlockProcess,
+    AutoregressiveOrder: AutoregressiveProcess,
+    Gaussian: GaussianProcess,
+    DiscreteGaussian: GaussianProcess,
+}
+"""The classes that the settings of processes build, where the settings do not name them as `module`."""
 
 
 @runtime_checkable
@@ -119,6 +134,17 @@ def _problems(config: Parts) -> Iterator[str]:
         blocks = -(-text.length // config.process.block_size)
         if 0 < config.sampler.steps < blocks:
             yield f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."
+    yield from _process_problems(config)
+
+
+def _process_problems(config: Parts) -> Iterator[str]:
+    """The objective, the likelihood and the sampler say which processes they can act on."""
+    process = type(config.process).module or PROCESSES[type(config.process)]
+    for part in (config.objective, config.likelihood):
+        if problem := incompatibility(part, process):
+            yield problem
+    if problem := sampler_problem(runnable(config.sampler), config, process):
+        yield problem
 
 
 def _density_problems(config: Parts) -> Iterator[str]:
@@ -145,6 +171,10 @@ def _objective_problems(config: Parts) -> Iterator[str]:
                 "SquaredError would make all learned embeddings equal; set codec.learned=false or "
                 "objective.kind=mse_with_cross_entropy."
             )
+    if isinstance(objective, MSEWithCrossEntropy) and objective.ce_weight == 0:
+        yield "objective.ce_weight is 0; it must be positive. Squared error alone is objective.kind=squared_error."
+    if isinstance(objective, DiffusionLM) and objective.rounding_weight == 0:
+        yield "objective.rounding_weight is 0; it must be positive, as rounding keeps learned embeddings apart."
     if isinstance(objective, DiffusionLM) and not isinstance(head, X0Regression):
         yield "DiffusionLM fits regressed states; set denoiser.output_head.kind=x0_regression."
     if isinstance(objective, GaussianELBO) and not isinstance(config.time_density, (MinVariance, Uniform)):
@@ -234,9 +264,13 @@ def _training_problems(config: Parts) -> Iterator[str]:
 
 
 def sampler_problem(sampler: Any, config: Parts, process: object) -> str | None:
-    """Why a sampler cannot drive a run whose noise is `process`, directly or as masks, as a sentence (None: it can)."""
+    """Why a sampler cannot drive a run whose process is `process` (or of that class), directly or as masks.
+
+    A sentence, or None if it can.
+    """
     problem = incompatibility(sampler, process)
-    as_masks = isinstance(process, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
+    kind = process if isinstance(process, type) else type(process)
+    as_masks = issubclass(kind, GaussianProcess) and issubclass(AbsorbingProcess, sampler.processes)
     if problem is None or not as_masks:
         return problem
     name = type(sampler).__name__

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from ..core.errors import UserError
 from ..core.registry import from_dict, to_dict
 from ..data.config import TextConfig
+from ..objectives.base import Likelihood, Objective
 from ..parts import (
     CodecPart,
     DenoiserPart,
     DensityPart,
-    LikelihoodPart,
-    ObjectivePart,
     ProcessPart,
     SamplerPart,
     TrunkPart,
@@ -42,8 +41,8 @@ class Config:
     time_density: DensityPart
     backbone: TrunkPart
     denoiser: DenoiserPart
-    objective: ObjectivePart
-    likelihood: LikelihoodPart
+    objective: Objective
+    likelihood: Likelihood
     sampler: SamplerPart
     training: Training = field(default_factory=Training)
     schema: int = SCHEMA

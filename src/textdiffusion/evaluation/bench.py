@@ -15,7 +15,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..data.builtin.tasks import exercise
 from ..inference.api import TextDiffusion
-from ..scoring.likelihood import Likelihood, bits_per_character
+from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import Fact, sha256
 from ..storage.metrics_log import history
 from .cache import ResultCache
@@ -88,7 +88,7 @@ class RunResults:
     weights: str
     dtype: str
     parameters: int
-    likelihood: Likelihood
+    likelihood: LikelihoodEstimate
     curve: Curve | None
     trained: Trained | None
     answers: Answers | None
@@ -112,7 +112,7 @@ class RunEvaluator:
         facts = {"characters": self.text.characters(), "dtype": self.model.dtype, "training": known}
         return {**self.text.about, **facts}
 
-    def likelihood(self) -> Likelihood:
+    def likelihood(self) -> LikelihoodEstimate:
         """Bits per character."""
         plan = self.plan
         about: dict[str, Fact] = {**self.text.about, "calibration": plan.calibrate}
@@ -138,7 +138,7 @@ class RunEvaluator:
                     target_error=plan.target_error,
                     draws=plan.draws or None,
                     batch_size=plan.batch_size,
-                    about=about,
+                    metadata=about,
                     progress=progress,
                 )
             return asdict(found)
@@ -147,7 +147,7 @@ class RunEvaluator:
         train = training_corpus(self.model, self.cache) if plan.calibrate else None
         if train:
             how["training"] = train.folder.name  # which changes with the text
-        return Likelihood(**self.kept.get("bits", how, make))
+        return LikelihoodEstimate(**self.kept.get("bits", how, make))
 
     def curve(self) -> Curve | None:
         """Cross-entropy at every amount of remaining information."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..config.config import dumps
-from ..core.files import write_file
+from ..core.files import write_text
 from ..data.tokenizers.base import fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import Fact, sha256
@@ -45,12 +45,8 @@ class ResultCache:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # never made, or damaged
         text = json.dumps({"facts": known, "value": make()}, ensure_ascii=True)
-
-        def write(partial: Path) -> None:
-            partial.write_text(text, encoding="utf-8")
-
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_file(path, write)
+        write_text(path, text)
         return json.loads(text)["value"]
 
 

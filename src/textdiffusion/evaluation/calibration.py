@@ -16,7 +16,7 @@ from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import Graph
-from ..scoring.likelihood import PILOT_ROWS, Windows, drawn, eval_mode, spread
+from ..scoring.likelihood import PILOT_ROWS, Windows, eval_mode, evaluate_rows, spaced_rows
 
 TRIED = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 
@@ -77,9 +77,11 @@ def calibrate(
         assert trial.seen is not None
         return torch.stack((trial.seen.to(columns[0]), *columns), dim=-1)
 
-    chosen = spread(len(windows), PILOT_ROWS)
+    chosen = spaced_rows(len(windows), PILOT_ROWS)
     with torch.no_grad(), eval_mode(model):
-        where, before, *after = drawn(tried, model, windows, chosen, seed, "calibration", 0, batch_size).unbind(-1)
+        where, before, *after = evaluate_rows(tried, model, windows, chosen, seed, "calibration", 0, batch_size).unbind(
+            -1
+        )
         temperatures = list(plain)
         for i in fitted:
             rows = (where == i) | (where < 0)
@@ -95,7 +97,7 @@ def calibrate(
             denoisers = model.denoiser, Calibrated(model.denoiser, found)
             return torch.stack([_nats(denoiser, model, likelihood, batch, rng) for denoiser in denoisers], dim=-1)
 
-        before, now = drawn(both, model, windows, chosen, seed, "calibration", 1, batch_size).mean(0).tolist()
+        before, now = evaluate_rows(both, model, windows, chosen, seed, "calibration", 1, batch_size).mean(0).tolist()
     return Calibration(edges, found.temperatures, before - now) if now < before else with_(1.0)
 
 

@@ -12,7 +12,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data import templates
 from ..samplers.base import Step
-from ..scoring.likelihood import Likelihood, bits_per_character
+from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import COUNTED, Fact, sha256
 from ..scoring.windows import Texts
 from .lengths import propose_lengths
@@ -91,7 +91,7 @@ class TextDiffusion(Run):
         seed: int = 0,
         target_error: float = 0.01,
         draws: int | None = None,
-    ) -> list[Likelihood]:
+    ) -> list[LikelihoodEstimate]:
         """Bits per character of each text: the exact value where the run has one, else an upper bound with its error.
 
         `prefix`, one for all texts or one for each, precedes them; `given` is a template that they fill. Then only the
@@ -125,7 +125,7 @@ class TextDiffusion(Run):
                     seed=seed,
                     target_error=target_error,
                     draws=draws,
-                    about=self._protocol(text, condition),
+                    metadata=self._protocol(text, condition),
                 )
             )
         return scores

@@ -18,7 +18,7 @@ from ..core.types import PerRow
 from ..data import templates
 from ..data.conditions import encode_source
 from ..diffusion.model import DiffusionModel
-from ..scoring.likelihood import PILOT_ROWS, Aimable, drawn, eval_mode, spread
+from ..scoring.likelihood import PILOT_ROWS, SupportsImportanceSampling, eval_mode, evaluate_rows, spaced_rows
 from .options import SamplingOptions, replaces_given
 from .run import Run
 
@@ -69,12 +69,12 @@ def given_nats(model: DiffusionModel, likelihood: Any, batch: Batch, seed: int =
 
     rows, count = Rows(batch), len(batch.tokens)
     with torch.no_grad(), eval_mode(model):
-        if isinstance(likelihood, Aimable):
-            pilot = drawn(likelihood.pilot, model, rows, spread(count, PILOT_ROWS), seed, "pilot", 0, 64)
+        if isinstance(likelihood, SupportsImportanceSampling):
+            pilot = evaluate_rows(likelihood.pilot, model, rows, spaced_rows(count, PILOT_ROWS), seed, "pilot", 0, 64)
             likelihood = likelihood.importance_sampled(pilot)
         copies = -(-NUM_DRAWS // count)
         repeated = np.tile(np.arange(count), copies)
-        return drawn(difference, model, rows, repeated, seed, "lengths", 0, 64).view(copies, -1).mean(0)
+        return evaluate_rows(difference, model, rows, repeated, seed, "lengths", 0, 64).view(copies, -1).mean(0)
 
 
 @dataclass(frozen=True)

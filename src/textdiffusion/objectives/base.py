@@ -1,9 +1,13 @@
-"""Objectives: what training minimises, one file per loss."""
+"""What training minimises and what evaluation measures: the bases of objectives and likelihoods, and their tools.
+
+An objective or a likelihood is one frozen dataclass: its fields are the settings in `config.json`, calling it computes.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +15,7 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.registry import Part
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
@@ -18,50 +23,70 @@ from ..diffusion.prediction import Prediction
 
 @dataclass(frozen=True)
 class Loss:
-    """What to minimise, and named parts to show (detached scalars, nats per token unless the name says otherwise)."""
+    """The scalar to minimise, and named parts to log: detached scalars, in nats per token unless named otherwise."""
 
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """A training loss."""
+class Objective(Part, ABC):
+    """A training loss. `processes` are the classes of diffusion process it can train."""
 
+    processes: ClassVar[tuple[type, ...]]
+
+    @abstractmethod
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss: ...
 
 
+class Likelihood(Part, ABC):
+    """-log p(x) in nats per row: the exact value if `exact`, else an unbiased estimate of an upper bound.
+
+    `processes` are the classes of diffusion process it can measure.
+    """
+
+    processes: ClassVar[tuple[type, ...]]
+    exact: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]: ...
+
+
 def per_token(nats: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, " b"]:
-    """Nats per row to nats per token that could be noised."""
+    """Nats per row divided by the number of the row's target positions (at least 1)."""
     return nats / batch.target_mask.sum(-1).clamp(min=1)
 
 
 def density_fit(
     model: DiffusionModel, t: Float[Tensor, " b"], nats: Float[Tensor, " b"], where: Bool[Tensor, " b"] | bool = True
 ) -> Float[Tensor, ""]:
-    """The mean of what the density is to learn from the rows `where`; 0 for rows whose fit is no number."""
+    """The time density's own loss, averaged over rows; those outside `where` or with a non-finite loss count as 0."""
     with torch.no_grad():
         usable = model.time_density.fitting_loss(t, nats).isfinite() & where
-        middle = model.time_density.icdf(torch.full_like(t, 0.5))
-    # Rows left out are replaced before the fit too: the gradient would be 0 times what is infinite in them.
-    each = model.time_density.fitting_loss(torch.where(usable, t, middle), torch.where(usable, nats, 0.0))
-    return torch.where(usable, each, 0.0).mean()
+        median = model.time_density.icdf(torch.full_like(t, 0.5))
+    # Excluded rows are replaced before the fit too: their gradient would be 0 times infinity.
+    row_loss = model.time_density.fitting_loss(torch.where(usable, t, median), torch.where(usable, nats, 0.0))
+    return torch.where(usable, row_loss, 0.0).mean()
 
 
 def sample_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-    """One t per row from the model's density, stratified over the global batch."""
+    """One t per row from the model's time density, stratified over the global batch."""
     return model.time_density.icdf(low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)))
 
 
+def sample_grid_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    """`sample_times`, rounded to the process's grid of training times if it has one."""
+    return model.process.snap_to_grid(sample_times(model, batch, rng=rng))
+
+
 def add_noise(model: DiffusionModel, x0: Tensor, t: Float[Tensor, "b *l"], batch: Batch, *, rng: Rng) -> Tensor:
-    """A draw of x_t at the positions that may be noised; the others stay clean."""
-    noised = batch.target_mask if x0.ndim == 2 else batch.target_mask[..., None]
-    return torch.where(noised, model.process.add_noise(x0, t, rng=rng), x0)
+    """A sample of x_t at the target positions; all others stay clean."""
+    target = batch.target_mask if x0.ndim == 2 else batch.target_mask[..., None]
+    return torch.where(target, model.process.add_noise(x0, t, rng=rng), x0)
 
 
 @dataclass(frozen=True)
 class NoisedBatch:
-    """Clean states, the noise level of each row that has one, noised states, and the model's prediction from them."""
+    """Clean states, one time per row, noisy states, and the model's prediction from them."""
 
     x0: Float[Tensor, "b l d"]
     t: Float[Tensor, " b"]
@@ -75,33 +100,29 @@ def noise_batch(
     *,
     rng: Rng,
     t: Float[Tensor, " b"] | None = None,
-    uneven: Bool[Tensor, " b"] | None = None,
+    per_token_noise: Bool[Tensor, " b"] | None = None,
 ) -> NoisedBatch:
-    """Every row at `t`, by default a draw from the model's density; given positions stay clean.
+    """Adds noise at `t` (default: sampled from the time density) to the target positions, and predicts x0.
 
-    The rows of `uneven` (None: no row) have a draw for each position instead. Where the process is trained on a grid of
-    times, draws are moved to it. Where the denoiser takes self-conditioning, half of the rows see its own first
+    The rows of `per_token_noise` (None: no row) have one time per position instead. If the process is trained on a grid
+    of times, times are rounded to it. If the denoiser has self-conditioning, half of the rows see its own first
     estimate.
     """
-    t = at = sample_grid_times(model, batch, rng=rng) if t is None else t
-    if uneven is not None:
+    t = sample_grid_times(model, batch, rng=rng) if t is None else t
+    times: Float[Tensor, "b *l"] = t
+    if per_token_noise is not None:
         by_position = model.time_density.icdf(rng.fork("t by position").uniform(batch.tokens.shape[1]))
-        at = torch.where(uneven[:, None], model.process.snap_to_grid(by_position), t[:, None])
+        times = torch.where(per_token_noise[:, None], model.process.snap_to_grid(by_position), t[:, None])
     x0 = model.codec.encode(batch.tokens)
-    xt = add_noise(model, x0, at, batch, rng=rng.fork("noise"))
+    xt = add_noise(model, x0, times, batch, rng=rng.fork("noise"))
     estimate = None
     if model.denoiser.self_conditioning:
-        estimate = self_condition(model, xt.detach(), at, batch, alternate_coin(rng.fork("self-conditioning")))
-    return NoisedBatch(x0, t, xt, model.denoiser(xt, at, batch=batch, self_cond=estimate))
-
-
-def sample_grid_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-    """One t per row from the model's density, moved to the grid of the process where it has one."""
-    return model.process.snap_to_grid(sample_times(model, batch, rng=rng))
+        estimate = self_condition(model, xt.detach(), times, batch, alternate_coin(rng.fork("self-conditioning")))
+    return NoisedBatch(x0, t, xt, model.denoiser(xt, times, batch=batch, self_cond=estimate))
 
 
 def predict_x0(model: DiffusionModel, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-    """What the model makes of x_t, by a second pass where the denoiser takes its own first estimate, as in sampling."""
+    """The model's prediction from x_t; with self-conditioning by two passes, as in sampling."""
     prediction = model.denoiser(xt, t, batch=batch)
     if model.denoiser.self_conditioning:
         prediction = model.denoiser(xt, t, batch=batch, self_cond=prediction.mean)
@@ -111,15 +132,17 @@ def predict_x0(model: DiffusionModel, xt: Tensor, t: Float[Tensor, "b *l"], batc
 def self_condition(
     model: DiffusionModel, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch, coin: Bool[Tensor, " b"]
 ) -> Float[Tensor, "b l d"]:
-    """The model's own first estimate of the clean state for the rows `coin` chooses, zeros elsewhere; no gradient."""
+    """The model's first estimate of the clean state in the rows that `coin` selects, zeros elsewhere; no gradient."""
     estimate = torch.zeros_like(xt)
-    chosen = coin.nonzero()[:, 0]
+    selected = coin.nonzero()[:, 0]
     with torch.no_grad():
-        estimate[chosen] = model.denoiser(xt[chosen], t[chosen], batch=batch.select(chosen)).mean
+        estimate[selected] = model.denoiser(xt[selected], t[selected], batch=batch.select(selected)).mean
     return estimate
 
 
 def alternate_coin(rng: Rng, every: int = 2) -> Bool[Tensor, " b"]:
-    """Heads for every second (or `every`-th) row of the global batch, beginning anywhere: the same share of any batch,
-    and of the draws of any row."""
+    """True for every `every`-th row of the global batch from a random first one on.
+
+    So the fraction of True is the same in every batch, and over the steps for every row.
+    """
     return (rng.row_ids + (every * (1.0 - rng.shared_uniform())).long()) % every == 0

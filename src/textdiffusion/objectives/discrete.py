@@ -1,130 +1,140 @@
-"""The likelihood bound of a Markov chain over token ids, in steps or in continuous time."""
+"""The likelihood bound of a Markov chain over token ids, in discrete or continuous time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..diffusion.uniform import UniformProcess
-from .base import Loss, add_noise, per_token, sample_times
+from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times
 
 
-class DiscreteELBO(nn.Module):
+@dataclass(frozen=True)
+class DiscreteELBO(Objective):
     """sum over i of KL(q(x_s | x_t, x_0) || p(x_s | x_t)), s = (i - 1) / T, t = i / T (D3PM, eq. 1), nats per token.
 
-    With `steps` T = 0 time is continuous (UDLM, eq. 18). `cross_entropy` adds so much of -log p(x_0 | x_t) of the
-    positions that may still change (D3PM, eq. 5).
+    T is `steps`; 0 means continuous time (UDLM, eq. 18). `cross_entropy` is the weight of an extra -log p(x_0 | x_t) at
+    the positions that may still change (D3PM, eq. 5).
     """
+
+    steps: int = 0
+    cross_entropy: float = 0.0
 
     processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
-    def __init__(self, steps: int = 0, cross_entropy: float = 0.0) -> None:
-        super().__init__()
-        self.steps, self.cross_entropy = steps, cross_entropy
+    def __post_init__(self) -> None:
+        check_bounds(self, steps=(0, None), cross_entropy=(0.0, None))
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
-        """One draw of t per row, stratified over the global batch."""
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
+        """One t per row, stratified over the global batch."""
         t = sample_times(model, batch, rng=rng)
-        nats, surprise = discrete_nats(model, batch, t, self.steps, rng)
+        nats, nll = chain_nats(model, batch, t, self.steps, rng)
         bound = per_token(nats * torch.exp(-model.time_density.log_prob(t)), batch).mean()
         parts = {"bound": bound.detach()}
         if not self.cross_entropy:
             return Loss(bound, parts)
-        extra = per_token(surprise, batch).mean()
-        return Loss(bound + self.cross_entropy * extra, parts | {"cross_entropy": extra.detach()})
+        cross_entropy = per_token(nll, batch).mean()
+        total = bound + self.cross_entropy * cross_entropy
+        return Loss(total, parts | {"cross_entropy": cross_entropy.detach()})
 
 
-class DiscreteLikelihood(nn.Module):
-    """The same bound for evaluation, with what the chain's end costs: an upper bound on -log p(x), nats per row.
+@dataclass(frozen=True)
+class DiscreteLikelihood(Likelihood):
+    """`DiscreteELBO` for evaluation, with the prior's KL: an upper bound on -log p(x), nats per row.
 
-    The beginning costs nothing more: at alpha(0) = 1 the last step says -log p(x_0 | x_t) itself. Few tokens are noise
-    at small t, and then cost 1 / t: that the variance be finite, a quarter of the draws has the density 1 / (2 sqrt t).
+    There is no reconstruction term: at alpha(0) = 1 the last step is -log p(x_0 | x_t) itself. At small t few tokens
+    are noisy, and each then costs 1 / t; to keep the variance finite, a quarter of the times has the density
+    1 / (2 sqrt t).
     """
 
-    exact = False
+    steps: int = 0
+
     processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
-    def __init__(self, steps: int = 0) -> None:
-        super().__init__()
-        self.steps = steps
+    def __post_init__(self) -> None:
+        check_bounds(self, steps=(0, None))
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        """One unbiased draw per row; t is stratified over the rows."""
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """One unbiased estimate per row; t is stratified over the rows."""
         u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
-        nats, _ = discrete_nats(model, batch, t, self.steps, rng)
+        nats, _ = chain_nats(model, batch, t, self.steps, rng)
         return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_kl(model, batch, rng)
 
 
 def prior_kl(model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
-    """What the chain's end costs, nats per row: sampling starts from noise alone, and a share alpha(1) survives it."""
+    """KL of q(x_1 | x_0) from the prior, nats per row: sampling starts from pure noise, but alpha(1) of x_0 is left."""
 
-    def first() -> Tensor:
-        x1 = torch.where(
-            batch.target_mask, model.process.sample_prior(batch.tokens, rng=rng.fork("prior")), batch.tokens
-        )
+    def first_step_nll() -> Tensor:
+        prior = model.process.sample_prior(batch.tokens, rng=rng.fork("prior"))
+        x1 = torch.where(batch.target_mask, prior, batch.tokens)
         t = torch.ones(len(x1), device=x1.device)
         return model.denoiser(x1, t, batch=batch).nll(batch.tokens, batch.target_mask)
 
-    return (model.process.graph.prior_kl(batch.tokens, first) * batch.target_mask).sum(-1)
+    return (model.process.graph.prior_kl(batch.tokens, first_step_nll) * batch.target_mask).sum(-1)
 
 
-def discrete_nats(
+def chain_nats(
     model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], steps: int, rng: Rng
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Nats per unit of time near t, of every row, and -log p(x_0 | x_t) of its positions that may still change.
+    """The chain's KL in nats per unit of time at t, and -log p(x_0 | x_t) where tokens may still change, per row.
 
-    With `steps`, t is moved to the end of the step that it lies in.
+    With `steps`, t is moved to the end of its step.
     """
-    late = (t * steps).ceil().clamp(min=1.0)
-    t = late / steps if steps else t
+    step = (t * steps).ceil().clamp(min=1.0)
+    t = step / steps if steps else t
     xt = add_noise(model, batch.tokens, t, batch, rng=rng.fork("noise"))
     prediction = model.denoiser(xt, t, batch=batch)
     if steps:
-        nats, surprise = model.process.kl(xt, batch.tokens, prediction, t, (late - 1.0) / steps, batch.target_mask)
+        nats, nll = model.process.kl(xt, batch.tokens, prediction, t, (step - 1.0) / steps, batch.target_mask)
         nats = nats * steps
     else:
-        nats, surprise = model.process.kl_rate(xt, batch.tokens, prediction, t, batch.target_mask)
-    return nats.sum(-1), surprise.sum(-1)
+        nats, nll = model.process.kl_rate(xt, batch.tokens, prediction, t, batch.target_mask)
+    return nats.sum(-1), nll.sum(-1)
 
 
-class Duality(nn.Module):
-    """The uniform bound on soft inputs for the first `steps` steps of training, then the bound itself.
+@dataclass(frozen=True)
+class Duality(Objective):
+    """The uniform bound on softened inputs for the first `steps` training steps, then the bound itself (Duo).
 
-    The argmax of w = (a x_0 + eps) / sqrt(1 + a^2), eps normal, is x_t of the uniform process. The network is shown
-    softmax(w / tau) instead, which lets more through of x_0; tau falls geometrically from `warm` to `cold`. Then the
-    loss is not a bound.
+    The argmax of w = (a x_0 + eps) / sqrt(1 + a^2), eps normal, is distributed as x_t of the uniform process. The
+    network sees softmax(w / tau) instead, which reveals more of x_0; tau falls geometrically from `tau_start` to
+    `tau_end`. Until then the loss is not a bound.
     """
+
+    steps: int = 2500
+    tau_start: float = 0.1
+    tau_end: float = 1e-3
 
     processes: ClassVar[tuple[type, ...]] = (UniformProcess,)
 
-    def __init__(self, steps: int, warm: float, cold: float) -> None:
-        super().__init__()
-        self.bound = DiscreteELBO()
-        self.steps, self.tau_start, self.tau_end = steps, warm, cold
+    def __post_init__(self) -> None:
+        check_bounds(self, steps=(0, None), tau_end=(1e-6, None), tau_start=(self.tau_end, None))
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
-        """One draw of t per row, stratified over the global batch."""
-        done = int(model.step)
-        if done >= self.steps:
-            return self.bound(model, batch, rng=rng)
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
+        """One t per row, stratified over the global batch."""
+        step = int(model.step)
+        if step >= self.steps:
+            return DiscreteELBO()(model, batch, rng=rng)
         process, length = model.process, batch.tokens.shape[1]
         t = sample_times(model, batch, rng=rng)
-        a = signal(process.schedule.alpha(t), process.vocab_size)[:, None, None]
-        clean = F.one_hot(batch.tokens, process.vocab_size).float()
-        w = (a * clean + rng.fork("noise").normal(length, process.vocab_size)) * torch.rsqrt(1.0 + a**2)
-        tau = self.tau_start * (self.tau_end / self.tau_start) ** (done / self.steps)
-        soft = torch.where(batch.target_mask[..., None], torch.softmax(w / tau, dim=-1), clean)
+        a = signal_strength(process.schedule.alpha(t), process.vocab_size)[:, None, None]
+        x0 = F.one_hot(batch.tokens, process.vocab_size).float()
+        w = (a * x0 + rng.fork("noise").normal(length, process.vocab_size)) * torch.rsqrt(1.0 + a**2)
+        tau = self.tau_start * (self.tau_end / self.tau_start) ** (step / self.steps)
+        soft = torch.where(batch.target_mask[..., None], torch.softmax(w / tau, dim=-1), x0)
         xt = torch.where(batch.target_mask, w.argmax(-1), batch.tokens)
         prediction = model.denoiser.forward_soft(soft, xt, t, batch=batch)
         nats = process.kl_rate(xt, batch.tokens, prediction, t, batch.target_mask)[0].sum(-1)
@@ -132,19 +142,19 @@ class Duality(nn.Module):
         return Loss(total, {"curriculum": total.detach()})
 
 
-def signal(alpha: Float[Tensor, " b"], vocab_size: int) -> Float[Tensor, " b"]:
-    """The a at which argmax(a x_0 + eps) is x_0, beyond chance, with probability alpha (Duo, eq. 10)."""
-    (grid, alphas), wanted = _signals(vocab_size), alpha.cpu().double()  # some devices have no float64
-    above = torch.searchsorted(alphas, wanted).clamp(1, len(grid) - 1)
+def signal_strength(alpha: Float[Tensor, " b"], vocab_size: int) -> Float[Tensor, " b"]:
+    """The a at which argmax(a x_0 + eps) keeps the token, beyond chance, with probability alpha (Duo, eq. 10)."""
+    (strengths, alphas), alpha64 = _signal_table(vocab_size), alpha.cpu().double()  # some devices have no float64
+    above = torch.searchsorted(alphas, alpha64).clamp(1, len(strengths) - 1)
     low, high = alphas[above - 1], alphas[above]
-    share = ((wanted - low) / (high - low).clamp(min=1e-300)).clamp(0.0, 1.0)
-    return torch.lerp(grid[above - 1], grid[above], share).float().to(alpha.device)
+    fraction = ((alpha64 - low) / (high - low).clamp(min=1e-300)).clamp(0.0, 1.0)
+    return torch.lerp(strengths[above - 1], strengths[above], fraction).float().to(alpha.device)
 
 
 @lru_cache(maxsize=4)
-def _signals(vocab_size: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+def _signal_table(vocab_size: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Values of a and their alpha = (K P - 1) / (K - 1), P = E_e[Phi(e + a)^(K - 1)], by the trapezoidal rule."""
     a, e = torch.linspace(0.0, 12.0, 1201, dtype=torch.float64), torch.linspace(-9.0, 9.0, 1801, dtype=torch.float64)
     normal = torch.exp(-0.5 * e**2)
-    won = torch.exp((vocab_size - 1) * torch.special.log_ndtr(e + a[:, None])) @ (normal / normal.sum())
-    return a, ((vocab_size * won - 1.0) / (vocab_size - 1)).clamp(0.0, 1.0)
+    p = torch.exp((vocab_size - 1) * torch.special.log_ndtr(e + a[:, None])) @ (normal / normal.sum())
+    return a, ((vocab_size * p - 1.0) / (vocab_size - 1)).clamp(0.0, 1.0)

@@ -1,34 +1,49 @@
-"""The likelihood bound of every Gaussian process, whatever its codec and training loss."""
+"""The likelihood bound of Gaussian processes, for any codec and training loss."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import CHUNK_ELEMENTS, Prediction
-from .base import Loss, add_noise, alternate_coin, density_fit, noise_batch, per_token, predict_x0, sample_grid_times
+from .base import (
+    Likelihood,
+    Loss,
+    Objective,
+    add_noise,
+    alternate_coin,
+    density_fit,
+    noise_batch,
+    per_token,
+    predict_x0,
+    sample_grid_times,
+)
 
-PARTS = 32  # of the range of ln sigma, among which a pilot pass decides
+MAX_DOUBT = 1e-3  # a noisy vector is read as a token if Bayes' rule gives all others less than about this
+UNIFORM_MIX = 0.2  # fraction of the evaluation's noise levels that is uniform in ln sigma
+BINS = 32  # equal bins of the range of ln sigma in which a pilot pass measures the integrand
+SMOOTHING_PASSES = 8  # a bin has few pilot rows, so its squares are averaged with its neighbours' this many times
 
 
-DOUBT = 1e-3  # the chance of all other tokens below which a noisy vector is read as the token it must be
-
-
-SMOOTHED = 8  # times its squares are averaged with their neighbours: a few rows in each part say little by themselves
+def sigma_range(model: DiffusionModel, like: Tensor) -> Float[Tensor, "2"]:
+    """The lowest and the highest sigma of the process, on the device of `like`."""
+    return model.process.sigma(torch.arange(2.0, device=like.device))
 
 
 def prior_kl(process: GaussianProcess, x0: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, " b"]:
-    """|x0|^2 / (2 sigma_max^2) per row: the noise at t = 1 against the prior."""
-    high = process.sigma(torch.ones((), device=x0.device))
-    return 0.5 * (x0.square().sum(-1) * batch.target_mask).sum(-1) / high**2
+    """|x0|^2 / (2 sigma_max^2), nats per row: the KL of q(x_1 | x_0) from the prior."""
+    sigma_max = process.sigma(torch.ones((), device=x0.device))
+    return 0.5 * (x0.square().sum(-1) * batch.target_mask).sum(-1) / sigma_max**2
 
 
 def diffusion_loss(
@@ -38,7 +53,7 @@ def diffusion_loss(
     t: Float[Tensor, " b"],
     batch: Batch,
 ) -> Float[Tensor, " b"]:
-    """|x0 - D(x_t)|^2 / sigma^2 d ln sigma / dt per row: what the bound is the integral of, over t."""
+    """|x0 - D(x_t)|^2 / sigma^2 d ln sigma / dt per row: the bound's integrand over t, in nats per unit of t."""
     error = ((x0 - mean).square().sum(-1) * batch.target_mask).sum(-1)
     return error / process.sigma(t) ** 2 * process.dlogsigma_dt(t)
 
@@ -46,153 +61,190 @@ def diffusion_loss(
 def denoise(
     model: DiffusionModel, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch
 ) -> Float[Tensor, "b l d"]:
-    """D(x_t): the model's mean, but a token's own vector where Bayes' rule leaves less than `DOUBT` for all others.
+    """D(x_t): the model's mean, but the vector of one token where Bayes' rule with a uniform prior is sure of it.
 
-    Its prior is uniform. A network that misreads one such place costs |x0 - D|^2 / sigma^2, thousands of nats at the
-    lowest noise.
+    Sure means that all other tokens together have less than `MAX_DOUBT` of its probability. A network that misreads
+    one such position would cost |x0 - D|^2 / sigma^2, thousands of nats at the lowest noise.
     """
     mean, sigma = predict_x0(model, xt, t, batch).mean, model.process.sigma(t)[:, None, None]
     rows = max(1, CHUNK_ELEMENTS // (xt.shape[1] * model.codec.vocab_size))
-    read = [_read(model, *part) for part in zip(xt.split(rows), sigma.split(rows), mean.split(rows), strict=True)]
-    return torch.cat(read)
+    chunks = zip(xt.split(rows), sigma.split(rows), mean.split(rows), strict=True)
+    return torch.cat([_round_if_sure(model, *chunk) for chunk in chunks])
 
 
-def _read(
+def _round_if_sure(
     model: DiffusionModel, xt: Float[Tensor, "b l d"], sigma: Float[Tensor, "b 1 1"], mean: Float[Tensor, "b l d"]
 ) -> Float[Tensor, "b l d"]:
     evidence = model.codec.evidence(xt, sigma)
     best, ids = evidence.max(-1, keepdim=True)
-    doubtful = torch.logsumexp(evidence - best, -1, keepdim=True) >= DOUBT
+    doubtful = torch.logsumexp(evidence - best, -1, keepdim=True) >= MAX_DOUBT
     return torch.where(doubtful, mean, model.codec.encode(ids[..., 0]))
 
 
 def reconstruction_nll(
-    model: DiffusionModel, near: Float[Tensor, "b l d"], batch: Batch, learned: bool
+    model: DiffusionModel, x_min: Float[Tensor, "b l d"], batch: Batch, learned_decoder: bool
 ) -> Float[Tensor, " b"]:
-    """-log p(x | x_sigma_min) per row, by Bayes' rule over the table or by the model's own prediction."""
-    zero = torch.zeros(len(near), device=near.device)
-    if learned:
-        decoder = predict_x0(model, near, zero, batch)
+    """-log p(x | x_sigma_min), nats per row, by the model's own prediction or by Bayes' rule over the table."""
+    zero = torch.zeros(len(x_min), device=x_min.device)
+    if learned_decoder:
+        decoder = predict_x0(model, x_min, zero, batch)
     else:
-        decoder = Prediction(model.codec.evidence(near, model.process.sigma(zero[0])))
+        decoder = Prediction(model.codec.evidence(x_min, model.process.sigma(zero[0])))
     return decoder.nll(batch.tokens, batch.target_mask).sum(-1)
 
 
-class GaussianLikelihood(nn.Module):
+@runtime_checkable
+class TimeProposal(Protocol):
+    """The times at which the bound's integral is estimated: maps uniforms to times and their log densities."""
+
+    def __call__(
+        self, model: DiffusionModel, u: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]: ...
+
+
+@dataclass(frozen=True)
+class MixtureTimes:
+    """The model's time density, with a fraction `uniform_mix` uniform in ln sigma so that no noise level is missed."""
+
+    uniform_mix: float = UNIFORM_MIX
+
+    def __call__(
+        self, model: DiffusionModel, u: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        mix, (low, high) = self.uniform_mix, sigma_range(model, u)
+        learned = model.time_density.icdf(((u - mix) / (1.0 - mix)).clamp(1e-6, 1.0 - 1e-6))
+        t = torch.where(u < mix, uniform_in_log_sigma(model, u / mix)[0], learned)
+        density = model.process.dlogsigma_dt(t) / torch.log(high / low)
+        return t, torch.log((1.0 - mix) * torch.exp(model.time_density.log_prob(t)) + mix * density)
+
+
+@dataclass(frozen=True)
+class BinnedTimes:
+    """Piecewise uniform in ln sigma: `probs` are the probabilities of equal bins of its range."""
+
+    probs: Float[Tensor, " k"]
+
+    @classmethod
+    def from_pilot(cls, pilot: Float[Tensor, "n 2"]) -> BinnedTimes:
+        """Bins in proportion to the integrand's root mean square, the density of least variance, mixed with uniform.
+
+        `pilot` holds positions in the range of ln sigma (0 to 1) and the integrand there.
+        """
+        bins = (pilot[:, 0] * BINS).long().clamp(max=BINS - 1)
+        squares_and_ones = torch.stack((pilot[:, 1] ** 2, torch.ones_like(pilot[:, 1])))
+        sums = pilot.new_zeros(2, BINS).index_add(1, bins, squares_and_ones)
+        for _ in range(SMOOTHING_PASSES):
+            padded = torch.cat((sums[:, :1], sums, sums[:, -1:]), dim=-1)
+            sums = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
+        size = torch.sqrt(sums[0] / sums[1].clamp(min=1e-30)).clamp(min=1e-12)
+        return cls(torch.lerp(size / size.sum(), torch.full_like(size, 1.0 / BINS), UNIFORM_MIX))
+
+    def __call__(
+        self, model: DiffusionModel, u: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        probs = self.probs.to(u)
+        cumulative = probs.cumsum(0)
+        i = torch.searchsorted(cumulative, u).clamp(max=BINS - 1)
+        position = ((i + 1 - (cumulative[i] - u) / probs[i]) / BINS).clamp(0.0, 1.0)
+        t, density = uniform_in_log_sigma(model, position)
+        return t, torch.log(probs[i] * BINS * density)
+
+
+def uniform_in_log_sigma(
+    model: DiffusionModel, position: Float[Tensor, " b"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """The times at positions (0 to 1) in the range of ln sigma, and d position / dt, the density of even positions."""
+    low, high = sigma_range(model, position)
+    t = model.process.schedule.time(low * (high / low) ** position)
+    return t, model.process.dlogsigma_dt(t) / torch.log(high / low)
+
+
+@dataclass(frozen=True)
+class GaussianEstimator:
+    """`GaussianLikelihood` with the noise levels of a proposal."""
+
+    proposal: TimeProposal
+    learned_decoder: bool = False
+
+    exact: ClassVar[bool] = False
+
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """One unbiased estimate per row; the noise level is stratified over the rows."""
+        x0 = model.codec.encode(batch.tokens)
+        zero = torch.zeros(len(x0), device=x0.device)
+        x_min = add_noise(model, x0, zero, batch, rng=rng.fork("decoder"))
+        reconstruction = reconstruction_nll(model, x_min, batch, self.learned_decoder)
+        t, log_density = self.proposal(model, low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0)))
+        integrand = _integrand(model, x0, t, batch, rng)
+        return prior_kl(model.process, x0, batch) + reconstruction + integrand * torch.exp(-log_density)
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood(Likelihood):
     """An upper bound on -log p(x), nats per row, in the variance-exploding frame (specs: continuous 5.1; VDM, eq. 12):
 
         |x0|^2 / (2 sigma_max^2)  +  E[-log p(x | x_sigma_min)]  +  integral of |x0 - D(x_t)|^2 / sigma^2  d ln sigma
 
     The decoder of the middle term is Bayes' rule over the table with a uniform prior or, with `learned_decoder`, the
-    model's own prediction at the lowest noise (Plaid). D is the posterior mean, with two passes where the denoiser
-    takes self-conditioning, and a token's own vector where x_t leaves no doubt (`denoised`): a function of x_t alone,
-    as the bound demands. A share `uniform` of the noise levels is drawn evenly in ln sigma so that no part of the
-    integral goes unseen; the others follow the model's density or, once `aimed`, what a pilot saw of the integrand.
+    model's own prediction at the lowest noise (Plaid). D is the posterior mean, by two passes if the denoiser has
+    self-conditioning, and a token's own vector where x_t leaves no doubt (`denoise`): a function of x_t alone, as the
+    bound demands. Noise levels follow `MixtureTimes` or, once `importance_sampled`, `BinnedTimes`.
     """
 
-    exact = False
+    learned_decoder: bool = False
+
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, uniform: float = 0.2, *, learned_decoder: bool = False) -> None:
-        super().__init__()
-        self.uniform, self.learned_decoder = uniform, learned_decoder
-        self.shares: Float[Tensor, " k"] | None = None
-
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        """One unbiased draw per row; the noise level is stratified over the rows."""
-        process = model.process
-        x0 = model.codec.encode(batch.tokens)
-        zero = torch.zeros(len(x0), device=x0.device)
-        near = add_noise(model, x0, zero, batch, rng=rng.fork("decoder"))
-        decoded = reconstruction_nll(model, near, batch, self.learned_decoder)
-        t, log_density = self._draw(model, low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0)))
-        missed = self._missed(model, x0, t, batch, rng)
-        return prior_kl(process, x0, batch) + decoded + missed * torch.exp(-log_density)
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """One unbiased estimate per row; the noise level is stratified over the rows."""
+        return GaussianEstimator(MixtureTimes(), self.learned_decoder)(model, batch, rng=rng)
 
     def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
-        """A share u of the range of ln sigma for each row, even over the rows, and the integrand over u there."""
-        x0, u = (
-            model.codec.encode(batch.tokens),
-            low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)),
-        )
-        t, slope = self._even(model, u)
-        return torch.stack((u, self._missed(model, x0, t, batch, rng) / slope), dim=-1)
+        """A position (0 to 1) in the range of ln sigma for each row, stratified, and the integrand over it there."""
+        x0 = model.codec.encode(batch.tokens)
+        position = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0))
+        t, density = uniform_in_log_sigma(model, position)
+        return torch.stack((position, _integrand(model, x0, t, batch, rng) / density), dim=-1)
 
-    def importance_sampled(self, pilot: Float[Tensor, "n 2"]) -> GaussianLikelihood:
-        """The same bound, drawn in proportion to the root mean square of the integrand in each part of ln sigma.
-
-        That is the density of least variance. It stays unbiased, for the pilot's draws are not the ones that count.
-        """
-        place = (pilot[:, 0] * PARTS).long().clamp(max=PARTS - 1)
-        sums = pilot.new_zeros(2, PARTS).index_add(
-            1, place, torch.stack((pilot[:, 1] ** 2, torch.ones_like(pilot[:, 1])))
-        )
-        for _ in range(SMOOTHED):
-            padded = torch.cat((sums[:, :1], sums, sums[:, -1:]), dim=-1)
-            sums = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
-        size = torch.sqrt(sums[0] / sums[1].clamp(min=1e-30)).clamp(min=1e-12)
-        other = GaussianLikelihood(self.uniform, learned_decoder=self.learned_decoder)
-        other.shares = torch.lerp(size / size.sum(), torch.full_like(size, 1.0 / PARTS), other.uniform)
-        return other
-
-    def _missed(
-        self, model: DiffusionModel, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, rng: Rng
-    ) -> Float[Tensor, " b"]:
-        xt = add_noise(model, x0, t, batch, rng=rng.fork("noise"))
-        return diffusion_loss(model.process, x0, denoise(model, xt, t, batch), t, batch)
-
-    def _even(self, model: DiffusionModel, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """The t at the shares u of the range of ln sigma, and the slopes of the share there."""
-        low, high = ends(model, u)
-        t = model.process.schedule.time(low * (high / low) ** u)
-        return t, model.process.dlogsigma_dt(t) / torch.log(high / low)
-
-    def _draw(self, model: DiffusionModel, u: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """The t of uniforms, and its log density."""
-        if self.shares is not None:
-            shares = self.shares.to(u)
-            above = shares.cumsum(0)
-            i = torch.searchsorted(above, u).clamp(max=PARTS - 1)
-            t, slope = self._even(model, ((i + 1 - (above[i] - u) / shares[i]) / PARTS).clamp(0.0, 1.0))
-            return t, torch.log(shares[i] * PARTS * slope)
-        share, (low, high) = self.uniform, ends(model, u)
-        warped = model.time_density.icdf(((u - share) / (1.0 - share)).clamp(1e-6, 1.0 - 1e-6))
-        t = torch.where(u < share, self._even(model, u / share)[0], warped)
-        slope = model.process.dlogsigma_dt(t) / torch.log(high / low)
-        return t, torch.log((1.0 - share) * torch.exp(model.time_density.log_prob(t)) + share * slope)
+    def importance_sampled(self, pilot: Float[Tensor, "n 2"]) -> GaussianEstimator:
+        """The same bound with less variance. It stays unbiased, as the pilot's draws are not part of the estimate."""
+        return GaussianEstimator(BinnedTimes.from_pilot(pilot), self.learned_decoder)
 
 
-def ends(model: DiffusionModel, like: Tensor) -> Float[Tensor, "2"]:
-    """The lowest and the highest sigma."""
-    return model.process.sigma(torch.arange(2.0, device=like.device))
+def _integrand(
+    model: DiffusionModel, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, rng: Rng
+) -> Float[Tensor, " b"]:
+    xt = add_noise(model, x0, t, batch, rng=rng.fork("noise"))
+    return diffusion_loss(model.process, x0, denoise(model, xt, t, batch), t, batch)
 
 
-class GaussianELBO(nn.Module):
-    """The bound of `GaussianLikelihood` with a learned decoder, in nats per token (Plaid, section 3).
+@dataclass(frozen=True)
+class GaussianELBO(Objective):
+    """The bound of `GaussianLikelihood` with a learned decoder, nats per token (Plaid, section 3).
 
-    The denoiser is the network alone, so that it learns at every noise level.
-
-    One row in `every` is decoded, from the lowest noise; the others are denoised at a noise level each; both are
-    weighted by their share. The bound trains the network, the embeddings and the ends of the schedule; the noise
-    density sees the integrand. All of it is float32.
+    D is the network's mean alone, so that it learns at every noise level. One row in `every` trains the decoder at the
+    lowest noise, the others the denoiser at one noise level each; each kind is weighted by the inverse of its fraction.
+    The bound trains the network, the embeddings and the ends of the schedule; the time density is fitted to the
+    integrand. All of it is float32.
     """
+
+    every: int = 8
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(self, every: int = 8) -> None:
-        super().__init__()
-        self.every = every
+    def __post_init__(self) -> None:
+        check_bounds(self, every=(2, None))
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
-        """One unbiased draw per row."""
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
+        """One unbiased estimate per row."""
         decoding = alternate_coin(rng.fork("decoding"), self.every)
-        at = sample_grid_times(model, batch, rng=rng)
-        t = torch.where(decoding, 0.0, at)
-        drawn = noise_batch(model, batch, rng=rng, t=t)
-        missed = diffusion_loss(model.process, drawn.x0, drawn.prediction.mean, t, batch)
-        decoded = drawn.prediction.nll(batch.tokens, batch.target_mask & decoding[:, None]).sum(-1)
-        weighted = missed * torch.exp(-model.time_density.log_prob(at)) * self.every / (self.every - 1)
-        nats = prior_kl(model.process, drawn.x0, batch) + torch.where(decoding, decoded * self.every, weighted)
+        sampled_t = sample_grid_times(model, batch, rng=rng)
+        t = torch.where(decoding, 0.0, sampled_t)
+        noised = noise_batch(model, batch, rng=rng, t=t)
+        integrand = diffusion_loss(model.process, noised.x0, noised.prediction.mean, t, batch)
+        reconstruction = noised.prediction.nll(batch.tokens, batch.target_mask & decoding[:, None]).sum(-1)
+        weighted = integrand * torch.exp(-model.time_density.log_prob(sampled_t)) * self.every / (self.every - 1)
+        nats = prior_kl(model.process, noised.x0, batch) + torch.where(decoding, reconstruction * self.every, weighted)
         total = per_token(nats, batch).mean()
-        fit = density_fit(model, at, per_token(missed, batch), ~decoding)
+        fit = density_fit(model, sampled_t, per_token(integrand, batch), ~decoding)
         return Loss(total + fit, {"bound": total.detach(), "density_fit": fit.detach()})

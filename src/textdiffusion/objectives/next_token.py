@@ -1,46 +1,49 @@
-"""Left-to-right prediction: the exact likelihood, for training and for evaluation."""
+"""Left-to-right prediction: the exact likelihood, and its use as a training loss."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.model import DiffusionModel
-from .base import Loss, per_token
+from .base import Likelihood, Loss, Objective, per_token
 
 
-class NextTokenLikelihood(nn.Module):
-    """-log p(x) in nats per row, exact: the sum over positions of -log p(x_i | x_{<i}).
+@dataclass(frozen=True)
+class NextTokenLikelihood(Likelihood):
+    """-log p(x), exact, nats per row: the sum over positions of -log p(x_i | x_{<i}).
 
-    Given tokens are conditioned on from their place on: the positions before them do not see them. So this is exact for
-    the law that infilling draws from, which for a given prefix is that of the model.
+    Conditioning tokens are not summed, and positions before them do not see them. So this is exact for the distribution
+    that infilling samples from; with a given prefix, that is the model's own conditional distribution.
     """
 
-    exact = True
+    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
+    exact: ClassVar[bool] = True
+
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """Deterministic: `rng` is not used."""
+        return _nats(model, batch)
+
+
+@dataclass(frozen=True)
+class NextToken(Objective):
+    """Cross-entropy of the next token, nats per token."""
+
     processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        """There is nothing to draw."""
-        t = torch.zeros(len(batch.tokens), device=batch.tokens.device)
-        return model.denoiser(batch.tokens, t, batch=batch).nll(batch.tokens, batch.target_mask).sum(-1)
-
-
-class NextToken(nn.Module):
-    """Cross-entropy per token."""
-
-    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nats = NextTokenLikelihood()
-
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
-        """The mean over rows of nats per token."""
-        total = per_token(self.nats(model, batch, rng=rng), batch).mean()
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
+        """The mean over rows; `rng` is not used."""
+        total = per_token(_nats(model, batch), batch).mean()
         return Loss(total, {"bound": total.detach()})
+
+
+def _nats(model: DiffusionModel, batch: Batch) -> Float[Tensor, " b"]:
+    t = torch.zeros(len(batch.tokens), device=batch.tokens.device)
+    return model.denoiser(batch.tokens, t, batch=batch).nll(batch.tokens, batch.target_mask).sum(-1)

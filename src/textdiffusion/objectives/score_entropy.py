@@ -1,66 +1,70 @@
-"""Score entropy: the loss of networks that learn ratios of probabilities, and the bound it is (SEDD)."""
+"""Score entropy: the training loss of networks that learn ratios of probabilities, and the bound it is (SEDD)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..diffusion.uniform import UniformProcess
-from .base import Loss, add_noise, per_token, sample_times
+from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times
 from .discrete import prior_kl
 
 
-def _entropy(model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
-    """The score entropy of one draw of x_t, nats per unit of t, summed over each row."""
-    xt = add_noise(model, batch.tokens, t, batch, rng=rng)
-    each = t[:, None].expand(xt.shape)
-    where = batch.target_mask & model.process.is_noisy(xt)
-    return model.denoiser(xt, t, batch=batch).score_entropy(model.process.graph, batch.tokens, where, xt, each).sum(-1)
+@dataclass(frozen=True)
+class ScoreEntropy(Objective):
+    """E_t of sum over positions and y != x_t of Q(x_t, y) [s_y - r_y log s_y + r_y (log r_y - 1)] (SEDD, eq. 10).
 
-
-class ScoreEntropy(nn.Module):
-    """E_t sum over positions and y != x_t of Q(x_t, y) [s_y - r_y log s_y + r_y (log r_y - 1)] (SEDD, eq. 10).
-
-    s are the model's ratios and r those of the clean text. Its weight grows like 1 / t; `max_weight` cuts it in
-    training as in the masked bound, and the part `bound` is reported uncut.
+    s are the model's ratios and r those of the clean text; nats per token. The weight grows like 1 / t; training clips
+    it at `max_weight` (0: no clipping), as in `MaskedELBO`. The logged part `bound` is not clipped.
     """
+
+    max_weight: float = 3.0
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
 
-    def __init__(self, max_weight: float | None = 3.0) -> None:
-        super().__init__()
-        self.max_weight = max_weight
+    def __post_init__(self) -> None:
+        check_bounds(self, max_weight=(0.0, None))
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
-        """One draw of t per row, stratified over the global batch."""
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
+        """One t per row, stratified over the global batch."""
         t = sample_times(model, batch, rng=rng)
         importance = torch.exp(-model.time_density.log_prob(t))
-        bound = per_token(_entropy(model, batch, t, rng.fork("noise")) * importance, batch)
+        bound = per_token(score_entropy(model, batch, t, rng.fork("noise")) * importance, batch)
         weight = model.process.schedule.loss_weight(t) * importance
-        kept = 1.0 if self.max_weight is None else (self.max_weight / weight).clamp(max=1.0)
-        return Loss((bound * kept).mean(), {"bound": bound.mean().detach()})
+        clipping = (self.max_weight / weight).clamp(max=1.0) if self.max_weight else 1.0
+        return Loss((bound * clipping).mean(), {"bound": bound.mean().detach()})
 
 
-class ScoreEntropyLikelihood(nn.Module):
-    """An upper bound on -log p(x), nats per row: the integral of the score entropy over t, and the cost of the prior.
+@dataclass(frozen=True)
+class ScoreEntropyLikelihood(Likelihood):
+    """An upper bound on -log p(x), nats per row: the integral of the score entropy over t, plus the prior's KL.
 
-    A reconstruction term is not needed: every schedule starts at alpha(0) = 1. t is the square of a uniform number, so
-    that the weight 1 / t does not make the variance grow without limit.
+    There is no reconstruction term, as every schedule starts at alpha(0) = 1. t is the square of a uniform number,
+    which bounds the variance under the weight 1 / t.
     """
 
-    exact = False
     processes: ClassVar[tuple[type, ...]] = ScoreEntropy.processes
 
-    def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        """One unbiased draw per row; t is stratified over the rows."""
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+        """One unbiased estimate per row; t is stratified over the rows."""
         u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)).clamp(min=2.0**-12)
-        nats = _entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
+        nats = score_entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
         return nats + prior_kl(model, batch, rng)
+
+
+def score_entropy(model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
+    """The score entropy at one sample of x_t, nats per unit of t, summed over each row."""
+    xt = add_noise(model, batch.tokens, t, batch, rng=rng)
+    times = t[:, None].expand(xt.shape)
+    where = batch.target_mask & model.process.is_noisy(xt)
+    return model.denoiser(xt, t, batch=batch).score_entropy(model.process.graph, batch.tokens, where, xt, times).sum(-1)

@@ -33,10 +33,20 @@ from ..networks.simplex_denoiser import SimplexDenoiserConfig
 from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfig, TokenDenoiserConfig
 from ..networks.transformer import TransformerConfig
 from ..networks.unet import UNetConfig
+"""Settings of every part of a model: frozen dataclasses that know how to build their part.
+
+A part's class name is its `kind` on disk, so a new part is a new class and nothing else.
+"""
+
+from ..objectives.base import Likelihood, Objective
+from ..objectives.discrete import DiscreteELBO, DiscreteLikelihood, Duality
+from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation, SquaredError
+from ..objectives.gaussian_elbo import GaussianELBO, GaussianLikelihood
+from ..objectives.masked import MaskedELBO, MaskedLikelihood
+from ..objectives.next_token import NextToken, NextTokenLikelihood
+from ..objectives.score_entropy import ScoreEntropy, ScoreEntropyLikelihood
 from .base import (
     GuidePart,
-    LikelihoodPart,
-    ObjectivePart,
     Part,
     SamplerPart,
 )
@@ -60,6 +70,17 @@ from .objectives import (
     ScoreEntropy,
     ScoreInterpolation,
     SquaredError,
+from .networks import (
+    BitLogits,
+    BlockDenoiserConfig,
+    EmbeddingDenoiserConfig,
+    MaskDenoiserConfig,
+    NextTokenDenoiserConfig,
+    ScoreDenoiserConfig,
+    SimplexDenoiserConfig,
+    TokenDenoiserConfig,
+    X0Logits,
+    X0Regression,
 )
 from .samplers import Ancestral, Autoregressive, BlockAncestral, Euler, Tweedie
 from .token_samplers import FirstHitting, Gibbs, PathPlanning, PredictorCorrector, ReMDM, Unmasking
@@ -71,6 +92,8 @@ DenoiserPart = DenoiserConfig
 CodecPart = CodecConfig
 ProcessPart = ProcessConfig
 DensityPart = TimeDensityConfig
+
+ObjectivePart, LikelihoodPart = Objective, Likelihood  # their names before each part became one class
 
 __all__ = [
     "DDIM",
@@ -118,6 +141,7 @@ __all__ = [
     "Heun",
     "KarrasSigma",
     "LearnedLogSigma",
+    "Likelihood",
     "LikelihoodPart",
     "Linear",
     "LinearBeta",
@@ -133,6 +157,7 @@ __all__ = [
     "NextToken",
     "NextTokenDenoiserConfig",
     "NextTokenLikelihood",
+    "Objective",
     "ObjectivePart",
     "OutputHeadConfig",
     "Part",

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ObjectivePart(Part, ABC):
-    """What training makes small."""
-
-    @abstractmethod
-    def build(self) -> nn.Module: ...
-
-
-class LikelihoodPart(Part, ABC):
-    """What a text is evaluated by, exact or a bound."""
-
-    @abstractmethod
-    def build(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True)

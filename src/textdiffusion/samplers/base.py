@@ -140,11 +140,12 @@ class Acts(Protocol):
 
 
 def incompatibility(part: Acts, process: object) -> str | None:
-    """Why a part cannot act on a process, as a sentence that names those it can (None: it can)."""
-    if isinstance(process, part.processes):
+    """Why a part cannot act on a process (or its class), as a sentence that names those it can (None: it can)."""
+    kind = process if isinstance(process, type) else type(process)
+    if issubclass(kind, part.processes):
         return None
     allowed = " or ".join(p.__name__ for p in part.processes)
-    return f"{type(part).__name__} cannot act on {type(process).__name__}: it needs {allowed}."
+    return f"{type(part).__name__} cannot act on {kind.__name__}: it needs {allowed}."
 
 
 def check_compatible(part: Acts, process: object) -> None:

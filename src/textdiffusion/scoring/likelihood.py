@@ -1,4 +1,4 @@
-"""Bits per character: one unit for every family, with its standard errors and its protocol."""
+"""Bits per character: one unit for every family, with standard errors and the protocol of the measurement."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from .protocol import Fact, digest
 
-LEAST_ROWS = 128  # rows over which a pass spreads its noise levels; few windows are repeated to have so many
-PILOT_ROWS = 256  # rows of the pass that decides where draws count most
-FEWEST, MOST = 4, 256  # passes
+MIN_ROWS = 128  # rows over which a pass spreads its noise levels; fewer windows are repeated
+PILOT_ROWS = 256  # rows of the pass that shows where noise levels matter most
+MIN_PASSES, MAX_PASSES = 4, 256
 
 
 @runtime_checkable
-class Value(Protocol):
-    """Something of every row that depends on draws."""
+class RowEstimator(Protocol):
+    """A random estimate of something of every row, such as its likelihood."""
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b *k"]: ...
 
 
 @runtime_checkable
-class Aimable(Protocol):
-    """A likelihood that draws better after a pass that does not count."""
+class SupportsImportanceSampling(Protocol):
+    """A likelihood with less variance once a pilot pass has shown where its integrand is large."""
 
     def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
-        """What each row of that pass has to say."""
+        """What the pilot pass records of each row."""
         ...
 
     def importance_sampled(self, pilot: Float[Tensor, "n k"]) -> Any:
@@ -44,27 +44,25 @@ class Aimable(Protocol):
 
 @runtime_checkable
 class Windows(Protocol):
-    """Text cut into windows: a part of a corpus, or `Texts`."""
+    """Text cut into windows: a split of a corpus, or `Texts`."""
 
     def __len__(self) -> int: ...
 
     def windows(self, rows: Sequence[int] | np.ndarray) -> Batch:
-        """The windows of these numbers, with the characters of each."""
+        """The windows with these numbers, with the number of characters of each."""
         ...
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """Bits per character of a text under a model; an upper bound unless `exact`.
-
-    `monte_carlo_error` is the standard error that the random draws leave in `bits`, with the text fixed; 0 if exact.
-    `window_error` is the standard error of `bits` as an estimate for more text of this kind, from the spread between
-    windows as if they were independent (None: one window), and the Monte-Carlo error.
-    """
+class LikelihoodEstimate:
+    """Bits per character of a text under a model; an upper bound unless `exact`."""
 
     bits: float
     monte_carlo_error: float
+    """Standard error of `bits` from the random draws, with the text fixed; 0 if exact."""
     window_error: float | None
+    """Standard error of `bits` as an estimate for more text of this kind: the spread between windows, taken as
+    independent, and the Monte-Carlo error (None: one window)."""
     exact: bool
     characters: int
     windows: int
@@ -74,12 +72,12 @@ class Likelihood:
 
     @property
     def total(self) -> float:
-        """Bits of all that was measured."""
+        """Bits of the whole text."""
         return self.bits * self.characters
 
     @property
     def digest(self) -> str:
-        """What figures of one table have in common: a short hash of the protocol (see `evaluation.protocol`)."""
+        """A short hash of the protocol; figures with the same one are comparable (see `scoring.protocol`)."""
         return digest(self.protocol)
 
     def __str__(self) -> str:
@@ -97,141 +95,144 @@ def bits_per_character(
     target_error: float = 0.01,
     draws: int | None = None,
     batch_size: int = 64,
-    about: Mapping[str, Fact] | None = None,
+    metadata: Mapping[str, Fact] | None = None,
     progress: Callable[[int, float, float], None] | None = None,
-) -> Likelihood:
+) -> LikelihoodEstimate:
     """The bound of `model` on `windows`, averaged over passes until the Monte-Carlo error is below `target_error`.
 
-    A pass is one unbiased draw of the likelihood for every window, its noise levels stratified over all rows of the
+    A pass is one unbiased draw of the likelihood for every window, with noise levels stratified over all rows of the
     pass; fewer than 128 windows are repeated, so that each window's own levels are spread too. The rows of a pass share
     one offset and are not independent, but passes are: the error is their standard deviation / sqrt(passes), from at
     least 4 passes. That estimate is itself uncertain by 1 / sqrt(2 (passes - 1)) of it, and stopping at the first small
-    one would favour lucky ones, so the target is compared with the estimate plus twice its uncertainty. `draws` fixes
-    the number of passes (>= 2) instead. A likelihood that can be aimed is, by 256 rows of a pilot pass that does not
-    count. One that says it is `exact` takes one pass. The
-    result does not depend on `batch_size` but for rounding.
-    `about` joins the protocol; `progress` is called with (pass, share of it done, error so far).
+    one would be biased towards lucky ones, so the target is compared with the estimate plus twice its uncertainty.
+    `draws` fixes the number of passes (>= 2) instead. A likelihood that supports importance sampling first gets a pilot
+    pass of 256 rows, which is not part of the average. An `exact` likelihood takes one pass.
+
+    Except for rounding, the result does not depend on `batch_size`. `metadata` is added to the protocol. `progress` is
+    called with the number of the pass, its completed fraction and the error so far.
     """
     count = len(windows)
     if count < 1 or (draws is not None and draws < 2):
         raise ValueError("a likelihood needs at least one window and two draws")
-    kind, exact = type(likelihood).__name__, bool(likelihood.exact)
-    copies = 1 if exact else -(-LEAST_ROWS // count)
+    name, exact = type(likelihood).__name__, bool(likelihood.exact)
+    repeats = 1 if exact else -(-MIN_ROWS // count)
     chars = _characters(windows, batch_size)
     passes: list[np.ndarray] = []
     error = math.inf
     with torch.no_grad(), eval_mode(model):
-        if isinstance(likelihood, Aimable):
-            pilot = spread(count, PILOT_ROWS)
-            likelihood = likelihood.importance_sampled(
-                drawn(likelihood.pilot, model, windows, pilot, seed, "pilot", 0, batch_size)
-            )
-        while len(passes) < (1 if exact else draws or MOST):
+        if isinstance(likelihood, SupportsImportanceSampling):
+            rows = spaced_rows(count, PILOT_ROWS)
+            pilot = evaluate_rows(likelihood.pilot, model, windows, rows, seed, "pilot", 0, batch_size)
+            likelihood = likelihood.importance_sampled(pilot)
+        while len(passes) < (1 if exact else draws or MAX_PASSES):
             number = len(passes)
 
-            def report(share: float, number: int = number, error: float = error) -> None:
+            def report(fraction: float, number: int = number, error: float = error) -> None:
                 if progress:
-                    progress(number + 1, share, error)
+                    progress(number + 1, fraction, error)
 
-            # Neighbouring rows get neighbouring noise levels: copies of a window spread evenly, and windows at random.
+            # Neighbouring rows get neighbouring noise levels: a random order gives windows random levels, and the
+            # repeats of a window evenly spaced ones.
             order = Rng.of(seed, count).fork("order").fork(number).uniform(1)[:, 0].argsort().numpy()
-            rows = np.tile(order, copies)
-            nats = drawn(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
-            passes.append(nats.numpy().reshape(copies, count).mean(0)[order.argsort()])
-            totals = np.array([each.sum() for each in passes]) / chars.sum() / math.log(2.0)
+            rows = np.tile(order, repeats)
+            nats = evaluate_rows(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
+            passes.append(nats.numpy().reshape(repeats, count).mean(0)[order.argsort()])
+            means = np.array([nats.sum() for nats in passes]) / chars.sum() / math.log(2.0)
             if len(passes) >= 2:
-                error = float(totals.std(ddof=1) / math.sqrt(len(passes)))
-                if draws is None and _settled(len(passes), error, target_error):
+                error = float(means.std(ddof=1) / math.sqrt(len(passes)))
+                if draws is None and _is_precise(len(passes), error, target_error):
                     break
-    between = window_error(np.array(passes), chars)
-    made = len(passes) * copies
+    between_windows = window_error(np.array(passes), chars)
+    num_draws = len(passes) * repeats
     protocol: dict[str, Fact] = {
         "windows": count,
         "characters": int(chars.sum()),
-        "draws": made,
+        "draws": num_draws,
         "seed": seed,
-        "likelihood": kind,
+        "likelihood": name,
         "dtype": str(model.denoiser.backbone.compute_dtype).removeprefix("torch."),
-        **(about or {}),
+        **(metadata or {}),
     }
-    return Likelihood(
-        bits=float(totals.mean()),
+    return LikelihoodEstimate(
+        bits=float(means.mean()),
         monte_carlo_error=0.0 if exact else error,
-        window_error=None if between is None else math.hypot(between, 0.0 if exact else error),
+        window_error=None if between_windows is None else math.hypot(between_windows, 0.0 if exact else error),
         exact=exact,
         characters=int(chars.sum()),
         windows=count,
-        draws=made,
+        draws=num_draws,
         protocol=protocol,
     )
 
 
-def _settled(passes: int, error: float, target: float) -> bool:
-    return passes >= FEWEST and error * (1.0 + 2.0 / math.sqrt(2.0 * (passes - 1))) <= target
+def _is_precise(passes: int, error: float, target: float) -> bool:
+    return passes >= MIN_PASSES and error * (1.0 + 2.0 / math.sqrt(2.0 * (passes - 1))) <= target
 
 
-def spread(count: int, rows: int) -> Int[np.ndarray, " rows"]:
-    """So many of `count` windows, evenly; all of them, over and over, where there are fewer."""
+def spaced_rows(count: int, rows: int) -> Int[np.ndarray, " rows"]:
+    """`rows` evenly spaced window numbers of `count`; if there are fewer windows, all of them repeatedly."""
     return np.arange(rows) * count // rows if count > rows else np.arange(rows) % count
 
 
-def drawn(
-    value: Value,
+def evaluate_rows(
+    estimator: RowEstimator,
     model: DiffusionModel,
     windows: Windows,
-    chosen: Int[np.ndarray, " n"],
+    rows: Int[np.ndarray, " n"],
     seed: int,
     stream: str,
     number: int,
     batch_size: int,
     report: Callable[[float], None] | None = None,
 ) -> Float[Tensor, "n *k"]:
-    """`value(model, batch, rng=rng)` of the `chosen` windows, on the CPU in float64; noise is even over all of them."""
-    device, parts = next(model.parameters()).device, []
-    for start in range(0, len(chosen), batch_size):
-        rows = torch.arange(start, min(start + batch_size, len(chosen)))
-        batch = replace(
-            windows.windows(chosen[start : start + batch_size]), row_ids=rows, global_batch_size=len(chosen)
-        ).to(device)
-        rng = Rng.of(seed, rows.to(device)).fork(stream).fork(number)
-        parts.append(value(model, batch, rng=rng).cpu().double())  # mps has no float64
+    """The estimates for the windows `rows`, on the CPU in float64; noise levels are stratified over all rows.
+
+    `stream` and `number` name the random stream. `report` receives the completed fraction.
+    """
+    device, estimates = next(model.parameters()).device, []
+    for start in range(0, len(rows), batch_size):
+        ids = torch.arange(start, min(start + batch_size, len(rows)))
+        batch = windows.windows(rows[start : start + batch_size])
+        batch = replace(batch, row_ids=ids, global_batch_size=len(rows)).to(device)
+        rng = Rng.of(seed, ids.to(device)).fork(stream).fork(number)
+        estimates.append(estimator(model, batch, rng=rng).cpu().double())  # mps has no float64
         if report:
-            report(float(rows[-1] + 1) / len(chosen))
-    return torch.cat(parts)
+            report(float(ids[-1] + 1) / len(rows))
+    return torch.cat(estimates)
 
 
 def _characters(windows: Windows, batch_size: int) -> Float[np.ndarray, " windows"]:
-    parts = []
+    counts = []
     for start in range(0, len(windows), batch_size):
-        chars = windows.windows(range(start, min(start + batch_size, len(windows)))).num_chars
-        assert chars is not None, "windows must say how many characters they stand for"
-        parts.append(chars.double().numpy())
-    return np.concatenate(parts)
+        num_chars = windows.windows(range(start, min(start + batch_size, len(windows)))).num_chars
+        assert num_chars is not None, "windows must give their number of characters"
+        counts.append(num_chars.double().numpy())
+    return np.concatenate(counts)
 
 
 def window_error(nats: Float[np.ndarray, "passes w"], chars: Float[np.ndarray, " w"]) -> float | None:
     """Standard error of the ratio of sums over windows, by linearisation; None for one window.
 
-    What the passes differ by within a window is taken out (analysis of variance): noise levels are even over the
-    windows of a pass, not over the passes of a window, so a window has all of that noise and the sum hardly any.
+    The variance between passes of a window is subtracted (analysis of variance): noise levels are stratified over the
+    windows of a pass, not over the passes of a window, so this noise is in each window but hardly in the sum.
     """
     passes, count = nats.shape
     if count < 2:
         return None
     residual = nats - nats.sum(1, keepdims=True) / chars.sum() * chars
-    spread = count / (count - 1) * np.square(residual.mean(0)).sum()
+    variance = count / (count - 1) * np.square(residual.mean(0)).sum()
     noise = residual.var(0, ddof=1).sum() / passes if passes > 1 else 0.0
-    return float(math.sqrt(max(0.0, spread - noise)) / chars.sum() / math.log(2.0))
+    return float(math.sqrt(max(0.0, variance - noise)) / chars.sum() / math.log(2.0))
 
 
 class eval_mode:
-    """Dropout off inside, and the mode the model had before restored after."""
+    """Context manager: the model is in evaluation mode inside, and in its previous mode afterwards."""
 
     def __init__(self, model: DiffusionModel) -> None:
-        self.model, self.before = model, model.training
+        self.model, self.was_training = model, model.training
 
     def __enter__(self) -> None:
         self.model.eval()
 
     def __exit__(self, *_: object) -> None:
-        self.model.train(self.before)
+        self.model.train(self.was_training)

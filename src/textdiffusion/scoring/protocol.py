@@ -1,4 +1,4 @@
-"""What a figure was measured on and how: recorded, hashed, and compared before figures share a table."""
+"""The protocol of a measurement: what was measured and how, so that only comparable figures share a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..core.errors import UserError
 Fact = str | int | float | bool
 
 MAY_DIFFER = frozenset({"text", "seed", "draws", "likelihood"})
-"""Facts that are the run's or the estimate's own: the name of the text, beside its hash; how a bound was estimated."""
+"""Facts that comparable figures may differ in: the text's name (its hash counts), how a bound was estimated."""
 
 COUNTED = {
     "stream": "characters",
     "lines": "characters and line breaks",
-    "documents": "characters; ends of documents are modelled and not counted",
+    "documents": "characters; ends of documents are modelled but not counted",
 }
-"""What is counted, by the layout of a text."""
+"""What counts as characters, by the layout of a text."""
 
 NAMES = {
     "sha256": "the text (its hash)",
@@ -33,40 +33,40 @@ NAMES = {
     "stride": "the stride in tokens",
     "weights": "the kind of weights",
     "dtype": "the precision",
-    "unknown": "the share of unknown tokens",
+    "unknown": "the fraction of unknown tokens",
     "training": "the training text (its hash)",
     "calibration": "the number of temperatures fitted",
 }
 
 
 def sha256(text: str) -> str:
-    """The hash by which a protocol knows a text."""
+    """The hash that identifies a text in a protocol."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def comparable(protocol: Mapping[str, Fact]) -> dict[str, Fact]:
-    """The facts that figures of one table must agree in: all but those that may differ, in the order of their names."""
+    """The facts that must agree within a table, sorted by name: all except those of `MAY_DIFFER`."""
     return {name: protocol[name] for name in sorted(protocol) if name not in MAY_DIFFER}
 
 
 def digest(protocol: Mapping[str, Fact]) -> str:
-    """Ten hexadecimal digits that are the same for protocols that agree."""
+    """Ten hexadecimal digits, equal for comparable protocols."""
     return sha256(json.dumps(comparable(protocol)))[:10]
 
 
 def check_comparable(protocols: Mapping[str, Mapping[str, Fact]]) -> str:
-    """The digest that the protocols of one table share; keys are the names of their rows.
+    """The common digest of the protocols of a table, which are keyed by the names of its rows.
 
-    Raises UserError at the first two that differ, with what they differ in.
+    Raises UserError naming the first two rows that differ and the fact they differ in.
     """
-    for (one, left), (other, right) in pairwise(protocols.items()):
-        if digest(left) == digest(right):
+    for (row, facts), (other_row, other_facts) in pairwise(protocols.items()):
+        if digest(facts) == digest(other_facts):
             continue
-        order = [*NAMES, *sorted({*comparable(left), *comparable(right)} - {*NAMES})]
-        name = next(name for name in order if left.get(name) != right.get(name) and name not in MAY_DIFFER)
-        first, second = (repr(facts[name]) if name in facts else "not recorded" for facts in (left, right))
+        order = [*NAMES, *sorted({*comparable(facts), *comparable(other_facts)} - {*NAMES})]
+        name = next(name for name in order if facts.get(name) != other_facts.get(name) and name not in MAY_DIFFER)
+        value, other_value = (repr(f[name]) if name in f else "not recorded" for f in (facts, other_facts))
         raise UserError(
-            f"{one} and {other} cannot share a table: {NAMES.get(name, name)} is {first} for the one and {second} for "
-            "the other. Measure both in the same way."
+            f"{row} and {other_row} are not comparable: {NAMES.get(name, name)} is {value} for {row} and "
+            f"{other_value} for {other_row}. Measure both in the same way."
         )
     return digest(next(iter(protocols.values())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,16 +18,29 @@ from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer
 
 
+@dataclass(frozen=True)
+class _Row:
+    """One window: token ids, the characters of each token, and which tokens are conditions."""
+
+    tokens: np.ndarray
+    num_chars: np.ndarray
+    is_condition: np.ndarray
+
+    def __getitem__(self, part: slice) -> _Row:
+        return _Row(self.tokens[part], self.num_chars[part], self.is_condition[part])
+
+
 class Texts:
-    """Texts cut into windows of `config.length` tokens, each text for itself, normalised and ended as in training;
-    characters are counted after normalising. Without modelled padding windows are as long as the longest text in them.
+    """Texts cut into windows of `config.length` tokens, each text separately, normalised and ended as in training.
 
-    A `prefix` is given before each text: as much of its end as the window has room for. `given` is a template that the
-    texts fill as `infill` would; then what is in its gaps is all that is measured, and nothing is normalised. `source`
-    and `label` are what a conditional run is told of all texts.
+    Characters are counted after normalising. Without modelled padding, windows are as long as the longest text.
 
-    Raises UserError for a text that is empty or that the tokenizer cannot read, for one that a prefix leaves no room
-    for, and for one that does not fit the template.
+    A `prefix` precedes each text as a condition; only as much of its end as the window has room for is used. `given` is
+    a template that the texts fill, as with `infill`: only its gaps are measured, and nothing is normalised. `source`
+    and `label` are the conditions of a conditional run, the same for all texts.
+
+    Raises UserError for a text that is empty or that the tokenizer cannot encode, for one that leaves no room for a
+    prefix, and for one that does not fill the template.
     """
 
     def __init__(
@@ -41,80 +54,86 @@ class Texts:
         source: str | None = None,
         label: str | None = None,
     ) -> None:
-        first = encode_source(source, config, tokenizer)
-        self.labelled = partial(with_label, text=config, label=label)
-        whole, config = config.length, replace(config, length=config.length - len(first))
-        self.length, self.pad = config.length, tokenizer.pad_id or 0
-        self.modelled = config.model_padding
-        self._rows: list[_Row] = []
+        source_tokens = encode_source(source, config, tokenizer)
+        self._with_label = partial(with_label, text=config, label=label)
+        window_length, config = config.length, replace(config, length=config.length - len(source_tokens))
+        self.pad = tokenizer.pad_id or 0
+        self.model_padding = config.model_padding
+        rows: list[_Row] = []
         if prefix and given:
             raise UserError("A prefix is part of the template; give one of the two.")
         for text in texts:
             if given:
-                self._rows.append(_filled(text, given, tokenizer, config))
+                rows.append(_fill(text, given, tokenizer, config))
                 continue
-            row = _ended(text, tokenizer, config)
+            row = _encode(text, tokenizer, config)
             if prefix:
-                self._rows.append(_after(prefix, row, tokenizer, config))
+                rows.append(_with_prefix(prefix, row, tokenizer, config))
             else:
-                cuts = [slice(at, at + self.length) for at in range(0, len(row[0]), self.length)]
-                self._rows += [(row[0][cut], row[1][cut], row[2][cut]) for cut in cuts]
-        self._rows = [
-            (np.append(first, ids), np.append(np.zeros_like(first), counts), np.append(first >= 0, known))
-            for ids, counts, known in self._rows
-        ]
-        longest = max(len(ids) for ids, _, _ in self._rows)
-        self.length = max(whole, longest) if self.modelled else longest
+                starts = range(0, len(row.tokens), config.length)
+                rows += [row[start : start + config.length] for start in starts]
+        self._rows = [_with_source(source_tokens, row) for row in rows]
+        longest = max(len(row.tokens) for row in self._rows)
+        self.length = max(window_length, longest) if self.model_padding else longest
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def windows(self, rows: Sequence[int] | np.ndarray) -> Batch:
-        """The windows of these numbers, in the order of the texts."""
-        chosen = [self._rows[row] for row in rows]
-        ids = np.full((len(chosen), self.length), self.pad, dtype=np.int64)
-        real, given = np.zeros(ids.shape, dtype=bool), np.zeros(ids.shape, dtype=bool)
-        for row, (window, _, known) in enumerate(chosen):
-            here = row, slice(len(window))
-            ids[here], real[here], given[here] = window, True, known
+        """The windows with these numbers, in the order of the texts."""
+        selected = [self._rows[row] for row in rows]
+        tokens = np.full((len(selected), self.length), self.pad, dtype=np.int64)
+        valid_mask, condition_mask = np.zeros(tokens.shape, dtype=bool), np.zeros(tokens.shape, dtype=bool)
+        for i, row in enumerate(selected):
+            index = i, slice(len(row.tokens))
+            tokens[index], valid_mask[index], condition_mask[index] = row.tokens, True, row.is_condition
         batch = Batch(
-            tokens=torch.from_numpy(ids),
-            valid_mask=None if self.modelled or real.all() else torch.from_numpy(real),
-            condition_mask=torch.from_numpy(given) if given.any() else None,
+            tokens=torch.from_numpy(tokens),
+            valid_mask=None if self.model_padding or valid_mask.all() else torch.from_numpy(valid_mask),
+            condition_mask=torch.from_numpy(condition_mask) if condition_mask.any() else None,
             row_ids=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-            num_chars=torch.tensor([int(counts[~known].sum()) for _, counts, known in chosen]),
+            num_chars=torch.tensor([int(row.num_chars[~row.is_condition].sum()) for row in selected]),
         )
-        return self.labelled(batch)
+        return self._with_label(batch)
 
 
-_Row = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids, characters of each, and which are given
-
-
-def _ended(text: str, tokenizer: Tokenizer, config: TextConfig) -> _Row:
+def _encode(text: str, tokenizer: Tokenizer, config: TextConfig) -> _Row:
     text = normalise(config.normaliser, text)
     if not text:
         raise UserError("An empty text has no bits per character.")
-    ids, counts = _counted(text, tokenizer)
+    tokens, num_chars = _count(text, tokenizer)
     if config.layout != "stream":
         assert tokenizer.end_id is not None
-        # A line ends in a line break, which is a character; the end of a document is none.
-        ids, counts = np.append(ids, tokenizer.end_id), np.append(counts, int(config.layout == "lines"))
-    return ids, counts, np.zeros(len(ids), dtype=bool)
+        # A line ends in a line break, which is a character; the end of a document is not.
+        tokens, num_chars = np.append(tokens, tokenizer.end_id), np.append(num_chars, int(config.layout == "lines"))
+    return _Row(tokens, num_chars, np.zeros(len(tokens), dtype=bool))
 
 
-def _after(prefix: str, row: _Row, tokenizer: Tokenizer, config: TextConfig) -> _Row:
-    ids, counts, _ = row
-    room = config.length - len(ids)
-    if room < 1:
+def _with_prefix(prefix: str, row: _Row, tokenizer: Tokenizer, config: TextConfig) -> _Row:
+    max_tokens = config.length - len(row.tokens)
+    if max_tokens < 1:
         raise UserError(
-            f"A text of {len(ids)} tokens leaves no room for a prefix in a window of {config.length}; score it without."
+            f"A text of {len(row.tokens)} tokens leaves no room for a prefix in a window of {config.length}; "
+            "score it without."
         )
-    before, letters = _counted(normalise(config.normaliser, prefix), tokenizer)
-    before, letters = before[-room:], letters[-room:]
-    return np.append(before, ids), np.append(letters, counts), np.arange(len(before) + len(ids)) < len(before)
+    tokens, num_chars = _count(normalise(config.normaliser, prefix), tokenizer)
+    tokens, num_chars = tokens[-max_tokens:], num_chars[-max_tokens:]
+    return _Row(
+        np.append(tokens, row.tokens),
+        np.append(num_chars, row.num_chars),
+        np.arange(len(tokens) + len(row.tokens)) < len(tokens),
+    )
 
 
-def _filled(text: str, template: str, tokenizer: Tokenizer, config: TextConfig) -> _Row:
+def _with_source(source: np.ndarray, row: _Row) -> _Row:
+    return _Row(
+        np.append(source, row.tokens),
+        np.append(np.zeros_like(source), row.num_chars),
+        np.append(source >= 0, row.is_condition),
+    )
+
+
+def _fill(text: str, template: str, tokenizer: Tokenizer, config: TextConfig) -> _Row:
     if templates.OPEN in templates.parse(template):
         raise UserError(f"Every gap of the template {template!r} needs its number of tokens: [MASK:5].")
     blank = templates.batch(
@@ -124,14 +143,17 @@ def _filled(text: str, template: str, tokenizer: Tokenizer, config: TextConfig) 
         padded_to=config.length if config.model_padding else 0,
     )
     assert blank.condition_mask is not None
-    ids, known = blank.tokens[0].numpy(), blank.condition_mask[0].numpy()
-    own, letters = _counted(text, tokenizer)
-    whole = len(templates.encode(template, tokenizer)[0])
-    if len(own) != whole or (own != ids[:whole])[known[:whole]].any():
-        raise UserError(f"{text!r} does not fill the template {template!r}: all but its gaps must be the same.")
-    return np.append(own, ids[whole:]), np.append(letters, np.zeros(len(ids) - whole, dtype=letters.dtype)), known
+    blank_tokens, is_condition = blank.tokens[0].numpy(), blank.condition_mask[0].numpy()
+    tokens, num_chars = _count(text, tokenizer)
+    size = len(templates.encode(template, tokenizer)[0])
+    if len(tokens) != size or (tokens != blank_tokens[:size])[is_condition[:size]].any():
+        raise UserError(f"{text!r} does not fill the template {template!r}: it may differ in the gaps only.")
+    ending = blank_tokens[size:]
+    no_chars = np.zeros(len(ending), dtype=num_chars.dtype)
+    return _Row(np.append(tokens, ending), np.append(num_chars, no_chars), is_condition)
 
 
-def _counted(text: str, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    ids, counts = tokenizer.encode_counted(text)
-    return ids, np.ones_like(ids) if counts is None else counts
+def _count(text: str, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and the characters of each."""
+    tokens, num_chars = tokenizer.encode_counted(text)
+    return tokens, np.ones_like(tokens) if num_chars is None else num_chars

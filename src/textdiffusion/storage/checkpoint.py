@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all."""
+"""Checkpoints, each written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.files import flush
+from ..core.files import PARTIAL, flush
 from .weights import load_tensors, save_tensors
 
 RAW, AVERAGED, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
-
-
 REPLACED = ".replaced-"
 
 
@@ -30,61 +28,64 @@ class Best:
 
 
 @dataclass
-class State:
-    """What a run must remember beside its tensors. Steps, tokens and seconds count from the beginning of the run.
-
-    `cpu_seconds` and `wall_seconds` are spent in training steps (CPU of all ranks), `process_seconds` is CPU time of a
-    rank's processes for everything. `window` holds the losses since the last log line. `compiled` says how the run is
-    computed, `data` which training text it sees, `own_tokenizer` whether it learned its tokenizer from that text.
-    `validation_due` and `samples_due`: they belong to this step and are not done yet.
-    """
+class TrainingState:
+    """What a run remembers beside its tensors. Steps, tokens and seconds count from the start of the run."""
 
     step: int = 0
     tokens: int = 0
     cpu_seconds: float = 0.0
+    """CPU time of training steps, of all ranks."""
     wall_seconds: float = 0.0
+    """Wall time of training steps."""
     process_seconds: float = 0.0
+    """All CPU time of one rank's processes."""
     best: Best | None = None
-    window: dict[str, list[float]] = field(default_factory=dict)
+    unlogged: dict[str, list[float]] = field(default_factory=dict)
+    """Losses by name of the steps since the last log line."""
     compiled: bool | None = None
-    data: str = ""
-    own_tokenizer: bool = True
+    """Whether the backbone is compiled (None: not decided yet)."""
+    text_sha256: str = ""
+    """The hash of the training text."""
+    learned_tokenizer: bool = True
+    """Whether the tokenizer was learned from the training text, not taken from another run."""
     validation_due: bool = False
+    """This step's validation is not done yet."""
     samples_due: bool = False
+    """This step's samples are not drawn yet."""
 
     @classmethod
-    def from_dict(cls, data: dict) -> State:
+    def from_dict(cls, data: dict) -> TrainingState:
         best = data.pop("best")
         return cls(best=None if best is None else Best(**best), **data)
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run.
+    """The folder `checkpoints/` of a run: the latest `keep` checkpoints and the best one.
 
-    A checkpoint is written beside its place, flushed to the disk and renamed into place; to delete one it is first
-    renamed away. So a folder `step-*` is whole, unless the disk is at fault: checksums find that. One that is replaced
-    is `.replaced-step-*` until the new one is in its place, and stands in for it.
+    A checkpoint is written under another name, flushed to the disk and renamed; to delete one it is first renamed. So a
+    folder `step-*` is complete unless the disk fails, which checksums detect. While one is replaced, the old one is
+    `.replaced-step-*` and stands in for the new one.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step is, or would be."""
+        """The path of a step's checkpoint, whether it exists or not."""
         return self.folder / f"step-{step:09d}"
 
     def paths(self) -> list[Path]:
         """All checkpoints, oldest first."""
-        there = {path.name.removeprefix(REPLACED): path for path in self.folder.glob(f"{REPLACED}step-*")}
-        there |= {path.name: path for path in self.folder.glob("step-*")}
-        return [path for _, path in sorted(there.items())]
+        by_name = {path.name.removeprefix(REPLACED): path for path in self.folder.glob(f"{REPLACED}step-*")}
+        by_name |= {path.name: path for path in self.folder.glob("step-*")}
+        return [path for _, path in sorted(by_name.items())]
 
-    def save(self, state: State, tensors: dict[str, dict[str, Tensor]]) -> Path:
+    def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> Path:
         """Writes `tensors` (by file name) and `state`, then deletes what is neither among the latest nor the best."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.clean()
         path = self.path(state.step)
-        partial = self.folder / f".partial-{path.name}"
+        partial = self.folder / f"{PARTIAL}{path.name}"
         partial.mkdir()
         for name, content in tensors.items():
             save_tensors(content, partial / name)
@@ -104,52 +105,54 @@ class Checkpoints:
         self._prune(state)
         return path
 
-    def latest(self, say: Callable[[str], None]) -> tuple[Path, State] | None:
-        """The newest checkpoint that is whole; every newer one is reported to `say`."""
+    def latest(self, log: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
+        """The newest intact checkpoint; reports every damaged newer one to `log`."""
         for path in reversed(self.paths()):
             try:
                 return path, _verified(path)
             except UserError as error:
-                say(f"Skipping a checkpoint: {error}")
+                log(f"Skipping a checkpoint: {error}")
         return None
 
     def clean(self) -> None:
-        """Removes what a killed run left half-written or half-deleted, and takes back what it had not yet replaced."""
-        for path in self.folder.glob(".partial-*"):
+        """Removes what a killed run left half-written or half-deleted; restores what it had not yet replaced."""
+        for path in self.folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(path)
         for path in self.folder.glob(f"{REPLACED}step-*"):
-            place = path.with_name(path.name.removeprefix(REPLACED))
-            shutil.rmtree(path) if place.exists() else path.rename(place)
+            original = path.with_name(path.name.removeprefix(REPLACED))
+            shutil.rmtree(path) if original.exists() else path.rename(original)
 
-    def _prune(self, state: State) -> None:
-        # Those of later steps were damaged when the run was resumed from an earlier one; they must not count as kept.
-        whole = [path for path in self.paths() if path.name <= self.path(state.step).name]
+    def _prune(self, state: TrainingState) -> None:
+        # Checkpoints of later steps were damaged when the run resumed from an earlier one: they do not count as latest.
+        intact = [path for path in self.paths() if path.name <= self.path(state.step).name]
+        protected = set(intact[-self.keep :])
+        if state.best is not None:
+            protected.add(self.path(state.best.step))
         for path in self.paths():
-            late = path not in whole[-self.keep :]
-            if late and (state.best is None or path != self.path(state.best.step)):
+            if path not in protected:
                 self._delete(path)
 
     def _delete(self, path: Path) -> None:
-        leaving = self.folder / f".partial-deleted-{path.name}"
-        path.rename(leaving)
-        shutil.rmtree(leaving)
+        renamed = self.folder / f"{PARTIAL}deleted-{path.name}"
+        path.rename(renamed)
+        shutil.rmtree(renamed)
 
 
-def read(path: Path, name: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """One file of tensors of a checkpoint."""
     return load_tensors(path / name)
 
 
-def _verified(path: Path) -> State:
+def _verified(path: Path) -> TrainingState:
     try:
         data = json.loads((path / STATE).read_text(encoding="utf-8"))
         files = data.pop("files")
         damaged = [name for name, checksum in files.items() if _checksum(path / name) != checksum]
-        state = State.from_dict(data)
+        state = TrainingState.from_dict(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}).") from None
     if damaged:
-        raise UserError(f"{path} is damaged: {', '.join(damaged)} does not have its checksum.")
+        raise UserError(f"{path} is damaged: the checksum of {', '.join(damaged)} is wrong.")
     return state
 
 

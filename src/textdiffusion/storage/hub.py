@@ -1,4 +1,4 @@
-"""Where runs are: in folders and on the hub, with the card that describes them there."""
+"""Finding runs in folders and on the Hugging Face hub, and uploading them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "REA
 
 
 def find_run(source: str | Path) -> Path:
-    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError where there is none."""
+    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError if it is neither."""
     folder = Path(source)
     if not folder.is_dir():
         if not isinstance(source, str) or source.count("/") != 1 or source.startswith((".", "/", "~")):
-            raise UserError(
-                f"There is no run at {source}: give the folder that `train --out` made, or a hub id (owner/name)."
-            )
+            raise UserError(f"No folder {source}. A run is a folder made by `train --out`, or a hub id (owner/name).")
         folder = download(source)
     if _has_published_weights(folder):
         raise UserError(
-            f"{folder} is no run but holds published weights; make one of them: "
-            f"textdiffusion convert {folder} --out RUN"
+            f"{folder} holds published weights, not a run. Convert them: textdiffusion convert {folder} --out RUN"
         )
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no run: it has no config.json.")
+        raise UserError(f"{folder} is not a run folder: config.json is missing.")
     return folder
 
 
@@ -47,20 +44,23 @@ def _has_published_weights(folder: Path) -> bool:
 
 
 def download(repo_id: str) -> Path:
-    """The folder of a downloaded run. Raises UserError without the extra `hf`, or where the hub has no such run."""
-    hub = _hub(f"{repo_id} is no folder here, and reading from the hub")
+    """The folder of a downloaded run. Raises UserError without the extra `hf`, or if the hub has no such run."""
+    hub = _import_hub(f"No folder {repo_id}, and reading from the hub")
     try:
         folder = Path(hub.snapshot_download(repo_id, allow_patterns=list(FILES)))
-    except Exception as error:  # the hub's own, and those of the connection
-        raise UserError(f"{repo_id} is no folder here and cannot be had from the hub: {_first_line(error)}") from None
+    except Exception as error:  # the hub's own, and the connection's
+        raise UserError(f"No folder {repo_id}, and the hub could not provide it: {_first_line(error)}") from None
     if not (folder / "config.json").is_file():
-        raise UserError(f"The hub's {repo_id} is no run of textdiffusion: it has no config.json.")
+        raise UserError(f"{repo_id} on the hub is not a textdiffusion run: config.json is missing.")
     return folder
 
 
 def upload(save: Callable[[Path], Path], repo_id: str, private: bool) -> str:
-    """Uploads what `save` writes into an empty folder, and returns the repository's address."""
-    api = _hub("Uploading").HfApi()
+    """Uploads what `save` writes into a temporary folder; returns the repository's address.
+
+    Raises UserError without the extra `hf`, or if the hub refuses.
+    """
+    api = _import_hub("Uploading").HfApi()
     with tempfile.TemporaryDirectory() as temporary:
         folder = save(Path(temporary) / repo_id.rpartition("/")[2])
         try:
@@ -71,11 +71,11 @@ def upload(save: Callable[[Path], Path], repo_id: str, private: bool) -> str:
     return str(address)
 
 
-def _hub(what: str) -> Any:
+def _import_hub(purpose: str) -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise UserError(f"{what} needs huggingface-hub: pip install 'textdiffusion[hf]'.") from None
+        raise UserError(f"{purpose} needs huggingface-hub: pip install 'textdiffusion[hf]'.") from None
     return huggingface_hub
 
 

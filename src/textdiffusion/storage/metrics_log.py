@@ -1,4 +1,4 @@
-"""metrics_log"""
+"""Reading a run's `metrics.jsonl`, which its training may still be writing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 
-def records(path: Path) -> Iterator[tuple[str, dict]]:
-    """The whole lines of a JSONL file and what they say: the last may have been cut short by the end of its process."""
+def parse_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """The complete lines of a JSONL file with their objects; skips a line that a killed process left unfinished."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
@@ -22,5 +22,5 @@ def records(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def history(folder: Path | None) -> list[dict[str, Any]]:
-    """What the `metrics.jsonl` of a run's folder says; nothing where there is none."""
-    return [] if folder is None else [data for _, data in records(folder / "metrics.jsonl")]
+    """The events in the `metrics.jsonl` of a run folder; none if there is no folder or no file."""
+    return [] if folder is None else [data for _, data in parse_lines(folder / "metrics.jsonl")]

@@ -1,1 +1,1 @@
-"""Training: one loop for every family, and what it needs around it."""
+"""Training: one loop for every family of models."""

@@ -1,4 +1,4 @@
-"""Classifiers of a run's noisy states: trained on labelled texts, kept in a folder of their own, used to steer."""
+"""Training classifiers of a run's noisy states, to guide sampling with."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ from ..guidance.trained_classifier import Classifier
 from ..networks.classifier import NoisyClassifier
 from ..samplers.base import Run
 
-_CLEAN = 0.1  # of the rows of a step have no noise
-
-
-_HELD_OUT = 10  # one text in so many
+CLEAN_FRACTION = 0.1  # of the rows of a training step have no noise
+HELD_OUT_EVERY = 10  # one text in this many is held out
+HELD_OUT_TIMES = (0.0, 0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClassifierConfig:
     """A classifier's network and its training."""
 
     width: int = 128
@@ -48,92 +47,92 @@ class Settings:
             raise UserError(f"width is {self.width}; it must be a multiple of 64, or even and below 64.")
 
 
-def train(
+def train_classifier(
     run: Run,
     examples: Sequence[tuple[str, str]],
-    settings: Settings,
+    config: ClassifierConfig,
     *,
-    progress: Callable[[float, float], None] = lambda share, loss: None,
+    progress: Callable[[float, float], None] = lambda fraction, loss: None,
 ) -> tuple[Classifier, dict[str, float]]:
-    """A classifier of x_t at all noise levels, and how often it is right on a tenth that is held out.
+    """A classifier p(label | x_t) for all noise levels, and its accuracy on a held-out tenth, by t.
 
-    t is drawn as in the run's training, and one row in ten has no noise. `progress` is told the share that is done and
-    the loss in nats. Raises UserError for texts that the tokenizer lacks characters of, and for runs that no guide with
-    a classifier can act on.
+    `examples` are (text, label) pairs. t follows the run's time density, and one row in ten has no noise. `progress`
+    receives the completed fraction and the loss in nats. Raises UserError for texts with characters that the tokenizer
+    lacks, and for runs that no classifier can guide.
     """
     model = run.model.unadapted
     if run.config.text.source:
-        raise UserError("Classifiers are for runs without sources; this one writes a text after its source.")
+        raise UserError("Classifiers work with runs that have no sources; this one has text.source.")
     if not isinstance(model.process, PlugAndPlay.processes):
-        raise UserError(f"No classifier can guide this run: it has a {type(model.process).__name__}.")
+        raise UserError(f"No classifier can guide this run: its process is {type(model.process).__name__}.")
     labels = tuple(sorted({label for _, label in examples}))
-    ids, real = laid_out([text for text, _ in examples], run.tokenizer, run.config.text)
+    tokens, valid_mask = encode_texts([text for text, _ in examples], run.tokenizer, run.config.text)
     targets = torch.tensor([labels.index(label) for _, label in examples])
-    order = np.random.default_rng(settings.seed).permutation(len(ids))
-    held, used = order[: len(ids) // _HELD_OUT], order[len(ids) // _HELD_OUT :]
-    place = next(model.parameters()).device
-    with seeded(settings.seed, torch.device("cpu")):
+    order = np.random.default_rng(config.seed).permutation(len(tokens))
+    held_out, training = order[: len(tokens) // HELD_OUT_EVERY], order[len(tokens) // HELD_OUT_EVERY :]
+    device = next(model.parameters()).device
+    with seeded(config.seed, torch.device("cpu")):
         network = NoisyClassifier(
-            model.process, model.codec, labels=len(labels), width=settings.width, depth=settings.depth
-        ).to(place)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99))
-    for step in range(settings.steps):
-        done = step / settings.steps
+            model.process, model.codec, labels=len(labels), width=config.width, depth=config.depth
+        ).to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=0.01, betas=(0.9, 0.99))
+    for step in range(config.steps):
+        fraction = step / config.steps
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * min(1.0, (step + 1) / 50) * (1.0 - done)
-        rng = Rng.of(settings.seed, settings.batch_size, place).fork(step)
-        picked = torch.from_numpy(used)[(rng.fork("row").uniform(1)[:, 0].cpu() * len(used)).long()]
-        t = model.time_density.icdf(low_discrepancy(rng.fork("t"), settings.batch_size))
-        t = torch.where(rng.fork("clean").uniform(1)[:, 0] < _CLEAN, 0.0, t)
-        said = _told(network, model, _batch(ids, real, picked).to(place), t, rng, mixing=True)
-        loss = nn.functional.nll_loss(said, targets[picked].to(place))
+            group["lr"] = config.lr * min(1.0, (step + 1) / 50) * (1.0 - fraction)
+        rng = Rng.of(config.seed, config.batch_size, device).fork(step)
+        rows = torch.from_numpy(training)[(rng.fork("row").uniform(1)[:, 0].cpu() * len(training)).long()]
+        t = model.time_density.icdf(low_discrepancy(rng.fork("t"), config.batch_size))
+        t = torch.where(rng.fork("clean").uniform(1)[:, 0] < CLEAN_FRACTION, 0.0, t)
+        log_probs = _log_probs(network, model, _batch(tokens, valid_mask, rows).to(device), t, rng, mix_clean=True)
+        loss = nn.functional.nll_loss(log_probs, targets[rows].to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        progress(done, float(loss.detach()))
+        progress(fraction, float(loss.detach()))
     network.eval().requires_grad_(False)
-    right = {}
-    for t in (0.0, 0.25, 0.5, 0.75) if len(held) else ():
-        hits = 0
-        for number, part in enumerate(torch.from_numpy(held).split(256)):
-            rng = Rng.of(settings.seed, len(part), place).fork("held").fork(number)
-            batch = _batch(ids, real, part).to(place)
-            said = _told(network, model, batch, torch.full((len(part),), t, device=place), rng)
-            hits += int((said.argmax(-1).cpu() == targets[part]).sum())
-        right[f"{t:g}"] = hits / len(held)
-    return Classifier(network, labels), right
+    accuracy = {}
+    for t in HELD_OUT_TIMES if len(held_out) else ():
+        correct = 0
+        for number, rows in enumerate(torch.from_numpy(held_out).split(256)):
+            rng = Rng.of(config.seed, len(rows), device).fork("held").fork(number)
+            batch = _batch(tokens, valid_mask, rows).to(device)
+            log_probs = _log_probs(network, model, batch, torch.full((len(rows),), t, device=device), rng)
+            correct += int((log_probs.argmax(-1).cpu() == targets[rows]).sum())
+        accuracy[f"{t:g}"] = correct / len(held_out)
+    return Classifier(network, labels), accuracy
 
 
-def _told(
-    network: NoisyClassifier, model: DiffusionModel, batch: Batch, t: torch.Tensor, rng: Rng, mixing: bool = False
+def _log_probs(
+    network: NoisyClassifier, model: DiffusionModel, batch: Batch, t: torch.Tensor, rng: Rng, mix_clean: bool = False
 ) -> torch.Tensor:
-    """Log probabilities of the labels of noisy texts.
+    """Log probabilities of the labels given noisy texts [b, labels].
 
-    With `mixing`, half of the rows of ids are mixed with the clean text in part. Else nothing teaches the network what
-    lies between a mask and a token, and its gradient at the mask says nothing of tokens.
+    With `mix_clean`, half of the rows of token ids are partly mixed with the clean text. Otherwise nothing teaches the
+    network what lies between a mask and a token, and its gradient at the mask is uninformative about tokens.
     """
     with torch.no_grad():
         xt = model.process.add_noise(model.codec.encode(batch.tokens), t, rng=rng.fork("noise"))
-    if not mixing or xt.is_floating_point():
+    if not mix_clean or xt.is_floating_point():
         return network(xt, t, batch)
-    share = rng.fork("share").uniform(xt.shape[1]) * (rng.fork("mixed").uniform(1) < 0.5)
-    there = rng.fork("there").uniform(xt.shape[1]) < rng.fork("most").uniform(1)  # at some of the places
-    return network(xt, t, batch, (batch.tokens, share * there))
+    weight = rng.fork("share").uniform(xt.shape[1]) * (rng.fork("mixed").uniform(1) < 0.5)
+    is_mixed = rng.fork("there").uniform(xt.shape[1]) < rng.fork("most").uniform(1)
+    return network(xt, t, batch, (batch.tokens, weight * is_mixed))
 
 
-def laid_out(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and real positions of texts as the run's own examples are: with their end, cut to a window and padded."""
-    ids = np.full((len(texts), config.length), tokenizer.pad_id or 0, dtype=np.int64)
-    real = np.full(ids.shape, config.model_padding)
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, config: TextConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and valid masks [n, l] as the run's examples have them: with their end, cut to a window and padded."""
+    tokens = np.full((len(texts), config.length), tokenizer.pad_id or 0, dtype=np.int64)
+    valid_mask = np.full(tokens.shape, config.model_padding)
     for row, text in enumerate(texts):
-        tokens = tokenizer.encode(normalise(config.normaliser, text))
+        ids = tokenizer.encode(normalise(config.normaliser, text))
         if tokenizer.end_id is not None:
-            tokens = np.append(tokens, tokenizer.end_id)
-        tokens = tokens[: config.length]
-        ids[row, : len(tokens)], real[row, : len(tokens)] = tokens, True
-    return torch.from_numpy(ids), torch.from_numpy(real)
+            ids = np.append(ids, tokenizer.end_id)
+        ids = ids[: config.length]
+        tokens[row, : len(ids)], valid_mask[row, : len(ids)] = ids, True
+    return torch.from_numpy(tokens), torch.from_numpy(valid_mask)
 
 
-def _batch(ids: torch.Tensor, real: torch.Tensor, rows: torch.Tensor) -> Batch:
-    seen = real[rows]
-    return Batch(ids[rows], valid_mask=None if bool(seen.all()) else seen)
+def _batch(tokens: torch.Tensor, valid_mask: torch.Tensor, rows: torch.Tensor) -> Batch:
+    mask = valid_mask[rows]
+    return Batch(tokens[rows], valid_mask=None if bool(mask.all()) else mask)

@@ -1,4 +1,4 @@
-"""Several processes as one run: torchrun, one process per device, gradients averaged by DistributedDataParallel."""
+"""Several processes as one run: torchrun starts one per device, DistributedDataParallel averages the gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..objectives.base import Loss, Objective
 
 
 class TrainingStep(nn.Module):
-    """The forward pass of a training step as one module, so that DistributedDataParallel sees it begin and end."""
+    """The forward pass of a training step as one module, so that DistributedDataParallel sees its start and end."""
 
     def __init__(self, model: DiffusionModel, objective: Objective) -> None:
         super().__init__()
@@ -28,24 +28,24 @@ class TrainingStep(nn.Module):
 
 
 class SingleProcess:
-    """The processes of this run; a run of one needs no communication and imports none."""
+    """A run of one process, which needs no communication."""
 
     rank = local_rank = 0
     size = 1
 
     def device(self, name: str) -> torch.device:
-        """The device of this process (see `choose_device`), made the current one where it is one of several GPUs."""
+        """The device of this process (see `choose_device`); makes a GPU the current one."""
         device = choose_device(name, self.local_rank)
-        if device.type == "cuda":  # else what names no index, NCCL among it, takes memory on the first GPU
+        if device.type == "cuda":  # otherwise code that names no index, such as NCCL, takes memory on the first GPU
             torch.cuda.set_device(device)
         return device
 
     def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
-        """The module whose backward pass averages gradients over the ranks."""
+        """A module whose backward pass averages the gradients over the ranks."""
         return step
 
-    def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
-        """Inside, gradients only add up on each rank."""
+    def no_sync(self, step: nn.Module) -> AbstractContextManager[object]:
+        """Inside, backward passes only accumulate gradients on each rank."""
         return nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
@@ -57,13 +57,13 @@ class SingleProcess:
 
 
 class Distributed(SingleProcess):
-    """The processes that torchrun started: one group for all their runs, one after the other."""
+    """One of the processes that torchrun started. All runs of these processes share one process group."""
 
     def __init__(self) -> None:
         import torch.distributed as dist
 
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        if not dist.is_initialized():  # a second group would wait for ever at the first one's addresses
+        if not dist.is_initialized():  # a second group would wait forever at the first one's addresses
             dist.init_process_group(backend)
             atexit.register(dist.destroy_process_group)
         self.dist = dist
@@ -75,8 +75,8 @@ class Distributed(SingleProcess):
 
         return DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)
 
-    def unsynchronised(self, step: nn.Module) -> AbstractContextManager[object]:
-        no_sync = getattr(step, "no_sync", nullcontext)  # absent while one rank tries out its step alone
+    def no_sync(self, step: nn.Module) -> AbstractContextManager[object]:
+        no_sync = getattr(step, "no_sync", nullcontext)  # absent while a rank tests its step unwrapped
         return no_sync()
 
     def sum(self, values: Tensor) -> Tensor:
@@ -88,6 +88,6 @@ class Distributed(SingleProcess):
         self.sum(torch.zeros(1))
 
 
-def world() -> SingleProcess:
-    """The world this process belongs to: that of torchrun's environment variables, else itself alone."""
+def process_group() -> SingleProcess:
+    """The processes this one belongs to: torchrun's by its environment variables, else itself alone."""
     return Distributed() if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ else SingleProcess()

@@ -1,4 +1,4 @@
-"""The averaged weights."""
+"""The exponential moving average of a model's weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from ..diffusion.model import DiffusionModel
 
 
 class EMA:
-    """An exponential moving average of a model's parameters and buffers (learned noise densities included).
+    """An exponential moving average of a model's parameters and buffers, learned time densities included.
 
-    `model` is a whole model of its own, never compiled, ready to evaluate and sample from. With `decay` 0 it follows
-    the weights themselves.
+    `model` is a complete model, never compiled, ready to evaluate and sample from. With `decay` 0 it equals the source.
     """
 
     def __init__(self, model: DiffusionModel, decay: float) -> None:
@@ -28,14 +27,14 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """After step number `step` (from 0)."""
+        """Call after step number `step` (from 0)."""
         torch._foreach_lerp_(self._target, self._source, 1.0 - decay_at(self.decay, step))
         for source, target in self._copied:
             target.copy_(source)
 
 
 def decay_at(decay: float, step: int) -> float:
-    """min(decay, (1 + n) / (10 + n)): with 0.9999 from the start the untrained weights would be remembered too long."""
+    """min(decay, (1 + n) / (10 + n)): with 0.9999 from the start, the untrained weights would count for too long."""
     return min(decay, (1 + step) / (10 + step))
 
 

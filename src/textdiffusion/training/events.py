@@ -1,4 +1,4 @@
-"""What the training loop yields. Displays, files and trackers are consumers of these."""
+"""What the training loop yields; displays, files and trackers consume these events."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ..storage.checkpoint import Best
 
 @dataclass(frozen=True)
 class Logged:
-    """The mean of the losses since the last such record, and what has been spent since the beginning of the run.
+    """Mean losses since the last event of this kind, and time spent since the start of the run.
 
-    `progress` runs from 0 to 1. `loss` and `parts` are in nats per token, `grad_norm` is the network's before clipping.
-    `cpu_seconds` (of all ranks) and `wall_seconds` are spent in training steps, `process_seconds` is all CPU time.
+    `progress` runs from 0 to 1. `loss` and `parts` are in nats per token, `grad_norm` is the network's before clipping,
+    `lr_scale` the fraction of the full learning rate. `cpu_seconds` (of all ranks) and `wall_seconds` are spent in
+    training steps; `process_seconds` is all CPU time of one rank.
     """
 
     step: int
@@ -26,7 +27,7 @@ class Logged:
     loss: float
     parts: dict[str, float]
     grad_norm: float
-    rate: float
+    lr_scale: float
     tokens: int
     tokens_per_second: float
     cpu_seconds: float
@@ -36,10 +37,10 @@ class Logged:
 
 @dataclass(frozen=True)
 class Validated:
-    """The bound on validation windows in bits per character (per token where the text has no character counts).
+    """The bound on validation windows in bits per character (per token if the text has no character counts).
 
-    `bits` is of the averaged weights, `raw_bits` of the weights themselves, each with its standard error (NaN for a
-    single window). `dtype` is what features were computed in: bounds in different ones differ a little.
+    `bits` is of the averaged weights, `raw_bits` of the optimizer's weights, each with its standard error (NaN for a
+    single window). `dtype` is the precision of the backbone: bounds in different precisions differ slightly.
     """
 
     step: int
@@ -55,7 +56,7 @@ class Validated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Samples of the averaged weights."""
+    """Samples from the averaged weights."""
 
     step: int
     texts: list[str]
@@ -71,7 +72,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last record. `complete`: the run reached its end; otherwise `signal` stopped it and it can be resumed."""
+    """The last event. If not `complete`, `signal` stopped the run, which can be resumed."""
 
     step: int
     complete: bool
@@ -82,32 +83,32 @@ class Finished:
 Event = Logged | Validated | Sampled | Saved | Finished
 
 
-class Stop:
-    """Whether SIGINT or SIGTERM has come, and which."""
+class StopSignal:
+    """The name of the SIGINT or SIGTERM that arrived (None: neither did)."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """The first SIGINT or SIGTERM inside the block is noted; a second raises KeyboardInterrupt.
+def stop_on_signals() -> Iterator[StopSignal]:
+    """Inside the block the first SIGINT or SIGTERM is recorded; a second one raises KeyboardInterrupt.
 
-    Outside the main thread signals cannot be caught, and nothing is noted.
+    Outside the main thread signals cannot be caught, and nothing is recorded.
     """
-    stop = Stop()
+    stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         if stop.signal is not None:
             raise KeyboardInterrupt
         stop.signal = signal.Signals(number).name
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Consumers of the loop's records: the run's files and trackers."""
+"""Consumers of training events: the run's files, the progress display, and trackers."""
 
 from __future__ import annotations
 
@@ -18,53 +18,67 @@ from ..core.errors import UserError
 from .events import Event, Finished, Logged, Sampled, Validated
 from .run_folder import RunFolder
 
+PRINT_INTERVAL = 10.0  # least seconds between two progress lines where there is no live display
+
 
 class Logger(ABC):
-    """Takes records one by one; used as a context manager."""
+    """Receives events one by one; a context manager."""
 
     def __enter__(self) -> Logger:
         return self
 
-    def __exit__(self, *error: object) -> None:  # noqa: B027 most sinks have nothing to close
+    def __exit__(self, *error: object) -> None:  # noqa: B027 most loggers have nothing to close
         pass
 
     @abstractmethod
-    def __call__(self, record: Event) -> None: ...
+    def __call__(self, event: Event) -> None: ...
 
 
-class Metrics(Logger):
-    """Appends every record to `metrics.jsonl`, one line each, at once. A number that is none is written as null."""
+class MetricsFile(Logger):
+    """Appends each event to `metrics.jsonl` as one line, without delay. NaN and infinity are written as null."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.metrics
 
-    def __enter__(self) -> Metrics:
+    def __enter__(self) -> MetricsFile:
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def __call__(self, record: Event) -> None:
-        fields = {name: _plain(value) for name, value in dataclasses.asdict(record).items()}
-        self._file.write(json.dumps({"event": type(record).__name__.lower(), **fields}, allow_nan=False) + "\n")
+    def __call__(self, event: Event) -> None:
+        fields = {name: _to_json(value) for name, value in dataclasses.asdict(event).items()}
+        self._file.write(json.dumps({"event": type(event).__name__.lower(), **fields}, allow_nan=False) + "\n")
         self._file.flush()
 
 
-class Samples(Logger):
+def _to_json(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _to_json(part) for name, part in value.items()}
+        case float() if not math.isfinite(value):
+            return None
+        case Path():
+            return value.name
+        case _:
+            return value
+
+
+class SampleFiles(Logger):
     """Writes samples to `samples/step-*.txt`."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder.samples
 
-    def __call__(self, record: Event) -> None:
-        if isinstance(record, Sampled):
-            text = "\n\n".join(f"--- {i} ---\n{text}" for i, text in enumerate(record.texts, 1)) + "\n"
-            (self.folder / f"step-{record.step:09d}.txt").write_text(text, encoding="utf-8")
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Sampled):
+            text = "\n\n".join(f"--- {i} ---\n{text}" for i, text in enumerate(event.texts, 1)) + "\n"
+            (self.folder / f"step-{event.step:09d}.txt").write_text(text, encoding="utf-8")
 
 
 class TensorBoard(Logger):
-    """Losses, bounds, speed and samples for TensorBoard, under `tensorboard/`. Raises UserError where it is missing."""
+    """Writes losses, bounds, speed and samples to `tensorboard/`. Raises UserError if TensorBoard is not installed."""
 
     def __init__(self, folder: RunFolder) -> None:
         try:
@@ -76,111 +90,93 @@ class TensorBoard(Logger):
     def __exit__(self, *error: object) -> None:
         self.writer.close()
 
-    def __call__(self, record: Event) -> None:
-        if isinstance(record, Logged):
-            values = {"train/loss": record.loss, **{f"train/{name}": v for name, v in record.parts.items()}}
-            values |= {"train/grad_norm": record.grad_norm, "train/rate": record.rate}
-            values |= {"speed/tokens_per_second": record.tokens_per_second}
-        elif isinstance(record, Validated):
-            values = {"valid/bits": record.bits, "valid/raw_bits": record.raw_bits}
-        else:
-            values = {}
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, record.step)
-        if isinstance(record, Sampled):
-            self.writer.add_text("samples", "\n\n".join(f"    {text}" for text in record.texts), record.step)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _plain(part) for name, part in value.items()}
-        case float() if not math.isfinite(value):  # JSON has no word for these
-            return None
-        case Path():
-            return value.name
-        case _:
-            return value
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Logged():
+                scalars = {"train/loss": event.loss, **{f"train/{name}": v for name, v in event.parts.items()}}
+                scalars |= {"train/grad_norm": event.grad_norm, "train/lr_scale": event.lr_scale}
+                scalars |= {"speed/tokens_per_second": event.tokens_per_second}
+            case Validated():
+                scalars = {"valid/bits": event.bits, "valid/raw_bits": event.raw_bits}
+            case _:
+                scalars = {}
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, event.step)
+        if isinstance(event, Sampled):
+            self.writer.add_text("samples", "\n\n".join(f"    {text}" for text in event.texts), event.step)
 
 
 TRACKERS = {"tensorboard": TensorBoard}
 
 
 def tracker(name: str, folder: RunFolder) -> Logger:
-    """The tracker called `name`. Raises UserError where there is none."""
+    """The tracker called `name`. Raises UserError if there is none."""
     if name not in TRACKERS:
         raise UserError(f"track is {name!r}; it can be {', '.join(TRACKERS)}.")
     return TRACKERS[name](folder)
 
 
-PAUSE = 10.0  # seconds between two plain lines, at least
-
-
-class Display(Logger):
-    """Loss, speed and time left; validations and samples as they come."""
+class ProgressDisplay(Logger):
+    """Shows loss, speed and remaining time, and prints validations and samples."""
 
     def __init__(self, training: Training, console: Console) -> None:
         self.training, self.console = training, console
         self.live = console.is_terminal and not console.is_dumb_terminal
-        self._printed = -PAUSE
-        self._start: tuple[float, float] | None = None  # clock and progress when the first record came
+        self._last_print = -PRINT_INTERVAL
+        self._start: tuple[float, float] | None = None  # clock and progress at the first event
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
         self._bar = Progress(*columns, console=console, transient=True, disable=not self.live)
         self._task = self._bar.add_task("training", total=1.0, state="")
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def __call__(self, record: Event) -> None:
-        match record:
+    def __call__(self, event: Event) -> None:
+        match event:
             case Logged():
-                self._logged(record)
+                self._show_progress(event)
             case Validated():
-                mark = " (best)" if record.best else ""
+                mark = " (best)" if event.best else ""
                 self._print(
-                    f"step {record.step}: validation {record.bits:.3f} ± {record.error:.3f} bits per character{mark}, "
-                    f"raw weights {record.raw_bits:.3f}"
+                    f"step {event.step}: validation {event.bits:.3f} ± {event.error:.3f} bits per character{mark}, "
+                    f"raw weights {event.raw_bits:.3f}"
                 )
             case Sampled():
-                for text in record.texts:
+                for text in event.texts:
                     self._print(f"  | {' '.join(text.split())}")
-            case Finished() if record.complete:
-                best = (
-                    ""
-                    if record.best is None
-                    else f" Best validation {record.best.bits:.3f} at step {record.best.step}."
-                )
-                self._print(f"Finished at step {record.step}.{best}")
+            case Finished() if event.complete:
+                best = event.best and f" Best validation {event.best.bits:.3f} at step {event.best.step}."
+                self._print(f"Finished at step {event.step}.{best or ''}")
             case Finished():
                 self._print(
-                    f"Stopped by {record.signal} after step {record.step}; everything is saved. "
+                    f"Stopped by {event.signal} after step {event.step}; everything is saved. "
                     "The same command continues the run."
                 )
 
-    def _logged(self, record: Logged) -> None:
+    def _show_progress(self, event: Logged) -> None:
         text = (
-            f"step {record.step}  loss {record.loss:.3f}  {record.tokens_per_second:,.0f} tokens/s  "
-            f"{self._left(record.progress)}"
+            f"step {event.step}  loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s  "
+            f"{self._remaining(event.progress)}"
         )
         if self.live:
-            self._bar.update(self._task, completed=record.progress, state=text)
-        elif time.monotonic() - self._printed >= PAUSE or record.progress >= 1.0:
-            self._printed = time.monotonic()
+            self._bar.update(self._task, completed=event.progress, state=text)
+        elif time.monotonic() - self._last_print >= PRINT_INTERVAL or event.progress >= 1.0:
+            self._last_print = time.monotonic()
             self._print(text)
 
-    def _left(self, progress: float) -> str:
+    def _remaining(self, progress: float) -> str:
         now = time.monotonic()
         if self._start is None:
             self._start = (now, progress)
             return ""
-        clock, first = self._start
-        if progress <= first:
+        start_time, start_progress = self._start
+        if progress <= start_progress:
             return ""
-        seconds = round((now - clock) * (1.0 - progress) / (progress - first))
+        seconds = round((now - start_time) * (1.0 - progress) / (progress - start_progress))
         hours, rest = divmod(seconds, 3600)
         return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left" if hours else f"{rest // 60}:{rest % 60:02d} left"
 

@@ -1,4 +1,4 @@
-"""Which parameter is updated by what, and how fast."""
+"""The optimizer and learning rate of every parameter, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -11,61 +11,58 @@ from ..config.training import Training
 from ..diffusion.model import DiffusionModel
 from .muon import Muon
 
-PARTS_OF_QKV = 3
-
 
 class Optimizers:
-    """The optimizers of a run as one: AdamW for everything, or for all but the blocks' matrices, which are Muon's.
+    """The optimizers of a run as one: AdamW for all parameters, or for all but the blocks' matrices, which use Muon.
 
-    The noise density, with the ends of a learned schedule, has a learning rate of its own and is clipped by itself: its
-    loss is in other units, and its gradients must not scale those of the network. Embeddings may have a rate too.
-    Weight decay touches matrices only, no embeddings, gains or biases.
+    The time density and the ends of a learned schedule have their own learning rate and are clipped separately: their
+    loss is in other units, and their gradients must not scale those of the network. Embeddings may have a learning rate
+    too. Weight decay applies to matrices only, not to embeddings, gains or biases.
     """
 
     def __init__(self, model: DiffusionModel, training: Training) -> None:
         self.training = training
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
         noise = (*model.time_density.parameters(), *model.process.parameters())
-        density = [p for p in noise if p.requires_grad]
-        self.network = [p for p in model.parameters() if p.requires_grad and p not in set(density)]
-        self.density = density
+        self.density = [p for p in noise if p.requires_grad]
+        self.network = [p for p in model.parameters() if p.requires_grad and p not in set(self.density)]
         matrices = _block_matrices(model) if training.optimizer == "muon" else {}
         rest = [p for p in self.network if p not in matrices]
-        plain, codec = _undecayed(model), set(model.codec.parameters())
+        undecayed, codec = _undecayed(model), set(model.codec.parameters())
+        decay, codec_lr = training.weight_decay, training.codec_lr or training.lr
         groups = [
-            {"params": [p for p in rest if p not in plain], "lr": training.lr, "weight_decay": training.weight_decay},
-            {"params": [p for p in rest if p in plain - codec], "lr": training.lr, "weight_decay": 0.0},
-            {"params": [p for p in rest if p in codec], "lr": training.codec_lr or training.lr, "weight_decay": 0.0},
-            {"params": density, "lr": training.density_lr, "weight_decay": 0.0},
+            {"params": [p for p in rest if p not in undecayed], "lr": training.lr, "weight_decay": decay},
+            {"params": [p for p in rest if p in undecayed - codec], "lr": training.lr, "weight_decay": 0.0},
+            {"params": [p for p in rest if p in codec], "lr": codec_lr, "weight_decay": 0.0},
+            {"params": self.density, "lr": training.density_lr, "weight_decay": 0.0},
         ]
         fused = next(iter(self.names)).device.type in ("cpu", "cuda", "mps")
-        self.all: list[torch.optim.Optimizer] = [
+        self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, training.beta2), fused=fused)
         ]
         if matrices:
-            decay = training.weight_decay
-            self.all.append(Muon(list(matrices.items()), lr=training.muon_lr, weight_decay=decay))
-        for optimizer in self.all:
+            self.optimizers.append(Muon(list(matrices.items()), lr=training.muon_lr, weight_decay=decay))
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["full_lr"] = group["lr"]
 
-    def step(self, factor: float) -> Tensor:
-        """Clips and updates at `factor` times the full learning rates; the network's gradient norm before clipping."""
+    def step(self, lr_scale: float) -> Tensor:
+        """Clips and updates at `lr_scale` times the full learning rates; returns the network's norm before clipping."""
         norm = self._clip(self.network)
         if self.density:
-            usable = self._clip(self.density).isfinite()
-            for p in self.density:  # a fit that fails is left out: the averages of AdamW would never be rid of it
-                p.grad = None if p.grad is None else torch.where(usable, p.grad, 0.0)
-        for optimizer in self.all:
+            finite = self._clip(self.density).isfinite()
+            for p in self.density:  # a failed fit is skipped: it would stay in AdamW's averages forever
+                p.grad = None if p.grad is None else torch.where(finite, p.grad, 0.0)
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["full_lr"] * factor
+                group["lr"] = group["full_lr"] * lr_scale
             optimizer.step()
         self.zero_grad()
         return norm
 
     def zero_grad(self) -> None:
-        """Forgets all gradients."""
-        for optimizer in self.all:
+        """Deletes all gradients."""
+        for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def _clip(self, parameters: list[nn.Parameter]) -> Tensor:
@@ -78,36 +75,35 @@ class Optimizers:
         """The state of every parameter, by `parameter/name of the state`."""
         return {
             f"{self.names[parameter]}/{key}": value
-            for optimizer in self.all
+            for optimizer in self.optimizers
             for parameter, states in optimizer.state.items()
             for key, value in states.items()
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores what `tensors` returned."""
         by_name: dict[str, dict[str, Tensor]] = {}
         for path, value in tensors.items():
             name, _, key = path.rpartition("/")
             by_name.setdefault(name, {})[key] = value
-        for optimizer in self.all:
+        for optimizer in self.optimizers:
             state = optimizer.state_dict()
-            ordered = [p for group in optimizer.param_groups for p in group["params"]]
-            found = {i: by_name.get(self.names[p]) for i, p in enumerate(ordered)}
-            state["state"] = {i: states for i, states in found.items() if states}
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            states = {i: by_name.get(self.names[p]) for i, p in enumerate(parameters)}
+            state["state"] = {i: values for i, values in states.items() if values}
             optimizer.load_state_dict(state)
 
 
 def lr_scale(training: Training, step: int, progress: float) -> float:
-    """The share of the full learning rate at `step` (from 0), when `progress` of the run (0 to 1) lies behind.
+    """The fraction of the full learning rate at `step` (from 0), after `progress` (0 to 1) of the run.
 
-    Under a time limit the steps of the whole run are foreseen from the pace so far: the warm-up ends within a twentieth
-    of the run however slow it is, and the decay begins where the warm-up ends.
+    Under a time limit the total number of steps is extrapolated from the pace so far: the warm-up ends within a
+    twentieth of the run however slow it is, and the decay begins where the warm-up ends.
     """
-    steps = round(step / progress) if step else training.steps  # the very number where steps are the limit
+    steps = round(step / progress) if step else training.steps  # exactly training.steps if steps are the limit
     warmup = min(training.warmup, steps // 20)
     warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    share = warmup / steps
-    left = min(1.0, max(0.0, 1.0 - progress) / (1.0 - share))
+    remaining = min(1.0, max(0.0, 1.0 - progress) / (1.0 - warmup / steps))
     floor = training.min_lr_ratio
     match training.decay:
         case "constant":
@@ -115,27 +111,28 @@ def lr_scale(training: Training, step: int, progress: float) -> float:
         case "inverse_sqrt":
             decayed = math.sqrt((warmup or 1) / (step + 1))
         case "exponential":
-            decayed = floor ** (1.0 - left)
+            decayed = floor ** (1.0 - remaining)
         case "linear":
-            decayed = floor + (1.0 - floor) * left
+            decayed = floor + (1.0 - floor) * remaining
         case "cosine":
-            decayed = floor + (1.0 - floor) * 0.5 * (1.0 - math.cos(math.pi * left))
+            decayed = floor + (1.0 - floor) * 0.5 * (1.0 - math.cos(math.pi * remaining))
     return min(warm, decayed)
 
 
 def _block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
     """The matrices inside the blocks that map features to features, and how many stacked matrices each holds.
 
-    Those that modulate by the noise level start at zero and must stay small: Muon's full-sized updates unsettle them.
+    Matrices that modulate by the noise level start at zero and must stay small, so Muon's full-sized updates would
+    destabilise them.
     """
-    found = {}
-    for name, parameter in model.denoiser.backbone.blocks.named_parameters():
-        if parameter.ndim == 2 and parameter.requires_grad and "modulate" not in name:
-            found[parameter] = PARTS_OF_QKV if name.endswith("qkv.weight") else 1
-    return found
+    return {
+        parameter: 3 if name.endswith("qkv.weight") else 1
+        for name, parameter in model.denoiser.backbone.blocks.named_parameters()
+        if parameter.ndim == 2 and parameter.requires_grad and "modulate" not in name
+    }
 
 
 def _undecayed(model: DiffusionModel) -> set[nn.Parameter]:
-    """All but the matrices that map features to features: tables of tokens are many small vectors, not a map."""
-    maps = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
-    return set(model.parameters()) - maps
+    """All parameters but the weights of linear maps: a table of tokens is many small vectors, not a map."""
+    decayed = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    return set(model.parameters()) - decayed

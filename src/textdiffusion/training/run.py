@@ -16,9 +16,9 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
-from .distributed import SingleProcess, world
+from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
-from .loggers import Display, Logger, Metrics, Samples, tracker
+from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -36,43 +36,44 @@ def train(
     cache: str | Path | None = None,
     console: Console | None = None,
 ) -> Finished:
-    """Trains what `config` says in the folder `out`, and returns the last record.
+    """Trains a model of `config` in the folder `out`, and returns the last event.
 
-    `resume`: `auto` continues a run that is there, `never` refuses it, `always` refuses its absence. `init` is another
-    run's folder whose weights and tokenizer a new run starts from, in place of any `pretrained` ones. `track` names
-    trackers (`tensorboard`) beside `metrics.jsonl`. `cache` keeps prepared text. Under torchrun the processes share the
-    global batch; the first one alone writes. SIGINT and SIGTERM save and return. Raises UserError for a folder in use
-    or of another configuration, text that cannot be used, a missing device, and a loss that is no number (the last good
-    checkpoint is kept).
+    `resume`: `auto` continues an existing run, `never` refuses one, `always` requires one. `init` is the folder of
+    another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones. `track` names
+    trackers (`tensorboard`) in addition to `metrics.jsonl`. `cache` is the folder of prepared text. Under torchrun the
+    processes share the global batch, and only the first one writes. SIGINT and SIGTERM save a checkpoint and return.
+
+    Raises UserError if the folder is in use or holds another configuration, if the text cannot be used, if the device
+    is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
     """
     cache = Path(cache or default_cache())
     config = replace(config, text=with_label_names(config.text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
-    ranks = world()
-    first = ranks.rank == 0
-    console = (console or Console()) if first else Console(quiet=True)
+    world = process_group()
+    is_first = world.rank == 0
+    console = (console or Console()) if is_first else Console(quiet=True)
     with ExitStack() as stack:
-        if first:
+        if is_first:
             folder.check(config)
             stack.enter_context(folder.locked())
-        trainer = _trainer(config, folder, resume, init, device, cache, console, ranks)
-        ranks.barrier()  # all have seen the folder as it was
-        sinks: list[Logger] = []
-        if first:
+        trainer = _make_trainer(config, folder, resume, init, device, cache, console, world)
+        world.barrier()  # no rank writes before all have read the folder
+        loggers: list[Logger] = []
+        if is_first:
             folder.begin(config, trainer.corpus.tokenizer, trainer.state.step)
-            sinks = [Metrics(folder), Samples(folder), Display(config.training, console)]
-            sinks += [tracker(name, folder) for name in track]
-            for sink in sinks:
-                stack.enter_context(sink)
+            loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
+            loggers += [tracker(name, folder) for name in track]
+            for logger in loggers:
+                stack.enter_context(logger)
         stop = stack.enter_context(stop_on_signals())
-        for record in trainer.events(stop):
-            for sink in sinks:
-                sink(record)
-    assert isinstance(record, Finished)
-    return record
+        for event in trainer.events(stop):
+            for logger in loggers:
+                logger(event)
+    assert isinstance(event, Finished)
+    return event
 
 
-def _trainer(
+def _make_trainer(
     config: Config,
     folder: RunFolder,
     resume: Resume,
@@ -80,39 +81,39 @@ def _trainer(
     device: str,
     cache: Path,
     console: Console,
-    ranks: SingleProcess,
+    world: SingleProcess,
 ) -> Trainer:
-    """The trainer at the beginning of the run, or where its last whole checkpoint left off."""
+    """The trainer at the start of a run, or at the latest intact checkpoint."""
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    chosen = ranks.device(device)
-    found = folder.checkpoints.latest(say)
+    rank_device = world.device(device)
+    checkpoint = folder.checkpoints.latest(log)
     if resume == "never" and folder.config.exists():
-        raise UserError(f"{folder.path} holds a run already; continue it with resume=auto, or use another folder.")
-    if resume == "always" and found is None:
+        raise UserError(f"{folder.path} already holds a run; continue it with resume=auto, or use another folder.")
+    if resume == "always" and checkpoint is None:
         raise UserError(f"{folder.path} has no checkpoint to resume from.")
-    if found is None:
+    if checkpoint is None:
         check_train(config)
     tokenizer = None
-    if found is not None and not found[1].own_tokenizer:
+    if checkpoint is not None and not checkpoint[1].learned_tokenizer:
         tokenizer = load(folder.tokenizer)
-    elif found is None and init is not None:
+    elif checkpoint is None and init is not None:
         init = find_run(init)
         tokenizer = load(init / "tokenizer.json")
     corpus = prepare(config.text, cache, tokenizer=tokenizer, seed=config.training.seed)
     for note in corpus.notes:
-        say(note)
-    if found is not None:
+        log(note)
+    if checkpoint is not None:
         folder.check_tokenizer(corpus.tokenizer)
-    trainer = Trainer(config, corpus, folder, chosen, ranks, say)
-    trainer.state.own_tokenizer = tokenizer is None
-    if found is not None:
-        trainer.restore(*found)
-        say(f"Continuing from step {found[1].step}.")
+    trainer = Trainer(config, corpus, folder, rank_device, world, log)
+    trainer.state.learned_tokenizer = tokenizer is None
+    if checkpoint is not None:
+        trainer.restore(*checkpoint)
+        log(f"Continuing from step {checkpoint[1].step}.")
     elif init is not None:
-        trainer.initialise(Path(init) / "model.safetensors")
+        trainer.load_initial_weights(Path(init) / "model.safetensors")
     else:
-        trainer.begin()
+        trainer.load_pretrained()
     return trainer

@@ -1,4 +1,4 @@
-"""The training loop: a generator of records, the same for every family of model."""
+"""The training loop: a generator of events, the same for every family of models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config.build import build_model
 from ..config.config import Config
@@ -21,24 +20,20 @@ from ..core.batch import Batch
 from ..core.devices import choose_dtype, seeded
 from ..core.errors import UserError
 from ..core.randomness import Rng
-from ..core.registry import runnable
-from ..data.conditions import condition_dropout, strip_source
+from ..data.conditions import condition_dropout
 from ..data.masks import given_mask
 from ..data.prepare import Corpus
 from ..diffusion.codecs import Embeddings
 from ..networks.bert import load_pretrained_embeddings
-from ..samplers.base import Request
-from ..samplers.masked_view import adapt_model
-from ..storage import checkpoint
-from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, State
+from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, TrainingState, read_tensors
 from ..storage.weights import load_weights, tensors_of
-from .compilation import compile_backbone, compile_skip_reason, eagerly
+from .compilation import compile_backbone, compile_skip_reason, force_eager
 from .distributed import SingleProcess, TrainingStep
 from .ema import EMA
-from .events import Event, Finished, Logged, Sampled, Saved, Stop, Validated
+from .events import Event, Finished, Logged, Sampled, Saved, StopSignal, Validated
 from .optimizers import Optimizers, lr_scale
 from .run_folder import RunFolder
-from .validation import validate
+from .validation import sample_texts, validate
 
 
 class NonFiniteLoss(UserError):
@@ -46,7 +41,7 @@ class NonFiniteLoss(UserError):
 
 
 class Trainer:
-    """A model in training: its weights, their average, the optimizers and where the run stands."""
+    """A model in training: its weights, their average, the optimizers and the state of the run."""
 
     def __init__(
         self,
@@ -55,81 +50,81 @@ class Trainer:
         folder: RunFolder,
         device: torch.device,
         world: SingleProcess,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.config, self.training, self.corpus, self.folder = config, config.training, corpus, folder
-        self.device, self.world, self.say = device, world, say
+        self.device, self.world, self.log = device, world, log
         if self.training.batch_size % (world.size * self.training.grad_accumulation):
             raise UserError(
                 f"training.batch_size {self.training.batch_size} is not a multiple of {world.size} processes "
-                f"times accumulate {self.training.grad_accumulation}."
+                f"times grad_accumulation {self.training.grad_accumulation}."
             )
         with seeded(self.training.seed, device):
             self.model = build_model(config, corpus.tokenizer.vocab_size).to(device)
-        self.objective, self.likelihood = runnable(config.objective), runnable(config.likelihood)
+        self.objective, self.likelihood = config.objective, config.likelihood
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
-        say(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
-        self.average = EMA(self.model, self.training.ema)
+        log(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
+        self.ema = EMA(self.model, self.training.ema)
         self.optimizers = Optimizers(self.model, self.training)
-        self.state = State(data=corpus.train.shard.header.sha256)
-        self._unread: list[Tensor] = []
-        self._names: list[str] = []
-        self._since = (0, 0.0)  # tokens and wall seconds at the last log line
+        self.state = TrainingState(text_sha256=corpus.train.shard.header.sha256)
+        self._unread: list[Tensor] = []  # losses and gradient norms of recent steps, on the device
+        self._loss_names: list[str] = []
+        self._last_logged = (0, 0.0)  # tokens and wall seconds at the last log line
         self._process_start = time.process_time()
 
-    def restore(self, path: Path, state: State) -> None:
-        """Continues from a checkpoint. Raises UserError where the text is not the one the run began with."""
-        if state.data != self.state.data:
+    def load_pretrained(self) -> None:
+        """Loads pretrained weights into a new run, for parts whose settings name any."""
+        config, model = self.config, self.model
+        if isinstance(config.codec, Embeddings) and config.codec.pretrained:
+            self.log(load_pretrained_embeddings(model.codec, Path(config.codec.pretrained), self.corpus.tokenizer))
+        if note := config.backbone.load_pretrained(model.denoiser.backbone):
+            self.log(note)
+        self.ema.model.load_state_dict(model.state_dict())
+
+    def load_initial_weights(self, weights: Path) -> None:
+        """Starts a new run from the weights of another one; its step starts at 0."""
+        for model in (self.model, self.ema.model):
+            load_weights(model, weights, exclude="step")
+
+    def restore(self, path: Path, state: TrainingState) -> None:
+        """Continues from a checkpoint. Raises UserError if the training text has changed."""
+        if state.text_sha256 != self.state.text_sha256:
             raise UserError(
                 f"The training text has changed since {path} was written. Restore it, or use another folder."
             )
         self.state = state
         load_weights(self.model, path / RAW)
-        load_weights(self.average.model, path / AVERAGED)
-        self.optimizers.load(checkpoint.read(path, OPTIMIZER))
-        self._since = (state.tokens, state.wall_seconds)
+        load_weights(self.ema.model, path / AVERAGED)
+        self.optimizers.load(read_tensors(path, OPTIMIZER))
+        self._last_logged = (state.tokens, state.wall_seconds)
         self._process_start -= state.process_seconds
-        if self._is_for_use() and self.world.rank == 0:  # its process may have ended before it wrote these
-            self.folder.export(tensors_of(self.average.model))
-
-    def initialise(self, weights: Path) -> None:
-        """Begins from the weights of a file instead of random ones; what an objective counts begins anew."""
-        for model in (self.model, self.average.model):
-            load_weights(model, weights, exclude="step")
-
-    def begin(self) -> None:
-        """Begins from random weights, and from pretrained ones where the parts' settings name any."""
-        config, model = self.config, self.model
-        if isinstance(config.codec, Embeddings) and config.codec.pretrained:
-            self.say(load_pretrained_embeddings(model.codec, Path(config.codec.pretrained), self.corpus.tokenizer))
-        if note := config.backbone.load_pretrained(model.denoiser.backbone):
-            self.say(note)
-        self.average.model.load_state_dict(model.state_dict())
+        if self._is_exported_step() and self.world.rank == 0:  # the process may have ended before it exported them
+            self.folder.export(tensors_of(self.ema.model))
 
     @property
     def progress(self) -> float:
-        """The share of the run that lies behind: of its steps, or of a time limit if that is more."""
+        """The completed fraction of the run: of its steps, or of a time limit if that is more."""
         training, state = self.training, self.state
-        shares = [state.step / training.steps]
+        fractions = [state.step / training.steps]
         if training.max_minutes:
-            shares.append(state.wall_seconds / (60.0 * training.max_minutes))
+            fractions.append(state.wall_seconds / (60.0 * training.max_minutes))
         if training.max_cpu_seconds:
-            shares.append(state.cpu_seconds / training.max_cpu_seconds)
-        return min(1.0, max(shares))
+            fractions.append(state.cpu_seconds / training.max_cpu_seconds)
+        return min(1.0, max(fractions))
 
-    def events(self, stop: Stop) -> Iterator[Event]:
-        """Trains to the end, or until `stop` is set; what is due after a step is done before the next.
+    def events(self, stop: StopSignal) -> Iterator[Event]:
+        """Trains to the end of the run, or until `stop`; what is due after a step is done before the next one.
 
-        After a signal it is saved first; what else is due is done at once if the run is at its end, else when it is
-        resumed. Raises NonFiniteLoss where the loss is no number any more.
+        After a signal the run is saved first; what else is due is done at once if the run has ended, else when it is
+        resumed. Raises NonFiniteLoss if the loss becomes NaN or infinite.
         """
         training, state, stopping = self.training, self.state, False
         if self.progress < 1.0:
             self._compile()
         else:
-            self.say("This run is complete; with more training.steps, or a larger limit, it goes on.")
+            self.log("This run is complete; with more training.steps, or a larger limit, it continues.")
         if state.validation_due or state.samples_due:
             yield from self._checks()
             yield self._save()
@@ -137,53 +132,32 @@ class Trainer:
         while self.progress < 1.0 and not stopping:
             before = self.progress
             stopping = self._timed_step(step, stop)
-            after = self.progress
-            ended = after >= 1.0
-            tenth = ended or int(10 * after) > int(10 * before)
-            due = {every: not state.step % every if every else tenth for every in _intervals(training)}
-            if due[training.log_every] or ended:
-                yield self._log()
-            state.validation_due = (due[training.eval_every] or ended) and self.corpus.valid is not None
-            state.samples_due = (
-                due[training.sample_every or training.eval_every] or ended
-            ) and training.num_samples > 0
+            if self._is_due(training.log_every, before):
+                yield self._log_losses()
+            has_valid, sample_every = self.corpus.valid is not None, training.sample_every or training.eval_every
+            state.validation_due = has_valid and self._is_due(training.eval_every, before)
+            state.samples_due = training.num_samples > 0 and self._is_due(sample_every, before)
             if stopping:  # there may be little time left
                 yield self._save()
-            if ended or not stopping:
+            if not stopping or self.progress >= 1.0:
                 improved = yield from self._checks()
-                if due[training.checkpoint_every or training.eval_every] or improved or ended:
+                if improved or self._is_due(training.checkpoint_every or training.eval_every, before):
                     yield self._save()
         complete = self.progress >= 1.0
         signal = None if complete else stop.signal or "a signal to another rank"
         yield Finished(state.step, complete, signal, state.best)
 
-    def _checks(self) -> Generator[Event, None, bool]:
-        """The validation and the samples that are due; whether the bound is the best so far."""
-        state, improved = self.state, False
-        if state.validation_due:
-            yield (validated := self._validate())
-            improved = validated.best
-        if state.samples_due and self.training.num_samples:
-            yield Sampled(state.step, self._sample())
-        state.validation_due = state.samples_due = False
-        return improved
+    def _is_due(self, every: int, before: float) -> bool:
+        """Whether the step ends an interval of `every` steps, or of a tenth of the run if 0, or the run itself.
 
-    def _compile(self) -> None:
-        against = compile_skip_reason(self.config, self.model, self.device, self.state.compiled)
-        if against is None:
-            self.say(
-                outcome := compile_backbone(
-                    self.model, lambda: self._forward_backward(TrainingStep(self.model, self.objective))
-                )
-            )
-            self.optimizers.zero_grad()
-            against = None if outcome.startswith("Compiled") else outcome
-        else:
-            self.say(f"Not compiled: {against}.")
-        self.state.compiled = against is None
+        `before` is the progress before the step.
+        """
+        if self.progress >= 1.0:
+            return True
+        return self.state.step % every == 0 if every else int(10 * self.progress) > int(10 * before)
 
-    def _timed_step(self, module: torch.nn.Module, stop: Stop) -> bool:
-        """One training step with its clocks; whether a signal, on any rank, asks to stop."""
+    def _timed_step(self, module: nn.Module, stop: StopSignal) -> bool:
+        """One training step with its clocks; whether a signal to any rank asks to stop."""
         wall, cpu = time.perf_counter(), time.process_time()
         self._step(module)
         spent = [float(stop.signal is not None), time.process_time() - cpu, time.perf_counter() - wall]
@@ -193,97 +167,108 @@ class Trainer:
         self.state.process_seconds = time.process_time() - self._process_start
         return stops > 0
 
-    def _step(self, module: torch.nn.Module) -> None:
+    def _step(self, module: nn.Module) -> None:
         state, training = self.state, self.training
         losses = self._forward_backward(module)
-        self.factor = lr_scale(training, state.step, self.progress)
-        norm = self.optimizers.step(self.factor)
+        self.lr_scale = lr_scale(training, state.step, self.progress)
+        norm = self.optimizers.step(self.lr_scale)
         self.model.after_step()
-        self.average.update(state.step)
+        self.ema.update(state.step)
         state.step += 1
         state.tokens += training.batch_size * self.corpus.train.length
         self._unread.append(torch.stack((*losses, norm)))
-        # Reading waits for the device, which costs nothing on a CPU alone.
-        alone = self.device.type == "cpu" and self.world.size == 1
-        if alone or not state.step % training.log_every:
-            self._read()
+        # Reading waits for the device, which costs nothing on a single CPU.
+        single_cpu = self.device.type == "cpu" and self.world.size == 1
+        if single_cpu or not state.step % training.log_every:
+            self._read_losses()
 
-    def _forward_backward(self, module: torch.nn.Module) -> list[Tensor]:
-        """Gradients of the mean loss of this rank's rows; the loss and its parts."""
+    def _forward_backward(self, module: nn.Module) -> list[Tensor]:
+        """Gradients of the mean loss over this rank's rows; returns the loss and its parts."""
         training, step = self.training, self.state.step
-        share = training.batch_size // self.world.size
-        size = share // training.grad_accumulation
+        rank_size = training.batch_size // self.world.size
+        size = rank_size // training.grad_accumulation
         sums: list[Tensor] = []
-        for part in range(training.grad_accumulation):
-            first = self.world.rank * share + part * size
-            batch = self.corpus.train.batch(step, range(first, first + size), batch_size=training.batch_size)
-            batch = batch.to(self.device)
+        for i in range(training.grad_accumulation):
+            first_row = self.world.rank * rank_size + i * size
+            rows = range(first_row, first_row + size)
+            batch = self.corpus.train.batch(step, rows, batch_size=training.batch_size).to(self.device)
             assert batch.row_ids is not None
             rng = Rng.of(training.seed, batch.row_ids).fork("train").fork(step)
-            batch = self._conditioned(batch, rng)
-            last = part == training.grad_accumulation - 1
+            batch = self._with_conditions(batch, rng)
+            is_last = i == training.grad_accumulation - 1
             with (
-                nullcontext() if last else self.world.unsynchronised(module),
-                seeded(zlib.crc32(f"dropout {training.seed} {step} {first}".encode()), self.device),
+                nullcontext() if is_last else self.world.no_sync(module),
+                seeded(zlib.crc32(f"dropout {training.seed} {step} {first_row}".encode()), self.device),
             ):
                 loss = module(batch, rng)
                 (loss.total / training.grad_accumulation).backward()
-            if self._names != (names := ["loss", *loss.parts]):
-                self._read()  # the steps before had other parts
-                self._names = names
+            if self._loss_names != (names := ["loss", *loss.parts]):
+                self._read_losses()  # earlier steps had other parts
+                self._loss_names = names
             losses = [loss.total.detach(), *loss.parts.values()]
             sums = [a + b for a, b in zip(sums, losses, strict=True)] if sums else losses
         return [value / training.grad_accumulation for value in sums]
 
-    def _conditioned(self, batch: Batch, rng: Rng) -> Batch:
-        """The batch with what training gives of its text, in part of its rows hidden again."""
+    def _with_conditions(self, batch: Batch, rng: Rng) -> Batch:
+        """The batch with the condition mask of `text.mask`, and conditions dropped from a fraction of the rows."""
         text = self.config.text
         if text.mask not in ("none", "question"):
-            given = given_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
-            batch = replace(
-                batch, condition_mask=given if batch.condition_mask is None else given | batch.condition_mask
-            )
+            mask = given_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
+            batch = replace(batch, condition_mask=mask if batch.condition_mask is None else mask | batch.condition_mask)
         if text.drop:
             pad = self.corpus.tokenizer.pad_id
             assert pad is not None
             batch = condition_dropout(batch, text.drop, pad, rng.fork("drop"))
         return batch
 
-    def _read(self) -> None:
-        """Moves losses from the device to the window of the next log line. Raises NonFiniteLoss."""
+    def _compile(self) -> None:
+        skip_reason = compile_skip_reason(self.config, self.model, self.device, self.state.compiled)
+        if skip_reason is None:
+            step = TrainingStep(self.model, self.objective)
+            outcome = compile_backbone(self.model, lambda: self._forward_backward(step))
+            self.optimizers.zero_grad()
+            self.log(outcome)
+            self.state.compiled = outcome.startswith("Compiled")
+        else:
+            self.log(f"Not compiled: {skip_reason}.")
+            self.state.compiled = False
+
+    def _read_losses(self) -> None:
+        """Moves losses from the device to `state.unlogged`. Raises NonFiniteLoss."""
         if not self._unread:
             return
         values = self.world.sum(torch.stack(self._unread).cpu().double()) / self.world.size
-        first = self.state.step - len(self._unread) + 1
+        first_step = self.state.step - len(self._unread) + 1
         self._unread.clear()
-        for step, row in enumerate(values.tolist(), first):
-            if not (math.isfinite(row[0]) and math.isfinite(row[-1])):
-                raise NonFiniteLoss(self._diverged(step, row[0], row[-1]))
-            for name, value in zip((*self._names, "grad_norm"), row, strict=True):
-                self.state.window.setdefault(name, []).append(value)
+        for step, row in enumerate(values.tolist(), first_step):
+            loss, norm = row[0], row[-1]
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise NonFiniteLoss(self._divergence_message(step, loss, norm))
+            for name, value in zip((*self._loss_names, "grad_norm"), row, strict=True):
+                self.state.unlogged.setdefault(name, []).append(value)
 
-    def _diverged(self, step: int, loss: float, norm: float) -> str:
-        kept = self.folder.checkpoints.paths()
-        left = f"The last good checkpoint is {kept[-1]}" if kept else "There is no checkpoint yet"
+    def _divergence_message(self, step: int, loss: float, norm: float) -> str:
+        checkpoints = self.folder.checkpoints.paths()
+        last = f"The last good checkpoint is {checkpoints[-1]}" if checkpoints else "There is no checkpoint yet"
         return (
-            f"Training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}. {left}; see how loss and "
+            f"Training diverged at step {step}: loss {loss:g}, gradient norm {norm:g}. {last}; see how loss and "
             f"grad_norm grew in {self.folder.metrics}, and try a smaller training.lr or training.grad_clip."
         )
 
-    def _log(self) -> Logged:
-        self._read()
+    def _log_losses(self) -> Logged:
+        self._read_losses()
         state = self.state
-        means = {name: sum(values) / len(values) for name, values in state.window.items()}
-        state.window = {}
-        tokens, wall = state.tokens - self._since[0], state.wall_seconds - self._since[1]
-        self._since = (state.tokens, state.wall_seconds)
+        means = {name: sum(values) / len(values) for name, values in state.unlogged.items()}
+        state.unlogged = {}
+        tokens, wall = state.tokens - self._last_logged[0], state.wall_seconds - self._last_logged[1]
+        self._last_logged = (state.tokens, state.wall_seconds)
         return Logged(
             step=state.step,
             progress=self.progress,
             loss=means.pop("loss"),
             grad_norm=means.pop("grad_norm"),
             parts=means,
-            rate=self.factor,
+            lr_scale=self.lr_scale,
             tokens=state.tokens,
             tokens_per_second=tokens / max(wall, 1e-9),
             cpu_seconds=state.cpu_seconds,
@@ -291,15 +276,28 @@ class Trainer:
             process_seconds=state.process_seconds,
         )
 
+    def _checks(self) -> Generator[Event, None, bool]:
+        """The validation and the samples that are due; whether the bound is the best so far."""
+        state, improved = self.state, False
+        if state.validation_due:
+            yield (validated := self._validate())
+            improved = validated.best
+        if state.samples_due and self.training.num_samples:
+            is_first = self.world.rank == 0
+            texts = sample_texts(self.ema.model, self.config, self.corpus, self.device, state.step) if is_first else []
+            yield Sampled(state.step, texts)
+        state.validation_due = state.samples_due = False
+        return improved
+
     def _validate(self) -> Validated:
-        self._read()
+        self._read_losses()
         training, state, dataset = self.training, self.state, self.corpus.valid
         assert dataset is not None
         rows = max(1, training.batch_size // self.world.size // training.grad_accumulation)
-        arguments = dataset, training.eval_windows, rows, training.seed, self.world
-        averaged = validate(self.average.model, self.likelihood, *arguments)
-        with eagerly(self.model):
-            raw = validate(self.model, self.likelihood, *arguments)
+        arguments = self.likelihood, dataset, training.eval_windows, rows, training.seed, self.world
+        averaged = validate(self.ema.model, *arguments)
+        with force_eager(self.model):
+            raw = validate(self.model, *arguments)
         best = state.best is None or averaged.bits < state.best.bits
         if best:
             state.best = Best(state.step, averaged.bits)
@@ -315,43 +313,20 @@ class Trainer:
             cpu_seconds=state.cpu_seconds,
         )
 
-    @torch.no_grad()
-    def _sample(self) -> list[str]:
-        """Samples of the averaged weights, drawn on the first rank, for sources and labels of the validation text."""
-        if self.world.rank:
-            return []
-        model, text, corpus = self.average.model, self.config.text, self.corpus
-        count, steps = self.training.num_samples, self.config.sampler.steps or text.length
-        request = Request.blank(count, text.length, steps, device=str(self.device))
-        if text.source or text.label:
-            shown = (corpus.valid or corpus.train).windows(np.arange(count) % len(corpus.valid or corpus.train))
-            request = replace(request, batch=replace(shown, valid_mask=None).to(self.device))
-        rng = Rng.of(self.training.seed, count, self.device).fork("samples").fork(self.state.step)
-        ids = None
-        sampler = runnable(self.config.sampler)
-        for step in sampler(adapt_model(sampler, model, self.training.seed), request, rng=rng):
-            ids = step.tokens
-        rows = [] if ids is None else list(ids.cpu().numpy())
-        return [corpus.tokenizer.decode(strip_source(row, text, corpus.tokenizer)) for row in rows]
-
     def _save(self) -> Saved:
-        self._read()
+        self._read_losses()
         state = self.state
         path = self.folder.checkpoints.path(state.step)
         if self.world.rank == 0:
-            raw, averaged = tensors_of(self.model), tensors_of(self.average.model)
+            raw, averaged = tensors_of(self.model), tensors_of(self.ema.model)
             if not all(t.isfinite().all() for t in raw.values() if t.is_floating_point()):
-                raise NonFiniteLoss(self._diverged(state.step, math.nan, math.nan))
+                raise NonFiniteLoss(self._divergence_message(state.step, math.nan, math.nan))
             self.folder.checkpoints.save(state, {RAW: raw, AVERAGED: averaged, OPTIMIZER: self.optimizers.tensors()})
-            if self._is_for_use():
+            if self._is_exported_step():
                 self.folder.export(averaged)
         self.world.barrier()
         return Saved(state.step, path)
 
-    def _is_for_use(self) -> bool:
-        """Whether this step's weights are those to evaluate and sample: the best, or the last if none was validated."""
+    def _is_exported_step(self) -> bool:
+        """Whether this step's weights are the exported ones: the best, or the last if none was validated."""
         return self.state.best is None or self.state.best.step == self.state.step
-
-
-def _intervals(training: Training) -> set[int]:
-    return {training.log_every, training.eval_every, training.sample_every, training.checkpoint_every}

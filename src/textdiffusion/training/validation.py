@@ -1,23 +1,30 @@
-"""The bound on held-out windows, while training."""
+"""Validation during training: the bound on held-out windows, and samples."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
+from ..config.config import Config
 from ..core.randomness import Rng
+from ..core.registry import runnable
+from ..data.conditions import strip_source
 from ..data.dataset import Dataset, evaluation_batches
+from ..data.prepare import Corpus
 from ..diffusion.model import DiffusionModel
+from ..objectives.base import Likelihood
+from ..samplers.base import Request
+from ..samplers.masked_view import adapt_model
 from .distributed import SingleProcess
 
 
 @dataclass(frozen=True)
-class Bound:
-    """Bits per character, its standard error over windows, and their number."""
+class ValidationBound:
+    """Bits per character (per token if the text has no character counts) and the standard error over windows."""
 
     bits: float
     error: float
@@ -26,32 +33,53 @@ class Bound:
 
 @torch.no_grad()
 def validate(
-    model: DiffusionModel, likelihood: Any, dataset: Dataset, windows: int, rows: int, seed: int, world: SingleProcess
-) -> Bound:
-    """The likelihood bound of `model` on up to `windows` windows, evenly spread, `rows` at a time on each rank.
+    model: DiffusionModel,
+    likelihood: Likelihood,
+    dataset: Dataset,
+    windows: int,
+    batch_size: int,
+    seed: int,
+    world: SingleProcess,
+) -> ValidationBound:
+    """The bound of `model` on up to `windows` evenly spaced windows, `batch_size` at a time on each rank.
 
-    The noise is the same at every call with the same seed, so that two models, or one at two times, compare fairly.
-    A text of fewer windows is repeated until there are as many draws: the noise of a few would outweigh any learning.
+    The noise depends on `seed` alone, so two models, or one at two steps, compare fairly. If there are fewer windows,
+    they repeat until there are `windows` draws: the noise of a few would hide any learning.
     """
     count = min(windows, len(dataset))
-    copies = 1 if likelihood.exact else -(-windows // count)
-    chosen = np.tile(np.linspace(0, len(dataset) - 1, count).round().astype(np.int64), copies)
+    repeats = 1 if likelihood.exact else -(-windows // count)
+    rows = np.tile(np.linspace(0, len(dataset) - 1, count).round().astype(np.int64), repeats)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    nats, chars = torch.zeros(2, len(chosen), dtype=torch.float64)
-    share = np.arange(len(chosen))[world.rank :: world.size]
+    nats, chars = torch.zeros(2, len(rows), dtype=torch.float64)
+    rank_ids = np.arange(len(rows))[world.rank :: world.size]
     done = 0
-    for batch in evaluation_batches(dataset, rows, chosen[share]):
-        here = torch.from_numpy(share[done : done + len(batch.tokens)])
-        done += len(here)
-        # Numbered among the chosen, so that noise levels are stratified over them.
-        batch = replace(batch, row_ids=here, global_batch_size=len(chosen)).to(device)
-        rng = Rng.of(seed, here.to(device)).fork("validation")
-        nats[here] = likelihood(model, batch, rng=rng).cpu().double()
-        chars[here] = (batch.target_mask.sum(-1) if batch.num_chars is None else batch.num_chars).cpu().double()
+    for batch in evaluation_batches(dataset, batch_size, rows[rank_ids]):
+        ids = torch.from_numpy(rank_ids[done : done + len(batch.tokens)])
+        done += len(ids)
+        # Row ids count the draws, so that noise levels are stratified over them.
+        batch = replace(batch, row_ids=ids, global_batch_size=len(rows)).to(device)
+        rng = Rng.of(seed, ids.to(device)).fork("validation")
+        nats[ids] = likelihood(model, batch, rng=rng).cpu().double()
+        chars[ids] = (batch.target_mask.sum(-1) if batch.num_chars is None else batch.num_chars).cpu().double()
     model.train(was_training)
-    nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (copies, count)).mean(1)
+    nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (repeats, count)).mean(1)
     mean = nats.sum() / chars.sum()
     error = (nats - mean * chars).std() * count**0.5 / chars.sum() if count > 1 else torch.tensor(math.nan)
-    return Bound(float(mean) / math.log(2), float(error) / math.log(2), count)
+    return ValidationBound(float(mean) / math.log(2), float(error) / math.log(2), count)
+
+
+@torch.no_grad()
+def sample_texts(model: DiffusionModel, config: Config, corpus: Corpus, device: torch.device, step: int) -> list[str]:
+    """`training.num_samples` samples; if the run has sources or labels, for those of the first validation windows."""
+    text, count = config.text, config.training.num_samples
+    request = Request.blank(count, text.length, config.sampler.steps or text.length, device=str(device))
+    if text.source or text.label:
+        dataset = corpus.valid or corpus.train
+        batch = dataset.windows(np.arange(count) % len(dataset))
+        request = replace(request, batch=replace(batch, valid_mask=None).to(device))
+    rng = Rng.of(config.training.seed, count, device).fork("samples").fork(step)
+    sampler = runnable(config.sampler)
+    last = deque(sampler(adapt_model(sampler, model, config.training.seed), request, rng=rng), maxlen=1).pop()
+    return [corpus.tokenizer.decode(strip_source(row, text, corpus.tokenizer)) for row in last.tokens.cpu().numpy()]

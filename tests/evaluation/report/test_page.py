@@ -13,7 +13,7 @@ from textdiffusion.evaluation.report.charts import Axis
 from textdiffusion.evaluation.report.figures import QUALITY, VARIETY
 from textdiffusion.evaluation.report.page import markdown, write_frontier, write_report
 from textdiffusion.evaluation.sample_report import NAIVE, REAL, MetricRow, Report
-from textdiffusion.scoring.likelihood import Likelihood
+from textdiffusion.scoring.likelihood import LikelihoodEstimate
 from textdiffusion.scoring.protocol import Fact
 
 NAMES = ["<first> & best", *(f"run-{i}" for i in range(2, 9)), "run|9"]
@@ -21,7 +21,7 @@ NAMES = ["<first> & best", *(f"run-{i}" for i in range(2, 9)), "run|9"]
 
 def measured(name: str, number: int) -> RunResults:
     facts: dict[str, Fact] = {"weights": "ema", "dtype": "float32", "characters": 900, "windows": 30, "window": 32}
-    likelihood = Likelihood(2.0 + number / 7, 0.01, 0.2, number == 3, 900, 30, 8, facts)
+    likelihood = LikelihoodEstimate(2.0 + number / 7, 0.01, 0.2, number == 3, 900, 30, 8, facts)
     curve = Curve((0.1, 1.0, 4.0), (0.1, 0.8, 4.1), (0.0, 0.1, 0.1), ordered=number == 3)
     trained = Trained(40, 9000, 12.5, ((4.0, 3.0 + number, 0.1), (12.0, 2.5, None)))
     texts = [

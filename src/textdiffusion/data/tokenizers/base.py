@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from ...core.errors import UserError
+from ...core.files import write_text
 
 END, PAD, UNK = "[END]", "[PAD]", "[UNK]"
 
@@ -55,11 +55,8 @@ class Tokenizer(ABC):
         return self.encode_counted(text)[0]
 
     def save(self, path: str | Path) -> None:
-        """Write a human-readable JSON file, whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        """Writes a human-readable JSON file, atomically."""
+        write_text(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n")
 
     def _content(self, ids: Collection[SupportsIndex]) -> Ids:
         """`ids` up to the first end, without padding."""
