@@ -11,13 +11,13 @@ import torch
 
 from textdiffusion import TextDiffusion, parts
 from textdiffusion.core.batch import Batch
-from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
+from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, run_fingerprint
 from textdiffusion.training.classifier import Settings, laid_out, train
 
 THROUGH = ("state", "prediction", "energy")
 
 
-def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, str]], steps: int) -> Classifier:
+def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, str]], steps: int) -> TrainedClassifier:
     """The classifier in the folder, trained and kept there if there is none; then says how often it is right."""
     if not (folder / "config.json").exists():
         start = time.process_time()
@@ -38,8 +38,8 @@ def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0
     return [parts.Classifier(str(folder), label, weight, where, exact)]
 
 
-def best(run: TextDiffusion, judge: Classifier, label: str, texts: Sequence[str], n: int) -> list[str]:
+def best(run: TextDiffusion, judge: TrainedClassifier, label: str, texts: Sequence[str], n: int) -> list[str]:
     """Of every n texts in turn the one that the classifier is surest of."""
     ids, _ = laid_out(texts, run.tokenizer, run.config.text)
-    said = judge.judge(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
+    said = judge.noisy_log_prob(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
     return [texts[row * n + int(pick)] for row, pick in enumerate(said.view(-1, n).argmax(1))]

@@ -11,7 +11,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.labels import read_labelled
-from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
+from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, run_fingerprint
 from textdiffusion.training.classifier import Settings, laid_out, train
 
 MakeRun = Callable[..., Path]
@@ -52,7 +52,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
         run.generate(guides=[parts.Classifier(str(tmp_path), "blue")])
 
 
-def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
+def _nats(made: TrainedClassifier, run: TextDiffusion, t: float) -> float:
     """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
     ids, _ = laid_out([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.config.text)
     noisy = run.model.process.add_noise(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
@@ -69,7 +69,7 @@ def test_runs_that_no_classifier_can_guide_get_none(recipe: str, tiny_run: MakeR
 
 def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):
     run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
-    with pytest.raises(UserError, match="is no classifier"):
+    with pytest.raises(UserError, match="is not a classifier"):
         run.generate(guides=[parts.Classifier(str(tmp_path), "red")])
 
 

@@ -28,7 +28,7 @@ class Command:
         for name, part in model.samplers().items():
             settings = {key: value for key, value in to_dict(part).items() if key != "kind"}
             doc = (type(part).__doc__ or "").strip().splitlines()[0]
-            in_masks = not isinstance(model.model.process, part.build().processes)
+            in_masks = not isinstance(model.model.process, part.processes)
             rows.append(
                 {"name": name, "intended": type(part) is own, "in_masks": in_masks, "settings": settings, "what": doc}
             )

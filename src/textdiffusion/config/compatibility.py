@@ -25,7 +25,7 @@ from ..parts import (
     FirstHitting,
     Gaussian,
     GaussianELBO,
-    GaussianSteps,
+    GaussianSampler,
     LossSecondMoment,
     MinVariance,
     NextToken,
@@ -35,6 +35,7 @@ from ..parts import (
     X0Regression,
 )
 from ..samplers.base import incompatibility
+from ..samplers.time_grids import Tuned
 
 
 @runtime_checkable
@@ -135,7 +136,7 @@ def _training_problems(config: Parts) -> Iterator[str]:
     sampler, length = config.sampler, config.text.length
     if isinstance(config.denoiser, BlockDenoiserConfig) and config.text.drop:
         yield "text.drop has no use in block diffusion: nothing samples blocks without their condition."
-    if isinstance(sampler, GaussianSteps) and sampler.grid == "tuned":
+    if isinstance(sampler, GaussianSampler) and isinstance(sampler.grid, Tuned):
         yield "sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured."
     one_per_token = isinstance(sampler, (Autoregressive, FirstHitting))
     more = isinstance(sampler, FirstHitting) and sampler.steps > length

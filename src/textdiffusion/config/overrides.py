@@ -88,15 +88,17 @@ def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = 
     if type(intended) is kind:
         data = to_dict(intended)
     else:
-        data = {"kind": kind.kind} | {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        data = {"kind": kind.kind} | {name: to_dict(default) for name, default in defaults.items()}
     # Texts and patterns have commas of their own.
-    for setting in filter(None, re.split(r",(?=\s*\w+\s*=)", settings)):
+    names = "|".join(f.name for f in fields)
+    for setting in filter(None, re.split(rf",(?=\s*(?:\w+|(?:{names})\.\w+)\s*=)", settings)):
         field, equals, value = setting.partition("=")
         if not equals:
             asked = fields[0].default is dataclasses.MISSING  # what cannot be left out is most likely meant
             example = f"{fields[0].name}={setting}" if asked else f"{fields[-1].name}={fields[-1].default}"
             raise UserError(f"{setting!r} in the {what} has no value; write it as {name}:{example}.")
-        _set(data, kind, [field.strip()], value, f"{name}.{field.strip()}")
+        _set(data, kind, field.strip().split("."), value, f"{name}.{field.strip()}")
     missing = [f.name for f in fields if f.name not in data]
     if missing:
         raise UserError(f"The {what} {name} needs {' and '.join(missing)}; write it as {name}:{missing[0]}=...")

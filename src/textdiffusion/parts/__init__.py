@@ -1,25 +1,37 @@
-"""Settings of every part of a model: frozen dataclasses that know how to build their part.
+"""The parts of a model in one place: frozen dataclasses whose fields are settings.
 
-No torch here: `--help` and `config.json` read these. A part's class name is its `kind` on disk, so a new part is a new
-class and nothing else.
+A part's class name is its `kind` on disk, so a new part is a new class and nothing else.
 """
 
+from ..guidance.base import GuideConfig
+from ..guidance.cfg import Cfg
+from ..guidance.classifier import Classifier, Energy
+from ..guidance.constraints import Regex, Without, Word
+from ..guidance.replacement import Repaint
+from ..samplers.ancestral import Ancestral, Euler, Tweedie
+from ..samplers.autoregressive import Autoregressive
+from ..samplers.base import Sampler
+from ..samplers.blocks import BlockAncestral
+from ..samplers.correctors import Gibbs, PredictorCorrector
+from ..samplers.ddim import DDIM
+from ..samplers.dpm_solver import DPMSolver
+from ..samplers.first_hitting import FirstHitting
+from ..samplers.gaussian import GaussianSampler
+from ..samplers.heun import Heun
+from ..samplers.remasking import PathPlanning, ReMDM
+from ..samplers.unmasking import Unmasking
 from .base import (
     CodecPart,
     DenoiserPart,
     DensityPart,
-    GuidePart,
     LikelihoodPart,
     ObjectivePart,
     Part,
     ProcessPart,
     ReadoutPart,
-    SamplerPart,
     TrunkPart,
 )
 from .densities import Cauchy, Gumbel, LossSecondMoment, MinVariance, TimeWarp, Uniform
-from .gaussian_samplers import DDIM, DPMSolver, GaussianSteps, Heun
-from .guides import Cfg, Classifier, Energy, Regex, Repaint, Without, Word
 from .likelihoods import (
     DiscreteLikelihood,
     GaussianLikelihood,
@@ -51,7 +63,6 @@ from .objectives import (
     ScoreInterpolation,
     SquaredError,
 )
-from .samplers import Ancestral, Autoregressive, BlockAncestral, Euler, Tweedie
 from .states import (
     Absorbing,
     AutoregressiveOrder,
@@ -64,8 +75,10 @@ from .states import (
     Tokens,
     UniformNoise,
 )
-from .token_samplers import FirstHitting, Gibbs, PathPlanning, PredictorCorrector, ReMDM, Unmasking
 from .trunks import BertConfig, TransformerConfig, UNetConfig
+
+SamplerPart = Sampler
+GuidePart = GuideConfig
 
 __all__ = [
     "DDIM",
@@ -99,8 +112,9 @@ __all__ = [
     "Gaussian",
     "GaussianELBO",
     "GaussianLikelihood",
-    "GaussianSteps",
+    "GaussianSampler",
     "Gibbs",
+    "GuideConfig",
     "GuidePart",
     "Gumbel",
     "Heun",
@@ -123,6 +137,7 @@ __all__ = [
     "ReadoutPart",
     "Regex",
     "Repaint",
+    "Sampler",
     "SamplerPart",
     "ScoreDenoiserConfig",
     "ScoreEntropy",

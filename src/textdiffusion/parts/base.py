@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..data.tokenizers.base import Tokenizer
     from ..diffusion.codecs import Codec
     from ..networks.backbone import Backbone
-    from ..samplers.base import Guide, Run, Sampler
 
 T = TypeVar("T")
 
@@ -92,28 +91,6 @@ class LikelihoodPart(Part, ABC):
 
     @abstractmethod
     def build(self) -> nn.Module: ...
-
-
-@dataclass(frozen=True)
-class SamplerPart(Part, ABC):
-    """The sampler a model is meant for, and its `steps` (0, where that may be: as many as tokens)."""
-
-    fewest: ClassVar[int] = 1
-
-    steps: int = 64
-
-    def __post_init__(self) -> None:
-        check_bounds(self, steps=(self.fewest, None))
-
-    @abstractmethod
-    def build(self) -> Sampler: ...
-
-
-class GuidePart(Part, ABC):
-    """Something that steers sampling. Not of a configuration: it is asked for when sampling."""
-
-    @abstractmethod
-    def bind(self, run: Run) -> Guide: ...
 
 
 def expect(part: Part, given: object, kind: type[T]) -> T:

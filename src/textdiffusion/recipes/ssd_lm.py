@@ -18,6 +18,7 @@ from ..parts import (
     Uniform,
     X0Logits,
 )
+from ..samplers.projections import SampleProjection
 from . import variant_of
 
 
@@ -81,7 +82,7 @@ def ssd_lm(variant: str = "default") -> Config:
             dropout=0.1,
         ),
         denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken", self_conditioning=False),
-        sampler=DDIM(steps=1000, renoise=True, projection="sample", top_p=0.95),
+        sampler=DDIM(steps=1000, renoise=True, projection=SampleProjection(top_p=0.95)),
         training=Training(
             steps=100_000,
             batch_size=6144,

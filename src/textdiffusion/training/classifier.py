@@ -19,7 +19,7 @@ from ..data.tokenizers.base import Tokenizer
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..guidance.classifier import PlugAndPlay
-from ..guidance.trained_classifier import Classifier
+from ..guidance.trained_classifier import TrainedClassifier
 from ..networks.classifier import NoisyClassifier
 from ..samplers.base import Run
 
@@ -54,7 +54,7 @@ def train(
     settings: Settings,
     *,
     progress: Callable[[float, float], None] = lambda share, loss: None,
-) -> tuple[Classifier, dict[str, float]]:
+) -> tuple[TrainedClassifier, dict[str, float]]:
     """A classifier of x_t at all noise levels, and how often it is right on a tenth that is held out.
 
     t is drawn as in the run's training, and one row in ten has no noise. `progress` is told the share that is done and
@@ -101,7 +101,7 @@ def train(
             said = _told(network, model, batch, torch.full((len(part),), t, device=place), rng)
             hits += int((said.argmax(-1).cpu() == targets[part]).sum())
         right[f"{t:g}"] = hits / len(held)
-    return Classifier(network, labels), right
+    return TrainedClassifier(network, labels), right
 
 
 def _told(
