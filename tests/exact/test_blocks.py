@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from itertools import permutations
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,7 +48,7 @@ class IdealFinished:
     def length(self):
         return self.ids.shape[1]
 
-    def extended(self, block):
+    def append(self, block):
         return IdealFinished(self.denoiser, torch.cat((self.ids, block.tokens), dim=1))
 
 
@@ -93,7 +92,7 @@ def _ideal(size, schedule=None, language=LANGUAGE):
 
 def _with_windows(model, length):
     """As if trained on windows of that length."""
-    model.config = SimpleNamespace(text=SimpleNamespace(length=length))
+    model.window_length = length
     return model
 
 

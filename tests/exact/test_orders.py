@@ -125,7 +125,7 @@ def test_rounds_of_masking_anew_keep_the_law():
 
 def test_rounds_of_masking_anew_repair_what_was_drawn_together():
     """A threshold of 0 reveals all masks at once, in the rounds too, where they are fewer."""
-    once, rounds = (Unmasking(threshold=0.0, refine_rounds=n, remask_fraction=0.5) for n in (0, 8))
+    once, rounds = Unmasking(threshold=0.0), Unmasking(threshold=0.0, refine_rounds=8, remask_fraction=0.5)
     torn = LANGUAGE.distance(_run(once, 1)[-1].tokens)
     assert torn > 8.0 * LANGUAGE.floor(DRAWS)
     assert LANGUAGE.distance(_run(rounds, 100)[-1].tokens) < 0.5 * torn

@@ -67,7 +67,7 @@ def test_predictions_are_those_of_masks(name):
         ("ssd_lm", ["text.mask=spans"], True, None),
         ("analog_bits", ["text.mask=random", "objective.kind=score_interpolation"], True, None),
         ("mdlm", ["text.mask=none"], True, None),
-        ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, as by text.mask=random"),
+        ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, such as text.mask=random"),
         ("cdcd", ["text.mask=prefix"], False, "trained with given tokens anywhere"),
         ("analog_bits", ["text.mask=random"], False, "objective.kind=score_interpolation does"),
         (
@@ -141,7 +141,7 @@ def test_a_run_can_be_meant_for_it(tiny_run):
     asked = ("sampler.kind=unmasking", "sampler.order=entropy")
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, *asked), device="cpu")
     assert run.generate(length=8) == run.generate(length=8, sampler="unmasking:order=entropy")
-    with pytest.raises(UserError, match=r"Unmasking needs .* by text\.mask=random"):
+    with pytest.raises(UserError, match=r"Unmasking needs .* such as text\.mask=random"):
         tiny_run("cdcd", *LETTERS, *asked, "text.mask=none")
 
 

@@ -285,9 +285,8 @@ def test_samplers_are_lazy():
 def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
     from dataclasses import replace
 
-    config = replace(recipes.get("mdlm")(), sampler=DDIM())
     with pytest.raises(UserError, match="DDIM cannot act on AbsorbingProcess: it needs GaussianProcess"):
-        model_of(config, VOCAB)
+        model_of(replace(recipes.get("mdlm")(), sampler=DDIM()), VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
 
 

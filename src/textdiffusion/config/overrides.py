@@ -88,8 +88,9 @@ def _named(text: str, kinds: dict[str, Any], what: str, intended: Part | None = 
     if type(intended) is kind:
         data = to_dict(intended)
     else:
-        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        data = {"kind": kind.kind} | {name: to_dict(default) for name, default in defaults.items()}
+        data = {"kind": kind.kind} | {
+            f.name: to_dict(f.default) for f in fields if f.default is not dataclasses.MISSING
+        }
     # Texts and patterns have commas of their own.
     names = "|".join(f.name for f in fields)
     for setting in filter(None, re.split(rf",(?=\s*(?:\w+|(?:{names})\.\w+)\s*=)", settings)):
