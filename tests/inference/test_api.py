@@ -195,7 +195,7 @@ def test_words_stand_in_texts_of_the_likeliest_tokens_too(recipe: str, tiny_run:
 
 def test_remasking_in_a_loop_to_the_end_leaves_no_mask(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
-    assert len(model.generate(length=14, steps=8, sampler="remdm:rule=loop,off=0")[0]) == 14
+    assert len(model.generate(length=14, steps=8, sampler="remdm:rule=loop:t_off=0")[0]) == 14
 
 
 @pytest.mark.parametrize(
@@ -229,8 +229,8 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"length": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
         ({"temperature": 0.0}, "above 0"),
-        ({"top_k": -1}, "top_k -1 is not allowed"),
-        ({"top_p": 0.0}, "top_p 0.0 is not allowed"),
+        ({"top_k": -1}, "top_k is -1; it must be at least 1"),
+        ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
         ({"temperature": float("nan")}, "above 0"),
         (
             {"sampler": "one_step"},

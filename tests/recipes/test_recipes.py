@@ -174,7 +174,11 @@ def test_every_recipe_explains_itself(name):
         ("difformer", "sampler.time_offset=-1", "OneStep.ahead is -1; it must be at least 0"),
         ("mini_cdcd", "process.s=0.1", "process.s has no effect on schedule=log_sigma"),
         ("ssd_lm", "codec.kind=embeddings", "SoftTokens works with SimplexCodec, not with TableCodec"),
-        ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
+        (
+            "ssd_lm",
+            "sampler.projection.top_p=0.9",
+            r"sampler.projection \(NoProjection\) has no 'top_p': it has no settings",
+        ),
         ("difformer", "sampler.eta=2", r"OneStep.eta is 2; it must be in \[0, 1\]"),
         (
             "difformer",

@@ -129,6 +129,8 @@ def _set(data: dict[str, Any], kind: type, keys: list[str], text: str, path: str
         if kind is Config:
             raise UserError(f"The configuration has no {key!r}{_or_else(path, fields_of(Config), names)}")
         owner = path.rpartition(".")[0]
+        if not names:
+            raise UserError(f"{owner} ({kind.__name__}) has no {key!r}: it has no settings.")
         paths = [f"{owner}.{name}" for name in names]
         raise UserError(f"{owner} ({kind.__name__}) has no {key!r}{_or_else(f'{owner}.{key}', paths, names)}")
     nested = _nested(hints[key], data.get(key))
