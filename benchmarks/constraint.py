@@ -34,8 +34,12 @@ def main() -> None:
     run = TextDiffusion.from_pretrained(given.run, device="cpu")
     row = {"run": run.config.recipe, "tokenizer": run.tokenizer.kind, "num": given.num}
     start = time.process_time()
-    automaton = Automaton.of(regexes.parse(given.pattern), run.tokenizer)
-    row |= {"states": len(automaton.after), "classes": automaton.after.shape[1], "tokens": len(automaton.classes)}
+    automaton = Automaton.from_pattern(regexes.parse(given.pattern), run.tokenizer)
+    row |= {
+        "states": len(automaton.transitions),
+        "classes": automaton.transitions.shape[1],
+        "tokens": len(automaton.token_classes),
+    }
     row["building"] = round(time.process_time() - start, 3)
     for name, guides in (("plain", []), ("matching", [f"regex:pattern={given.pattern}"])):
         start = time.process_time()

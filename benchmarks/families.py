@@ -30,7 +30,7 @@ from training import trained
 from textdiffusion import recipes
 from textdiffusion.evaluation.sample_report import piped
 from textdiffusion.inference.api import TextDiffusion
-from textdiffusion.parts import Autoregressive
+from textdiffusion.samplers.autoregressive import Autoregressive
 
 SAME = ["backbone.width=128", "backbone.depth=3", "training.compile=on"]
 PAIRS = ["denoiser.ngram_size=2"]  # tables of triples have 2 M parameters

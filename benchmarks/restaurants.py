@@ -34,7 +34,8 @@ from data_to_text import fields, said
 from rows import Row, Rows
 from steering import THROUGH, best, classifier, guides
 
-from textdiffusion import TextDiffusion, parts
+from textdiffusion import TextDiffusion
+from textdiffusion.guidance.constraints import Word
 
 ATTRIBUTES = ("food", "area", "priceRange", "rating")
 LENGTHS = (12, 18, 24, 30, 36)
@@ -195,7 +196,7 @@ class Bench:
         """Phrases, by the guide of words."""
 
         def steered(words: str, weight: Weight, num: int, seed: int) -> list[str]:
-            guide = parts.Word(words, weight=math.inf if weight is None else weight)
+            guide = Word(words, weight=math.inf if weight is None else weight)
             return self.run.generate(num, steps=self.given.steps, seed=seed, guides=[guide])
 
         def says(words: str, text: str) -> bool:

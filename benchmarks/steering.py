@@ -9,15 +9,17 @@ from pathlib import Path
 
 import torch
 
-from textdiffusion import TextDiffusion, parts
+from textdiffusion import TextDiffusion
 from textdiffusion.core.batch import Batch
-from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
+from textdiffusion.guidance.base import GuideConfig
+from textdiffusion.guidance.classifier import Classifier, Energy
+from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, run_fingerprint
 from textdiffusion.training.classifier import ClassifierConfig, encode_texts, train_classifier
 
 THROUGH = ("state", "prediction", "energy")
 
 
-def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, str]], steps: int) -> Classifier:
+def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, str]], steps: int) -> TrainedClassifier:
     """The classifier in the folder, trained and kept there if there is none; then says how often it is right."""
     if not (folder / "config.json").exists():
         start = time.process_time()
@@ -28,18 +30,18 @@ def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, s
     return load(folder, run.model, run.tokenizer)
 
 
-def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0) -> list[parts.GuidePart]:
+def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0) -> list[GuideConfig]:
     """The guides towards a label; none at weight 0."""
     if not weight:
         return []
     if through == "energy":
-        return [parts.Energy(str(folder), label, weight)]
+        return [Energy(str(folder), label, weight)]
     where = "prediction" if through == "prediction" else "state"
-    return [parts.Classifier(str(folder), label, weight, where, exact)]
+    return [Classifier(str(folder), label, weight, where, exact)]
 
 
-def best(run: TextDiffusion, judge: Classifier, label: str, texts: Sequence[str], n: int) -> list[str]:
+def best(run: TextDiffusion, judge: TrainedClassifier, label: str, texts: Sequence[str], n: int) -> list[str]:
     """Of every n texts in turn the one that the classifier is surest of."""
     ids, _ = encode_texts(texts, run.tokenizer, run.config.text)
-    said = judge.judge(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
+    said = judge.noisy_log_prob(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
     return [texts[row * n + int(pick)] for row, pick in enumerate(said.view(-1, n).argmax(1))]

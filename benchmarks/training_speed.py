@@ -27,7 +27,7 @@ from textdiffusion.config.build import build_model
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.randomness import Rng
-from textdiffusion.parts import MaskDenoiserConfig
+from textdiffusion.networks.token_denoiser import MaskDenoiserConfig
 from textdiffusion.training.compilation import compile_backbone
 from textdiffusion.training.optimizers import Optimizers
 

@@ -14,8 +14,9 @@ from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli.output import print_texts
 from textdiffusion.cli.train import UNLIMITED, Train
 from textdiffusion.core.errors import UserError
+from textdiffusion.diffusion.codecs import Bits, Embeddings
 from textdiffusion.inference.selection import best_of, fluency, mbr
-from textdiffusion.parts import Bits, Embeddings, TransformerConfig
+from textdiffusion.networks.transformer import TransformerConfig
 
 MakeRun = Callable[..., Path]
 
@@ -186,7 +187,7 @@ def test_a_recipe_is_described_in_whole(textdiffusion):
 def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     run = shutil.copytree(tiny_run("cdcd"), tmp_path / "run")
     tuned = ("sample", run, "--num", 1, "--steps", 3, "--sampler", "heun:grid=tuned")
-    assert "`textdiffusion tune RUN` measures one" in textdiffusion(*tuned).err
+    assert "measure one with `textdiffusion tune RUN`" in textdiffusion(*tuned).err
     assert "half of the steps" in textdiffusion("tune", run, "--levels", 6, "--windows", 2).err
     times = json.loads((run / "grid.json").read_text())["t"]
     assert (times[0], times[-1]) == (0.0, 1.0)

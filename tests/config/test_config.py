@@ -9,13 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from textdiffusion import parts, recipes
+from textdiffusion import recipes
 from textdiffusion.config import discovery, overrides
 from textdiffusion.config.config import Config, dumps, loads
 from textdiffusion.config.training import Training
 from textdiffusion.core.errors import UserError
-from textdiffusion.core.registry import from_dict, to_dict
-from textdiffusion.parts import Part
+from textdiffusion.core.registry import Part, from_dict, to_dict
+from textdiffusion.diffusion.process import ProcessConfig
+from textdiffusion.guidance.base import GuideConfig
+from textdiffusion.objectives.base import Objective
+from textdiffusion.samplers.ancestral import Ancestral
+from textdiffusion.samplers.base import Sampler
 from textdiffusion.training.run import train
 
 
@@ -138,13 +142,13 @@ def test_what_no_run_should_begin_with_is_refused_then_and_read_where_one_has_it
 
 def test_a_part_with_a_subclass_stays_a_choice():
     @dataclasses.dataclass(frozen=True)
-    class Mine(parts.Ancestral):
+    class Mine(Ancestral):
         pass
 
-    assert {"ancestral": parts.Ancestral, "mine": Mine}.items() <= parts.SamplerPart.choices().items()
+    assert {"ancestral": Ancestral, "mine": Mine}.items() <= Sampler.choices().items()
     del Mine
     gc.collect()  # a class is part of cycles
-    assert "mine" not in parts.SamplerPart.choices()
+    assert "mine" not in Sampler.choices()
 
 
 def test_an_absent_part_is_named():
@@ -195,7 +199,12 @@ def test_unknown_recipes_and_variants_name_what_there_is():
         recipes.get("mdlm")("x")
 
 
-PARTS = {"diffusion": "ProcessPart", "objectives": "ObjectivePart", "samplers": "SamplerPart", "guidance": "GuidePart"}
+PARTS = {
+    "diffusion": ProcessConfig,
+    "objectives": Objective,
+    "samplers": Sampler,
+    "guidance": GuideConfig,
+}
 
 
 @pytest.mark.parametrize(("package", "base"), PARTS.items())
@@ -203,16 +212,16 @@ def test_a_part_in_a_file_of_its_own_is_found(package, base, tmp_path, monkeypat
     """A new file in the package is enough: no other file names it."""
     (tmp_path / "newcomer.py").write_text(
         "from dataclasses import dataclass\n"
-        f"from textdiffusion.parts import {base}\n"
+        f"from {base.__module__} import {base.__name__}\n"
         "@dataclass(frozen=True)\n"
-        f"class Newcomer({base}):\n"
+        f"class Newcomer({base.__name__}):\n"
         "    bind = build = __call__ = lambda *_, **__: None\n"
     )
     module = importlib.import_module(f"textdiffusion.{package}")
     monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])
     discovery.import_parts()
     try:
-        assert "newcomer" in getattr(parts, base).choices()
+        assert "newcomer" in base.choices()
     finally:
         del sys.modules[f"textdiffusion.{package}.newcomer"]
         vars(module).pop("newcomer")

@@ -15,12 +15,13 @@ from textdiffusion import recipes
 from textdiffusion.config.config import Config
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.core.registry import from_dict, to_dict
-from textdiffusion.parts import GuidePart, Part, TrunkPart
+from textdiffusion.core.registry import Part, from_dict, to_dict
+from textdiffusion.guidance.base import GuideConfig
+from textdiffusion.networks.backbone import BackboneConfig
 
 VOCAB = 11
 TINY = {"width": 24, "depth": 1}
-KINDS = {kind: part for kind, part in Part.choices().items() if not issubclass(part, GuidePart)}
+KINDS = {kind: part for kind, part in Part.choices().items() if not issubclass(part, GuideConfig)}
 
 NOT_BUILT = {
     "sampler.steps": "sampling reads it in the configuration",
@@ -112,7 +113,7 @@ def _homes(kind: type[Part]) -> Iterator[tuple[Config, list[str]]]:
         for path, _, wanted in _places(config, []):
             if issubclass(kind, wanted):
                 try:
-                    yield _with(config, path, kind(**(TINY if issubclass(kind, TrunkPart) else {}))), path
+                    yield _with(config, path, kind(**(TINY if issubclass(kind, BackboneConfig) else {}))), path
                 except UserError:
                     continue
 

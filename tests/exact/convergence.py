@@ -20,11 +20,11 @@ from textdiffusion.diffusion.sigma_schedules import (
     LogSigma,
     SqrtSigma,
 )
+from textdiffusion.samplers import time_grids
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.base import Request, Sampler
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.dpm_solver import DPMSolver
-from textdiffusion.samplers.gaussian import Path
 from textdiffusion.samplers.heun import Heun
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
@@ -62,17 +62,17 @@ def cases() -> Iterator[Case]:
     for name, codec in tables(LANGUAGE.vocab_size).items():
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec)
-            yield Case(f"{name} / Gaussian / log sigma", f"one-step, eta {eta:g}", model, DDIM(eta))
+            yield Case(f"{name} / Gaussian / log sigma", f"one-step, eta {eta:g}", model, DDIM(eta=eta))
         higher = {"Heun": Heun(), "2M": DPMSolver()}
         for kind, sampler in higher.items():
             yield Case(f"{name} / Gaussian / log sigma", kind, ideal_gaussian(LANGUAGE, codec), sampler, (3, 13))
-        yield Case(f"{name} / Gaussian / log sigma", "SDE 2M", ideal_gaussian(LANGUAGE, codec), DPMSolver(1.0))
+        yield Case(f"{name} / Gaussian / log sigma", "SDE 2M", ideal_gaussian(LANGUAGE, codec), DPMSolver(eta=1.0))
     codec = tables(LANGUAGE.vocab_size)["bits"]
     others = {
-        "churned Euler": DDIM(path=Path(s_churn=4.0)),
-        "churned Heun": Heun(Path(s_churn=4.0)),
-        "2M, EDM grid": DPMSolver(path=Path("edm")),
-        "2M, log grid": DPMSolver(path=Path("log")),
+        "churned Euler": DDIM(s_churn=4.0),
+        "churned Heun": Heun(s_churn=4.0),
+        "2M, EDM grid": DPMSolver(grid=time_grids.Karras()),
+        "2M, log grid": DPMSolver(grid=time_grids.Exponential()),
     }
     for kind, sampler in others.items():
         model = ideal_gaussian(LANGUAGE, codec, KarrasSigma(0.05 * codec.norm, 20.0 * codec.norm, 3.0))
@@ -92,8 +92,8 @@ def cases() -> Iterator[Case]:
     for name, noise in schedules.items():
         for eta in (0.0, 1.0):
             model = ideal_gaussian(LANGUAGE, codec, noise)
-            yield Case(f"bits / Gaussian / {name}", f"one-step, eta {eta:g}", model, DDIM(eta))
+            yield Case(f"bits / Gaussian / {name}", f"one-step, eta {eta:g}", model, DDIM(eta=eta))
     for eta in (0.0, 1.0):
         warp = GumbelDensity(mu=0.33, scale=0.083, height=1.1)
         model = ideal_gaussian(LANGUAGE, codec, density=warp)
-        yield Case("bits / Gaussian / log sigma, Gumbel grid", f"one-step, eta {eta:g}", model, DDIM(eta))
+        yield Case("bits / Gaussian / log sigma, Gumbel grid", f"one-step, eta {eta:g}", model, DDIM(eta=eta))

@@ -18,6 +18,7 @@ from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
+from textdiffusion.samplers.projections import SampleProjection
 
 from .convergence import LANGUAGE, cases
 from .language import ChainDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
@@ -54,7 +55,7 @@ def test_the_process_of_every_recipe_is_in_the_table(name):
         (ideal_uniform(LANGUAGE, Linear()), Ancestral()),
         # From 200 norms: a prior of 20 norms that knows nothing of the mean of the data leaves about 0.01 to a solver
         # without noise.
-        (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), DDIM(0.0)),
+        (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), DDIM(eta=0.0)),
     ],
     ids=["absorbing", "uniform", "Gaussian"],
 )
@@ -96,7 +97,7 @@ def test_given_tokens_are_kept_and_condition_the_rest(kind, where):
     elif kind == "uniform ratios":
         model, sampler = ideal_uniform(LANGUAGE, LogLinear()), Tweedie()
     else:
-        model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), DDIM(float(kind[-1]))
+        model, sampler = ideal_gaussian(LANGUAGE, tables(3)["embeddings"]), DDIM(eta=float(kind[-1]))
     with torch.no_grad():
         for step in sampler(model, Request(batch, 40), rng=Rng.of(3, draws)):
             assert bool((step.tokens[:, given] == text[given]).all())
@@ -148,7 +149,7 @@ def test_renoising_tokens_that_were_drawn_is_exact_where_there_is_one(steps):
     """x_0 ~ p(x_0 | x_t), noised to any level, has that level's law: nothing is lost, however many steps are taken."""
     language = Language.random(vocab_size=4, length=1, seed=2)
     model = ideal_gaussian(language, tables(4)["simplex"], LogSigma(0.02, 2000.0))
-    sampler = DDIM(renoise=True, projection="sample")
+    sampler = DDIM(renoise=True, projection=SampleProjection())
     with torch.no_grad():
         *_, before, _ = sampler(model, Request.blank(10_000, 1, steps), rng=Rng.of(0, 10_000))
     # The last prediction reads the state; at the lowest noise it is the token drawn before.

@@ -16,7 +16,7 @@ from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.correctors import Gibbs, PredictorCorrector
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.remasking import PathPlanning, ReMDM
+from textdiffusion.samplers.remasking import Cap, Confidence, Loop, PathPlanning, ReMDM, Rescale
 
 from .convergence import LANGUAGE
 from .language import Language, WrongDenoiser, assemble, ideal_masked, ideal_uniform
@@ -36,10 +36,17 @@ def _over_floor(steps):
     return LANGUAGE.distance(steps[-1].tokens) / LANGUAGE.floor(len(steps[-1].tokens))
 
 
-REMASKING = [ReMDM("cap", 0.3), ReMDM("rescale", 0.3), ReMDM("loop", 0.1), ReMDM("confidence", 0.3)]
+REMASKING = [
+    ReMDM(rule=Cap(), eta=0.3),
+    ReMDM(rule=Rescale(), eta=0.3),
+    ReMDM(rule=Loop(), eta=0.1),
+    ReMDM(rule=Confidence(), eta=0.3),
+]
 
 
-@pytest.mark.parametrize("sampler", [*REMASKING, PredictorCorrector(0.5)], ids=lambda s: getattr(s, "rule", "psi"))
+@pytest.mark.parametrize(
+    "sampler", [*REMASKING, PredictorCorrector(kappa=0.5)], ids=lambda s: s.rule.kind if isinstance(s, ReMDM) else "psi"
+)
 def test_the_share_of_masks_is_that_of_the_process_at_every_step(sampler):
     for step in _run(sampler, 9):
         share = float(MASKED.process.schedule.mask_prob(torch.tensor(step.t)))
@@ -50,7 +57,11 @@ def test_the_share_of_masks_is_that_of_the_process_at_every_step(sampler):
 
 @pytest.mark.parametrize(
     ("model", "sampler"),
-    [(MASKED, ReMDM("cap", 0.02)), (MASKED, ReMDM("loop", 0.02)), (UNIFORM, PredictorCorrector(0.98))],
+    [
+        (MASKED, ReMDM(rule=Cap(), eta=0.02)),
+        (MASKED, ReMDM(rule=Loop(), eta=0.02)),
+        (UNIFORM, PredictorCorrector(kappa=0.98)),
+    ],
     ids=["cap", "loop", "psi, uniform"],
 )
 def test_many_steps_reach_the_law_of_the_data(model, sampler):
@@ -59,7 +70,7 @@ def test_many_steps_reach_the_law_of_the_data(model, sampler):
 
 
 def test_tokens_are_taken_back_and_calls_are_those_of_rows_that_changed():
-    steps = _run(ReMDM("loop", 0.1), 40)
+    steps = _run(ReMDM(rule=Loop(), eta=0.1), 40)
     back = [bool(((a.tokens < 3) & (b.tokens == 3)).any()) for a, b in pairwise(steps)]
     held = [a.t == b.t for a, b in pairwise(steps)]
     assert back == held
@@ -77,21 +88,21 @@ def test_gibbs_keeps_the_law_of_the_process_and_finds_it():
     noisy = Language(3, 3, LANGUAGE.ids, LANGUAGE.law @ kernel)
     batch = Batch(torch.zeros_like(x))
     for i in range(40):
-        x = Gibbs().corrected(process, UNIFORM.denoiser, x, t, batch=batch, rng=Rng.of(2, DRAWS).fork(i))
+        x = Gibbs().correct(process, UNIFORM.denoiser, x, t, batch=batch, rng=Rng.of(2, DRAWS).fork(i))
         if i == 0:
             assert noisy.distance(x) > 5.0 * noisy.floor(DRAWS)
     assert noisy.distance(x) < 1.5 * noisy.floor(DRAWS)
 
 
 def test_gibbs_corrections_repair_what_few_steps_lose():
-    plain, corrected = _run(Ancestral(), 6, UNIFORM), _run(Gibbs(6), 6, UNIFORM)
+    plain, corrected = _run(Ancestral(), 6, UNIFORM), _run(Gibbs(corrections=6), 6, UNIFORM)
     assert _over_floor(corrected) < 0.75 * _over_floor(plain)
     assert corrected[-1].nfe == 6 + 5 * 6
 
 
 def test_planning_keeps_as_many_as_the_process_and_takes_back_the_doubtful():
     for eta in (0.0, 1.0):
-        steps = _run(PathPlanning(eta), 12, draws=500)
+        steps = _run(PathPlanning(eta=eta), 12, draws=500)
         for step in steps:
             kept = round(3 * float(MASKED.process.schedule.alpha(torch.tensor(step.t))))
             assert bool(((step.tokens < 3).sum(-1) == kept).all())
@@ -102,8 +113,8 @@ def test_planning_keeps_as_many_as_the_process_and_takes_back_the_doubtful():
 def test_given_places_are_kept_and_take_no_part():
     given = torch.tensor([False, True, False]).expand(400, 3)
     batch = Batch(torch.full((400, 3), 2), condition_mask=given)
-    samplers = (*REMASKING, PathPlanning(2.0), PredictorCorrector(0.5), FirstHitting())
-    for sampler, model in (*((s, MASKED) for s in samplers), (Gibbs(2, 2), UNIFORM)):
+    samplers = (*REMASKING, PathPlanning(eta=2.0), PredictorCorrector(kappa=0.5), FirstHitting())
+    for sampler, model in (*((s, MASKED) for s in samplers), (Gibbs(corrections=2, positions=2), UNIFORM)):
         for step in _run(sampler, 12, model, 400, batch):
             assert bool((step.tokens[:, 1] == 2).all())
             assert bool((step.confidence[:, 1] == 1.0).all())
@@ -148,5 +159,5 @@ def test_first_hitting_in_a_batch_has_the_law_of_one_row():
 
 def test_first_hitting_is_exact_and_wants_a_step_per_token():
     assert _over_floor(_run(FirstHitting(), 3, draws=8000)) < 1.6
-    with pytest.raises(UserError, match="2 steps asked for 3 tokens"):
+    with pytest.raises(UserError, match="2 steps for 3 tokens"):
         _run(FirstHitting(), 2)

@@ -8,7 +8,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
-from textdiffusion.guidance.classifier import ClassifierGradient, DiscreteClassifier, Energy, PlugAndPlay
+from textdiffusion.guidance.classifier import ClassifierGradient, DiscreteClassifier, EnergyGradient, PlugAndPlay
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
@@ -59,7 +59,7 @@ def reader(probs, batch):
 
 GUIDES = {
     "gradient": ("Gaussian", lambda judge, process, w: ClassifierGradient(judge, process, w)),
-    "energy": ("Gaussian", lambda judge, process, w: Energy(judge, process, 0.03 * w, CODEC.scale)),
+    "energy": ("Gaussian", lambda judge, process, w: EnergyGradient(judge, process, 0.03 * w, CODEC.scale)),
     "tokens, absorbing": ("absorbing", lambda judge, process, w: DiscreteClassifier(judge, process, w, exact=3)),
     "tokens, uniform": ("uniform", lambda judge, process, w: DiscreteClassifier(judge, process, w, exact=3)),
     "first order, absorbing": ("absorbing", lambda judge, process, w: DiscreteClassifier(judge, process, w)),
@@ -98,7 +98,7 @@ def test_at_weight_one_the_prediction_is_bayes_rule(name):
 
 def law(name, weight, draws=1000, steps=12):
     model, made = guide(name, weight)
-    sampler = DDIM(1.0) if GUIDES[name][0] == "Gaussian" else Ancestral()
+    sampler = DDIM(eta=1.0) if GUIDES[name][0] == "Gaussian" else Ancestral()
     with torch.no_grad():
         return last(sampler(model, Request.blank(draws, 3, steps, (made,)), rng=Rng.of(1, draws))).tokens
 

@@ -78,7 +78,7 @@ def test_the_sampling_grid_is_all_that_a_schedule_and_a_density_decide():
     codec = tables(3)["bits"]
     warp = GumbelDensity(0.33, 0.083, 1.1)
     model = ideal_gaussian(LANGUAGE, codec, density=warp)
-    steps = list(DDIM(0.0)(model, Request.blank(200, 3, 12), rng=Rng.of(0, 200)))
+    steps = list(DDIM(eta=0.0)(model, Request.blank(200, 3, 12), rng=Rng.of(0, 200)))
     sigmas = model.process.sigma(warp.sampling_times(torch.linspace(1.0, 0.0, 12)))
     x, batch = steps[0].state, Batch(torch.zeros(200, 3, dtype=torch.long))
     for now, then, step in zip(sigmas[:-1], sigmas[1:], steps[1:], strict=False):
@@ -121,7 +121,7 @@ def test_asymmetric_intervals_are_the_published_algorithm(name, ahead):
     codec, steps = tables(3)[name], 12
     model = ideal_gaussian(LANGUAGE, codec, CosineSigma(0.01 * codec.norm, 100.0 * codec.norm))
     assert codec.scale == pytest.approx(1.0)
-    ours = list(DDIM(0.0, ahead=ahead)(model, Request.blank(50, 3, steps), rng=Rng.of(0, 50)))
+    ours = list(DDIM(eta=0.0, time_offset=ahead)(model, Request.blank(50, 3, steps), rng=Rng.of(0, 50)))
     batch = Batch(torch.zeros(50, 3, dtype=torch.long))
 
     def alpha(t):

@@ -22,7 +22,7 @@ LANGUAGE = Language(2, 2, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), torch.
 SHARE, DRAWS, STEPS = 0.8, 1000, 10  # p(second = 1 | first = 1)
 MODELS = {
     "uniform": (ideal_uniform(LANGUAGE, Linear()), Ancestral()),
-    "Gaussian, eta 0": (ideal_gaussian(LANGUAGE, tables(2)["embeddings"]), DDIM(0.0)),
+    "Gaussian, eta 0": (ideal_gaussian(LANGUAGE, tables(2)["embeddings"]), DDIM(eta=0.0)),
 }
 
 

@@ -13,7 +13,7 @@ from textdiffusion.diffusion.codecs import TableCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.sigma_schedules import LogSigma
-from textdiffusion.guidance.classifier import Energy
+from textdiffusion.guidance.classifier import EnergyGradient
 from textdiffusion.guidance.logits import AllowedTokens, Temperature, TopKTopP
 from textdiffusion.guidance.replacement import Replacement
 from textdiffusion.samplers.base import Request
@@ -84,7 +84,7 @@ def test_truncation_keeps_the_likeliest_and_their_ratios(top_k, top_p):
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(-1, 1.0), (0, 0.0), (0, 1.1), (0, float("nan"))])
 def test_truncations_that_mean_nothing_are_refused(top_k, top_p):
-    with pytest.raises(UserError, match="is not allowed"):
+    with pytest.raises(UserError, match="it must be"):
         TopKTopP(top_k, top_p)
 
 
@@ -106,7 +106,7 @@ def test_given_tokens_are_certain_and_carry_their_own_noise():
     torch.testing.assert_close(said.mean[:, 1], CODEC.encode(ids)[:, 1])
     torch.testing.assert_close(said.mean[:, [0, 2]], Prediction(LOGITS, CODEC.table()).mean[:, [0, 2]])
     s, xs, rng = torch.full((B,), 0.5), torch.randn(B, L, 3), Rng.of(0, B)
-    after = guide.after(xs, s, batch=batch, rng=rng)
+    after = guide.after_step(xs, s, batch=batch, rng=rng)
     assert torch.equal(after[:, [0, 2]], xs[:, [0, 2]])
     assert torch.equal(after[:, 1], PROCESS.add_noise(CODEC.encode(ids), s, rng=rng.fork("given"))[:, 1])
     # Certainty survives other guides.
@@ -173,8 +173,8 @@ def test_fluency_holds_the_state_and_the_judge_is_told_where_the_step_ended():
 
     moved = []
     for fluency in (0.0, 0.1, 1.0, 10.0, 100.0):
-        guide = Energy(judge, PROCESS, 0.1, CODEC.scale, fluency, updates=20)
-        moved.append((guide.after(xs, s, batch=batch, rng=Rng.of(0, B)) - xs).square().sum((1, 2)))
+        guide = EnergyGradient(judge, PROCESS, 0.1, CODEC.scale, fluency, updates=20)
+        moved.append((guide.after_step(xs, s, batch=batch, rng=Rng.of(0, B)) - xs).square().sum((1, 2)))
     assert bool((torch.stack(moved).diff(dim=0) < 0).all())
     assert len(told) == 5 * 20
     assert all(torch.equal(t, s) and seen is batch for t, seen in told)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from textdiffusion import TextDiffusion, parts, recipes
+from textdiffusion import TextDiffusion, recipes
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.tokenizers.base import Characters
@@ -17,7 +17,7 @@ from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.guidance import patterns
 from textdiffusion.guidance import regex as regexes
 from textdiffusion.guidance.automata import Automaton
-from textdiffusion.guidance.constraints import SoftConstraint
+from textdiffusion.guidance.constraints import SoftConstraint, Word
 from textdiffusion.guidance.lattice import Lattice
 
 TOKENIZER = Characters("abc", ("[END]", "[PAD]"))
@@ -44,27 +44,27 @@ def _matching(pattern: str, place: int) -> torch.Tensor:
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_law_given_a_match_is_exact(asked):
     pattern, place = ASKED[asked]
-    automaton = Automaton.of(regexes.parse(pattern), TOKENIZER, place)
+    automaton = Automaton.from_pattern(regexes.parse(pattern), TOKENIZER, place)
     lattice = Lattice(automaton, LOGP, torch.zeros(2, LENGTH, dtype=torch.bool))
     weights = LOGP.double().gather(2, IDS.T[None].expand(2, -1, -1)).sum(1).exp() * _matching(pattern, place)
     law = weights / weights.sum(1, keepdim=True)
-    torch.testing.assert_close(lattice.log_chance, weights.sum(1).log())
-    assert torch.equal(lattice.best(), IDS[law.argmax(1)])
+    torch.testing.assert_close(lattice.log_prob, weights.sum(1).log())
+    assert torch.equal(lattice.argmax(), IDS[law.argmax(1)])
     onehot = torch.nn.functional.one_hot(IDS, 5).double()
     marginals = torch.einsum("bn,nlv->blv", law, onehot)
-    by_class = torch.zeros_like(lattice.by_class).index_add(-1, automaton.classes, marginals)
+    by_class = torch.zeros_like(lattice.class_logp).index_add(-1, automaton.token_classes, marginals)
     torch.testing.assert_close(lattice.marginals.exp(), by_class)
     # Avoided or sought, the odds change by exactly so much: p(x_i) (1 + (e^w - 1) p(match | x_i)).
     said, plain = Prediction(LOGP), LOGP.double().exp()
     chance = weights.sum(1)[:, None, None]
     for weight in (-2.0, 0.0, 3.0):
         guide = SoftConstraint(automaton, AutoregressiveProcess(5), weight)
-        tilted = guide.reweighted(said, lattice, slice(0, LENGTH), torch.zeros(2, LENGTH, dtype=torch.bool)).probs
+        tilted = guide.reweight(said, lattice, slice(0, LENGTH), torch.zeros(2, LENGTH, dtype=torch.bool)).probs
         expected = plain + torch.expm1(torch.tensor(weight)) * chance * marginals
         torch.testing.assert_close(tilted.double(), expected / expected.sum(-1, keepdim=True), atol=1e-6, rtol=1e-5)
     draws = 4000
     many = Lattice(automaton, LOGP[:1].expand(draws, -1, -1), torch.zeros(draws, LENGTH, dtype=torch.bool))
-    numbers = (many.drawn(Rng.of(0, draws)) * torch.tensor([125, 25, 5, 1])).sum(1)
+    numbers = (many.sample(Rng.of(0, draws)) * torch.tensor([125, 25, 5, 1])).sum(1)
     distance = (torch.bincount(numbers, minlength=len(IDS)) / draws - law[0]).abs().sum() / 2
     assert float(distance) < 1.5 * float(torch.sqrt(law[0] * (1 - law[0]) / draws).sum() * 0.4)
 
@@ -87,10 +87,14 @@ def test_every_text_of_every_family_and_sampler_matches(recipe: str, tiny_run: C
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "udlm", "block_diffusion"])
 def test_templates_keep_what_is_given_and_match(recipe: str, tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS), device="cpu")
-    for text in model.infill("The [MASK:6]is[MASK:9].", num=3, guides=["word:text=fig", "word:text=is old,at=10"]):
+    for text in model.infill(
+        "The [MASK:6]is[MASK:9].", num=3, guides=["word:text=fig", "word:text=is old,position=10"]
+    ):
         assert re.fullmatch(r"The .{6}is old.{5}\.", text, re.DOTALL)
         assert re.search(r"\bfig\b", text)
-    with pytest.raises(UserError, match=r"No text of 9 tokens matches word 'plum' and word 'fig' with what is given"):
+    with pytest.raises(
+        UserError, match=r"No text of 9 tokens matches word 'plum' and word 'fig' together with the given text"
+    ):
         model.infill("The [MASK:5]", guides=["word:text=plum", "word:text=fig"])
 
 
@@ -101,7 +105,7 @@ def test_what_cannot_match_is_told_by_its_length_or_its_letters(tiny_run: Callab
     with pytest.raises(UserError, match=r"texts of 7 tokens can\."):
         model.infill("[MASK:5]", guides=["regex:pattern=(is){2}[a-z]{3}"])
     for guides in (["word:text=Żubr"], ["word:text=is", "without:text=is"]):
-        with pytest.raises(UserError, match="nor does one of another length"):
+        with pytest.raises(UserError, match="and neither does one of another length"):
             model.generate(1, 9, guides=guides)
 
 
@@ -109,12 +113,12 @@ def test_a_weight_makes_a_word_likelier_or_rarer(tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.tokenizer=words", "text.unk=false"), device="cpu")
     counts = []
     for weight in (-30.0, -2.0, 0.0, 2.0, 30.0):
-        guide = parts.Word("fig", weight=weight)
+        guide = Word("fig", weight=weight)
         texts = model.generate(num=60, length=6, steps=3, guides=[guide])
         counts.append(sum("fig" in text for text in texts))
     assert counts == sorted(counts)
     assert counts[0] < counts[2] < counts[-1]
-    assert model.generate(num=4, guides=[parts.Word("fig", weight=0.0)]) == model.generate(num=4)
+    assert model.generate(num=4, guides=[Word("fig", weight=0.0)]) == model.generate(num=4)
 
 
 def test_tokens_that_do_not_make_up_the_text_are_refused(tmp_path: Path):
@@ -123,5 +127,5 @@ def test_tokens_that_do_not_make_up_the_text_are_refused(tmp_path: Path):
     names = ["[UNK]", "[PAD]", "[SEP]", "a", "b", "##c"]
     (tmp_path / "vocab.txt").write_text("\n".join(names))
     tokenizer = load_any(tmp_path, ())
-    with pytest.raises(UserError, match="more than its tokens put together"):
-        Automaton.of(patterns.word("a"), tokenizer)
+    with pytest.raises(UserError, match="texts are the concatenation of their tokens"):
+        Automaton.from_pattern(patterns.word("a"), tokenizer)

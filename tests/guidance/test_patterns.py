@@ -38,7 +38,7 @@ def test_the_same_texts_match_as_in_python(pattern, texts):
     for text in texts:
         expected = re.fullmatch(pattern, text, re.ASCII) is not None
         assert matches(node, text) == expected
-        assert matches(patterns.inverse(node), text) != expected
+        assert matches(patterns.complement(node), text) != expected
 
 
 def test_words_end_where_words_end():
@@ -55,19 +55,19 @@ def test_words_end_where_words_end():
     ("pattern", "said"),
     [
         ("a**", "repeats a repeat"),
-        ("(a", "nothing closes"),
-        ("a)", "closes no group"),
-        ("[a", "nothing closes"),
-        ("^a", "all of the text must match"),
-        ("a{x}", "no count"),
-        ("a{3,2}", "wrong way round"),
-        (r"\b", "no escape"),
+        ("(a", "never closed"),
+        ("a)", "closes a group that was not opened"),
+        ("[a", "never closed"),
+        ("^a", "the whole text must match"),
+        ("a{x}", "not a count"),
+        ("a{3,2}", "wrong order"),
+        (r"\b", "not an escape"),
         ("(?=a)", "not supported"),
-        ("*a", "repeats nothing"),
-        ("[z-a]", "before it begins"),
-        (r"[a-\d]", "makes no range"),
-        (r"[\d-z]", "makes no range"),
-        (r"[\w-z]", "makes no range"),
+        ("*a", "nothing to repeat"),
+        ("[z-a]", "below its start"),
+        (r"[a-\d]", "cannot make a range"),
+        (r"[\d-z]", "cannot make a range"),
+        (r"[\w-z]", "cannot make a range"),
     ],
 )
 def test_what_is_no_pattern_is_refused(pattern, said):
@@ -76,6 +76,6 @@ def test_what_is_no_pattern_is_refused(pattern, said):
 
 
 def test_patterns_of_too_many_states_are_refused(monkeypatch):
-    monkeypatch.setattr(patterns, "LARGEST", 100)
+    monkeypatch.setattr(patterns, "MAX_STATES", 100)
     with pytest.raises(UserError, match="more than 100 states"):
         patterns.automaton(regexes.parse("(a|b)*a(a|b){8}"))

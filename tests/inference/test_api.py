@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import textdiffusion
-from textdiffusion import TextDiffusion, parts, recipes
+from textdiffusion import TextDiffusion, recipes
 from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts import DDIM
+from textdiffusion.guidance.constraints import Regex, Without
+from textdiffusion.samplers.ddim import DDIM
 
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
@@ -181,7 +182,7 @@ def test_guides_by_name_or_as_objects(tiny_run: MakeRun):
     by_name = model.generate(num=8, length=3, guides=["regex:pattern=[^eu]*", "without:text=l"])
     assert "u" in "".join(plain)
     assert not any(re.search(r"[eu]|\bl\b", text) for text in by_name)
-    assert by_name == model.generate(num=8, length=3, guides=[parts.Regex("[^eu]*"), parts.Without("l")])
+    assert by_name == model.generate(num=8, length=3, guides=[Regex("[^eu]*"), Without("l")])
     filled = model.infill("The [MASK:20].", num=2, guides=["without:text=e"])
     assert all(text.startswith("The ") and not re.search(r"\be\b", text) for text in filled)
 
@@ -195,7 +196,7 @@ def test_words_stand_in_texts_of_the_likeliest_tokens_too(recipe: str, tiny_run:
 
 def test_remasking_in_a_loop_to_the_end_leaves_no_mask(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *LETTERS), device="cpu")
-    assert len(model.generate(length=14, steps=8, sampler="remdm:rule=loop,off=0")[0]) == 14
+    assert len(model.generate(length=14, steps=8, sampler="remdm:rule=loop:t_off=0")[0]) == 14
 
 
 @pytest.mark.parametrize(
@@ -230,8 +231,8 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"length": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
         ({"temperature": 0.0}, "above 0"),
-        ({"top_k": -1}, "top_k -1 is not allowed"),
-        ({"top_p": 0.0}, "top_p 0.0 is not allowed"),
+        ({"top_k": -1}, "top_k is -1; it must be at least 1"),
+        ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
         ({"temperature": float("nan")}, "above 0"),
         (
             {"sampler": "ddim"},

@@ -190,7 +190,11 @@ def test_every_recipe_explains_itself(name):
             "codec.kind=embeddings",
             "denoiser.kind=simplex_denoiser works with codec.kind=simplex, not with embeddings",
         ),
-        ("ssd_lm", "sampler.top_p=0.9", "has no effect without sampler.projection=sample"),
+        (
+            "ssd_lm",
+            "sampler.projection.top_p=0.9",
+            r"sampler.projection \(NoProjection\) has no 'top_p': it has no settings",
+        ),
         ("difformer", "sampler.eta=2", r"DDIM.eta is 2; it must be in \[0, 1\]"),
         (
             "difformer",

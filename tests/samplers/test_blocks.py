@@ -75,7 +75,7 @@ def test_a_long_text_goes_on_from_half_a_window():
 
 def test_what_cannot_be_done_is_refused():
     model = _model(4)
-    with pytest.raises(UserError, match="1 steps asked for 2 blocks of 4 tokens"):
+    with pytest.raises(UserError, match="1 steps for 2 blocks of 4 tokens"):
         _run(model, 8, 1)
     with pytest.raises(UserError, match="Packed rows"):
-        _run(model, 8, segments=torch.zeros(ROWS, 8, dtype=torch.long))
+        _run(model, 8, segment_ids=torch.zeros(ROWS, 8, dtype=torch.long))

@@ -8,7 +8,6 @@ from textdiffusion.config.compatibility import sampler_problem
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.core.registry import runnable
 from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.sigma_schedules import LogSigma
@@ -36,7 +35,9 @@ def in_masks(model: DiffusionModel) -> MaskedView:
     return MaskedView(model, seed=0)
 
 
-@pytest.mark.parametrize("sampler", [Unmasking("entropy"), FirstHitting(), Unmasking("random", rounds=2)])
+@pytest.mark.parametrize(
+    "sampler", [Unmasking(order="entropy"), FirstHitting(), Unmasking(order="random", refine_rounds=2)]
+)
 @pytest.mark.parametrize("name", IDEAL)
 def test_one_place_a_step_draws_from_the_law(name, sampler):
     """Pure noise leaves an ideal denoiser nothing to go by but the tokens that stand."""
@@ -66,32 +67,32 @@ def test_predictions_are_those_of_masks(name):
         ("ssd_lm", ["text.mask=spans"], True, None),
         ("analog_bits", ["text.mask=random", "objective.kind=score_interpolation"], True, None),
         ("mdlm", ["text.mask=none"], True, None),
-        ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, as by text.mask=random"),
+        ("cdcd", ["text.mask=none"], False, "trained with given tokens anywhere, such as text.mask=random"),
         ("cdcd", ["text.mask=prefix"], False, "trained with given tokens anywhere"),
         ("analog_bits", ["text.mask=random"], False, "objective.kind=score_interpolation does"),
         (
             "udlm",
             ["text.mask=random"],
             False,
-            "Ordered cannot act on UniformProcess: it needs AbsorbingProcess. It can use analytic, ancestral",
+            "Unmasking cannot act on UniformProcess: it needs AbsorbingProcess. It can use ancestral",
         ),
         (
             "autoregressive",
             [],
             False,
-            "Ordered cannot act on LeftToRightProcess: it needs AbsorbingProcess. It can use left_to_right",
+            "Unmasking cannot act on AutoregressiveProcess: it needs AbsorbingProcess. It can use autoregressive",
         ),
     ],
 )
 def test_only_runs_that_learned_it_are_driven_by_samplers_of_masks(tiny_run, recipe, settings, drives, says):
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, *settings), device="cpu")
-    assert ("ordered" in run.samplers()) == drives
-    assert (sampler_problem(Unmasking("entropy"), run.config, run.model.process) is None) == drives
-    assert isinstance(adapt_model(runnable(run.config.sampler), run.model, 0), DiffusionModel)
-    assert adapt_model(runnable(run.config.sampler), run.model, 0) is run.model
+    assert ("unmasking" in run.samplers()) == drives
+    assert (sampler_problem(Unmasking(order="entropy"), run.config, run.model.process) is None) == drives
+    assert isinstance(adapt_model(run.config.sampler, run.model, 0), DiffusionModel)
+    assert adapt_model(run.config.sampler, run.model, 0) is run.model
     if says:
         with pytest.raises(UserError, match=says):
-            run.generate(sampler="ordered", length=8)
+            run.generate(sampler="unmasking", length=8)
 
 
 @pytest.mark.parametrize("recipe", ["cdcd", "ssd_lm", "simple_diffusion_lm"])
@@ -140,7 +141,7 @@ def test_a_run_can_be_meant_for_it(tiny_run):
     asked = ("sampler.kind=unmasking", "sampler.order=entropy")
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS, *asked), device="cpu")
     assert run.generate(length=8) == run.generate(length=8, sampler="unmasking:order=entropy")
-    with pytest.raises(UserError, match=r"Ordered needs .* by text\.mask=random"):
+    with pytest.raises(UserError, match=r"Unmasking needs .* such as text\.mask=random"):
         tiny_run("cdcd", *LETTERS, *asked, "text.mask=none")
 
 
@@ -161,15 +162,17 @@ def test_noise_belongs_to_the_row_and_the_seed(tiny_run):
 
 def test_guides_are_those_of_masks(tiny_run):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
-    assert set(run.generate(sampler="ordered", guides=["regex:pattern=[a-e ]*"], length=8)[0]) <= set("abcde ")
+    assert set(run.generate(sampler="unmasking", guides=["regex:pattern=[a-e ]*"], length=8)[0]) <= set("abcde ")
     template, guide = "The [MASK:3] pear", ClassifierFree(run.model, 2.0, None)
-    assert run.infill(template, sampler="ordered", guides=["cfg:weight=2"], steps=3)
+    assert run.infill(template, sampler="unmasking", guides=["cfg:weight=2"], steps=3)
     with pytest.raises(UserError, match="ClassifierFree was made for other noise; give the guide by its name"):
-        run.infill(template, sampler="ordered", guides=[guide])
+        run.infill(template, sampler="unmasking", guides=[guide])
     dropped = ("text.layout=lines", "text.drop=0.1", *LETTERS[:2])
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *dropped), device="cpu")
-    with pytest.raises(UserError, match=r"cfg of a run trained with text\.drop needs a sampler of its own noise"):
-        run.infill(template, sampler="ordered", guides=["cfg:weight=2"])
+    with pytest.raises(
+        UserError, match=r"cfg with a run trained with text\.drop needs a sampler of the run's own noise"
+    ):
+        run.infill(template, sampler="unmasking", guides=["cfg:weight=2"])
 
 
 def test_a_classifier_of_noisy_vectors_guides_through_the_prediction_alone(tiny_run, tmp_path):
@@ -178,16 +181,16 @@ def test_a_classifier_of_noisy_vectors_guides_through_the_prediction_alone(tiny_
     classifier, _ = train_classifier(run, examples, ClassifierConfig(steps=2))
     classifier.save(tmp_path, {"run": run_fingerprint(run)})
     guide = f"classifier:path={tmp_path},label=fig"
-    plain, guided = (run.generate(4, sampler="ordered", guides=g, length=8) for g in ([], [f"{guide},weight=500"]))
+    plain, guided = (run.generate(4, sampler="unmasking", guides=g, length=8) for g in ([], [f"{guide},weight=500"]))
     assert guided != plain
-    with pytest.raises(UserError, match="hears noise on vectors, not masks: use through=prediction"):
-        run.generate(sampler="ordered", guides=[f"{guide},through=state"])
+    with pytest.raises(UserError, match="was trained on noisy vectors, not masks; use through=prediction"):
+        run.generate(sampler="unmasking", guides=[f"{guide},through=state"])
 
 
 def test_a_model_in_masks_leaves_the_other_as_it_was(tiny_run):
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *LETTERS), device="cpu")
     own = run.generate(length=8)
     names = [name for name, _ in run.model.named_parameters()]
-    run.generate(length=8, sampler="ordered")
+    run.generate(length=8, sampler="unmasking")
     assert [name for name, _ in run.model.named_parameters()] == names
     assert run.generate(length=8) == own

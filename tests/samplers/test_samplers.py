@@ -18,15 +18,12 @@ from textdiffusion.diffusion.prediction import Prediction, one_hot_logits
 from textdiffusion.guidance.cfg import ClassifierFree
 from textdiffusion.guidance.logits import AllowedTokens, Temperature
 from textdiffusion.guidance.replacement import Replacement
-from textdiffusion.parts import DDIM as OneStepPart
-from textdiffusion.parts import SamplerPart
 from textdiffusion.samplers.ancestral import Ancestral, Euler
 from textdiffusion.samplers.autoregressive import Autoregressive
-from textdiffusion.samplers.base import Guide, LogitsGuide, Request, Step, WrappedDenoiser, check_compatible
+from textdiffusion.samplers.base import Guide, LogitsGuide, Request, Sampler, Step, WrappedDenoiser, check_compatible
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.first_hitting import FirstHitting
-from textdiffusion.samplers.gaussian import Path
-from textdiffusion.samplers.remasking import PathPlanning, ReMDM
+from textdiffusion.samplers.remasking import Confidence, PathPlanning, ReMDM
 
 VOCAB, LENGTH, ROWS = 9, 6, 3
 
@@ -42,7 +39,7 @@ def _model(name, *settings):
 
 
 MODELS = {name: _model(name) for name in recipes.names()}
-SAMPLERS = SamplerPart.choices()
+SAMPLERS = Sampler.choices()
 GIVEN = torch.tensor([[True, False, False, True, False, False]]).expand(ROWS, LENGTH)
 TEXT = torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) % VOCAB
 
@@ -52,7 +49,7 @@ def _guides(model):
     made: list[Guide] = [
         Temperature(0.7),
         AllowedTokens(~torch.isin(torch.arange(VOCAB), torch.tensor([2, 5]))[None]),
-        Replacement(model, jumps=2, length=2),
+        Replacement(model, n_resample=2, jump_length=2),
     ]
     return {type(guide).__name__: guide for guide in made}
 
@@ -67,11 +64,11 @@ def _run(model, sampler, guides=(), batch=None, seed=0):
         return list(sampler(model, Request(batch, _steps(sampler), guides), rng=Rng.of(seed, len(batch.tokens))))
 
 
-@pytest.mark.parametrize("guide_name", ["none", "Temperature", "Fitting", "GivenTokens"])
+@pytest.mark.parametrize("guide_name", ["none", "Temperature", "AllowedTokens", "Replacement"])
 @pytest.mark.parametrize("sampler_name", SAMPLERS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name, guide_name):
-    model, sampler = MODELS[name], SAMPLERS[sampler_name]().build()
+    model, sampler = MODELS[name], SAMPLERS[sampler_name]()
     guides = () if guide_name == "none" else (_guides(model)[guide_name],)
     parts = (sampler, *guides)
     unfit = [part for part in parts if not isinstance(model.process, part.processes)]
@@ -86,14 +83,14 @@ def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name,
                 _run(model, sampler, guides)
             assert str(caught.value) == sentence
         return
-    batch = Batch(TEXT, replace_mask=GIVEN) if guide_name == "GivenTokens" else None
+    batch = Batch(TEXT, replace_mask=GIVEN) if guide_name == "Replacement" else None
     steps = _run(model, sampler, guides, batch)
     # Two jumps of one step after the first, and of two after others; Gaussian ones make none after the last.
-    jumps = 2 * (7 if isinstance(model.process, GaussianProcess) else 9) if guide_name == "GivenTokens" else 0
+    jumps = 2 * (7 if isinstance(model.process, GaussianProcess) else 9) if guide_name == "Replacement" else 0
     _check(steps, _steps(sampler), jumps)
     if guide_name == "Fitting":
         assert not bool(torch.isin(steps[-1].tokens, torch.tensor([2, 5])).any())
-    if guide_name == "GivenTokens":
+    if guide_name == "Replacement":
         assert torch.equal(steps[-1].tokens[GIVEN], TEXT[GIVEN])
 
 
@@ -132,7 +129,7 @@ def test_samples_do_not_depend_on_the_batch(name):
 
 @pytest.mark.parametrize(
     ("name", "sampler"),
-    [*((name, model.sampler) for name, model in MODELS.items()), ("analog_bits", DDIM(1.0, ahead=2.0))],
+    [*((name, model.sampler) for name, model in MODELS.items()), ("analog_bits", DDIM(eta=1.0, time_offset=2.0))],
 )
 def test_given_and_padded_positions_are_kept_at_every_step(name, sampler):
     model = MODELS[name]
@@ -189,7 +186,7 @@ class Whole(LogitsGuide):
         return WrappedDenoiser(denoiser, lambda said, *_: self.Said(said.logits))
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), PathPlanning(), ReMDM("confidence")])
+@pytest.mark.parametrize("sampler", [Ancestral(), Euler(), PathPlanning(), ReMDM(rule=Confidence())])
 def test_confidence_is_that_of_single_positions(sampler):
     """Of texts drawn as a whole too; else all places were as sure, and P2 would keep them from left to right."""
     step = _run(MODELS["mdlm"], sampler, (Whole(),), Batch(torch.zeros(40, LENGTH, dtype=torch.long)))[2]
@@ -201,7 +198,7 @@ def test_confidence_is_that_of_single_positions(sampler):
 def test_streams_of_one_request_share_nothing():
     model = MODELS["analog_bits"]
     known = Batch(TEXT, replace_mask=GIVEN)
-    request = Request(known, 5, (Replacement(model, jumps=1, length=2),))
+    request = Request(known, 5, (Replacement(model, n_resample=1, jump_length=2),))
     with torch.no_grad():
         alone, *pair = (model.sampler(model, request, rng=Rng.of(0, ROWS)) for _ in range(3))
         for one, *two in zip(list(alone), *pair, strict=True):
@@ -231,21 +228,23 @@ def test_revealed_tokens_stay():
 
 
 def test_left_to_right_wants_a_step_per_token():
-    with pytest.raises(UserError, match="5 steps asked for 6 tokens"):
+    with pytest.raises(UserError, match="5 steps for 6 tokens"):
         list(Autoregressive()(MODELS["autoregressive"], Request.blank(1, 6, 5), rng=Rng.of(0, 1)))
 
 
 def test_the_noise_of_a_deterministic_sampler_is_its_prior():
     model = MODELS["cdcd"]
     with torch.no_grad():
-        a, b = (list(DDIM(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(s, 2))) for s in (0, 1))
-        c = list(DDIM(1.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))
+        a, b = (list(DDIM(eta=0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(s, 2))) for s in (0, 1))
+        c = list(DDIM(eta=1.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))
     assert torch.equal(a[0].state, c[0].state)
     assert not torch.equal(a[0].state, b[0].state)
     assert not torch.equal(a[2].state, c[2].state)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(0.0), DDIM(1.0), DDIM(0.0, ahead=2.0)], ids=["DDIM", "DDPM", "ahead"])
+@pytest.mark.parametrize(
+    "sampler", [DDIM(eta=0.0), DDIM(eta=1.0), DDIM(eta=0.0, time_offset=2.0)], ids=["DDIM", "DDPM", "ahead"]
+)
 def test_text_is_read_from_the_prediction_and_never_from_the_state(sampler):
     """The last prediction differs from all before it, which the state has followed."""
     model, times = _model("analog_bits"), []
@@ -267,7 +266,7 @@ def test_text_is_read_from_the_prediction_and_never_from_the_state(sampler):
 
 def test_self_conditioning_is_carried_where_the_denoiser_takes_it(monkeypatch):
     def state():
-        return list(DDIM(0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))[-1].state
+        return list(DDIM(eta=0.0)(model, Request.blank(2, LENGTH, 4), rng=Rng.of(0, 2)))[-1].state
 
     model = MODELS["cdcd"]
     with torch.no_grad():
@@ -285,9 +284,8 @@ def test_samplers_are_lazy():
 def test_every_model_is_put_together_with_a_sampler_that_can_drive_it():
     from dataclasses import replace
 
-    config = replace(recipes.get("mdlm")(), sampler=OneStepPart())
-    with pytest.raises(UserError, match="OneStep cannot act on AbsorbingProcess: it needs GaussianProcess"):
-        model_of(config, VOCAB)
+    with pytest.raises(UserError, match="DDIM cannot act on AbsorbingProcess: it needs GaussianProcess"):
+        model_of(replace(recipes.get("mdlm")(), sampler=DDIM()), VOCAB)
     assert isinstance(MODELS["cdcd"].process, GaussianProcess)
 
 
@@ -310,7 +308,7 @@ def _states(sampler, steps=6):
 
 
 def test_truncation_is_of_the_noise_of_steps():
-    plain, cut = _states(DDIM(1.0)), _states(DDIM(1.0, truncate=0.9))
+    plain, cut = _states(DDIM(eta=1.0)), _states(DDIM(eta=1.0, max_noise_std=0.9))
     assert torch.equal(plain[0].state, cut[0].state)
     process, denoiser = MODELS["diffusion_lm"].process, MODELS["diffusion_lm"].denoiser
     t, s = torch.ones(ROWS), torch.full((ROWS,), 0.8)
@@ -325,9 +323,9 @@ def test_truncation_is_of_the_noise_of_steps():
 def test_clamped_states_are_tokens_with_noise():
     table = MODELS["diffusion_lm"].codec.table().detach()
     # Without noise of its own a step from enormous noise leaves the rounded prediction, and a little of that noise.
-    state = _states(DDIM(0.0, path=Path(clamp=1.0)))[-1].state
+    state = _states(DDIM(eta=0.0, clamp=1.0))[-1].state
     assert float(torch.cdist(state.view(1, -1, 16), table[None]).amin(-1).max()) < 1.0
-    plain, late = _states(DDIM(1.0)), _states(DDIM(1.0, path=Path(clamp=0.3)))
+    plain, late = _states(DDIM(eta=1.0)), _states(DDIM(eta=1.0, clamp=0.3))
     same = [torch.equal(a.state, b.state) for a, b in zip(plain, late, strict=True)]
     assert same == [True] * 5 + [False] * 2  # what follows t = 1, 0.8, 0.6 and 0.4, and what follows 0.2
 
@@ -344,7 +342,7 @@ def test_every_step_is_taken_and_tokens_come_from_the_last_prediction(steps):
 
     model.denoiser.forward = spied
     try:
-        made = _states(DDIM(1.0), steps)
+        made = _states(DDIM(eta=1.0), steps)
     finally:
         del model.denoiser.forward
     assert len(seen) == steps == made[-1].total
@@ -355,4 +353,4 @@ def test_every_step_is_taken_and_tokens_come_from_the_last_prediction(steps):
 
 def test_truncation_without_noise_is_refused():
     with pytest.raises(UserError, match="no effect without noise"):
-        OneStepPart(max_noise_std=0.9)
+        DDIM(max_noise_std=0.9)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from textdiffusion import TextDiffusion, parts
+from textdiffusion import TextDiffusion
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.labels import read_labelled
-from textdiffusion.guidance.trained_classifier import Classifier, load, run_fingerprint
+from textdiffusion.guidance.classifier import Classifier
+from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, run_fingerprint
 from textdiffusion.training.classifier import ClassifierConfig, encode_texts, train_classifier
 
 MakeRun = Callable[..., Path]
@@ -37,7 +38,7 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
         assert torch.equal(again.network.state_dict()[name], tensor)
     shares = []
     for weight in (-4.0, 4.0):
-        guide = parts.Classifier(str(tmp_path), "red", weight, "state")
+        guide = Classifier(str(tmp_path), "red", weight, "state")
         *_, last = run.stream(num=40, steps=4, guides=[guide])
         said = again.network(run.model.codec.encode(last.tokens), torch.zeros(40), Batch(last.tokens))
         shares.append(float(said[:, 1].exp().mean()))
@@ -47,12 +48,12 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
             assert run.generate(num=2, steps=2, guides=[guide])
     other = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS, "process.schedule=cosine"), device="cpu")
     with pytest.raises(UserError, match="for a run with another process"):
-        other.generate(guides=[parts.Classifier(str(tmp_path), "red")])
+        other.generate(guides=[Classifier(str(tmp_path), "red")])
     with pytest.raises(UserError, match="no label 'blue'; it can be green, red"):
-        run.generate(guides=[parts.Classifier(str(tmp_path), "blue")])
+        run.generate(guides=[Classifier(str(tmp_path), "blue")])
 
 
-def _nats(made: Classifier, run: TextDiffusion, t: float) -> float:
+def _nats(made: TrainedClassifier, run: TextDiffusion, t: float) -> float:
     """What the labels of 200 noisy texts cost; a guess costs ln 2 = 0.69."""
     ids, _ = encode_texts([text for text, _ in EXAMPLES[:200]], run.tokenizer, run.config.text)
     noisy = run.model.process.add_noise(run.model.codec.encode(ids), torch.full((200,), t), rng=Rng.of(0, 200))
@@ -69,8 +70,8 @@ def test_runs_that_no_classifier_can_guide_get_none(recipe: str, tiny_run: MakeR
 
 def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: Path):
     run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
-    with pytest.raises(UserError, match="is no classifier"):
-        run.generate(guides=[parts.Classifier(str(tmp_path), "red")])
+    with pytest.raises(UserError, match="is not a classifier"):
+        run.generate(guides=[Classifier(str(tmp_path), "red")])
 
 
 @pytest.mark.parametrize(

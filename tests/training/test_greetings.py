@@ -7,7 +7,7 @@ import pytest
 
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.config.overrides import apply_overrides
-from textdiffusion.parts import Tokens
+from textdiffusion.diffusion.codecs import Tokens
 
 from .runs import run
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from textdiffusion.config.config import Config
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
-from textdiffusion.parts import Duality, LossSecondMoment, TimeWarp
+from textdiffusion.diffusion.binned_densities import LossSecondMoment, TimeWarp
+from textdiffusion.objectives.discrete import Duality
 from textdiffusion.storage.checkpoint import RAW
 from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training import loggers as sinks

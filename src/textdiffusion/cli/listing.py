@@ -50,14 +50,14 @@ class Samplers:
     """Print JSON."""
 
     def execute(self) -> None:
-        from ..core.registry import runnable, to_dict
+        from ..core.registry import to_dict
         from ..inference.api import TextDiffusion
 
         run = TextDiffusion.from_pretrained(self.run, device="cpu")
         default = type(run.config.sampler)
         entries: list[dict[str, Any]] = []
         for name, sampler in run.samplers().items():
-            in_masks = not isinstance(run.model.process, runnable(sampler).processes)
+            in_masks = not isinstance(run.model.process, sampler.processes)
             entries.append(
                 {
                     "name": name,
@@ -90,11 +90,11 @@ class Guides:
 
     def execute(self) -> None:
         from ..config.discovery import import_parts
-        from ..parts import GuidePart
+        from ..guidance.base import GuideConfig
 
         import_parts()
         entries: list[dict[str, Any]] = []
-        for name, guide in GuidePart.choices().items():
+        for name, guide in GuideConfig.choices().items():
             fields = dataclasses.fields(guide)
             settings = {f.name: "..." if f.default is dataclasses.MISSING else str(f.default) for f in fields}
             entries.append({"name": name, "settings": settings, "what": _summary(guide)})

@@ -11,54 +11,33 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from ..core.errors import UserError
-from ..core.registry import Part, runnable
+from ..core.registry import Part
 from ..data.config import TextConfig
 from ..data.masks import gives_anywhere
-from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.autoregressive import AutoregressiveProcess
-from ..diffusion.blocks import BlockProcess
-from ..diffusion.gaussian import GaussianProcess
+from ..diffusion.absorbing import Absorbing, AbsorbingProcess
+from ..diffusion.binned_densities import LossSecondMoment, MinVariance
+from ..diffusion.blocks import BlockAbsorbing
+from ..diffusion.codecs import Embeddings
+from ..diffusion.curve_densities import Gumbel
+from ..diffusion.densities import Uniform
+from ..diffusion.gaussian import Gaussian, GaussianProcess
+from ..diffusion.sigma_schedules import LearnedLogSigma, LogSigma
+from ..diffusion.uniform import UniformNoise
 from ..networks.block_denoiser import BlockDenoiserConfig
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Regression
 from ..networks.score_denoiser import ScoreDenoiserConfig
 from ..networks.simplex_denoiser import SimplexDenoiserConfig
 from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfig
-from ..diffusion.uniform import UniformProcess
-from ..parts import (
-    Absorbing,
-    Autoregressive,
-    AutoregressiveOrder,
-    BlockAbsorbing,
-    BlockAncestral,
-    DiffusionLM,
-    Embeddings,
-    FirstHitting,
-    Gaussian,
-    GaussianELBO,
-    GaussianSteps,
-    Gumbel,
-    LearnedLogSigma,
-    LogSigma,
-    LossSecondMoment,
-    MinVariance,
-    MSEWithCrossEntropy,
-    NextToken,
-    SquaredError,
-    Uniform,
-    UniformNoise,
-)
+from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, SquaredError
+from ..objectives.gaussian_elbo import GaussianELBO
+from ..objectives.next_token import NextToken
+from ..samplers.autoregressive import Autoregressive
 from ..samplers.base import incompatibility
-
-PROCESSES: dict[type, type] = {
-    Absorbing: AbsorbingProcess,
-    UniformNoise: UniformProcess,
-    BlockAbsorbing: BlockProcess,
-    AutoregressiveOrder: AutoregressiveProcess,
-    Gaussian: GaussianProcess,
-    DiscreteGaussian: GaussianProcess,
-}
-"""The classes that the settings of processes build, where the settings do not name them as `module`."""
+from ..samplers.blocks import BlockAncestral
+from ..samplers.first_hitting import FirstHitting
+from ..samplers.gaussian import GaussianSampler
+from ..samplers.time_grids import Tuned
 
 
 @runtime_checkable
@@ -139,11 +118,11 @@ def _problems(config: Parts) -> Iterator[str]:
 
 def _process_problems(config: Parts) -> Iterator[str]:
     """The objective, the likelihood and the sampler say which processes they can act on."""
-    process = type(config.process).module or PROCESSES[type(config.process)]
+    process = type(config.process).module
     for part in (config.objective, config.likelihood):
         if problem := incompatibility(part, process):
             yield problem
-    if problem := sampler_problem(runnable(config.sampler), config, process):
+    if problem := sampler_problem(config.sampler, config, process):
         yield problem
 
 
@@ -252,7 +231,7 @@ def _training_problems(config: Parts) -> Iterator[str]:
     sampler, length = config.sampler, config.text.length
     if isinstance(config.denoiser, BlockDenoiserConfig) and config.text.drop:
         yield "text.drop has no use in block diffusion: nothing samples blocks without their condition."
-    if isinstance(sampler, GaussianSteps) and sampler.grid == "tuned":
+    if isinstance(sampler, GaussianSampler) and isinstance(sampler.grid, Tuned):
         yield "sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured."
     one_per_token = isinstance(sampler, (Autoregressive, FirstHitting))
     more = isinstance(sampler, FirstHitting) and sampler.steps > length

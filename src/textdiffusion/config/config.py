@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from ..core.errors import UserError
 from ..core.registry import from_dict, to_dict
 from ..data.config import TextConfig
+from ..diffusion.codecs import CodecConfig
+from ..diffusion.densities import TimeDensityConfig
+from ..diffusion.process import ProcessConfig
+from ..networks.backbone import BackboneConfig
+from ..networks.denoiser import DenoiserConfig
 from ..objectives.base import Likelihood, Objective
-from ..parts import (
-    CodecPart,
-    DenoiserPart,
-    DensityPart,
-    ProcessPart,
-    SamplerPart,
-    TrunkPart,
-)
+from ..samplers.base import Sampler
 from .compatibility import check
 from .discovery import import_parts
 from .training import Training
@@ -36,14 +34,14 @@ class Config:
     recipe: str = ""
     variant: str = ""
     text: TextConfig
-    codec: CodecPart
-    process: ProcessPart
-    time_density: DensityPart
-    backbone: TrunkPart
-    denoiser: DenoiserPart
+    codec: CodecConfig
+    process: ProcessConfig
+    time_density: TimeDensityConfig
+    backbone: BackboneConfig
+    denoiser: DenoiserConfig
     objective: Objective
     likelihood: Likelihood
-    sampler: SamplerPart
+    sampler: Sampler
     training: Training = field(default_factory=Training)
     schema: int = SCHEMA
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from ..core.errors import UserError
 from ..core.registry import Part, from_dict, to_dict
-from ..parts import GuidePart, SamplerPart
+from ..guidance.base import GuideConfig
+from ..samplers.base import Sampler
 from .config import Config
 
 Size = Literal["tiny", "small", "base"]
@@ -57,15 +58,15 @@ def apply_overrides(config: Config, settings: Iterable[str]) -> Config:
     return from_dict(Config, data)
 
 
-def sampler(text: str, default: SamplerPart) -> SamplerPart:
+def sampler(text: str, default: Sampler) -> Sampler:
     """The sampler that `NAME` or `NAME:key=value,key=value` means; the default sampler keeps its other settings.
 
     Raises UserError for an unknown name or setting.
     """
-    return _part(text, SamplerPart.choices(), "sampler", default)
+    return _part(text, Sampler.choices(), "sampler", default)
 
 
-def guide(text: str) -> GuidePart:
+def guide(text: str) -> GuideConfig:
     """The guide that `NAME:key=value,key=value` means; a comma not followed by `key=` belongs to the value before it.
 
     Raises UserError for an unknown name or setting, and where a setting without a default is missing.
@@ -73,13 +74,13 @@ def guide(text: str) -> GuidePart:
     name = text.partition(":")[0]
     if "=" in name:
         raise UserError(f"Write {name.partition('=')[0]}:{_example(name)} (guide {name!r} has no ':').")
-    return _part(text, GuidePart.choices(), "guide")
+    return _part(text, GuideConfig.choices(), "guide")
 
 
 def _example(setting: str) -> str:
     """`word=love` as the settings of the guide `word` that were probably meant: `text=love`."""
     name, _, value = setting.partition("=")
-    part = GuidePart.choices().get(name)
+    part = GuideConfig.choices().get(name)
     fields = dataclasses.fields(part) if part else ()
     return f"{fields[0].name if fields else 'KEY'}={value}"
 
@@ -140,6 +141,8 @@ def _set(data: dict[str, Any], cls: type, keys: list[str], text: str, path: str)
         if cls is Config:
             raise UserError(f"The configuration has no {key!r}{_suggestion(path, _paths(Config), names)}")
         owner = path.rpartition(".")[0]
+        if not names:
+            raise UserError(f"{owner} ({cls.__name__}) has no {key!r}: it has no settings.")
         paths = [f"{owner}.{name}" for name in names]
         raise UserError(f"{owner} ({cls.__name__}) has no {key!r}{_suggestion(f'{owner}.{key}', paths, names)}")
     nested = _nested(hints[key], data.get(key))

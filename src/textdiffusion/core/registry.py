@@ -96,11 +96,6 @@ def build(part: Part, **context: Any) -> Any:
     return module(**{name: values[name] for name in parameters if name in values})
 
 
-def runnable(part: Any) -> Any:
-    """The object that runs for a stateless part."""
-    return part.build() if hasattr(part, "build") else part
-
-
 def check_bounds(part: object, **limits: tuple[int | float, int | float | None]) -> None:
     """Raises UserError where a field of `part` is outside its limits (None: no upper limit)."""
     for name, (low, high) in limits.items():

@@ -14,7 +14,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data.builtin.tasks import Exercise, exercise
 from ..inference.api import TextDiffusion
-from ..parts import SamplerPart
+from ..samplers.base import Sampler
 from .heldout import held_out
 
 
@@ -43,7 +43,7 @@ def solved(
     steps: int | None = None,
     seed: int = 0,
     temperature: float = 1.0,
-    sampler: str | SamplerPart | None = None,
+    sampler: str | Sampler | None = None,
 ) -> Solved:
     """Asks a run `count` questions (0: all) of a task by infilling: of `data`, or of its own test part.
 

@@ -1,0 +1,1 @@
+"""Guides: what steers sampling towards words, patterns, labels or a condition."""

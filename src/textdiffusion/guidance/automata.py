@@ -1,4 +1,4 @@
-"""Automata over tokens: which texts match, whatever tokens they are made of."""
+"""Automata over tokens: which texts match a pattern, however they are split into tokens."""
 
 from __future__ import annotations
 
@@ -17,115 +17,124 @@ from . import patterns
 
 @dataclass(frozen=True)
 class Automaton:
-    """States, of which 0 is the first. Tokens that no state tells apart are of one class.
+    """A deterministic automaton, which starts in state 0. Tokens that no state distinguishes share a class.
 
-    `after` is the state after a token of each class, `classes` the class of each token, `accepts` whether a text may
-    end in a state. A text begins after the first token `begins`, which ends its source (None: at once).
+    `transitions` is the state after a token of each class, `token_classes` the class of each token, `accepting` whether
+    a text may end in a state. A text begins after the first `source_end_id`, which ends its source (None: at once).
     """
 
-    after: Int[Tensor, "s c"]
-    classes: Int[Tensor, " v"]
-    accepts: Bool[Tensor, " s"]
-    begins: int | None = None
+    transitions: Int[Tensor, "s c"]
+    token_classes: Int[Tensor, " v"]
+    accepting: Bool[Tensor, " s"]
+    source_end_id: int | None = None
 
     @classmethod
-    def of(cls, node: patterns.Node, tokenizer: Tokenizer, place: int = 0, *, begins: int | None = None) -> Automaton:
-        """Reads what `tokenizer.decode` does: nothing after the first end token, and no padding.
+    def from_pattern(
+        cls, node: patterns.Node, tokenizer: Tokenizer, position: int = 0, *, source_end_id: int | None = None
+    ) -> Automaton:
+        """The automaton of texts that match `node` after their first `position` tokens.
 
-        `node` says how the text goes on after its first `place` tokens. Raises UserError for a pattern of too many
-        states, and for a tokenizer whose texts are not its tokens put together.
+        It reads what `tokenizer.decode` does: nothing after the first end token, and no padding. Raises UserError for a
+        pattern with too many states, and for a tokenizer whose texts are not the concatenation of their tokens.
         """
-        pieces = _pieces(tokenizer)
-        steps, accepts = patterns.automaton(node)
-        states = len(accepts)
-        done, dead = states, states + 1
-        table = np.full((states + 2, tokenizer.vocab_size), dead)
-        for token, piece in enumerate(pieces):
-            if piece:
-                state = np.arange(states)
-                for byte in piece:
-                    state = steps[state, byte]
-                table[:states, token] = state
-        table[done] = done
+        token_bytes = _token_bytes(tokenizer)
+        byte_transitions, accepting = patterns.automaton(node)
+        num_states = len(accepting)
+        ended, dead = num_states, num_states + 1
+        table = np.full((num_states + 2, tokenizer.vocab_size), dead)
+        for token, spelling in enumerate(token_bytes):
+            if spelling:
+                state = np.arange(num_states)
+                for byte in spelling:
+                    state = byte_transitions[state, byte]
+                table[:num_states, token] = state
+        table[ended] = ended
         if tokenizer.end_id is not None:
-            table[:states, tokenizer.end_id] = np.where(accepts, done, dead)
-        ends = np.append(accepts, [True, False])
-        if place:  # states that count the tokens before come first
-            table = np.concatenate([np.full((place, table.shape[1]), dead + place), table + place])
-            spelled = np.array([bool(piece) for piece in pieces])
-            table[:place] = np.where(spelled, np.arange(1, place + 1)[:, None], table[:place])
-            ends = np.concatenate([np.zeros(place, dtype=bool), ends])
+            table[:num_states, tokenizer.end_id] = np.where(accepting, ended, dead)
+        accepting = np.append(accepting, [True, False])
+        if position:  # states that count the tokens before come first
+            table = np.concatenate([np.full((position, table.shape[1]), dead + position), table + position])
+            spelled = np.array([bool(spelling) for spelling in token_bytes])
+            table[:position] = np.where(spelled, np.arange(1, position + 1)[:, None], table[:position])
+            accepting = np.concatenate([np.zeros(position, dtype=bool), accepting])
         if tokenizer.pad_id is not None:
             table[:, tokenizer.pad_id] = np.arange(len(table))
-        return replace(_reduced(table, ends), begins=begins)
+        return replace(_minimize(table, accepting), source_end_id=source_end_id)
 
-    def both(self, other: Automaton) -> Automaton:
-        """Of the texts that match both."""
-        mine, theirs = (a.after[:, a.classes].cpu().numpy() for a in (self, other))
-        table = (mine[:, None] * len(theirs) + theirs[None]).reshape(-1, mine.shape[1])
-        ends = (self.accepts.cpu()[:, None] & other.accepts.cpu()).flatten()
-        return replace(_reduced(table, ends.numpy()), begins=self.begins)
+    def intersection(self, other: Automaton) -> Automaton:
+        """The automaton of texts that match both."""
+        table_a, table_b = (a.transitions[:, a.token_classes].cpu().numpy() for a in (self, other))
+        table = (table_a[:, None] * len(table_b) + table_b[None]).reshape(-1, table_a.shape[1])
+        accepting = (self.accepting.cpu()[:, None] & other.accepting.cpu()).flatten()
+        return replace(_minimize(table, accepting.numpy()), source_end_id=self.source_end_id)
 
-    def nearest(self, length: int) -> int | None:
-        """The number of tokens nearest to `length`, 1 or more, that a text which matches may have (None: no text)."""
-        after, accepts = self.after.cpu(), self.accepts.cpu()
-        if not bool(accepts[after.unique()].any()):  # all states after a token, since every state can be reached
+    def nearest_length(self, length: int) -> int | None:
+        """The number of tokens nearest to `length`, at least 1, of a text that matches (None: no text matches)."""
+        transitions, accepting = self.transitions.cpu(), self.accepting.cpu()
+        if not bool(accepting[transitions.unique()].any()):  # every state can be reached, so these follow some token
             return None
-        at, number, found = after[0].unique(), 1, None
-        while found is None or number - length < length - found:
-            if bool(accepts[at].any()):
-                found = number
-            at, number = after[at].unique(), number + 1
-        return found
+        states, number, nearest = transitions[0].unique(), 1, None
+        while nearest is None or number - length < length - nearest:
+            if bool(accepting[states].any()):
+                nearest = number
+            states, number = transitions[states].unique(), number + 1
+        return nearest
 
     def to(self, device: torch.device) -> Automaton:
-        """The same on another device."""
-        return Automaton(self.after.to(device), self.classes.to(device), self.accepts.to(device), self.begins)
+        """The same automaton on another device."""
+        tensors = self.transitions.to(device), self.token_classes.to(device), self.accepting.to(device)
+        return Automaton(*tensors, self.source_end_id)
 
-    def outside(self, batch: Batch) -> Bool[Tensor, "b l"]:
-        """The positions that are no part of the text: padding, and a source with its end."""
+    def outside_text(self, batch: Batch) -> Bool[Tensor, "b l"]:
+        """The positions that are not part of the text: padding, and a source with its end token."""
         outside = torch.zeros_like(batch.target_mask) if batch.valid_mask is None else ~batch.valid_mask
-        if self.begins is None:
+        if self.source_end_id is None:
             return outside
-        end = batch.tokens == self.begins
-        return outside | (end.cumsum(1) - end.long() == 0)
+        is_end = batch.tokens == self.source_end_id
+        return outside | (is_end.cumsum(1) - is_end.long() == 0)
 
 
-def _pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """What each token adds to a text; nothing for end, padding and unknown."""
+def _token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes that each token adds to a text; none for end, padding and unknown.
+
+    Raises UserError if a sample of token pairs shows that texts are not the concatenation of their tokens.
+    """
     special = {tokenizer.end_id, tokenizer.pad_id, tokenizer.unk_id}
-    pieces = [b"" if i in special else tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-    some = [i for i, piece in enumerate(pieces) if piece]
-    for first, second in zip(some, some[len(some) // 3 :] + some[: len(some) // 3], strict=True):
-        joined = (pieces[first] + pieces[second]).decode("utf-8", "replace")
-        if "\ufffd" not in joined and tokenizer.decode([first, second]) != joined:
+    token_bytes = [b"" if i in special else tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+    tokens = [i for i, spelling in enumerate(token_bytes) if spelling]
+    shift = len(tokens) // 3
+    for first, second in zip(tokens, tokens[shift:] + tokens[:shift], strict=True):
+        joined = (token_bytes[first] + token_bytes[second]).decode("utf-8", "replace")
+        if "\ufffd" not in joined and (decoded := tokenizer.decode([first, second])) != joined:
             raise UserError(
-                f"Texts of this run's tokenizer ({tokenizer.kind}) are more than its tokens put together "
-                f"({joined!r} reads {tokenizer.decode([first, second])!r}), so patterns and words cannot be asked for."
+                f"Words and patterns need a tokenizer whose texts are the concatenation of their tokens; this run's "
+                f"({tokenizer.kind}) writes {joined!r} as {decoded!r}."
             )
-    return pieces
+    return token_bytes
 
 
-def _reduced(table: np.ndarray, ends: np.ndarray) -> Automaton:
-    """The smallest automaton of a table [s, v]: states that can be reached, like ones merged (Moore), as are tokens."""
-    columns, classes = np.unique(table, axis=1, return_inverse=True)
-    reached, fresh = {0}, [0]
-    while fresh:
-        fresh = [int(state) for state in np.unique(columns[fresh]) if int(state) not in reached]
-        reached |= set(fresh)
-    order = np.array(sorted(reached))
-    columns, ends = np.searchsorted(order, columns[order]), ends[order]
-    block = ends.astype(np.int64)
+def _minimize(table: np.ndarray, accepting: np.ndarray) -> Automaton:
+    """The smallest automaton of a table [states, tokens]: reachable states, merged if equivalent (Moore 1956)."""
+    columns, token_classes = np.unique(table, axis=1, return_inverse=True)
+    reachable, frontier = {0}, [0]
+    while frontier:
+        frontier = [int(state) for state in np.unique(columns[frontier]) if int(state) not in reachable]
+        reachable |= set(frontier)
+    order = np.array(sorted(reachable))
+    columns, accepting = np.searchsorted(order, columns[order]), accepting[order]
+    partition = accepting.astype(np.int64)
     while True:
-        told = np.concatenate([block[:, None], block[columns]], axis=1)
-        finer = np.unique(told, axis=0, return_inverse=True)[1].reshape(-1)
-        if finer.max() == block.max():
+        signature = np.concatenate([partition[:, None], partition[columns]], axis=1)
+        refined = np.unique(signature, axis=0, return_inverse=True)[1].reshape(-1)
+        if refined.max() == partition.max():
             break
-        block = finer
-    # Numbered by the first state of each, so that the first stays 0.
-    _, first = np.unique(block, return_index=True)
+        partition = refined
+    # Numbered by the first state of each set, so that the start state stays 0.
+    _, first = np.unique(partition, return_index=True)
     rank = np.argsort(np.argsort(first))
-    kept = np.sort(first)
-    merged, again = np.unique(rank[block[columns[kept]]], axis=1, return_inverse=True)
-    classes = again.reshape(-1)[classes.reshape(-1)]
-    return Automaton(torch.from_numpy(merged), torch.from_numpy(classes), torch.from_numpy(ends[kept]))
+    representatives = np.sort(first)
+    merged, merged_classes = np.unique(rank[partition[columns[representatives]]], axis=1, return_inverse=True)
+    token_classes = merged_classes.reshape(-1)[token_classes.reshape(-1)]
+    return Automaton(
+        torch.from_numpy(merged), torch.from_numpy(token_classes), torch.from_numpy(accepting[representatives])
+    )

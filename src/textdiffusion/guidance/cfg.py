@@ -1,8 +1,8 @@
-"""Classifier-free guidance: away from what a model says without a condition, towards what it says with it."""
+"""Classifier-free guidance: extrapolates from the prediction without a condition to the one with it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -11,25 +11,55 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.registry import check_bounds
 from ..data.conditions import drop_condition
+from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction, PredictionWithMean
 from ..diffusion.process import TokenProcess
 from ..diffusion.ratios import Graph
-from ..samplers.base import LogitsGuide, Request
+from ..samplers.base import Guide, LogitsGuide, Request, Run
+from .base import GuideConfig
+
+
+@dataclass(frozen=True)
+class Cfg(GuideConfig):
+    """Classifier-free guidance: follows the label, source or given text more closely than the run alone.
+
+    `weight` 0 ignores the condition, 1 is the run itself, and above 1 the condition counts more.
+    """
+
+    weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, weight=(0.0, None))
+
+    def bind(self, run: Run) -> Guide:
+        """The guide, with the form of "no condition" that the run was trained with."""
+        text, model = run.config.text, run.model
+        if text.drop and model.unadapted is not model:
+            raise UserError(
+                "cfg with a run trained with text.drop needs a sampler of the run's own noise: training dropped "
+                "conditions only under that noise."
+            )
+        hides_prompt = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
+        supported = isinstance(model.process, ClassifierFree.processes)  # otherwise `check_compatible` says why
+        if supported and not (text.drop or hides_prompt):
+            raise UserError("cfg needs a run trained to work without the condition too; train with text.drop=0.1.")
+        return ClassifierFree(model, self.weight, run.tokenizer.pad_id if text.drop else None)
 
 
 class ClassifierFree(LogitsGuide):
-    """Two predictions become that of the noisy law p_t(c | x)^weight p_t(x), normalised, at every noise level.
+    """Combines two predictions into that of p_t(c | x)^weight p_t(x), normalised, at every noise level.
 
-    That is what `weight` does to scores: to the mean of the clean state (Ho & Salimans 2022, eq. 6), to the log ratios
-    of tokens (Nisonoff et al. 2024, eq. 9), and to log probabilities from left to right (Sanchez et al. 2023). Weight 0
-    is without the condition, 1 with it, at the cost of one call a step; others cost two.
+    This is what `weight` does to scores: to the mean of the clean state (Ho & Salimans 2022, eq. 6), to the log score
+    of tokens (Nisonoff et al. 2024, eq. 9), and to autoregressive log probabilities (Sanchez et al. 2023). Weight 0 is
+    the prediction without the condition and weight 1 the one with it, at one call per step; others cost two calls.
 
-    Without the condition a row has no label, and padding, as `training` has shown it, in the place of what is given;
-    where `pad` is None, masks, which hide a prompt from any model of masks (Nie et al. 2024, section 4).
+    "Without the condition" means no label, and padding in place of the conditioning tokens, as in training. If `pad` is
+    None, masks take their place, which hides a prompt from any masked model (Nie et al. 2024, section 4).
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess, AutoregressiveProcess)
@@ -38,41 +68,45 @@ class ClassifierFree(LogitsGuide):
         self.codec, self.process, self.weight, self.pad = model.codec, model.process, weight, pad
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Guided predictions. Raises UserError where there is neither a label nor anything given."""
+        """The guided denoiser. Raises UserError if the request has neither a label nor conditioning tokens."""
         if request.batch.labels is None and request.batch.condition_mask is None:
-            raise UserError("The guide cfg needs a condition: a label, a source, or given text.")
-        return denoiser if self.weight == 1.0 else _Guided(self, denoiser)
+            raise UserError("cfg needs a condition: a label, a source, or given text.")
+        return denoiser if self.weight == 1.0 else _GuidedDenoiser(self, denoiser)
 
-    def without(self, xt: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
-        """State and batch that do not show the condition."""
+    def without_condition(self, xt: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+        """State and batch with the condition removed."""
         if batch.condition_mask is None:
             return xt, drop_condition(batch, 0)
         if self.pad is None:
             return torch.where(batch.condition_mask, self.process.mask, xt), replace(batch, condition_mask=None)
-        bare = drop_condition(batch, self.pad)
-        given = batch.condition_mask if xt.ndim == 2 else batch.condition_mask[..., None]
-        return torch.where(given, self.codec.encode(bare.tokens), xt), bare
+        unconditional = drop_condition(batch, self.pad)
+        condition_mask = batch.condition_mask if xt.ndim == 2 else batch.condition_mask[..., None]
+        return torch.where(condition_mask, self.codec.encode(unconditional.tokens), xt), unconditional
 
-    def mixed(self, with_it: Prediction, without: Prediction, xt: Tensor, t: Float[Tensor, "b *l"]) -> Prediction:
+    def combine(
+        self, conditional: Prediction, unconditional: Prediction, xt: Tensor, t: Float[Tensor, "b *l"]
+    ) -> Prediction:
         """The guided prediction."""
         if not isinstance(self.process, TokenProcess):
-            logits = self._between(without.logits.log_softmax(-1), with_it.logits.log_softmax(-1))
-            if with_it.table is None:
+            logits = self._extrapolate(unconditional.logits.log_softmax(-1), conditional.logits.log_softmax(-1))
+            if conditional.table is None:
                 return Prediction(logits)
-            return PredictionWithMean(logits, self._between(without.mean, with_it.mean), with_it.table)
+            mean = self._extrapolate(unconditional.mean, conditional.mean)
+            return PredictionWithMean(logits, mean, conditional.table)
         graph: Graph = self.process.graph
-        each = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
-        ratios = self._between(without.log_score(graph, xt, each), with_it.log_score(graph, xt, each))
-        logits = graph.x0_logits(ratios, xt, each).masked_fill(without.logits == -torch.inf, -torch.inf)
-        return MixedScorePrediction(logits, ratios)
+        t = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
+        log_score = self._extrapolate(unconditional.log_score(graph, xt, t), conditional.log_score(graph, xt, t))
+        logits = graph.x0_logits(log_score, xt, t).masked_fill(unconditional.logits == -torch.inf, -torch.inf)
+        return MixedScorePrediction(logits, log_score)
 
-    def _between(self, without: Tensor, with_it: Tensor) -> Tensor:
+    def _extrapolate(self, unconditional: Tensor, conditional: Tensor) -> Tensor:
         # What is impossible without the condition stays so, also where both are -inf.
-        return torch.where(without == -torch.inf, without, without + self.weight * (with_it - without))
+        extrapolated = unconditional + self.weight * (conditional - unconditional)
+        return torch.where(unconditional == -torch.inf, unconditional, extrapolated)
 
 
-class _Guided:
-    """The denoiser that asks twice."""
+class _GuidedDenoiser:
+    """Calls the denoiser with and without the condition."""
 
     def __init__(self, guide: ClassifierFree, denoiser: Denoiser) -> None:
         self.guide, self.denoiser = guide, denoiser
@@ -81,19 +115,20 @@ class _Guided:
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
     ) -> Prediction:
-        state, bare = self.guide.without(xt, batch)
-        without = self.denoiser(state, t, batch=bare, self_cond=self_cond)
+        x_without, batch_without = self.guide.without_condition(xt, batch)
+        unconditional = self.denoiser(x_without, t, batch=batch_without, self_cond=self_cond)
         if self.guide.weight == 0.0:
-            return without
-        return self.guide.mixed(self.denoiser(xt, t, batch=batch, self_cond=self_cond), without, xt, t)
+            return unconditional
+        conditional = self.denoiser(xt, t, batch=batch, self_cond=self_cond)
+        return self.guide.combine(conditional, unconditional, xt, t)
 
 
 class MixedScorePrediction(Prediction):
-    """A prediction made of log ratios, which need not be those of any law of clean tokens."""
+    """A prediction with a log score of its own, which need not be that of any distribution of clean tokens."""
 
-    def __init__(self, logits: Float[Tensor, "b l v"], log_ratios: Float[Tensor, "b l v"]) -> None:
+    def __init__(self, logits: Float[Tensor, "b l v"], log_score: Float[Tensor, "b l v"]) -> None:
         super().__init__(logits)
-        self._log_ratios = log_ratios
+        self._log_score = log_score
 
     def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-        return self._log_ratios
+        return self._log_score

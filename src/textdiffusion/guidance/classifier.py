@@ -1,10 +1,11 @@
-"""Guidance by a classifier: by its gradient where states are vectors, token by token where they are ids."""
+"""Guidance by a classifier: through the predicted text or through the noisy state."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,132 +13,210 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
+from ..diffusion.codecs import TableCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction, PredictionWithMean
 from ..diffusion.process import TokenProcess
-from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
-from .trained_classifier import Judge
+from ..samplers.base import Guide, LogitsGuide, Request, Run, WrappedDenoiser
+from .base import GuideConfig
+from .trained_classifier import LogProbFn, load
 
-_NEIGHBOURS = 1 << 14  # texts judged at once
+_CHUNK_TEXTS = 1 << 14  # texts classified at once
 
 
-class _Judging(LogitsGuide, ABC):
-    """What guides by a judge or reader share: `weight` is the power of the label's probability; below 0 leads away."""
+@dataclass(frozen=True)
+class Classifier(GuideConfig):
+    """Steers towards a label of the classifier in the folder `path` (made by `textdiffusion train-classifier`).
 
-    process: Any  # duck-typed, as in a model; `processes` says which
-    noise_aware: ClassVar[bool] = True  # the judge sees t, if the denoiser does or not
+    `weight` is the power of the label's probability; below 0 it steers away. `through` prediction classifies the clean
+    text that the model predicts, `through` state the noisy state. `exact`, only for states of token ids: the number of
+    likely tokens per position whose texts are classified one by one; a gradient, which is faster and less accurate,
+    stands for the other tokens.
+    """
 
-    def __init__(self, judge: Callable[..., Tensor], process: object, weight: float) -> None:
-        self.judge, self.process, self.weight = judge, process, weight
+    path: str
+    label: str
+    weight: float = 1.0
+    through: Literal["prediction", "state"] = "prediction"
+    exact: int = 0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, exact=(0, None))
+        if self.exact and self.through == "prediction":
+            raise UserError("classifier.exact needs through=state and a run whose states are token ids.")
+
+    def bind(self, run: Run) -> Guide:
+        """The guide, with the classifier loaded for this run."""
+        classifier, process = load(self.path, run), run.model.process
+        is_gaussian = isinstance(process, ClassifierGradient.processes)
+        if self.exact and is_gaussian:
+            raise UserError("classifier.exact needs through=state and a run whose states are token ids.")
+        if self.through == "prediction":
+            return PlugAndPlay(classifier.clean_log_prob(self.label), process, self.weight)
+        if run.model.unadapted is not run.model:
+            raise UserError(
+                "This classifier was trained on noisy vectors, not masks; use through=prediction, or a sampler of the "
+                "run's own noise."
+            )
+        log_prob = classifier.noisy_log_prob(self.label)
+        if is_gaussian:
+            return ClassifierGradient(log_prob, process, self.weight)
+        return DiscreteClassifier(log_prob, process, self.weight, self.exact)
+
+
+@dataclass(frozen=True)
+class Energy(GuideConfig):
+    """Steers towards a label by gradient steps on the state after each step (Diffusion-LM); Gaussian processes only.
+
+    `weight` is the size of a gradient step, relative to the root mean square of the state; below 0 it steers away.
+    `fluency` is the cost of moving the state, and `updates` the number of gradient steps.
+    """
+
+    path: str
+    label: str
+    weight: float = 0.1
+    fluency: float = 0.01
+    updates: int = 3
+
+    def __post_init__(self) -> None:
+        check_bounds(self, fluency=(0.0, None), updates=(1, None))
+
+    def bind(self, run: Run) -> Guide:
+        """The guide, with the classifier loaded for this run."""
+        log_prob, model = load(self.path, run).noisy_log_prob(self.label), run.model
+        if not isinstance(model.codec, TableCodec):
+            raise UserError("energy needs a run whose states are vectors; here they are token ids, so use classifier.")
+        return EnergyGradient(log_prob, model.process, self.weight, model.codec.scale, self.fluency, self.updates)
+
+
+class _ClassifierGuide(LogitsGuide, ABC):
+    """Base of guides that change predictions by log p(label | ...). `weight` is the power of that probability."""
+
+    process: Any  # duck-typed, as in a model; `processes` names the classes
+    noise_aware: ClassVar[bool] = True  # the classifier sees t, whether or not the denoiser does
+
+    def __init__(self, log_prob: Callable[..., Tensor], process: object, weight: float) -> None:
+        self.log_prob, self.process, self.weight = log_prob, process, weight
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions given the label."""
-        return WrappedDenoiser(denoiser, self.changed, self.noise_aware)
+        """The denoiser, conditioned on the label."""
+        return WrappedDenoiser(denoiser, self.condition, self.noise_aware)
 
     @abstractmethod
-    def changed(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+    def condition(self, prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
         """The prediction given the label."""
 
 
-class ClassifierGradient(_Judging):
-    """Moves the mean by weight sigma^2 grad log p(label | x_t), for a judge that knows noise.
+class ClassifierGradient(_ClassifierGuide):
+    """Moves the mean by weight sigma^2 grad log p(label | x_t), for a classifier of noisy vectors.
 
-    At weight 1, and with an exact judge, that is the mean of the clean state given the label, by Tweedie's formula
+    At weight 1 and with an exact classifier this is the mean of the clean state given the label, by Tweedie's formula
     (Dhariwal & Nichol 2021, section 4, in the frame of x_0 + sigma eps).
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def changed(
-        self, said: Prediction, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch
+    def condition(
+        self, prediction: Prediction, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch
     ) -> Prediction:
-        gradient = slope(lambda x: self.judge(x, _of_rows(t), batch), xt)
-        by = self.weight * self.process.sigma_over(t, xt) ** 2 * gradient
-        return PredictionWithMean(said.logits, said.mean + by, said.table)
+        """The prediction given the label."""
+        gradient = gradient_of(lambda x: self.log_prob(x, _per_row(t), batch), xt)
+        shift = self.weight * self.process.sigma_over(t, xt) ** 2 * gradient
+        return PredictionWithMean(prediction.logits, prediction.mean + shift, prediction.table)
 
 
-class DiscreteClassifier(_Judging):
-    """Ratios of probabilities times [p(label | x_t with y here) / p(label | x_t)]^weight, for every y and position.
+class DiscreteClassifier(_ClassifierGuide):
+    """Multiplies the score of token y by [p(label | x_t with y here) / p(label | x_t)]^weight, at every position.
 
-    That is D-CBG (Schiff et al. 2024, section 3.2), and the guided rates of Nisonoff et al. (2024). At weight 1, with
-    an exact judge, it is Bayes' rule: the prediction becomes p(x_0 | x_t, label). Texts with one of the `exact`
-    likeliest tokens at a place are judged themselves, so many for each place that may change; what the judge says of
-    other tokens is read off one gradient (first order), which a network says little by where a mask stands.
+    D-CBG (Schiff et al. 2024, section 3.2); the guided rates of Nisonoff et al. (2024). At weight 1 and with an exact
+    classifier this is Bayes' rule: p(x_0 | x_t, label). Texts with one of the `exact` likeliest tokens at a position
+    are classified themselves. All other tokens use a first-order approximation from one gradient, which is poor at
+    masks.
     """
 
     processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
 
-    def __init__(self, judge: Judge, process: object, weight: float, exact: int = 0) -> None:
-        super().__init__(judge, process, weight)
+    def __init__(self, log_prob: LogProbFn, process: object, weight: float, exact: int = 0) -> None:
+        super().__init__(log_prob, process, weight)
         self.exact = exact
 
-    def changed(self, said: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-        graph, each = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
-        vocab_size, rows = self.process.vocab_size, _of_rows(t)
-        gain = torch.zeros(*xt.shape, vocab_size, device=xt.device)
+    def condition(
+        self, prediction: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch
+    ) -> Prediction:
+        """The prediction given the label."""
+        graph, position_t = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
+        vocab_size, row_t = self.process.vocab_size, _per_row(t)
+        log_ratio = torch.zeros(*xt.shape, vocab_size, device=xt.device)
         if self.exact < vocab_size:
-            gain = self._taylor(xt, rows, batch)
+            log_ratio = self._first_order(xt, row_t, batch)
         if self.exact:
-            likely = said.logits.topk(min(self.exact, vocab_size)).indices
-            gain = gain.scatter(-1, likely, self._neighbours(xt, likely, rows, batch))
-        logits = graph.x0_logits(said.log_score(graph, xt, each) + self.weight * gain, xt, each)
-        # Under uniform noise even a token that is barred has a ratio, which the gain would raise.
-        return said.with_logits(logits.masked_fill(said.logits == -torch.inf, -torch.inf))
+            tokens = prediction.logits.topk(min(self.exact, vocab_size)).indices
+            log_ratio = log_ratio.scatter(-1, tokens, self._exact(xt, tokens, row_t, batch))
+        log_score = prediction.log_score(graph, xt, position_t) + self.weight * log_ratio
+        logits = graph.x0_logits(log_score, xt, position_t)
+        # Under uniform noise even a token of probability 0 has a score, which guidance would raise.
+        return prediction.with_logits(logits.masked_fill(prediction.logits == -torch.inf, -torch.inf))
 
-    def _taylor(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
-        gradient = slope(lambda x: self.judge(x, t, batch), F.one_hot(xt, self.process.vocab_size + 1).float())
+    def _first_order(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
+        """The log ratio of each token by a Taylor expansion around x_t."""
+        one_hot = F.one_hot(xt, self.process.vocab_size + 1).float()
+        gradient = gradient_of(lambda x: self.log_prob(x, t, batch), one_hot)
         return (gradient - gradient.gather(-1, xt[..., None]))[..., : self.process.vocab_size]
 
-    def _neighbours(
+    def _exact(
         self, xt: Int[Tensor, "b l"], tokens: Int[Tensor, "b l k"], t: Float[Tensor, " b"], batch: Batch
     ) -> Float[Tensor, "b l k"]:
-        """What each of the tokens in its place adds to the judgement; 0 at places that do not change."""
-        changing, own = self.process.is_noisy(xt) & batch.target_mask, self.judge(xt, t, batch)
-        gain = torch.zeros(tokens.shape, device=xt.device)
-        row, place, which = changing[..., None].expand(tokens.shape).nonzero().T
-        for r, p, k in zip(*(index.split(_NEIGHBOURS) for index in (row, place, which)), strict=True):
-            texts = xt[r]
-            texts[torch.arange(len(r), device=xt.device), p] = tokens[r, p, k]
-            gain[r, p, k] = self.judge(texts, t[r], batch.select(r)) - own[r]
-        return gain
+        """The log ratio of each of the tokens at its position; 0 at positions that do not change."""
+        noisy, log_prob = self.process.is_noisy(xt) & batch.target_mask, self.log_prob(xt, t, batch)
+        log_ratio = torch.zeros(tokens.shape, device=xt.device)
+        indices = noisy[..., None].expand(tokens.shape).nonzero().T
+        for row, position, k in zip(*(index.split(_CHUNK_TEXTS) for index in indices), strict=True):
+            texts = xt[row]
+            texts[torch.arange(len(row), device=xt.device), position] = tokens[row, position, k]
+            log_ratio[row, position, k] = self.log_prob(texts, t[row], batch.select(row)) - log_prob[row]
+        return log_ratio
 
 
-class PlugAndPlay(_Judging):
-    """Logits plus weight times the gradient of log p(label | the predicted text), for a reader of clean texts.
+class PlugAndPlay(_ClassifierGuide):
+    """Adds weight times the gradient of log p(label | predicted text) to the logits, for a classifier of clean texts.
 
-    The predicted text is soft, a mixture of tokens at every position. To first order, the gradient by the probability
-    of a token is what the label says for it (plug and play, as SSD-LM, section 3.4).
+    The predicted text is soft: a mixture of tokens at every position. To first order, the gradient with respect to a
+    token's probability is the evidence of that token for the label (as in SSD-LM, section 3.4).
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess)
     noise_aware: ClassVar[bool] = False
 
-    def changed(self, said: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-        given = torch.zeros_like(batch.target_mask) if batch.prompt_mask is None else batch.prompt_mask
+    def condition(self, prediction: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
+        """The prediction given the label."""
+        known = torch.zeros_like(batch.target_mask) if batch.prompt_mask is None else batch.prompt_mask
+        tokens = batch.tokens
         if not xt.is_floating_point():
-            given = given | ~self.process.is_noisy(xt)
-        ids = batch.tokens if xt.is_floating_point() else torch.where(given & batch.target_mask, xt, batch.tokens)
-        known = F.one_hot(torch.where(given, ids, 0), said.logits.shape[-1]).float()
-        probs = torch.where(given[..., None], known, said.probs)
+            known = known | ~self.process.is_noisy(xt)
+            tokens = torch.where(known & batch.target_mask, xt, tokens)
+        one_hot = F.one_hot(torch.where(known, tokens, 0), prediction.logits.shape[-1]).float()
+        probs = torch.where(known[..., None], one_hot, prediction.probs)
+        gradient = gradient_of(lambda probs: self.log_prob(probs, batch), probs)
+        return prediction.with_logits(prediction.logits + self.weight * gradient)
 
-        return said.with_logits(said.logits + self.weight * slope(lambda probs: self.judge(probs, batch), probs))
 
+class EnergyGradient:
+    """Takes `updates` steps of Adagrad on the state after every step of the sampler (Diffusion-LM, section 5.1).
 
-class Energy:
-    """`updates` steps of Adagrad on the state after every step of the sampler (Diffusion-LM, section 5.1).
-
-    They lower -log p(label | x_s) + fluency ||x - x_s||^2 / sigma_s^2, where x_s is what the sampler has stepped to:
-    the second term keeps the text what the model meant it to be. `weight` is the rate of Adagrad in root mean squares
-    of a noisy state's coordinates; below 0 it leads away from the label.
+    They minimise -log p(label | x_s) + fluency ||x - x_s||^2 / sigma_s^2, where x_s is the state that the sampler has
+    reached; the second term keeps the text close to the model's. `weight` is Adagrad's learning rate in root mean
+    squares of a noisy state's coordinates; below 0 it leads away from the label.
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
     def __init__(
         self,
-        judge: Judge,
+        log_prob: LogProbFn,
         process: GaussianProcess,
         weight: float,
         scale: float,
@@ -145,37 +224,38 @@ class Energy:
         updates: int = 3,
     ) -> None:
         """`scale` is the root mean square of a clean state's coordinates."""
-        self.judge, self.process, self.weight = judge, process, weight
+        self.log_prob, self.process, self.weight = log_prob, process, weight
         self.scale, self.fluency, self.updates = scale, fluency, updates
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions stay."""
+        """The denoiser unchanged."""
         return denoiser
 
-    def after(self, xs: Float[Tensor, "b l d"], s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """The state after the updates; each step of the sampler begins with a new Adagrad."""
+    def after_step(self, xs: Float[Tensor, "b l d"], s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """The state after the updates. Each step of the sampler starts a new Adagrad."""
         sigma = self.process.sigma_over(s, xs)
         unit = torch.sqrt(sigma**2 + self.scale**2)
         sign = 1.0 if self.weight >= 0 else -1.0
 
-        def benefit(x: Tensor) -> Tensor:
-            far = ((x * unit - xs) / sigma).square().sum((1, 2))
-            return sign * self.judge(x * unit, s, batch) - self.fluency * far
+        def negative_energy(x: Tensor) -> Tensor:
+            distance = ((x * unit - xs) / sigma).square().sum((1, 2))
+            return sign * self.log_prob(x * unit, s, batch) - self.fluency * distance
 
-        x, squares = xs / unit, torch.zeros_like(xs)
+        x, sum_of_squares = xs / unit, torch.zeros_like(xs)
         for _ in range(self.updates):
-            gradient = slope(benefit, x)
-            squares = squares + gradient.square()
-            x = x + abs(self.weight) * gradient / (squares.sqrt() + 1e-10)
+            gradient = gradient_of(negative_energy, x)
+            sum_of_squares = sum_of_squares + gradient.square()
+            x = x + abs(self.weight) * gradient / (sum_of_squares.sqrt() + 1e-10)
         return x * unit
 
 
-def slope(value: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
-    """The gradient of the sum of `value`, whose rows depend on those of its argument alone."""
+def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient of the sum of `function(x)`, whose rows must each depend on the same row of x only."""
     with torch.enable_grad():
-        x = at.detach().requires_grad_()
-        return torch.autograd.grad(value(x).sum(), x)[0]
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(function(x).sum(), x)[0]
 
 
-def _of_rows(t: Float[Tensor, "b *l"]) -> Float[Tensor, " b"]:
+def _per_row(t: Float[Tensor, "b *l"]) -> Float[Tensor, " b"]:
+    """One time per row: the greatest of its positions."""
     return t if t.ndim == 1 else t.amax(1)

@@ -1,8 +1,10 @@
-"""Texts that match a pattern: always, or more often."""
+"""Guides towards texts that match a pattern: always, or more often."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,139 +14,220 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import GuidedPrediction, Prediction, one_hot_logits
-from ..samplers.base import LogitsGuide, Outermost, Request, WrappedDenoiser
+from ..samplers.base import Guide, LogitsGuide, Outermost, Request, Run, WrappedDenoiser
+from . import patterns, regex
 from .automata import Automaton
+from .base import GuideConfig
 from .lattice import Lattice
 
-_LEAST = -1e4  # nats of a token that others bar: it is taken where nothing else would match
-_GUESSED = -20.0  # nats of a token at places that the prediction does not reach
+_MIN_LOG_PROB = -1e4  # nats of a token that another guide excludes: used only if nothing else matches
+_MIN_GUESS = -20.0  # nats of a token at positions that the prediction does not cover
+
+
+@dataclass(frozen=True)
+class Word(GuideConfig):
+    """Requires a word, or a phrase, somewhere in the text, or at a `position` counted in tokens from 0.
+
+    With a finite `weight` texts with the word become likelier instead, by that many nats.
+    """
+
+    text: str
+    position: int = -1
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_bounds(self, position=(-1, None))
+        if not self.text.strip():
+            raise UserError("word.text is empty; write it as word:text=pear.")
+
+    def bind(self, run: Run) -> Guide:
+        """The constraint over the run's tokens."""
+        if self.position < 0:
+            return _constraint(patterns.word(self.text), f"word {self.text!r}", self.weight, run)
+        optional_space = patterns.union([patterns.EMPTY, patterns.literal(" ")])
+        node = patterns.concat(optional_space, patterns.literal(self.text), patterns.word_end(self.text))
+        return _constraint(node, f"word {self.text!r} at {self.position}", self.weight, run, self.position)
+
+
+@dataclass(frozen=True)
+class Without(GuideConfig):
+    """Forbids a word or a phrase; with a finite `weight` texts with it become less likely, by that many nats."""
+
+    text: str
+    weight: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise UserError("without.text is empty; write it as without:text=pear.")
+
+    def bind(self, run: Run) -> Guide:
+        """The constraint over the run's tokens."""
+        node = patterns.complement(patterns.word(self.text))
+        return _constraint(node, f"without {self.text!r}", self.weight, run)
+
+
+@dataclass(frozen=True)
+class Regex(GuideConfig):
+    """Requires the whole text to match a regular expression; with a finite `weight` matches become likelier."""
+
+    pattern: str
+    weight: float = math.inf
+
+    def bind(self, run: Run) -> Guide:
+        """The constraint over the run's tokens."""
+        return _constraint(regex.parse(self.pattern), f"regex '{self.pattern}'", self.weight, run)
+
+
+def _constraint(node: patterns.Node, name: str, weight: float, run: Run, position: int = 0) -> Guide:
+    """The guide towards texts that match `node` from a position on."""
+    if math.isnan(weight) or weight == -math.inf:
+        raise UserError(f"weight is {weight}; it must be a number of nats, or inf for always.")
+    source_end_id = run.tokenizer.end_id if run.config.text.source else None
+    automaton = Automaton.from_pattern(node, run.tokenizer, position, source_end_id=source_end_id)
+    if weight == math.inf:
+        return HardConstraint(automaton, run.model.process, name)
+    return SoftConstraint(automaton, run.model.process, weight)
 
 
 class SoftConstraint(LogitsGuide):
-    """The odds of a match are multiplied by e^weight, exactly so under each prediction; below 0 it is avoided.
+    """Multiplies the odds of a match by e^weight, exactly so under each prediction; below 0 matches are avoided.
 
-    A prediction says nothing of how its positions depend on each other. So tilted, its law has the marginals
-    p(x_i) (1 + (e^weight - 1) p(match | x_i)) up to a constant, which one pass over positions and states gives.
+    A prediction treats positions as independent. Reweighted, its marginals are
+    p(x_i) (1 + (e^weight - 1) p(match | x_i)) up to a constant, which takes one pass over positions and states.
     """
 
     def __init__(self, automaton: Automaton, process: Any, weight: float) -> None:
         self.automaton, self.process, self.weight = automaton, process, weight
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions under which a match is likelier."""
-        return Watched(denoiser, self.automaton, self.process, request, self.reweighted)
+        """The denoiser with reweighted predictions."""
+        return LatticeDenoiser(denoiser, self.automaton, self.process, request, self.reweight)
 
-    def reweighted(self, said: Prediction, lattice: Lattice, places: slice, known: Bool[Tensor, "b l"]) -> Prediction:
-        """The prediction with its marginals tilted."""
-        match = lattice.log_chance[:, None, None] + lattice.marginals - lattice.by_class  # log p(match | class)
-        match = match[:, places].nan_to_num(-torch.inf, neginf=-torch.inf).clamp(max=0.0)
-        tilt = torch.logaddexp(torch.log1p(-match.exp()), match + self.weight)[..., lattice.automaton.classes]
-        return said.with_logits(said.logits + torch.where(known[..., None], 0.0, tilt).float())
+    def reweight(
+        self, prediction: Prediction, lattice: Lattice, positions: slice, known: Bool[Tensor, "b l"]
+    ) -> Prediction:
+        """The prediction with reweighted marginals."""
+        match = lattice.log_prob[:, None, None] + lattice.marginals - lattice.class_logp  # log p(match | class)
+        match = match[:, positions].nan_to_num(-torch.inf, neginf=-torch.inf).clamp(max=0.0)
+        change = torch.logaddexp(torch.log1p(-match.exp()), match + self.weight)[..., lattice.automaton.token_classes]
+        return prediction.with_logits(prediction.logits + torch.where(known[..., None], 0.0, change).float())
 
 
 class HardConstraint(Outermost, LogitsGuide):
-    """Every text matches, whatever the process and the sampler.
+    """Makes every text match, whatever the process and the sampler.
 
-    Each prediction becomes its law given a match: its marginals where means are taken, one draw of the whole text where
-    tokens are drawn, the likeliest text that matches where tokens are read. Other guides act before, wherever they
-    stand, and several of these are one of all.
+    Each prediction is conditioned on a match: means use its marginals, sampling draws one whole text, and reading
+    tokens takes the likeliest text that matches. Other guides act before it, wherever they stand; several hard
+    constraints act as one.
     """
 
     def __init__(self, automaton: Automaton, process: Any, name: str) -> None:
         self.automaton, self.process, self.name = automaton, process, name
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions given a match. Raises UserError where no text of this length and with these tokens matches."""
+        """The denoiser, conditioned on a match. Raises UserError if no text of the request can match."""
         automaton, name = self.automaton, self.name
-        if isinstance(denoiser, Watched) and denoiser.watch is ConstrainedPrediction:
-            automaton, name = automaton.both(denoiser.automaton), f"{denoiser.name} and {name}"
+        if isinstance(denoiser, LatticeDenoiser) and denoiser.transform_lattice is ConstrainedPrediction:
+            automaton, name = automaton.intersection(denoiser.automaton), f"{denoiser.name} and {name}"
             denoiser = denoiser.denoiser
-        watched = Watched(denoiser, automaton, self.process, request, ConstrainedPrediction, name)
-        watched.check()
-        return watched
+        constrained = LatticeDenoiser(denoiser, automaton, self.process, request, ConstrainedPrediction, name)
+        constrained.check_satisfiable()
+        return constrained
 
 
 class ConstrainedPrediction(GuidedPrediction):
-    """A prediction given that the text matches."""
+    """A prediction conditioned on a match of the whole text. `positions` are those that it covers."""
 
-    def __init__(self, said: Prediction, lattice: Lattice, places: slice, known: Bool[Tensor, "b l"]) -> None:
-        tilt = (lattice.marginals - lattice.by_class)[:, places].nan_to_num(-torch.inf, neginf=-torch.inf)
-        logits = lattice.logp[:, places] + tilt[..., lattice.automaton.classes]
-        super().__init__(said, logits.float(), known)
-        self.lattice, self.places = lattice, places
+    def __init__(self, prediction: Prediction, lattice: Lattice, positions: slice, known: Bool[Tensor, "b l"]) -> None:
+        change = (lattice.marginals - lattice.class_logp)[:, positions].nan_to_num(-torch.inf, neginf=-torch.inf)
+        logits = lattice.logp[:, positions] + change[..., lattice.automaton.token_classes]
+        super().__init__(prediction, logits.float(), known)
+        self.lattice, self.positions = lattice, positions
 
     @property
     def argmax(self) -> Int[Tensor, "b l"]:
-        return self.lattice.best()[:, self.places]
+        return self.lattice.argmax()[:, self.positions]
 
     def sample_joint(self, rng: Rng) -> Prediction:
-        return Prediction(one_hot_logits(self.lattice.drawn(rng)[:, self.places], self.logits), self.table)
+        return Prediction(one_hot_logits(self.lattice.sample(rng)[:, self.positions], self.logits), self.table)
 
 
-class Watched(WrappedDenoiser):
-    """A denoiser whose predictions are seen beside an automaton, which reads the texts that `name` says."""
+LatticeTransform = Callable[[Prediction, Lattice, slice, Tensor], Prediction]
+"""A new prediction from a prediction, its lattice, the positions that it covers and those that are known [b, l]."""
+
+
+class LatticeDenoiser(WrappedDenoiser):
+    """A denoiser whose predictions are transformed together with their lattice. `name` describes the pattern."""
 
     def __init__(
-        self, denoiser: Denoiser, automaton: Automaton, process: Any, request: Request, watch, name: str = ""
+        self,
+        denoiser: Denoiser,
+        automaton: Automaton,
+        process: Any,
+        request: Request,
+        transform_lattice: LatticeTransform,
+        name: str = "",
     ) -> None:
-        super().__init__(denoiser, self.seen)
-        self.process, self.request, self.watch, self.name = process, request, watch, name
+        super().__init__(denoiser, self._transform)
+        self.process, self.request, self.transform_lattice, self.name = process, request, transform_lattice, name
         self.automaton = automaton.to(request.batch.tokens.device)
 
-    def seen(self, said: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
-        """What `watch` makes of a prediction and the lattice of it."""
-        logp = said.logits.log_softmax(-1)
-        logp = logp.clamp(min=_LEAST)  # what another guide barred is written where the pattern leaves no choice
+    def _transform(self, prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+        logp = prediction.logits.log_softmax(-1)
+        logp = logp.clamp(min=_MIN_LOG_PROB)  # tokens excluded by another guide, if the pattern leaves no choice
         known = torch.zeros_like(xt if xt.ndim == 2 else xt[..., 0], dtype=torch.bool)
-        if (told := batch.prompt_mask) is not None:
-            known, logp = known | told, _told(logp, batch.tokens, told)
+        if (prompt := batch.prompt_mask) is not None:
+            known, logp = known | prompt, _fix_tokens(logp, batch.tokens, prompt)
         if not xt.is_floating_point():
-            fixed = ~self.process.is_noisy(xt)
-            known, logp = known | fixed, _told(logp, xt, fixed)
-        skip, whole = self.automaton.outside(batch), self.whole(batch)
+            visible = ~self.process.is_noisy(xt)
+            known, logp = known | visible, _fix_tokens(logp, xt, visible)
+        skip, full_batch = self.automaton.outside_text(batch), self._full_batch(batch)
         start, stop = self.request.offset, self.request.offset + xt.shape[1]
-        places = slice(start, stop)
-        if xt.shape[1] < whole.tokens.shape[1]:
-            # Of later places no more is known than that they may be like the last one here.
-            guess = logp[:, -1:].clamp(min=_GUESSED)
-            rest = guess.expand(-1, whole.tokens.shape[1], -1)
-            rest = _told(rest, whole.tokens, whole.tokens < logp.shape[-1])
-            logp = torch.cat((rest[:, :start], logp, rest[:, stop:]), dim=1)
-            skip = self.automaton.outside(whole)
-        return self.watch(said, Lattice(self.automaton, logp, skip), places, known)
+        if xt.shape[1] < full_batch.tokens.shape[1]:
+            # Nothing is known of later positions: assume the distribution of the last position here.
+            guess = logp[:, -1:].clamp(min=_MIN_GUESS).expand(-1, full_batch.tokens.shape[1], -1)
+            guess = _fix_tokens(guess, full_batch.tokens, full_batch.tokens < logp.shape[-1])
+            logp = torch.cat((guess[:, :start], logp, guess[:, stop:]), dim=1)
+            skip = self.automaton.outside_text(full_batch)
+        return self.transform_lattice(prediction, Lattice(self.automaton, logp, skip), slice(start, stop), known)
 
-    def whole(self, batch: Batch) -> Batch:
-        """The whole texts of the rows of `batch` as they stand; undecided places hold an id beyond the vocabulary."""
+    def _full_batch(self, batch: Batch) -> Batch:
+        """The full texts of the rows of `batch` so far; undecided positions hold an id beyond the vocabulary."""
         request = self.request
         if request.full_batch is not None:
-            assert batch.row_ids is not None, "which rows these are"
+            assert batch.row_ids is not None, "row_ids select the rows of full_batch"
             return request.full_batch.select(batch.row_ids)
-        told = request.batch.prompt_mask
-        free = request.batch.target_mask if told is None else request.batch.target_mask & ~told
-        return replace(request.batch, tokens=torch.where(free, len(self.automaton.classes), request.batch.tokens))
+        prompt = request.batch.prompt_mask
+        free = request.batch.target_mask if prompt is None else request.batch.target_mask & ~prompt
+        undecided = len(self.automaton.token_classes)
+        return replace(request.batch, tokens=torch.where(free, undecided, request.batch.tokens))
 
-    def check(self) -> None:
-        """Raises UserError where nothing matches."""
-        whole = self.request.full_batch or self.whole(self.request.batch)
-        vocab_size = len(self.automaton.classes)
-        logp = torch.zeros(*whole.tokens.shape, vocab_size, device=whole.tokens.device)
-        logp = _told(logp, whole.tokens, whole.tokens < vocab_size)
-        skip = self.automaton.outside(whole)
-        if not bool(Lattice(self.automaton, logp, skip).log_chance.isfinite().all()):
-            length = int((~skip).sum(-1).max())
-            match self.automaton.nearest(length):
-                case None:
-                    why = ", nor does one of another length: the run's tokens spell none, or wishes exclude each other"
-                case other if other == length:
-                    why = " with what is given, which counts too"
-                case other:
-                    why = f"; texts of {other} tokens can"
-            raise UserError(f"No text of {length} tokens matches {self.name}{why}.")
+    def check_satisfiable(self) -> None:
+        """Raises UserError if no text of the request's length with its given tokens matches."""
+        batch = self.request.full_batch or self._full_batch(self.request.batch)
+        vocab_size = len(self.automaton.token_classes)
+        logp = torch.zeros(*batch.tokens.shape, vocab_size, device=batch.tokens.device)
+        logp = _fix_tokens(logp, batch.tokens, batch.tokens < vocab_size)
+        skip = self.automaton.outside_text(batch)
+        if bool(Lattice(self.automaton, logp, skip).log_prob.isfinite().all()):
+            return
+        length = int((~skip).sum(-1).max())
+        match self.automaton.nearest_length(length):
+            case None:
+                reason = ", and neither does one of another length: no tokens of the run spell it, or guides conflict"
+            case nearest if nearest == length:
+                reason = " together with the given text"
+            case nearest:
+                reason = f"; texts of {nearest} tokens can"
+        raise UserError(f"No text of {length} tokens matches {self.name}{reason}.")
 
 
-def _told(logp: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-    """Certain of `ids` at the positions `where`."""
-    sure = one_hot_logits(torch.where(where, ids, 0), logp)
-    return torch.where(where[..., None], sure, logp)
+def _fix_tokens(
+    logp: Float[Tensor, "b l v"], tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]
+) -> Float[Tensor, "b l v"]:
+    """`logp` with certainty of `tokens` at the positions of `mask`."""
+    certain = one_hot_logits(torch.where(mask, tokens, 0), logp)
+    return torch.where(mask[..., None], certain, logp)

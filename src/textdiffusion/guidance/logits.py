@@ -1,8 +1,9 @@
-"""Softmax temperature."""
+"""Guides that change the logits of every prediction: temperature, top-k, top-p and allowed tokens."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool
@@ -13,70 +14,78 @@ from ..core.errors import UserError
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction
 from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
-from ..samplers.gaussian import nucleus
+from ..samplers.projections import nucleus
 
 
+@dataclass(frozen=True)
 class Temperature(LogitsGuide):
-    """Divides the logits of every prediction: below 1 sharper and less diverse text, above 1 the reverse.
+    """Divides the logits of every prediction: below 1 text is more likely and less diverse, above 1 the reverse.
 
-    A regressed state, or bits, move by as much as the mean of the tokens does.
+    A regressed state, or one made of bits, moves by as much as the mean of the tokens does.
     """
 
-    def __init__(self, temperature: float) -> None:
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise UserError(f"temperature {temperature} is not allowed: it must be above 0.")
-        self.temperature = temperature
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise UserError(f"temperature is {self.temperature}; it must be above 0.")
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions with logits over temperature."""
+        """The denoiser with scaled logits."""
         if self.temperature == 1.0:
             return denoiser
-        return WrappedDenoiser(
-            denoiser, lambda prediction, *_: prediction.with_logits(prediction.logits / self.temperature)
-        )
+
+        def scale(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+            return prediction.with_logits(prediction.logits / self.temperature)
+
+        return WrappedDenoiser(denoiser, scale)
 
 
+@dataclass(frozen=True)
 class TopKTopP(LogitsGuide):
-    """Keeps the `top_k` likeliest tokens of every prediction (0: all), and of these the fewest that reach `top_p`.
+    """Keeps the `top_k` most likely tokens of every prediction (0: all), then the fewest that sum to `top_p`.
 
-    The others have probability 0. A regressed state, or bits, move by as much as the mean of the tokens does.
+    The other tokens get probability 0. A regressed state, or one made of bits, moves by as much as the mean of the
+    tokens does.
     """
 
-    def __init__(self, top_k: int = 0, top_p: float = 1.0) -> None:
-        if top_k < 0:
-            raise UserError(f"top_k {top_k} is not allowed: it must be at least 1, or 0 for all tokens.")
-        if not 0.0 < top_p <= 1.0:
-            raise UserError(f"top_p {top_p} is not allowed: it must be above 0 and at most 1.")
-        self.top_k, self.top_p = top_k, top_p
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise UserError(f"top_k is {self.top_k}; it must be at least 1, or 0 for all tokens.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise UserError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions of fewer tokens."""
-        everything = self.top_k == 0 and self.top_p == 1.0
-        return denoiser if everything else WrappedDenoiser(denoiser, lambda prediction, *_: self.truncated(prediction))
+        """The denoiser with truncated predictions."""
+        if self.top_k == 0 and self.top_p == 1.0:
+            return denoiser
+        return WrappedDenoiser(denoiser, self._truncate)
 
-    def truncated(self, prediction: Prediction) -> Prediction:
-        """The prediction of the tokens that are kept."""
+    def _truncate(self, prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
         logits = prediction.logits
         if 0 < self.top_k < logits.shape[-1]:
-            best = logits.topk(self.top_k, dim=-1).indices
-            logits = torch.full_like(logits, -torch.inf).scatter(-1, best, logits.gather(-1, best))
+            top = logits.topk(self.top_k, dim=-1).indices
+            logits = torch.full_like(logits, -torch.inf).scatter(-1, top, logits.gather(-1, top))
         if self.top_p < 1.0:
             logits = logits.masked_fill(nucleus(logits.softmax(-1), self.top_p) == 0.0, -torch.inf)
         return prediction.with_logits(logits)
 
 
+@dataclass(frozen=True, eq=False)
 class AllowedTokens(LogitsGuide):
-    """Free positions hold tokens that the row `Batch.holds` of `allowed` has (None: its row 0)."""
+    """Restricts each position to the tokens of a set: row `Batch.allowed_set_ids` of `allowed` (None: row 0)."""
 
-    def __init__(self, allowed: Bool[Tensor, "k v"]) -> None:
-        self.allowed = allowed
+    allowed: Bool[Tensor, "k v"]
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions in which all other tokens have probability 0."""
+        """The denoiser with all other tokens at probability 0."""
 
-        def fitting(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+        def restrict(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             allowed = self.allowed.to(prediction.logits.device)
-            held = allowed[0] if batch.allowed_set_ids is None else allowed[batch.allowed_set_ids]
-            return prediction.with_logits(prediction.logits.masked_fill(~held, -torch.inf))
+            allowed = allowed[0] if batch.allowed_set_ids is None else allowed[batch.allowed_set_ids]
+            return prediction.with_logits(prediction.logits.masked_fill(~allowed, -torch.inf))
 
-        return WrappedDenoiser(denoiser, fitting)
+        return WrappedDenoiser(denoiser, restrict)

@@ -1,7 +1,7 @@
 """Regular expressions as automata over the bytes of UTF-8.
 
-An expression is a tuple whose first entry says what it is. Its derivative by a byte matches what may follow that byte
-(Brzozowski 1964): the derivatives of an expression are the states of its automaton.
+An expression is a tuple whose first entry is its kind. Its derivative by a byte matches what may follow that byte
+(Brzozowski 1964); the derivatives of an expression are the states of its automaton.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import numpy as np
 
 from ..core.errors import UserError
 
-Node = tuple  # ("set", a mask of bytes), ("cat", first, rest), ("or", nodes), ("star", node), ("not", node)
-Ranges = list[tuple[int, int]]  # of code points, both ends included
+Node = tuple  # ("set", bit mask of bytes), ("cat", first, rest), ("or", nodes), ("star", node), ("not", node)
+Ranges = list[tuple[int, int]]  # code points, both ends included
 
 NOTHING: Node = ("set", 0)
 EMPTY: Node = ("star", NOTHING)
-LARGEST = 4000  # states
+MAX_STATES = 4000
 
-WORDLIKE: Ranges = [(48, 57), (65, 90), (95, 95), (97, 122)]
-LAST = 0x10FFFF  # of the code points
+WORD_RANGES: Ranges = [(48, 57), (65, 90), (95, 95), (97, 122)]
+MAX_CODE_POINT = 0x10FFFF
 
 
-def cat(*nodes: Node) -> Node:
-    """One after the other."""
-    *before, node = nodes or (EMPTY,)
-    for first in reversed(before):
+def concat(*nodes: Node) -> Node:
+    """The expressions one after the other."""
+    *earlier, node = nodes or (EMPTY,)
+    for first in reversed(earlier):
         if NOTHING in (first, node):
             return NOTHING
         if first[0] == "cat":
-            node = cat(*first[1:], node)
+            node = concat(*first[1:], node)
         elif first != EMPTY:
             node = first if node == EMPTY else ("cat", first, node)
     return node
 
 
-def either(nodes: Iterable[Node]) -> Node:
-    """Any of them."""
+def union(nodes: Iterable[Node]) -> Node:
+    """Any one of the expressions."""
     flat: set[Node] = set()
     for node in nodes:
         flat |= node[1] if node[0] == "or" else {node}
@@ -53,22 +53,22 @@ def either(nodes: Iterable[Node]) -> Node:
 
 
 def star(node: Node) -> Node:
-    """Any number of them."""
+    """Any number of repetitions."""
     return node if node[0] == "star" else ("star", node)
 
 
-def inverse(node: Node) -> Node:
-    """Whatever does not match."""
+def complement(node: Node) -> Node:
+    """All texts that do not match."""
     return node[1] if node[0] == "not" else ("not", node)
 
 
-def characters(ranges: Ranges) -> Node:
-    """One character of those in `ranges`."""
-    found = []
+def char_set(ranges: Ranges) -> Node:
+    """One character of `ranges`, as the bytes of its UTF-8."""
+    options = []
     stack = [(low, high) for low, high in ranges if low <= high]
     while stack:
         low, high = stack.pop()
-        # Cut where the number of bytes changes and around surrogates, then where a byte before the last one changes.
+        # Cut where the number of bytes changes and around surrogates, then where a byte other than the last changes.
         cut = next((c for c in (0x80, 0x800, 0xD800, 0xE000, 0x10000) if low < c <= high), None)
         if cut is None and low >= 0x80:
             for size in (6, 12, 18):
@@ -84,50 +84,50 @@ def characters(ranges: Ranges) -> Node:
             stack += [(low, cut - 1), (cut, high)]
         elif not 0xD800 <= low < 0xE000:
             ends = zip(chr(low).encode(), chr(high).encode(), strict=True)
-            found.append(cat(*(("set", (1 << b + 1) - (1 << a)) for a, b in ends)))
-    return either(found)
+            options.append(concat(*(("set", (1 << b + 1) - (1 << a)) for a, b in ends)))
+    return union(options)
 
 
-def negated(ranges: Ranges) -> Ranges:
-    """All other characters."""
+def complement_ranges(ranges: Ranges) -> Ranges:
+    """All characters outside `ranges`."""
     outside, low = [], 0
     for first, last in sorted(ranges):
         outside.append((low, first - 1))
         low = max(low, last + 1)
-    return [(a, b) for a, b in [*outside, (low, LAST)] if a <= b]
+    return [(a, b) for a, b in [*outside, (low, MAX_CODE_POINT)] if a <= b]
 
 
-ANY: Node = characters([(0, LAST)])
+ANY: Node = char_set([(0, MAX_CODE_POINT)])
 ALL: Node = star(ANY)
 
 
 def literal(text: str) -> Node:
     """The text itself."""
-    return cat(*(("set", 1 << byte) for byte in text.encode()))
+    return concat(*(("set", 1 << byte) for byte in text.encode()))
 
 
-def _wordlike(character: str) -> bool:
+def _is_word_char(character: str) -> bool:
     return character == "_" or unicodedata.category(character)[0] in "LMN"
 
 
-# Of scripts beyond, every character counts as a letter: all punctuation there is would take a thousand states.
-_PUNCTUATED = (*range(0x100), *range(0x2000, 0x2070), *range(0x3000, 0x3040))
-_BESIDE: Node = characters([(code, code) for code in _PUNCTUATED if not _wordlike(chr(code))])
+# In all other blocks every character counts as a letter: all punctuation of Unicode would take a thousand states.
+_PUNCTUATED_BLOCKS = (*range(0x100), *range(0x2000, 0x2070), *range(0x3000, 0x3040))
+_SEPARATOR: Node = char_set([(code, code) for code in _PUNCTUATED_BLOCKS if not _is_word_char(chr(code))])
 
 
 def word(text: str) -> Node:
-    """Any text with `text` in it that does not go on as a word on either side.
+    """Any text that contains `text` as whole words.
 
-    Words are letters, marks, numbers and underscores. Spaces and punctuation are told from them in the Latin, general
-    and CJK blocks of Unicode.
+    Word characters are letters, marks, numbers and underscores. Spaces and punctuation are recognised in the Latin,
+    general and CJK blocks of Unicode.
     """
-    before = either([EMPTY, cat(ALL, _BESIDE)]) if _wordlike(text[0]) else ALL
-    return cat(before, literal(text), ended(text))
+    before = union([EMPTY, concat(ALL, _SEPARATOR)]) if _is_word_char(text[0]) else ALL
+    return concat(before, literal(text), word_end(text))
 
 
-def ended(text: str) -> Node:
-    """What may follow `text` where it is a whole word."""
-    return either([EMPTY, cat(_BESIDE, ALL)]) if _wordlike(text[-1]) else ALL
+def word_end(text: str) -> Node:
+    """What may follow `text` if it ends a word."""
+    return union([EMPTY, concat(_SEPARATOR, ALL)]) if _is_word_char(text[-1]) else ALL
 
 
 @lru_cache(maxsize=1 << 16)
@@ -146,39 +146,39 @@ def _derivative(node: Node, byte: int) -> Node:
     if kind == "set":
         return EMPTY if node[1] >> byte & 1 else NOTHING
     if kind == "cat":
-        first = cat(_derivative(node[1], byte), node[2])
-        return either([first, _derivative(node[2], byte)]) if _nullable(node[1]) else first
+        first = concat(_derivative(node[1], byte), node[2])
+        return union([first, _derivative(node[2], byte)]) if _nullable(node[1]) else first
     if kind == "or":
-        return either(_derivative(part, byte) for part in node[1])
+        return union(_derivative(part, byte) for part in node[1])
     if kind == "star":
-        return cat(_derivative(node[1], byte), node)
-    return inverse(_derivative(node[1], byte))
+        return concat(_derivative(node[1], byte), node)
+    return complement(_derivative(node[1], byte))
 
 
 def automaton(node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """The state after each byte [s, 256], state 0 first, and whether a text may end in each state [s].
+    """The state after each byte [s, 256], from state 0 on, and whether a text may end in each state [s].
 
-    Raises UserError where there are more than `LARGEST` states.
+    Raises UserError for more than `MAX_STATES` states.
     """
     classes = _byte_classes(node)
     first = [int(np.flatnonzero(classes == c)[0]) for c in range(int(classes.max()) + 1)]
     numbers, states, rows = {node: 0}, [node], []
-    for state in states:  # grows meanwhile
+    for state in states:  # grows during the loop
         row = []
         for byte in first:
-            after = _derivative(state, byte)
-            if after not in numbers:
-                numbers[after] = len(states)
-                states.append(after)
-            row.append(numbers[after])
+            next_state = _derivative(state, byte)
+            if next_state not in numbers:
+                numbers[next_state] = len(states)
+                states.append(next_state)
+            row.append(numbers[next_state])
         rows.append(row)
-        if len(states) > LARGEST:
-            raise UserError(f"The pattern has more than {LARGEST} states; a shorter one is needed.")
+        if len(states) > MAX_STATES:
+            raise UserError(f"The pattern has more than {MAX_STATES} states; use a shorter one.")
     return np.array(rows)[:, classes], np.array([_nullable(state) for state in states])
 
 
 def _byte_classes(node: Node) -> np.ndarray:
-    """A number for each byte, the same for bytes that no set in the expression tells apart."""
+    """A class number for each byte; bytes that no set in the expression distinguishes share a class."""
     masks, stack = set(), [node]
     while stack:
         kind, *parts = stack.pop()
@@ -186,5 +186,5 @@ def _byte_classes(node: Node) -> np.ndarray:
             masks.add(parts[0])
         else:
             stack += list(parts[0]) if kind == "or" else parts
-    told = np.array([[mask >> byte & 1 for mask in sorted(masks)] for byte in range(256)])
-    return np.unique(told, axis=0, return_inverse=True)[1].reshape(-1)
+    membership = np.array([[mask >> byte & 1 for mask in sorted(masks)] for byte in range(256)])
+    return np.unique(membership, axis=0, return_inverse=True)[1].reshape(-1)

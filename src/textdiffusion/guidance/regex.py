@@ -1,129 +1,129 @@
-"""The regular expressions that a user may write."""
+"""The parser of regular expressions."""
 
 from __future__ import annotations
 
 from ..core.errors import UserError
-from .patterns import EMPTY, WORDLIKE, Node, Ranges, cat, characters, either, negated, star
+from .patterns import EMPTY, WORD_RANGES, Node, Ranges, char_set, complement_ranges, concat, star, union
 
-_CLASSES: dict[str, Ranges] = {"d": [(48, 57)], "w": WORDLIKE, "s": [(9, 13), (32, 32)]}
+_CLASSES: dict[str, Ranges] = {"d": [(48, 57)], "w": WORD_RANGES, "s": [(9, 13), (32, 32)]}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 
-MOST = 1000  # times that something is repeated
+MAX_REPEATS = 1000
 
 
 def parse(pattern: str) -> Node:
-    r"""The expression that all of a text must match.
+    r"""The expression of a pattern, which the whole text must match.
 
-    Letters stand for themselves; `.` is any character but a line break, `[a-z]` and `[^a-z]` are sets, `\d \w \s` sets
-    of ASCII characters and `\D \W \S` all others, `|` is or, `( )` groups, and `* + ? {3} {2,5}` repeat. Raises
-    UserError for anything else that a regular expression may have: `^ $`, lazy repeats, look-around, back references.
+    Letters stand for themselves; `.` is any character except a line break, `[a-z]` and `[^a-z]` are sets, `\d \w \s`
+    are sets of ASCII characters and `\D \W \S` all others, `|` is or, `( )` groups, and `* + ? {3} {2,5}` repeat.
+    Raises UserError for other syntax: `^ $`, lazy repeats, look-around, back references.
     """
-    node, at = _either(pattern, 0)
-    if at < len(pattern):
-        raise _refused(pattern, at, "closes no group")
+    node, i = _union(pattern, 0)
+    if i < len(pattern):
+        raise _error(pattern, i, "closes a group that was not opened")
     return node
 
 
-def _refused(pattern: str, at: int, why: str) -> UserError:
-    return UserError(f"In the pattern {pattern!r}, {pattern[at : at + 1]!r} at place {at} {why}.")
+def _error(pattern: str, i: int, problem: str) -> UserError:
+    return UserError(f"In the pattern {pattern!r}, {pattern[i : i + 1]!r} at position {i} {problem}.")
 
 
-def _either(pattern: str, at: int) -> tuple[Node, int]:
+def _union(pattern: str, i: int) -> tuple[Node, int]:
     options = []
     while True:
         parts = []
-        while at < len(pattern) and pattern[at] not in "|)":
-            node, at = _repeated(pattern, at)
+        while i < len(pattern) and pattern[i] not in "|)":
+            node, i = _repeat(pattern, i)
             parts.append(node)
-        options.append(cat(*parts))
-        if pattern[at : at + 1] != "|":
-            return either(options), at
-        at += 1
+        options.append(concat(*parts))
+        if pattern[i : i + 1] != "|":
+            return union(options), i
+        i += 1
 
 
-def _repeated(pattern: str, at: int) -> tuple[Node, int]:
-    node, at = _atom(pattern, at)
-    low, high, end = _counts(pattern, at)
-    if end == at:
-        return node, at
-    if _counts(pattern, end)[2] != end:
-        raise _refused(pattern, end, "repeats a repeat, which is not supported; put it in a group if it is meant")
-    most = star(node) if high is None else EMPTY
+def _repeat(pattern: str, i: int) -> tuple[Node, int]:
+    node, i = _atom(pattern, i)
+    low, high, end = _repeat_counts(pattern, i)
+    if end == i:
+        return node, i
+    if _repeat_counts(pattern, end)[2] != end:
+        raise _error(pattern, end, "repeats a repeat; put the first one in a group")
+    optional = star(node) if high is None else EMPTY
     for _ in range(0 if high is None else high - low):
-        most = either([EMPTY, cat(node, most)])
-    return cat(*[node] * low, most), end
+        optional = union([EMPTY, concat(node, optional)])
+    return concat(*[node] * low, optional), end
 
 
-def _counts(pattern: str, at: int) -> tuple[int, int | None, int]:
-    """How often what is before `at` may occur, and where the pattern goes on."""
-    mark = pattern[at : at + 1]
+def _repeat_counts(pattern: str, i: int) -> tuple[int, int | None, int]:
+    """The fewest and most repeats (None: no limit) that stand at `i`, and the index after them."""
+    mark = pattern[i : i + 1]
     if mark and mark in "*+?":
-        return int(mark == "+"), 1 if mark == "?" else None, at + 1
+        return int(mark == "+"), 1 if mark == "?" else None, i + 1
     if mark != "{":
-        return 1, 1, at
-    inside, closed, _ = pattern[at + 1 :].partition("}")
-    low, comma, high = inside.partition(",")
+        return 1, 1, i
+    counts, closed, _ = pattern[i + 1 :].partition("}")
+    low, comma, high = counts.partition(",")
     if not closed or not low.isdecimal() or (high and not high.isdecimal()):
-        raise _refused(pattern, at, r"is no count such as {3} or {2,5}; the character itself is \{")
-    most = (int(high) if high else None) if comma else int(low)
-    if most is not None and most < int(low):
-        raise _refused(pattern, at, "has its counts the wrong way round")
-    if max(int(low), most or 0) > MOST:
-        raise _refused(pattern, at, f"repeats more than {MOST:,} times")
-    return int(low), most, at + len(inside) + 2
+        raise _error(pattern, i, r"is not a count such as {3} or {2,5}; write \{ for the character")
+    maximum = (int(high) if high else None) if comma else int(low)
+    if maximum is not None and maximum < int(low):
+        raise _error(pattern, i, "has its counts in the wrong order")
+    if max(int(low), maximum or 0) > MAX_REPEATS:
+        raise _error(pattern, i, f"repeats more than {MAX_REPEATS:,} times")
+    return int(low), maximum, i + len(counts) + 2
 
 
-def _atom(pattern: str, at: int) -> tuple[Node, int]:
-    mark = pattern[at]
+def _atom(pattern: str, i: int) -> tuple[Node, int]:
+    mark = pattern[i]
     if mark == "(":
-        if pattern[at + 1 : at + 2] == "?" and pattern[at + 1 : at + 3] != "?:":
-            raise _refused(pattern, at + 1, "begins something that is not supported; groups are ( ) or (?: )")
-        node, end = _either(pattern, at + (3 if pattern[at + 1 : at + 2] == "?" else 1))
+        if pattern[i + 1 : i + 2] == "?" and pattern[i + 1 : i + 3] != "?:":
+            raise _error(pattern, i + 1, "is not supported here; groups are ( ) or (?: )")
+        node, end = _union(pattern, i + (3 if pattern[i + 1 : i + 2] == "?" else 1))
         if pattern[end : end + 1] != ")":
-            raise _refused(pattern, at, "opens a group that nothing closes")
+            raise _error(pattern, i, "opens a group that is never closed")
         return node, end + 1
     if mark == "[":
-        return _set(pattern, at)
+        return _char_class(pattern, i)
     if mark in "*+?{":
-        raise _refused(pattern, at, "repeats nothing")
+        raise _error(pattern, i, "has nothing to repeat")
     if mark in "^$":
-        raise _refused(pattern, at, f"is not needed, as all of the text must match; the character itself is \\{mark}")
+        raise _error(pattern, i, f"is not needed, because the whole text must match; write \\{mark} for the character")
     if mark == ".":
-        return characters(negated([(10, 10)])), at + 1
-    ranges, at = _character(pattern, at)
-    return characters(ranges), at
+        return char_set(complement_ranges([(10, 10)])), i + 1
+    ranges, i = _char(pattern, i)
+    return char_set(ranges), i
 
 
-def _character(pattern: str, at: int) -> tuple[Ranges, int]:
-    mark = pattern[at]
+def _char(pattern: str, i: int) -> tuple[Ranges, int]:
+    mark = pattern[i]
     if mark != "\\":
-        return [(ord(mark), ord(mark))], at + 1
-    name = pattern[at + 1 : at + 2]
+        return [(ord(mark), ord(mark))], i + 1
+    name = pattern[i + 1 : i + 2]
     if name.lower() in _CLASSES:
         ranges = _CLASSES[name.lower()]
-        return (ranges if name in _CLASSES else negated(ranges)), at + 2
+        return (ranges if name in _CLASSES else complement_ranges(ranges)), i + 2
     if not name or (name.isalnum() and name not in _ESCAPES):
-        raise _refused(pattern, at, rf"and {name!r} are no escape; there are \d \w \s \D \W \S \n \t")
+        raise _error(pattern, i, rf"before {name!r} is not an escape; use \d \w \s \D \W \S \n \t")
     code = ord(_ESCAPES.get(name, name))
-    return [(code, code)], at + 2
+    return [(code, code)], i + 2
 
 
-def _set(pattern: str, at: int) -> tuple[Node, int]:
-    start, at = at, at + 1
-    others = pattern[at : at + 1] == "^"
-    at += others
+def _char_class(pattern: str, i: int) -> tuple[Node, int]:
+    start, i = i, i + 1
+    is_complement = pattern[i : i + 1] == "^"
+    i += is_complement
     ranges: Ranges = []
-    while at < len(pattern) and (pattern[at] != "]" or not ranges):
-        some, at = _character(pattern, at)
-        if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("", "]"):
-            (first, *_), dash = some, at
-            (last, *_), at = _character(pattern, at + 1)
+    while i < len(pattern) and (pattern[i] != "]" or not ranges):
+        new_ranges, i = _char(pattern, i)
+        if pattern[i : i + 1] == "-" and pattern[i + 1 : i + 2] not in ("", "]"):
+            (first, *_), dash = new_ranges, i
+            (last, *_), i = _char(pattern, i + 1)
             if first[0] != first[1] or last[0] != last[1]:
-                raise _refused(pattern, dash, r"makes no range with a set such as \d; the character itself is \-")
+                raise _error(pattern, dash, r"cannot make a range with a set such as \d; write \- for the character")
             if first > last:
-                raise _refused(pattern, at - 1, "ends a range before it begins")
-            some = [(first[0], last[0])]
-        ranges += some
-    if at >= len(pattern):
-        raise _refused(pattern, start, "opens a set that nothing closes")
-    return characters(negated(ranges) if others else ranges), at + 1
+                raise _error(pattern, i - 1, "ends a range below its start")
+            new_ranges = [(first[0], last[0])]
+        ranges += new_ranges
+    if i >= len(pattern):
+        raise _error(pattern, start, "opens a set that is never closed")
+    return char_set(complement_ranges(ranges) if is_complement else ranges), i + 1

@@ -1,7 +1,8 @@
-"""Given tokens for models that were not trained with conditioning masks."""
+"""Infilling with models that were trained without conditioning masks: replacement and RePaint."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
@@ -11,56 +12,82 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction, one_hot_logits
 from ..diffusion.process import TokenNoiseProcess
-from ..samplers.base import Request, WrappedDenoiser
+from ..samplers.base import Guide, Request, Run, WrappedDenoiser
+from .base import GuideConfig
+
+
+@dataclass(frozen=True)
+class Repaint(GuideConfig):
+    """Infills better with runs trained without conditioning masks: adds and removes noise again after each step.
+
+    Each of the `n_resample` rounds per step adds the noise of `jump_length` steps and removes it again, which costs
+    `jump_length` calls.
+    """
+
+    n_resample: int = 5
+    jump_length: int = 1
+
+    def __post_init__(self) -> None:
+        check_bounds(self, n_resample=(1, None), jump_length=(1, None))
+
+    def bind(self, run: Run) -> Guide:
+        """Replacement with resampling, for the run's process."""
+        return Replacement(run.model, self.n_resample, self.jump_length)
 
 
 class Replacement:
-    """Replacement: at the positions `known` of a batch, predictions are the given token, and states its noised copies.
+    """Keeps the tokens of `Batch.replace_mask`: predictions are these tokens, and states are their noisy copies.
 
-    So a step sees of the given text only what its noise leaves, and the rest fits it less well than it should. With
-    `jumps` each step of the sampler is followed by so many rounds in which noise of `length` steps is put on again
-    and taken off, under other noise of the given tokens (RePaint, Lugmayr et al. 2022, algorithm 1). For an ideal
-    denoiser and small steps the law tends to the law given the tokens as jumps grow. A jump costs `length` calls.
+    The model therefore sees only what the noise leaves of the known text, and the rest fits it less well than it
+    should. With `n_resample` above 0 each step is followed by that many rounds that add the noise of `jump_length`
+    steps and remove it again, with new noise on the known tokens (RePaint: Lugmayr et al. 2022, algorithm 1). For an
+    ideal denoiser and small steps, samples approach the distribution given the tokens as `n_resample` grows.
     """
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenNoiseProcess)
 
-    def __init__(self, model: DiffusionModel, jumps: int = 0, length: int = 1) -> None:
-        self.codec, self.process, self.n_resample, self.jump_length = model.codec, model.process, jumps, length
+    def __init__(self, model: DiffusionModel, n_resample: int = 0, jump_length: int = 1) -> None:
+        self.codec, self.process = model.codec, model.process
+        self.n_resample, self.jump_length = n_resample, jump_length
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """Predictions that are certain of the given tokens."""
-        self.times: list[Float[Tensor, " 1"]] = []  # the last noise levels that the sampler has stepped to
+        """The denoiser, certain of the known tokens."""
+        self.times: list[Float[Tensor, " 1"]] = []  # of the sampler's last steps
 
-        def knowing(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+        def replace_known(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             assert batch.replace_mask is not None
             logits = prediction.logits
-            known = torch.where(batch.replace_mask[..., None], one_hot_logits(batch.tokens, logits), logits)
-            self.latest = prediction.with_logits(known, batch.replace_mask)
-            return self.latest
+            logits = torch.where(batch.replace_mask[..., None], one_hot_logits(batch.tokens, logits), logits)
+            self.prediction = prediction.with_logits(logits, batch.replace_mask)
+            return self.prediction
 
-        self.denoiser = WrappedDenoiser(denoiser, knowing)
+        self.denoiser = WrappedDenoiser(denoiser, replace_known)
         return self.denoiser
 
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """The given tokens at the noise level s; then the jumps."""
-        xs = self._replaced(xs, s, batch, rng)
+    def after_step(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """The state with the known tokens at the noise level of s, after the rounds of resampling."""
+        xs = self._replace(xs, s, batch, rng)
         self.times = [*(self.times or [torch.ones_like(s[:1])])[-self.jump_length :], s[:1]]  # the same for all rows
         times = [t.expand(len(xs)) for t in self.times]
-        for jump in range(self.n_resample):
-            draws, t = rng.fork("jump").fork(jump), times[0]
-            xs = self._replaced(self.process.forward_step(xs, s, t, rng=draws.fork("noise")), t, batch, draws)
-            for hop, (high, low) in enumerate(pairwise(times)):
-                draw, estimate = draws.fork(hop), self.latest.mean if self.denoiser.self_conditioning else None
-                prediction = self.denoiser(xs, high, batch=batch, self_cond=estimate)
-                xs = self._replaced(self.process.reverse(xs, prediction, high, low, rng=draw), low, batch, draw)
+        for i in range(self.n_resample):
+            round_rng, t = rng.fork("jump").fork(i), times[0]
+            xs = self._replace(self.process.forward_step(xs, s, t, rng=round_rng.fork("noise")), t, batch, round_rng)
+            for j, (t, u) in enumerate(pairwise(times)):
+                step_rng, self_cond = round_rng.fork(j), self._self_cond
+                prediction = self.denoiser(xs, t, batch=batch, self_cond=self_cond)
+                xs = self._replace(self.process.reverse(xs, prediction, t, u, rng=step_rng), u, batch, step_rng)
         return xs
 
-    def _replaced(self, x: Tensor, t: Float[Tensor, " b"], batch: Batch, rng: Rng) -> Tensor:
+    @property
+    def _self_cond(self) -> Tensor | None:
+        return self.prediction.mean if self.denoiser.self_conditioning else None
+
+    def _replace(self, x: Tensor, t: Float[Tensor, " b"], batch: Batch, rng: Rng) -> Tensor:
         assert batch.replace_mask is not None
         noisy = self.process.add_noise(self.codec.encode(batch.tokens), t, rng=rng.fork("given"))
         return torch.where(batch.replace_mask.view(*batch.replace_mask.shape, *(1,) * (x.ndim - 2)), noisy, x)

@@ -13,13 +13,12 @@ from ..config.compatibility import sampler_problem
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
-from ..core.registry import runnable
 from ..data import templates
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
+from ..guidance.base import GuideConfig
 from ..guidance.logits import AllowedTokens, Temperature, TopKTopP
 from ..guidance.replacement import Replacement
-from ..parts import GuidePart, SamplerPart
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
 from .run import Run, check_count
@@ -31,8 +30,8 @@ class SamplingKwargs(TypedDict, total=False):
     steps: int | None
     seed: int
     temperature: float
-    sampler: str | SamplerPart | None
-    guides: Sequence[str | GuidePart | Guide]
+    sampler: str | Sampler | None
+    guides: Sequence[str | GuideConfig | Guide]
     top_k: int
     top_p: float
 
@@ -47,9 +46,9 @@ class SamplingOptions:
     """The same seed gives the same texts; the first 4 of 8 texts are those of `num=4`."""
     temperature: float = 1.0
     """Divides the logits: below 1 safer and less diverse text, above 1 the reverse."""
-    sampler: str | SamplerPart | None = None
+    sampler: str | Sampler | None = None
     """A name, with settings as in `ddim:eta=1`, or an object of `samplers` (None: the run's own sampler)."""
-    guides: Sequence[str | GuidePart | Guide] = ()
+    guides: Sequence[str | GuideConfig | Guide] = ()
     """What steers the text, such as `without:text=pear`, or objects of `guidance`; they act in turn."""
     top_k: int = 0
     """Sample from the k most likely tokens at each position (0: all)."""
@@ -64,7 +63,7 @@ class SamplingOptions:
         default = run.config.sampler
         settings = overrides.sampler(self.sampler, default) if isinstance(self.sampler, str) else self.sampler
         settings = settings or default
-        sampler = runnable(settings)
+        sampler = settings
         if problem := sampler_problem(sampler, run.config, run.model.process):
             raise UserError(f"{problem} It can use {', '.join(run.samplers())}.")
         model = adapt_model(sampler, run.model, self.seed)
@@ -80,7 +79,7 @@ class SamplingOptions:
             guides.append(AllowedTokens(torch.from_numpy(templates.allowed(run.tokenizer))))
         for each in self.guides:
             settings = overrides.guide(each) if isinstance(each, str) else each
-            guide = settings.bind(replace(run, model=model)) if isinstance(settings, GuidePart) else settings
+            guide = settings.bind(replace(run, model=model)) if isinstance(settings, GuideConfig) else settings
             check_compatible(guide, model.process)
             if model is not run.model and getattr(guide, "process", model.process) is not model.process:
                 raise UserError(

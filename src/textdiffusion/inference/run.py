@@ -15,14 +15,12 @@ from ..config.config import Config, dumps, loads
 from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype, seeded
 from ..core.errors import UserError
-from ..core.registry import runnable
 from ..data import templates
 from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
-from ..parts import SamplerPart
-from ..samplers.base import Step
+from ..samplers.base import Sampler, Step
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..storage.checkpoint import RAW, Checkpoints
@@ -81,7 +79,7 @@ class Run:
     @property
     def likelihood(self) -> Any:
         """The likelihood, or the bound of it, that texts are scored with."""
-        return runnable(self.config.likelihood)
+        return self.config.likelihood
 
     @property
     def device(self) -> torch.device:
@@ -93,17 +91,17 @@ class Run:
         """The precision of the network's features."""
         return str(self.model.denoiser.backbone.compute_dtype).removeprefix("torch.")
 
-    def samplers(self) -> dict[str, SamplerPart]:
+    def samplers(self) -> dict[str, Sampler]:
         """The samplers that can drive this run, by name; the run's own keeps its settings.
 
         Samplers of masks also drive runs of vectors that were trained with given tokens (`samplers.masked_view`).
         """
         default = self.config.sampler
-        choices = {name: default if type(default) is cls else cls() for name, cls in SamplerPart.choices().items()}
+        choices = {name: default if type(default) is cls else cls() for name, cls in Sampler.choices().items()}
         return {
             name: sampler
             for name, sampler in choices.items()
-            if not sampler_problem(runnable(sampler), self.config, self.model.process)
+            if not sampler_problem(sampler, self.config, self.model.process)
         }
 
     def empty_batch(

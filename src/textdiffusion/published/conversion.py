@@ -17,19 +17,17 @@ from ..core.errors import UserError
 from ..data.config import TextConfig
 from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
+from ..diffusion.absorbing import Absorbing
+from ..diffusion.alpha_schedules import LogLinear
 from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
 from ..networks.layers import num_heads
-from ..parts import (
-    Absorbing,
-    LogLinear,
-    MaskDenoiserConfig,
-    MaskedELBO,
-    ObjectivePart,
-    ScoreDenoiserConfig,
-    ScoreEntropy,
-    TransformerConfig,
-)
+from ..networks.score_denoiser import ScoreDenoiserConfig
+from ..networks.token_denoiser import MaskDenoiserConfig
+from ..networks.transformer import TransformerConfig
+from ..objectives.base import Objective
+from ..objectives.masked import MaskedELBO
+from ..objectives.score_entropy import ScoreEntropy
 from ..storage.weights import tensors_of
 from .settings import PublishedSettings, find_settings
 from .tensors import find_weights, read_tensors
@@ -106,7 +104,7 @@ def _config(
     return replace(base, backbone=backbone, text=TextConfig(data=data, field="text", length=length, **text))
 
 
-def _recipe(objective: type[ObjectivePart]) -> Config:
+def _recipe(objective: type[Objective]) -> Config:
     """The published recipe with this objective and masks."""
     published = (
         recipes.get(name)("as_published") for name in recipes.names() if "as_published" in recipes.variants(name)

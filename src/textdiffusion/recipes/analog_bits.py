@@ -7,22 +7,18 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    Bits,
-    CosineSigma,
-    DPMSolver,
-    EmbeddingDenoiserConfig,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    LogSigma,
-    SquaredError,
-    UNetConfig,
-    Uniform,
-    X0Logits,
-    X0Regression,
-)
+from ..diffusion.codecs import Bits
+from ..diffusion.curve_densities import Gumbel
+from ..diffusion.densities import Uniform
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import CosineSigma, LogSigma
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Logits, X0Regression
+from ..networks.unet import UNetConfig
+from ..objectives.embedding_losses import SquaredError
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
+from ..samplers.dpm_solver import DPMSolver
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 

@@ -7,15 +7,12 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    Autoregressive,
-    AutoregressiveOrder,
-    NextToken,
-    NextTokenDenoiserConfig,
-    NextTokenLikelihood,
-    Tokens,
-    Uniform,
-)
+from ..diffusion.autoregressive import AutoregressiveOrder
+from ..diffusion.codecs import Tokens
+from ..diffusion.densities import Uniform
+from ..networks.token_denoiser import NextTokenDenoiserConfig
+from ..objectives.next_token import NextToken, NextTokenLikelihood
+from ..samplers.autoregressive import Autoregressive
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 

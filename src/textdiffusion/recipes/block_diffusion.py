@@ -7,18 +7,14 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    BlockAbsorbing,
-    BlockAncestral,
-    BlockDenoiserConfig,
-    Linear,
-    LogLinear,
-    MaskedELBO,
-    MaskedLikelihood,
-    Tokens,
-    TransformerConfig,
-    Uniform,
-)
+from ..diffusion.alpha_schedules import Linear, LogLinear
+from ..diffusion.blocks import BlockAbsorbing
+from ..diffusion.codecs import Tokens
+from ..diffusion.densities import Uniform
+from ..networks.block_denoiser import BlockDenoiserConfig
+from ..networks.transformer import TransformerConfig
+from ..objectives.masked import MaskedELBO, MaskedLikelihood
+from ..samplers.blocks import BlockAncestral
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    DPMSolver,
-    EmbeddingDenoiserConfig,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    LinearSigma,
-    LogSigma,
-    ScoreInterpolation,
-    TimeWarp,
-    TransformerConfig,
-    X0Logits,
-)
+from ..diffusion.binned_densities import TimeWarp
+from ..diffusion.codecs import Embeddings
+from ..diffusion.curve_densities import Gumbel
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import LinearSigma, LogSigma
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Logits
+from ..networks.transformer import TransformerConfig
+from ..objectives.embedding_losses import ScoreInterpolation
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
+from ..samplers.dpm_solver import DPMSolver
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 

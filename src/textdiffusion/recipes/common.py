@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import TransformerConfig
+from ..networks.transformer import TransformerConfig
 
 SMALL = TransformerConfig(width=128, depth=4, conv_radius=4)
 """The default network, for models that need no noise level: about 0.8 million parameters."""

@@ -7,21 +7,16 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    Absorbing,
-    Ancestral,
-    CosineAlpha,
-    DiscreteELBO,
-    DiscreteLikelihood,
-    Linear,
-    MaskDenoiserConfig,
-    TokenDenoiserConfig,
-    Tokens,
-    TransformerConfig,
-    Uniform,
-    UniformNoise,
-    Unmasking,
-)
+from ..diffusion.absorbing import Absorbing
+from ..diffusion.alpha_schedules import CosineAlpha, Linear
+from ..diffusion.codecs import Tokens
+from ..diffusion.densities import Uniform
+from ..diffusion.uniform import UniformNoise
+from ..networks.token_denoiser import MaskDenoiserConfig, TokenDenoiserConfig
+from ..networks.transformer import TransformerConfig
+from ..objectives.discrete import DiscreteELBO, DiscreteLikelihood
+from ..samplers.ancestral import Ancestral
+from ..samplers.unmasking import Unmasking
 from . import Variants, recipe
 from .common import SMALL, SMALL_WITH_TIME
 

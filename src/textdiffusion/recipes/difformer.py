@@ -5,20 +5,17 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    EmbeddingDenoiserConfig,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    LogSigma,
-    MSEWithCrossEntropy,
-    SqrtSigma,
-    TransformerConfig,
-    Uniform,
-    X0Regression,
-)
+from ..diffusion.codecs import Embeddings
+from ..diffusion.curve_densities import Gumbel
+from ..diffusion.densities import Uniform
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import LogSigma, SqrtSigma
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Regression
+from ..networks.transformer import TransformerConfig
+from ..objectives.embedding_losses import MSEWithCrossEntropy
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 

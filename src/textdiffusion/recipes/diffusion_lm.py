@@ -5,18 +5,16 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    DiffusionLM,
-    DiscreteBetas,
-    EmbeddingDenoiserConfig,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    TransformerConfig,
-    Uniform,
-    X0Regression,
-)
+from ..diffusion.codecs import Embeddings
+from ..diffusion.densities import Uniform
+from ..diffusion.discrete_betas import DiscreteBetas
+from ..diffusion.gaussian import Gaussian
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Regression
+from ..networks.transformer import TransformerConfig
+from ..objectives.embedding_losses import DiffusionLM
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 

@@ -7,18 +7,14 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    Absorbing,
-    Ancestral,
-    Linear,
-    LogLinear,
-    MaskDenoiserConfig,
-    MaskedELBO,
-    MaskedLikelihood,
-    Tokens,
-    Uniform,
-    Unmasking,
-)
+from ..diffusion.absorbing import Absorbing
+from ..diffusion.alpha_schedules import Linear, LogLinear
+from ..diffusion.codecs import Tokens
+from ..diffusion.densities import Uniform
+from ..networks.token_denoiser import MaskDenoiserConfig
+from ..objectives.masked import MaskedELBO, MaskedLikelihood
+from ..samplers.ancestral import Ancestral
+from ..samplers.unmasking import Unmasking
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 

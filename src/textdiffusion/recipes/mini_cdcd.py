@@ -5,19 +5,16 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    Cauchy,
-    EmbeddingDenoiserConfig,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    LinearSigma,
-    LogSigma,
-    ScoreInterpolation,
-    TransformerConfig,
-    X0Regression,
-)
+from ..diffusion.codecs import Embeddings
+from ..diffusion.curve_densities import Cauchy
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import LinearSigma, LogSigma
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Regression
+from ..networks.transformer import TransformerConfig
+from ..objectives.embedding_losses import ScoreInterpolation
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    EmbeddingDenoiserConfig,
-    Embeddings,
-    Gaussian,
-    GaussianELBO,
-    GaussianLikelihood,
-    LearnedLogSigma,
-    MinVariance,
-    TransformerConfig,
-    X0Logits,
-)
+from ..diffusion.binned_densities import MinVariance
+from ..diffusion.codecs import Embeddings
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import LearnedLogSigma
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Logits
+from ..networks.transformer import TransformerConfig
+from ..objectives.gaussian_elbo import GaussianELBO, GaussianLikelihood
+from ..samplers.ddim import DDIM
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 

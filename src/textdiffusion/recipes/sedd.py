@@ -7,20 +7,16 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    Absorbing,
-    Euler,
-    LogLinear,
-    MaskedLikelihood,
-    ScoreDenoiserConfig,
-    ScoreEntropy,
-    ScoreEntropyLikelihood,
-    Tokens,
-    Tweedie,
-    Uniform,
-    UniformNoise,
-    Unmasking,
-)
+from ..diffusion.absorbing import Absorbing
+from ..diffusion.alpha_schedules import LogLinear
+from ..diffusion.codecs import Tokens
+from ..diffusion.densities import Uniform
+from ..diffusion.uniform import UniformNoise
+from ..networks.score_denoiser import ScoreDenoiserConfig
+from ..objectives.masked import MaskedLikelihood
+from ..objectives.score_entropy import ScoreEntropy, ScoreEntropyLikelihood
+from ..samplers.ancestral import Euler, Tweedie
+from ..samplers.unmasking import Unmasking
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 

@@ -7,22 +7,17 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    CosineSigma,
-    EmbeddingDenoiserConfig,
-    Embeddings,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    KarrasSigma,
-    LogSigma,
-    MSEWithCrossEntropy,
-    ScoreInterpolation,
-    TransformerConfig,
-    Uniform,
-    X0Logits,
-)
+from ..diffusion.codecs import Embeddings
+from ..diffusion.curve_densities import Gumbel
+from ..diffusion.densities import Uniform
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import CosineSigma, KarrasSigma, LogSigma
+from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.output_heads import X0Logits
+from ..networks.transformer import TransformerConfig
+from ..objectives.embedding_losses import MSEWithCrossEntropy, ScoreInterpolation
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
 from . import Variants, recipe
 
 

@@ -7,20 +7,18 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    DDIM,
-    CosineSigma,
-    Gaussian,
-    GaussianLikelihood,
-    Gumbel,
-    LogSigma,
-    ScoreInterpolation,
-    Simplex,
-    SimplexDenoiserConfig,
-    TransformerConfig,
-    Uniform,
-    X0Logits,
-)
+from ..diffusion.codecs import Simplex
+from ..diffusion.curve_densities import Gumbel
+from ..diffusion.densities import Uniform
+from ..diffusion.gaussian import Gaussian
+from ..diffusion.sigma_schedules import CosineSigma, LogSigma
+from ..networks.output_heads import X0Logits
+from ..networks.simplex_denoiser import SimplexDenoiserConfig
+from ..networks.transformer import TransformerConfig
+from ..objectives.embedding_losses import ScoreInterpolation
+from ..objectives.gaussian_elbo import GaussianLikelihood
+from ..samplers.ddim import DDIM
+from ..samplers.projections import SampleProjection
 from . import Variants, recipe
 from .common import SMALL_WITH_TIME
 
@@ -83,7 +81,7 @@ def ssd_lm() -> Variants:
             dropout=0.1,
         ),
         denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken", self_conditioning=False),
-        sampler=DDIM(steps=1000, renoise=True, projection="sample", top_p=0.95),
+        sampler=DDIM(steps=1000, renoise=True, projection=SampleProjection(top_p=0.95)),
         training=Training(
             steps=100_000,
             batch_size=6144,

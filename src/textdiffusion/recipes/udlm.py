@@ -7,17 +7,13 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..parts import (
-    Ancestral,
-    DiscreteELBO,
-    DiscreteLikelihood,
-    Duality,
-    LogLinear,
-    TokenDenoiserConfig,
-    Tokens,
-    Uniform,
-    UniformNoise,
-)
+from ..diffusion.alpha_schedules import LogLinear
+from ..diffusion.codecs import Tokens
+from ..diffusion.densities import Uniform
+from ..diffusion.uniform import UniformNoise
+from ..networks.token_denoiser import TokenDenoiserConfig
+from ..objectives.discrete import DiscreteELBO, DiscreteLikelihood, Duality
+from ..samplers.ancestral import Ancestral
 from . import Variants, recipe
 from .common import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 

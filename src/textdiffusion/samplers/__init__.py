@@ -1,1 +1,1 @@
-"""Samplers: generators of denoising steps. One file per idea."""
+"""Samplers, one file per algorithm: frozen dataclasses whose fields are the settings and whose call samples."""

@@ -1,8 +1,9 @@
-"""Autoregressive sampling: the order of revealing is left to right."""
+"""Autoregressive sampling, from left to right."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,27 +12,35 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.model import DiffusionModel
-from .base import Request, Step
+from .base import Request, Sampler, Step
 from .token_state import TokenState
 
 
-class Autoregressive:
-    """One token a step, each drawn given those before it."""
+@dataclass(frozen=True, kw_only=True)
+class Autoregressive(Sampler):
+    """Draws one token per step from left to right, each given all tokens before it.
+
+    For autoregressive models only. Samples exactly the model's distribution. The number of steps must be the number of
+    tokens (0 steps means that).
+    """
 
     processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
+    min_steps: ClassVar[int] = 0
+
+    steps: int = 0
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from all masks to text, one for every position."""
+        """Steps from all masks to text. Raises UserError if the number of steps is not the number of tokens."""
         batch, length = request.batch, request.batch.tokens.shape[1]
         if request.steps != length:
-            raise UserError(f"{request.steps} steps asked for {length} tokens: left to right takes one step per token.")
-        stream = TokenState(model, request, rng=rng)
-        yield stream.step(0, 1.0)
+            raise UserError(f"{request.steps} steps for {length} tokens: autoregressive sampling takes one per token.")
+        state = TokenState(model, request, rng=rng)
+        yield state.as_step(0, 1.0)
         for i in range(length):
-            x, draws = stream.x, rng.fork(i)
+            x, step_rng = state.x, rng.fork(i)
             t = torch.full((len(x),), 1.0 - i / length, device=x.device)
-            logits = stream.denoiser(x[:, : i + 1], t, batch=batch.slice(0, i + 1)).logits[:, -1:]
+            logits = state.denoiser(x[:, : i + 1], t, batch=batch.slice(0, i + 1)).logits[:, -1:]
             xs = x.clone()
-            xs[:, i : i + 1] = draws.categorical(logits.softmax(-1))
-            stream.update(stream.apply_condition(xs), t - 1.0 / length, logits.expand(-1, length, -1), draws)
-            yield stream.step(i + 1, 1.0 - (i + 1) / length)
+            xs[:, i : i + 1] = step_rng.categorical(logits.softmax(-1))
+            state.update(state.apply_condition(xs), t - 1.0 / length, logits.expand(-1, length, -1), step_rng)
+            yield state.as_step(i + 1, 1.0 - (i + 1) / length)

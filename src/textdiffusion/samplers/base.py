@@ -1,11 +1,12 @@
-"""The contract of sampling: a request goes in, steps come out, and every view is a consumer of those steps."""
+"""The contract of sampling: a `Request` goes in, a `Sampler` turns noise into text, and every `Step` comes out."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,65 +15,63 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
-from ..diffusion.model import Denoiser
+from ..core.registry import Part, check_bounds
+from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction
 
-if TYPE_CHECKING:
-    from ..diffusion.model import DiffusionModel
-
-Change = Callable[[Prediction, Tensor, Tensor, Batch], Prediction]  # said of x_t, at t, of a batch
+Transform = Callable[[Prediction, Tensor, Tensor, Batch], Prediction]
+"""A new prediction from a prediction, x_t, t and the batch."""
 
 
 @runtime_checkable
 class Guide(Protocol):
-    """`wrap` changes predictions, `after` the state a sampler has stepped to. `processes` are those it can act on.
+    """Something that steers sampling: `wrap` changes predictions, `after_step` changes the state after each step.
 
-    `request` is what is being sampled as a whole: a denoiser may be asked about some of its rows, or of its positions.
+    `processes` are the processes that the guide supports. `wrap` receives the full request, because the denoiser may
+    later be called with some of its rows or positions only.
     """
 
     processes: ClassVar[tuple[type, ...]]
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser: ...
 
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
+    def after_step(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
 
 
 class LogitsGuide:
-    """A guide that changes predictions alone, of any process unless it says which."""
+    """Base of guides that change predictions only. Supports every process unless a subclass sets `processes`."""
 
     processes: ClassVar[tuple[type, ...]] = (object,)
 
-    def after(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Nothing."""
+    def after_step(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+        """Returns the state unchanged."""
         return xs
 
 
 class Outermost:
-    """A guide that acts on what all others have said, wherever it stands among them."""
+    """Marks a guide that acts after all other guides, wherever it stands in the request."""
 
 
 class WrappedDenoiser:
-    """A denoiser whose predictions pass through a function, which may also ask for x_t, t and the batch.
+    """A denoiser whose predictions pass through a function.
 
-    `noise_aware`: what it makes of them depends on t, if the denoiser sees it or not.
+    `noise_aware`: the function depends on t, so its result cannot be cached even where the denoiser's can.
     """
 
-    def __init__(self, denoiser: Denoiser, change: Change, noise_aware: bool = False) -> None:
-        self.denoiser, self.change = denoiser, change
-        self.time_independent, self.self_conditioning = (
-            denoiser.time_independent and not noise_aware,
-            denoiser.self_conditioning,
-        )
+    def __init__(self, denoiser: Denoiser, transform: Transform, noise_aware: bool = False) -> None:
+        self.denoiser, self.transform = denoiser, transform
+        self.time_independent = denoiser.time_independent and not noise_aware
+        self.self_conditioning = denoiser.self_conditioning
 
     def __call__(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
     ) -> Prediction:
-        return self.change(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
+        return self.transform(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
 
 
 @runtime_checkable
 class Run(Protocol):
-    """What a guide may ask about the run that it steers."""
+    """The parts of a run that a guide may use: model, tokenizer and configuration."""
 
     @property
     def model(self) -> DiffusionModel: ...
@@ -86,9 +85,9 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate: the rows of `batch` (given positions are kept exactly), in `steps` steps, under `guides`.
+    """What to generate: the rows of `batch` in `steps` steps under `guides`. Conditioning tokens are kept exactly.
 
-    Where the batch is a part of longer texts, `whole` are these as they stand, and the part begins at `start` in them.
+    If the batch is a slice of longer texts, `full_batch` holds the texts so far and `offset` is where the slice begins.
     """
 
     batch: Batch
@@ -99,19 +98,19 @@ class Request:
 
     @classmethod
     def blank(cls, num: int, length: int, steps: int, guides: tuple[Guide, ...] = (), device: str = "cpu") -> Request:
-        """`num` rows of `length` free positions."""
+        """A request for `num` rows of `length` tokens without any condition."""
         return cls(Batch(torch.zeros(num, length, dtype=torch.long, device=device)), steps, guides)
 
 
 @dataclass(frozen=True)
 class Step:
-    """The state of a batch after one step of the sampler.
+    """The batch after one step of a sampler.
 
-    `index` runs from 0 (pure noise) to `total` (the result). `t` is the noise level left, 1 to 0. `ids` are the tokens
-    as they stand now; a position that is still undecided holds an id outside the tokenizer's vocabulary
-    (`>= vocab_size`). `confidence` is the probability the model gives to the token shown (0 where undecided
-    or not yet asked, 1 at given positions).
-    `calls` is the number of function evaluations so far (network calls, the mean over rows).
+    `index` runs from 0 (pure noise) to `total` (the result), and `t` falls from 1 to 0. `tokens` are the current
+    tokens; an undecided position has an id outside the tokenizer's vocabulary (`>= vocab_size`). `confidence` is the
+    probability that the model gave to the token (0 where undecided or not predicted yet, 1 at conditioning tokens).
+    `state` is x_t: token ids or vectors. `nfe` is the number of function evaluations so far: network calls, averaged
+    over the rows.
     """
 
     index: int
@@ -123,24 +122,36 @@ class Step:
     nfe: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampler(Part, ABC):
+    """An algorithm that turns noise into text: its fields are its settings, and calling it samples.
+
+    `processes` are the processes it supports. `steps` is the number of steps unless a request asks for another; where
+    `min_steps` is 0, it may be 0: one step per token.
+    """
+
+    processes: ClassVar[tuple[type, ...]]
+    min_steps: ClassVar[int] = 1
+
+    steps: int = 64
+
+    def __post_init__(self) -> None:
+        check_bounds(self, steps=(self.min_steps, None))
+
+    @abstractmethod
+    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
+        """Yields the noise as step 0, then the batch after each of the request's steps."""
+
+
 @runtime_checkable
-class Sampler(Protocol):
-    """Steps a state of noise back to text. `processes` are those it can drive."""
+class ProcessSpecific(Protocol):
+    """A sampler, guide, objective or likelihood, which declares the processes it supports."""
 
     processes: ClassVar[tuple[type, ...]]
 
-    def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]: ...
 
-
-@runtime_checkable
-class Acts(Protocol):
-    """A sampler, guide, objective or likelihood, which says what processes it can act on."""
-
-    processes: ClassVar[tuple[type, ...]]
-
-
-def incompatibility(part: Acts, process: object) -> str | None:
-    """Why a part cannot act on a process (or its class), as a sentence that names those it can (None: it can)."""
+def incompatibility(part: ProcessSpecific, process: object) -> str | None:
+    """Why a part cannot act on a process (or its class), as a sentence that names the supported ones (None: it can)."""
     kind = process if isinstance(process, type) else type(process)
     if issubclass(kind, part.processes):
         return None
@@ -148,31 +159,31 @@ def incompatibility(part: Acts, process: object) -> str | None:
     return f"{type(part).__name__} cannot act on {kind.__name__}: it needs {allowed}."
 
 
-def check_compatible(part: Acts, process: object) -> None:
-    """Refuses a part that cannot act on a process."""
-    if why_not := incompatibility(part, process):
-        raise UserError(why_not)
+def check_compatible(part: ProcessSpecific, process: object) -> None:
+    """Raises UserError where a part cannot act on a process."""
+    if problem := incompatibility(part, process):
+        raise UserError(problem)
 
 
 class SamplingState:
-    """A request on its way: what samplers of all processes share.
+    """A request while it is sampled: what the states of all processes share.
 
-    `denoiser` is the model's, or another, under the guides of the request, the first innermost but for `Outermost`
-    ones. Guides are copied: what they remember is of this stream alone.
+    `denoiser` is the model's (or the one given) wrapped in the request's guides; the first guide is the innermost,
+    except that `Outermost` guides come last. Each state has its own copies of the guides, which may remember things.
     """
 
-    process: Any  # duck-typed, as in a model; the sampler's `processes` say which
+    process: Any  # duck-typed, as in a model; the sampler's `processes` name the classes
 
     def __init__(self, model: DiffusionModel, request: Request, denoiser: Denoiser | None = None) -> None:
         self.process, self.batch, self.steps = model.process, request.batch, request.steps
-        asked: list[int] = []  # rows of each call of the network
-        self._rows, self._asked = len(request.batch.tokens), asked
+        rows_per_call: list[int] = []
+        self._num_rows, self._rows_per_call = len(request.batch.tokens), rows_per_call
 
-        def counted(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
-            asked.append(len(batch.tokens))
+        def count(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
+            rows_per_call.append(len(batch.tokens))
             return prediction
 
-        self.denoiser: Denoiser = WrappedDenoiser(model.denoiser if denoiser is None else denoiser, counted)
+        self.denoiser: Denoiser = WrappedDenoiser(model.denoiser if denoiser is None else denoiser, count)
         self.guides = [copy(guide) for guide in request.guides]
         for guide in sorted(self.guides, key=lambda guide: isinstance(guide, Outermost)):
             check_compatible(guide, model.process)
@@ -180,11 +191,11 @@ class SamplingState:
 
     @property
     def nfe(self) -> float:
-        """Function evaluations so far: calls of the network, by guides too, the mean over the rows of the request."""
-        return sum(self._asked) / self._rows
+        """Function evaluations so far: network calls, those of guides included, averaged over the request's rows."""
+        return sum(self._rows_per_call) / self._num_rows
 
     def apply_guides(self, xs: Tensor, s: Float[Tensor, " b"], rng: Rng) -> Tensor:
-        """The state a sampler has stepped to, as the guides change it, the first guide first."""
+        """The state after a step to s, as the guides change it in turn."""
         for number, guide in enumerate(self.guides):
-            xs = guide.after(xs, s, batch=self.batch, rng=rng.fork("guide").fork(number))
+            xs = guide.after_step(xs, s, batch=self.batch, rng=rng.fork("guide").fork(number))
         return xs

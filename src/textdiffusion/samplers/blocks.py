@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -13,56 +13,68 @@ from ..core.randomness import Rng
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.model import DiffusionModel
 from .ancestral import Ancestral, timesteps
-from .base import Request, Step
+from .base import Request, Sampler, Step
 from .token_state import TokenState
 
 
-class BlockAncestral:
-    """Ancestral sampling inside each block in turn, from left to right (BD3-LM, algorithm 2).
+@dataclass(frozen=True, kw_only=True)
+class BlockAncestral(Sampler):
+    """Ancestral sampling of one block after the other, from left to right (BD3-LM, algorithm 2).
 
-    Finished blocks are kept as keys and values, which changes nothing but the time it takes. The steps are shared out
-    evenly over the blocks. A text longer than the windows of training is continued from the last half of a window, as
-    if the text began there; so it may have any length. Given tokens are seen by their own block and by later ones.
-    `calls` counts predictions; each finished block costs one pass more.
+    For block diffusion models only. Samples the data distribution in the limit of many steps per block, if the denoiser
+    is ideal. The steps are those of the whole text, split evenly over the blocks (0: one per token). The keys and
+    values of finished blocks are cached, which changes only the speed. A text longer than the training window continues
+    from the last half of a window as if it began there, so it may have any length. A conditioning token is visible to
+    its own block and later ones. `nfe` counts predictions; each finished block costs one more pass.
     """
 
     processes: ClassVar[tuple[type, ...]] = (BlockProcess,)
+    min_steps: ClassVar[int] = 0
+
+    steps: int = 0
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from all masks to text; later blocks stay undecided until their turn."""
-        batch, process, size = request.batch, model.process, model.process.block_size
+        """Steps from all masks to text. Raises UserError for packed rows and for fewer steps than blocks."""
+        batch, process, block_size = request.batch, model.process, model.process.block_size
         length, steps = batch.tokens.shape[1], request.steps
-        blocks = -(-length // size)
+        num_blocks = -(-length // block_size)
         if batch.segment_ids is not None:
-            raise UserError("Packed rows cannot be sampled in blocks; put one example in a row.")
-        if steps < blocks:
-            raise UserError(f"{steps} steps asked for {blocks} blocks of {size} tokens: each takes at least one.")
+            raise UserError("Packed rows cannot be sampled in blocks; put one example in each row.")
+        if steps < num_blocks:
+            raise UserError(
+                f"{steps} steps for {num_blocks} blocks of {block_size} tokens: each block takes at least one step."
+            )
         batch = replace(batch, row_ids=torch.arange(len(batch.tokens), device=batch.tokens.device))
         x = torch.where(batch.target_mask, process.sample_prior(batch.tokens, rng=rng), batch.tokens)
         confidence = batch.target_mask.logical_not().float()
         yield Step(0, steps, 1.0, x, confidence, x)
-        finished = model.denoiser.begin(x)
-        room = model.window_length
-        calls = 0.0
-        for number, start in enumerate(range(0, length, size)):
-            stop = min(start + size, length)
-            done = steps * number // blocks
-            part = replace(request, full_batch=replace(batch, tokens=x), offset=start)
-            window = replace(part, batch=batch.slice(start, stop), steps=steps * (number + 1) // blocks - done)
-            draws = rng.fork(number)
-            stream = TokenState(model, window, rng=draws, denoiser=finished, inside=process.inside)
-            made = Ancestral().run(timesteps(model.time_density, window), stream, rng=draws)
-            next(made)  # nothing is revealed yet
-            for step in made:
+        cache = model.denoiser.begin(x)
+        max_tokens = model.window_length
+        nfe = 0.0
+        for block, start in enumerate(range(0, length, block_size)):
+            stop = min(start + block_size, length)
+            steps_before = steps * block // num_blocks
+            block_request = replace(
+                request,
+                batch=batch.slice(start, stop),
+                steps=steps * (block + 1) // num_blocks - steps_before,
+                full_batch=replace(batch, tokens=x),
+                offset=start,
+            )
+            block_rng = rng.fork(block)
+            state = TokenState(model, block_request, rng=block_rng, denoiser=cache, process=process.inside)
+            block_steps = Ancestral().run(timesteps(model.time_density, block_request), state, rng=block_rng)
+            next(block_steps)  # step 0 has revealed nothing yet
+            for step in block_steps:
                 x, confidence = x.clone(), confidence.clone()
                 x[:, start:stop], confidence[:, start:stop] = step.tokens, step.confidence
-                left = (blocks - 1 - number + step.t) / blocks
-                yield Step(done + step.index, steps, left, x, confidence, x, calls + step.nfe)
-            calls += step.nfe
+                t = (num_blocks - 1 - block + step.t) / num_blocks
+                yield Step(steps_before + step.index, steps, t, x, confidence, x, nfe + step.nfe)
+            nfe += step.nfe
             if stop == length:
                 return
-            if finished.length + min(stop + size, length) - start > room:  # none for this block and the next
-                finished = model.denoiser.begin(x)
-                start = stop - room // size // 2 * size
+            if cache.length + min(stop + block_size, length) - start > max_tokens:  # too long for one more block
+                cache = model.denoiser.begin(x)
+                start = stop - max_tokens // block_size // 2 * block_size
             if start < stop:
-                finished = finished.append(replace(batch.slice(start, stop), tokens=x[:, start:stop]))
+                cache = cache.append(replace(batch.slice(start, stop), tokens=x[:, start:stop]))

@@ -1,7 +1,8 @@
-"""Samplers of tokens that correct what they have drawn, at the price of more noise or of more calls."""
+"""Samplers of token ids that can revise earlier tokens: PredictorCorrector and Gibbs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,67 +11,95 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.model import Denoiser
+from ..diffusion.prediction import Prediction
 from ..diffusion.uniform import UniformProcess
-from .ancestral import Ancestral, StepContext
+from .ancestral import Ancestral
+from .token_state import TokenState
 
 
+@dataclass(frozen=True, kw_only=True)
 class PredictorCorrector(Ancestral):
-    """Ancestral steps in which, with the chance 1 - kappa, a place is noised to s afresh from a draw of its token.
+    """Ancestral sampling in which each position is renoised with probability 1 - kappa (psi-samplers).
 
-    (Psi-samplers: Deschenaux et al. 2026.) Both ways lead to the law that the process has at s, so with an ideal
-    denoiser the law is the data's, but for what drawing places together costs: of the order of 1 - kappa. For masks it
-    is `Remasking` with sigma = (1 - kappa) (1 - alpha(s)).
+    Deschenaux et al. (2026). A renoised position draws x_s from q(x_s | x_0) for a draw of its own clean token, which
+    lets the model correct earlier tokens. Both kinds of step lead to the same marginal at s, so an ideal denoiser
+    samples the data distribution up to an error of order 1 - kappa from positions that are drawn together. For masks it
+    equals `remdm` with sigma = (1 - kappa) (1 - alpha(s)).
     """
 
-    def __init__(self, kappa: float = 0.95) -> None:
-        self.kappa = kappa
+    kappa: float = 0.95
 
-    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
-        """The state at s."""
-        process, x, rng = turn.stream.process, turn.stream.x, turn.rng
-        afresh = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
-        drawn = afresh & process.is_noisy(x)
-        clean = rng.fork("clean").categorical_at(drawn, turn.prediction.logits[drawn].softmax(-1))
-        noised = process.add_noise(x.masked_scatter(drawn, clean), turn.s, rng=rng.fork("noise"))
-        return torch.where(afresh, noised, super().step(turn))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, kappa=(0.0, 1.0))
+
+    def step(
+        self,
+        state: TokenState,
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        """A draw of x_s."""
+        process, x = state.process, state.x
+        renoised = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
+        redrawn = renoised & process.is_noisy(x)
+        clean = rng.fork("clean").categorical_at(redrawn, prediction.logits[redrawn].softmax(-1))
+        noisy = process.add_noise(x.masked_scatter(redrawn, clean), s, rng=rng.fork("noise"))
+        return torch.where(renoised, noisy, super().step(state, prediction, t, s, rng=rng))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Gibbs(Ancestral):
-    """Ancestral steps of uniform noise, each followed by `corrections` calls that draw `places` afresh given the rest.
+    """Ancestral sampling of uniform noise with Gibbs corrections after each step.
 
-    A place is drawn from p(x_s there | x_s elsewhere) = alpha pi + (1 - alpha) / K, where pi is what the others say of
-    its token. With one place a call that keeps the law of the process at s exactly, and repairs what steps have lost.
+    Use it to repair the errors of few steps: each of the `corrections` calls redraws `positions` random positions from
+    p(x_s here | x_s elsewhere) = alpha pi + (1 - alpha) / K, where pi is the leave-one-out prediction of the clean
+    token and K the vocabulary size. With one position per call this leaves the marginal at s invariant, so an ideal
+    denoiser samples the data distribution in the limit of many steps.
     """
 
     processes: ClassVar[tuple[type, ...]] = (UniformProcess,)
 
-    def __init__(self, corrections: int = 1, places: int = 1) -> None:
-        self.corrections, self.positions = corrections, places
+    corrections: int = 1
+    positions: int = 1
 
-    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
-        """The state at s; none is corrected at t = 0, where nothing could change."""
-        stream, s = turn.stream, turn.s
-        x = stream.apply_condition(super().step(turn))
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, corrections=(1, None), positions=(1, None))
+
+    def step(
+        self,
+        state: TokenState,
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        """A draw of x_s. Nothing is corrected at s = 0, where no token can change."""
+        x = state.apply_condition(super().step(state, prediction, t, s, rng=rng))
         for i in range(self.corrections if float(s[0]) > 0.0 else 0):
-            x = self.corrected(stream.process, stream.denoiser, x, s, batch=stream.batch, rng=turn.rng.fork(i))
+            x = self.correct(state.process, state.denoiser, x, s, batch=state.batch, rng=rng.fork(i))
         return x
 
-    def corrected(
+    def correct(
         self,
         process: UniformProcess,
         denoiser: Denoiser,
-        x: Int[Tensor, "b l"],
+        xs: Int[Tensor, "b l"],
         s: Float[Tensor, " b"],
         *,
         batch: Batch,
         rng: Rng,
     ) -> Int[Tensor, "b l"]:
-        """The state after one call."""
+        """The state after one correction, which costs one network call."""
         chosen = rng.fork("place").random_subset(batch.target_mask, self.positions)
-        pi = process.leave_one_out(x, denoiser(x, s, batch=batch), s).logits[chosen].softmax(-1)
-        alpha = process.schedule.alpha(s)[:, None].expand(x.shape)[chosen][:, None]
-        token = rng.fork("token").categorical_at(
-            chosen, torch.lerp(torch.full_like(pi, 1.0 / process.vocab_size), pi, alpha)
-        )
-        return x.masked_scatter(chosen, token)
+        pi = process.leave_one_out(xs, denoiser(xs, s, batch=batch), s).logits[chosen].softmax(-1)
+        alpha = process.schedule.alpha(s)[:, None].expand(xs.shape)[chosen][:, None]
+        conditional = torch.lerp(torch.full_like(pi, 1.0 / process.vocab_size), pi, alpha)
+        return xs.masked_scatter(chosen, rng.fork("token").categorical_at(chosen, conditional))

@@ -1,57 +1,62 @@
-"""The one-step family of Gaussian samplers, from DDIM over ancestral to renoising."""
+"""DDIM, ancestral (DDPM) and renoising samplers of Gaussian processes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.prediction import Prediction
-from .gaussian import GaussianSampler, GaussianState, Mode, Path, projected
+from .gaussian import ChurnSampler, GaussianState
+from .projections import NoProjection, Projection
 
 
-class DDIM(GaussianSampler):
-    """Each step moves the state to a lower noise level with one network call (specs: continuous 4.1).
+@dataclass(frozen=True, kw_only=True)
+class DDIM(ChurnSampler):
+    """DDIM (eta = 0) to ancestral sampling (eta = 1), of first order, with one network call per step.
 
-    `eta` = 0 is DDIM, the Euler step of the probability-flow ODE; 1 is ancestral (DDPM). `renoise` noises each
-    prediction afresh, as simple-diffusion-lm, SSD-LM and TESS do. It corrects more, but its law is not the data's, not
-    even in the limit of many steps and an ideal denoiser: it favours what is likely. With `projection` the state
-    moves towards a single token at each position, the likeliest or one drawn from the nucleus of `top_p`.
+    Song et al. (2020), eq. 12 and 16; the robust default for Gaussian processes. Samples the data distribution in the
+    limit of many steps, if the denoiser is ideal: eta = 0 is the Euler method for the probability-flow ODE, eta = 1 is
+    DDPM. `max_noise_std` truncates the noise of a step to this many standard deviations (0: not at all).
 
-    The state is moved to a noise level `ahead` steps below the one that the next step takes it for (asymmetric time
-    intervals: Analog Bits, algorithm 2, td). It keeps its size in the variance-preserving frame, where it is renamed.
+    `renoise` draws x_s from q(x_s | x_0 = the prediction), as simple-diffusion-lm, SSD-LM and TESS do: all noise is
+    new. It corrects more errors but favours likely text, and does not sample the data distribution in any limit. With
+    `projection` (none, greedy, sample) the state moves towards single tokens instead of the predicted mean.
 
-    `truncate` cuts the noise of a step to so many standard deviations (0: not at all).
+    `time_offset` moves the state this many steps further than the next step assumes (asymmetric time intervals: Analog
+    Bits, algorithm 2, td), with its size in the variance-preserving frame kept.
     """
 
-    def __init__(
-        self,
-        eta: float = 0.0,
-        renoise: bool = False,
-        ahead: float = 0.0,
-        projection: Mode = "none",
-        top_p: float = 1.0,
-        *,
-        truncate: float = 0.0,
-        path: Path | None = None,
-    ) -> None:
-        super().__init__(path)
-        self.eta, self.renoise, self.time_offset = eta, renoise, ahead
-        self.projection, self.top_p, self.truncate = projection, top_p, truncate
+    eta: float = 0.0
+    renoise: bool = False
+    time_offset: float = 0.0
+    projection: Projection = NoProjection()
+    max_noise_std: float = 0.0
 
-    def step(self, walk: GaussianState, number: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
-        """The state at the next noise level."""
-        goal = walk.target(projected(prediction, self.projection, self.top_p, rng=rng), walk.x)
-        told, reached = walk.time_at(number + 1), walk.time_at(number + 1, self.time_offset)
-        if walk.t.ndim == 2:
-            reached = reached[:, None].expand_as(walk.t)
-        xs = walk.process.reverse(
-            walk.x, goal, walk.t, reached, rng=rng, eta=self.eta, renoise=self.renoise, limit=self.truncate
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, eta=(0.0, 1.0), time_offset=(0.0, None), max_noise_std=(0.0, None))
+        if self.renoise and self.eta:
+            raise UserError(f"sampler.eta={self.eta:g} has no effect with renoise, which keeps no noise; set eta=0.")
+        if self.max_noise_std and not (self.eta or self.renoise):
+            raise UserError("sampler.max_noise_std has no effect without noise; set sampler.eta or sampler.renoise.")
+
+    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
+        """The state at the time of step i + 1."""
+        prediction = state.apply_temperature(self.projection(prediction, rng=rng), state.x)
+        s, reached = state.time(i + 1), state.time(i + 1, self.time_offset)
+        to = reached[:, None].expand_as(state.t) if state.t.ndim == 2 else reached
+        xs = state.process.reverse(
+            state.x, prediction, state.t, to, rng=rng, eta=self.eta, renoise=self.renoise, limit=self.max_noise_std
         )
-        return xs * (self._size(walk, told) / self._size(walk, reached)) if self.time_offset else xs
+        return xs * (self._scale(state, s) / self._scale(state, to)) if self.time_offset else xs
 
     @staticmethod
-    def _size(walk: GaussianState, t: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:
-        """Root mean square of the coordinates of a noisy state: what it is divided by in the other frame."""
-        return torch.sqrt(walk.process.sigma_over(t, walk.x) ** 2 + walk.model.codec.scale**2)
+    def _scale(state: GaussianState, t: Float[Tensor, "b *l"]) -> Float[Tensor, "b #l 1"]:
+        """Root mean square of a noisy state's coordinates at t: the factor to the variance-preserving frame."""
+        return torch.sqrt(state.process.sigma_over(t, state.x) ** 2 + state.model.codec.scale**2)

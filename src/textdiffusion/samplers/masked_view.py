@@ -1,4 +1,4 @@
-"""A model of noisy vectors, seen as one of masks, so that every sampler of masks can write with it."""
+"""A Gaussian model seen as a masked model, so that every sampler of masked models works with it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .base import Sampler
 
 
 class MaskedViewDenoiser(nn.Module):
-    """A denoiser of masks made of one whose training gave it tokens: masks are places of pure noise, all else is given.
+    """A denoiser of masks: masks are positions of pure noise, all other tokens are conditioning tokens.
 
-    A place at t = 1 says nothing of its token, as a mask does; so where the denoiser is ideal this one is too. It is
-    good where the noise density reaches pure noise often and conditioning masks give tokens anywhere. The noise of a
-    numbered row is the same in every call, so the law that all its tokens are drawn from is one and the same.
+    A position at t = 1 carries no information about its token, as a mask does, so an ideal denoiser stays ideal. In
+    practice training must see pure noise often and conditioning tokens at any position. The noise of a row with a
+    number is the same in every call, so that all its tokens are drawn from one distribution.
     """
 
     time_independent, self_conditioning = True, False
@@ -37,20 +37,19 @@ class MaskedViewDenoiser(nn.Module):
     def forward(
         self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
     ) -> Prediction:
-        """The law of the tokens behind the masks."""
-        known = xt != self.mask if batch.valid_mask is None else (xt != self.mask) & batch.valid_mask
-        ids = torch.where(known, xt, 0)
-        clean = self.codec.encode(ids)
-        rows = torch.arange(len(ids), device=ids.device) if batch.row_ids is None else batch.row_ids
+        """The distribution of the tokens behind the masks."""
+        visible = xt != self.mask if batch.valid_mask is None else (xt != self.mask) & batch.valid_mask
+        tokens = torch.where(visible, xt, 0)
+        clean = self.codec.encode(tokens)
+        rows = torch.arange(len(tokens), device=tokens.device) if batch.row_ids is None else batch.row_ids
         noise = self.process.sample_prior(clean, rng=Rng.of(self.seed, rows).fork("masks as noise"))
-        state = torch.where(known[..., None], clean, noise)
-        return Prediction(
-            self.denoiser(state, torch.ones_like(t), batch=replace(batch, tokens=ids, condition_mask=known)).logits
-        )
+        state = torch.where(visible[..., None], clean, noise)
+        batch = replace(batch, tokens=tokens, condition_mask=visible)
+        return Prediction(self.denoiser(state, torch.ones_like(t), batch=batch).logits)
 
 
 class MaskedView(DiffusionModel):
-    """A model with the parts that samplers of masks ask for, around the denoiser of another."""
+    """A masked diffusion model around the denoiser of a Gaussian model, for sampling only."""
 
     def __init__(self, model: DiffusionModel, seed: int) -> None:
         nn.Module.__init__(self)
@@ -63,9 +62,13 @@ class MaskedView(DiffusionModel):
 
     @property
     def unadapted(self) -> DiffusionModel:
+        """The Gaussian model."""
         return self.inner
 
 
 def adapt_model(sampler: Sampler, model: DiffusionModel, seed: int) -> DiffusionModel:
-    """The model as the sampler can drive it, where `config.compatibility.sampler_problem` finds nothing; `seed` is that of the noise at masks."""
+    """The model in the form that the sampler supports: itself, or its `MaskedView`, whose noise depends on `seed`.
+
+    Only for pairs that `config.compatibility.sampler_problem` accepts.
+    """
     return model if isinstance(model.process, sampler.processes) else MaskedView(model, seed)

@@ -1,109 +1,190 @@
-"""Samplers of masked models that take back what they have revealed: remasking and path planning."""
+"""Samplers of masked models that mask revealed tokens again: ReMDM and path planning."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..core.randomness import Rng
+from ..core.registry import Part, check_bounds
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
+from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import ReverseStep
-from .ancestral import Ancestral, StepContext
+from .ancestral import Ancestral
 from .base import Request
-from .token_state import token_probs
-
-Rule = Literal["cap", "rescale", "confidence", "loop"]
+from .token_state import TokenState, token_probs
 
 
-class ReMDM(Ancestral):
-    """Ancestral steps in which a token is masked again with a chance sigma (ReMDM: Wang et al. 2025, eq. 6).
+class RemaskingRule(Part, ABC):
+    """The probability sigma of masking a revealed token again (ReMDM: Wang et al. 2025)."""
 
-    As many more masks are revealed, so that at every t the share of masks is that of the process. Sigma is at most
-    (1 - alpha(s)) / alpha(t), alpha being the share of tokens: `cap` takes no more than `eta`, `rescale` the share
-    `eta` of it, and `confidence` that too in the mean, with more for tokens of which the model was less sure. `loop`
-    caps while it holds alpha at `alpha`, as the steps left fall from the share `on` to `off`, and remasks at no other
-    time.
-
-    What is revealed together is drawn as if independent, which costs of the order of eta however many the steps are;
-    but for that and `confidence`, which favours likely tokens, the law is the data's where the denoiser is ideal.
-    """
-
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
-
-    def __init__(
-        self, rule: Rule = "cap", eta: float = 0.02, *, alpha: float = 0.9, on: float = 0.55, off: float = 0.05
-    ) -> None:
-        self.rule: Rule = rule
-        self.eta, self.alpha, self.on, self.off = eta, alpha, on, off
-
-    def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
-        """From 1 to 0, for `loop` with a halt where alpha is held."""
-        times = super().times(model, request)
-        if self.rule == "loop":
-            held = float(model.process.schedule.time(torch.tensor(self.alpha)))
-            left = np.linspace(1.0, 0.0, request.steps + 1)
-            times = torch.from_numpy(np.interp(left, [0.0, self.off, self.on, 1.0], [0.0, held, held, 1.0])).to(times)
-            times[-1] = 0.0  # with off = 0 too
+    def times(self, times: Float[Tensor, " n"], process: AbsorbingProcess) -> Float[Tensor, " n"]:
+        """The times of the steps, from 1 to 0, given those of ancestral sampling."""
         return times
 
-    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
-        """The state at s."""
-        stream, process, rng = turn.stream, turn.stream.process, turn.rng
-        x, masked = stream.x, process.is_noisy(stream.x)
-        share_t, share_s = process.schedule.mask_prob(turn.t)[:, None], process.schedule.mask_prob(turn.s)[:, None]
-        most = (share_s / (1.0 - share_t).clamp(min=1e-30)).clamp(max=1.0)
-        sigma = self._sigma(most, stream.confidence, ~masked & stream.batch.target_mask, share_t == share_s)
-        reveal = (share_t - share_s + sigma * (1.0 - share_t)) / share_t
-        again = ~masked & (rng.fork("again").uniform(x.shape[1]) < sigma)
-        jumps = ReverseStep(torch.where(masked, reveal, 0.0), turn.prediction.logits)
-        return jumps.sample(x, rng=rng).masked_fill(again, process.mask)
-
-    def _sigma(
-        self,
-        most: Float[Tensor, "b 1"],
-        confidence: Float[Tensor, "b l"],
-        shown: Bool[Tensor, "b l"],
-        holding: Bool[Tensor, "b 1"],
+    @abstractmethod
+    def sigma(
+        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
     ) -> Float[Tensor, "b #l"]:
-        """The chance of every place; that of a mask says how many more masks are revealed."""
-        match self.rule:
-            case "cap":
-                return most.clamp(max=self.eta)
-            case "rescale":
-                return most * self.eta
-            case "loop":
-                return most.clamp(max=self.eta) * holding
-            case "confidence":
-                doubt = torch.exp(-confidence) * shown
-                mean = doubt.sum(-1, keepdim=True) / shown.sum(-1, keepdim=True)
-                return torch.where(shown, self.eta * doubt / mean, self.eta).clamp(max=1.0) * most
+        """The probability at every position, at most `limit`; at a mask it adds to the probability of revealing.
+
+        `constant_alpha`: alpha(s) = alpha(t), so that the step only trades tokens for masks.
+        """
 
 
-class PathPlanning(Ancestral):
-    """Path planning (P2: Peng et al. 2025): every step proposes a text, keeps its surest places and masks the others.
+@dataclass(frozen=True)
+class Cap(RemaskingRule):
+    """At most eta (ReMDM-cap)."""
 
-    As many are kept as the process has tokens at s. A proposed token is as sure as the prediction says; one that was
-    kept before as sure as it was when it was drawn, to the power `eta`: with 0 it stays, the larger eta is the more is
-    written anew. Masked models predict nothing of tokens that they see, so these are not judged again. Choosing by the
-    tokens drawn favours likely text: no law is kept.
+    def sigma(
+        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
+    ) -> Float[Tensor, "b #l"]:
+        """min(limit, eta)."""
+        return limit.clamp(max=eta)
+
+
+@dataclass(frozen=True)
+class Rescale(RemaskingRule):
+    """The fraction eta of what is possible (ReMDM-rescale)."""
+
+    def sigma(
+        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
+    ) -> Float[Tensor, "b #l"]:
+        """eta * limit."""
+        return limit * eta
+
+
+@dataclass(frozen=True)
+class Confidence(RemaskingRule):
+    """The fraction eta of what is possible on average, and more for tokens of low confidence (ReMDM-conf)."""
+
+    def sigma(
+        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
+    ) -> Float[Tensor, "b #l"]:
+        """eta * limit, weighted by exp(-confidence) at revealed tokens."""
+        revealed = ~state.process.is_noisy(state.x) & state.batch.target_mask
+        weight = torch.exp(-state.confidence) * revealed
+        mean = weight.sum(-1, keepdim=True) / revealed.sum(-1, keepdim=True)
+        return torch.where(revealed, eta * weight / mean, eta).clamp(max=1.0) * limit
+
+
+@dataclass(frozen=True)
+class Loop(RemaskingRule):
+    """Remasks only while alpha is held constant (ReMDM-loop).
+
+    The fraction of steps left falls from 1 to 0. Down to `t_on` and from `t_off` on, steps are ancestral; in between,
+    the fraction of revealed tokens stays at `alpha`, and each token is masked again with probability at most eta.
+    """
+
+    alpha: float = 0.9
+    t_on: float = 0.55
+    t_off: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_bounds(self, alpha=(0.01, 0.99), t_on=(0.0, 1.0), t_off=(0.0, self.t_on))
+
+    def times(self, times: Float[Tensor, " n"], process: AbsorbingProcess) -> Float[Tensor, " n"]:
+        """From 1 to 0 with a plateau at the time of `alpha`."""
+        plateau = float(process.schedule.time(torch.tensor(self.alpha)))
+        steps_left = np.linspace(1.0, 0.0, len(times))
+        knots, values = [0.0, self.t_off, self.t_on, 1.0], [0.0, plateau, plateau, 1.0]
+        times = torch.from_numpy(np.interp(steps_left, knots, values)).to(times)
+        times[-1] = 0.0  # also where t_off = 0
+        return times
+
+    def sigma(
+        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
+    ) -> Float[Tensor, "b #l"]:
+        """min(limit, eta) on the plateau, else 0."""
+        return limit.clamp(max=eta) * constant_alpha
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReMDM(Ancestral, name="remdm"):
+    """Remasking diffusion: ancestral steps in which a revealed token is masked again (ReMDM).
+
+    Wang et al. (2025), eq. 6. For masked models; with many steps it can correct tokens that ancestral sampling keeps
+    forever. As many more masks are revealed in turn, so the fraction of masks at every t stays that of the process. The
+    remasking probability sigma is at most (1 - alpha(s)) / alpha(t); `rule` (cap, rescale, confidence, loop) and `eta`
+    choose it. An ideal denoiser samples the data distribution, up to an error of order eta from tokens that are drawn
+    together; `confidence` favours likely tokens and does not.
     """
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
 
-    def __init__(self, eta: float = 1.0) -> None:
-        self.eta = eta
+    rule: RemaskingRule = Cap()
+    eta: float = 0.02
 
-    def step(self, turn: StepContext) -> Int[Tensor, "b l"]:
-        """The state at s."""
-        stream, process = turn.stream, turn.stream.process
-        noised, masked = stream.batch.target_mask, stream.maskable
-        token = turn.rng.categorical_at(masked, turn.prediction.logits[masked].softmax(-1))
-        proposed = stream.x.masked_scatter(masked, token)
-        sure = (stream.confidence**self.eta).masked_scatter(masked, token_probs(turn.laws, proposed, masked))
-        rank = sure.masked_fill(~noised, -1.0).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-        kept = (process.schedule.alpha(turn.s) * noised.sum(-1)).round()
-        return torch.where(rank < kept[:, None], proposed, process.mask)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, eta=(0.0, 1.0))
+
+    def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
+        """The times of the steps, from 1 to 0."""
+        return self.rule.times(super().times(model, request), model.process)
+
+    def step(
+        self,
+        state: TokenState,
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        """A draw of x_s."""
+        process, x = state.process, state.x
+        masked = process.is_noisy(x)
+        mask_prob_t, mask_prob_s = process.schedule.mask_prob(t)[:, None], process.schedule.mask_prob(s)[:, None]
+        limit = (mask_prob_s / (1.0 - mask_prob_t).clamp(min=1e-30)).clamp(max=1.0)
+        sigma = self.rule.sigma(self.eta, limit, state, mask_prob_t == mask_prob_s)
+        reveal_prob = (mask_prob_t - mask_prob_s + sigma * (1.0 - mask_prob_t)) / mask_prob_t
+        remasked = ~masked & (rng.fork("again").uniform(x.shape[1]) < sigma)
+        jumps = ReverseStep(torch.where(masked, reveal_prob, 0.0), prediction.logits)
+        return jumps.sample(x, rng=rng).masked_fill(remasked, process.mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathPlanning(Ancestral, name="p2"):
+    """Path planning: every step proposes a full text and keeps its most confident tokens (P2).
+
+    Peng et al. (2025). For masked models, when likely text matters more than diversity: choosing by the sampled tokens
+    favours likely text, so no number of steps samples the data distribution. As many tokens are kept as the process has
+    revealed at s. The confidence of a new token is its probability; that of an earlier token is its probability when it
+    was drawn, to the power `eta`: 0 keeps it for good, larger values replace more tokens. Masked models predict nothing
+    at visible tokens, so these are not scored again.
+    """
+
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, eta=(0.0, None))
+
+    def step(
+        self,
+        state: TokenState,
+        prediction: Prediction,
+        t: Float[Tensor, " b"],
+        s: Float[Tensor, " b"],
+        *,
+        rng: Rng,
+    ) -> Int[Tensor, "b l"]:
+        """The most confident tokens of the proposal; masks elsewhere."""
+        process, target, masked = state.process, state.batch.target_mask, state.maskable
+        assert state.logits is not None
+        tokens = rng.categorical_at(masked, prediction.logits[masked].softmax(-1))
+        proposal = state.x.masked_scatter(masked, tokens)
+        confidence = (state.confidence**self.eta).masked_scatter(masked, token_probs(state.logits, proposal, masked))
+        order = confidence.masked_fill(~target, -1.0).argsort(dim=-1, descending=True, stable=True)
+        num_kept = (process.schedule.alpha(s) * target.sum(-1)).round()
+        return torch.where(order.argsort(dim=-1) < num_kept[:, None], proposal, process.mask)

@@ -1,60 +1,109 @@
-"""Grids of noise levels: which levels the steps of a Gaussian sampler stand on."""
+"""Time grids: the noise levels at which the steps of a Gaussian sampler stand."""
 
 from __future__ import annotations
 
 import json
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..core.errors import UserError
+from ..core.registry import Part, check_bounds
 from ..diffusion.model import DiffusionModel
-from ..diffusion.sigma_schedules import KarrasSigma, LogSigma
 
-GridName = Literal["trained", "edm", "log", "tuned"]
+KNOTS = 129
+"""Times of a tuned grid."""
 
-KNOTS = 129  # of a tuned grid
 FILE = "grid.json"
 """A tuned grid in a run's folder."""
 
 
-def grid(name: GridName, rho: float, model: DiffusionModel, shares: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """The times at `shares` of the way from clean (0) to noise (1), both of which are at the ends of every grid.
+class TimeGrid(Part, ABC):
+    """How the steps of a Gaussian sampler are spread over the noise levels."""
 
-    `trained`: quantiles of the density that training drew from; without a learned one, even steps of t. `edm`: even
-    steps of sigma^(1 / rho) (Karras et al. 2022, eq. 5). `log`: even steps of ln sigma. `tuned`: what `tuned_times`
-    made of the run's measured losses. Raises UserError where the run has none.
-    """
-    if name == "trained":
-        return model.time_density.sampling_times(shares)
-    if name == "tuned":
+    @abstractmethod
+    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The times at `fractions` of the steps, from clean (0, where t = 0) to noise (1, where t = 1)."""
+
+
+@dataclass(frozen=True)
+class Learned(TimeGrid):
+    """Quantiles of the time density that training sampled from; equal steps of t if the density is uniform."""
+
+    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The quantiles."""
+        return model.time_density.sampling_times(fractions)
+
+
+class SigmaGrid(TimeGrid, ABC):
+    """A grid that is given by a formula for sigma, between the process's lowest and highest noise levels."""
+
+    @abstractmethod
+    def sigma(self, fractions: Float[Tensor, "*b"], sigma_min: float, sigma_max: float) -> Float[Tensor, "*b"]:
+        """The noise levels at `fractions`."""
+
+    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The times of these noise levels."""
+        sigma_min, sigma_max = model.process.sigma(fractions.new_tensor((0.0, 1.0))).tolist()
+        times = model.process.schedule.time(self.sigma(fractions, sigma_min, sigma_max)).clamp(0.0, 1.0)
+        return torch.where(fractions >= 1.0, 1.0, torch.where(fractions <= 0.0, 0.0, times))
+
+
+@dataclass(frozen=True)
+class Karras(SigmaGrid):
+    """Equal steps of sigma^(1 / rho) (Karras et al. 2022, eq. 5)."""
+
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, rho=(0.1, 100.0))
+
+    def sigma(self, fractions: Float[Tensor, "*b"], sigma_min: float, sigma_max: float) -> Float[Tensor, "*b"]:
+        """The noise levels at `fractions`."""
+        low, high = sigma_min ** (1 / self.rho), sigma_max ** (1 / self.rho)
+        return (low + fractions * (high - low)) ** self.rho
+
+
+@dataclass(frozen=True)
+class Exponential(SigmaGrid):
+    """Equal steps of ln sigma."""
+
+    def sigma(self, fractions: Float[Tensor, "*b"], sigma_min: float, sigma_max: float) -> Float[Tensor, "*b"]:
+        """The noise levels at `fractions`."""
+        return torch.exp(math.log(sigma_min) + fractions * math.log(sigma_max / sigma_min))
+
+
+@dataclass(frozen=True)
+class Tuned(TimeGrid):
+    """The run's own grid, as measured by `textdiffusion tune` (see `tuned_times`)."""
+
+    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """The tuned times. Raises UserError if the run has no tuned grid."""
         if model.tuned is None:
-            raise UserError("This run has no tuned grid yet; `textdiffusion tune RUN` measures one.")
-        return _interpolated(model.tuned.to(shares), shares)
-    low, high = model.process.sigma(shares.new_tensor((0.0, 1.0))).tolist()
-    levels = KarrasSigma(low, high, rho) if name == "edm" else LogSigma(low, high)
-    times = model.process.schedule.time(levels.sigma(shares)).clamp(0.0, 1.0)
-    return torch.where(shares >= 1.0, 1.0, torch.where(shares <= 0.0, 0.0, times))
+            raise UserError("This run has no tuned grid yet; measure one with `textdiffusion tune RUN`.")
+        return _interpolate(model.tuned.to(fractions), fractions)
 
 
 def tuned_times(
     log_sigma: Float[Tensor, " n"], t: Float[Tensor, " n"], nats: Float[Tensor, " n"], even: float = 0.1
 ) -> Float[Tensor, " k"]:
-    """The times at KNOTS even shares of the way on which cross-entropy rises evenly, from its values at noise levels.
+    """The KNOTS times between which cross-entropy rises by equal amounts, from its values `nats` at n noise levels.
 
-    All three rise with the noise, from t = 0 to t = 1. The curve is made to rise by pooling neighbours that fall
-    (isotonic regression); a share `even` of the steps is even in ln sigma, so that no level lies far from all steps.
+    All three inputs are ordered by noise, from t = 0 to t = 1. Isotonic regression makes the curve monotonic first. A
+    fraction `even` of the steps is spread evenly in ln sigma, so that every noise level has a step nearby.
     """
-    rise, span = _isotonic(nats.double()), log_sigma.double() - log_sigma[0].double()
-    rise = rise - rise[0]
-    way = (1.0 - even) * rise / rise[-1].clamp(min=1e-9) + even * span / span[-1]
-    shares = torch.linspace(0.0, 1.0, KNOTS, dtype=way.dtype)
-    i = torch.searchsorted(way, shares).clamp(1, len(way) - 1)
-    part = ((shares - way[i - 1]) / (way[i] - way[i - 1]).clamp(min=1e-12)).clamp(0.0, 1.0)
-    times = torch.lerp(t.double()[i - 1], t.double()[i], part)
+    nats_rise, log_sigma_rise = _isotonic(nats.double()), log_sigma.double() - log_sigma[0].double()
+    nats_rise = nats_rise - nats_rise[0]
+    progress = (1.0 - even) * nats_rise / nats_rise[-1].clamp(min=1e-9) + even * log_sigma_rise / log_sigma_rise[-1]
+    fractions = torch.linspace(0.0, 1.0, KNOTS, dtype=progress.dtype)
+    i = torch.searchsorted(progress, fractions).clamp(1, len(progress) - 1)
+    weight = ((fractions - progress[i - 1]) / (progress[i] - progress[i - 1]).clamp(min=1e-12)).clamp(0.0, 1.0)
+    times = torch.lerp(t.double()[i - 1], t.double()[i], weight)
     times[0], times[-1] = 0.0, 1.0
     return times.float()
 
@@ -65,7 +114,7 @@ def save_grid(times: Float[Tensor, " k"], path: Path) -> None:
 
 
 def load_grid(path: Path) -> Float[Tensor, " k"] | None:
-    """Reads a tuned grid (None: there is no such file). Raises UserError where it is damaged."""
+    """Reads a tuned grid (None: the file does not exist). Raises UserError if the file is damaged."""
     if not path.is_file():
         return None
     try:
@@ -74,24 +123,25 @@ def load_grid(path: Path) -> Float[Tensor, " k"] | None:
         times = torch.zeros(0)
     if times.ndim != 1 or len(times) < 2 or times[0] != 0 or times[-1] != 1 or bool((times.diff() < 0).any()):
         raise UserError(
-            f"{path} is no tuned grid: its times must rise from 0 to 1. `textdiffusion tune` writes it anew."
+            f"{path} is not a valid tuned grid: its times must rise from 0 to 1. Make one with textdiffusion tune."
         )
     return times
 
 
-def _interpolated(knots: Float[Tensor, " k"], shares: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    at = shares * (len(knots) - 1)
-    i = at.long().clamp(0, len(knots) - 2)
-    return torch.lerp(knots[i], knots[i + 1], at - i)
+def _interpolate(knots: Float[Tensor, " k"], fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    position = fractions * (len(knots) - 1)
+    i = position.long().clamp(0, len(knots) - 2)
+    return torch.lerp(knots[i], knots[i + 1], position - i)
 
 
 def _isotonic(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The nearest sequence that never falls, in squares (pool adjacent violators)."""
+    """The closest non-decreasing sequence in squared error (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []
     for value in values.tolist():
         mean, count = value, 1
         while pools and pools[-1][0] > mean:
-            other, more = pools.pop()
-            mean, count = (mean * count + other * more) / (count + more), count + more
+            previous_mean, previous_count = pools.pop()
+            mean = (mean * count + previous_mean * previous_count) / (count + previous_count)
+            count += previous_count
         pools.append((mean, count))
     return torch.cat([values.new_full((count,), mean) for mean, count in pools])

@@ -1,4 +1,4 @@
-"""The way from noise to text that all samplers of token ids share."""
+"""The state of a sampling run over token ids."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .base import Request, SamplingState, Step
 
 
 class TokenState(SamplingState):
-    """Rows of token ids on their way: their state `x`, and the `confidence` of what they show.
+    """Rows of token ids `x` while they are sampled, with the `confidence` of each revealed token.
 
-    `inside` is the process that moves them where it is not the model's.
+    `process` replaces the model's process, for example inside one block. `logits` are the latest predictions of single
+    positions; samplers that step every row set it.
     """
 
     def __init__(
@@ -25,17 +26,18 @@ class TokenState(SamplingState):
         *,
         rng: Rng,
         denoiser: Denoiser | None = None,
-        inside: AbsorbingProcess | None = None,
+        process: AbsorbingProcess | None = None,
     ) -> None:
         super().__init__(model, request, denoiser)
-        self.process = model.process if inside is None else inside
+        self.process = model.process if process is None else process
         self.x: Int[Tensor, "b l"] = self.apply_condition(
             self.process.sample_prior(self.batch.tokens, rng=rng.fork("prior"))
         )
         self.confidence = self.batch.target_mask.logical_not().float()  # nothing has been predicted yet
+        self.logits: Float[Tensor, "b l v"] | None = None
 
     def apply_condition(self, x: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
-        """`x` with the tokens that are given."""
+        """`x` with the conditioning tokens put in."""
         return torch.where(self.batch.target_mask, x, self.batch.tokens)
 
     @property
@@ -43,8 +45,8 @@ class TokenState(SamplingState):
         """The positions that a step may change."""
         return self.process.is_noisy(self.x) & self.batch.target_mask
 
-    def step(self, index: int, t: float) -> Step:
-        """What there is to see after the step `index`."""
+    def as_step(self, index: int, t: float) -> Step:
+        """The current state as the step `index`."""
         return Step(index, self.steps, t, self.x, self.confidence, self.x, self.nfe)
 
     def update(
@@ -55,19 +57,19 @@ class TokenState(SamplingState):
         rng: Rng,
         rows: Int[Tensor, " n"] | slice = slice(None),
     ) -> None:
-        """Goes to `xs` at s, and to where guides lead from there. `logits` are what was said of `rows`.
+        """Moves to `xs` at time s, applies the guides, and updates the confidence of the `rows` predicted by `logits`.
 
-        Confidence is taken from these laws of single positions, also where tokens were drawn together.
+        Confidence comes from these logits of single positions, even if the tokens were sampled jointly.
         """
-        was, xs = self.maskable, self.apply_condition(self.apply_guides(xs, s, rng))
-        shown = (was & (xs < self.process.vocab_size))[rows]
+        could_change, xs = self.maskable, self.apply_condition(self.apply_guides(xs, s, rng))
+        predicted = (could_change & (xs < self.process.vocab_size))[rows]
         confidence = torch.where(xs == self.x, self.confidence, 0.0)
-        confidence[rows] = confidence[rows].masked_scatter(shown, token_probs(logits, xs[rows], shown))
+        confidence[rows] = confidence[rows].masked_scatter(predicted, token_probs(logits, xs[rows], predicted))
         self.x, self.confidence = xs, confidence
 
 
 def token_probs(
-    logits: Float[Tensor, "b l v"], ids: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]
+    logits: Float[Tensor, "b l v"], tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]
 ) -> Float[Tensor, " n"]:
-    """The probability of `ids` at the `n` positions `where`."""
-    return logits[where].softmax(-1).gather(-1, ids[where][:, None])[:, 0]
+    """The probabilities of `tokens` at the `n` positions of `mask`."""
+    return logits[mask].softmax(-1).gather(-1, tokens[mask][:, None])[:, 0]

@@ -1,9 +1,10 @@
-"""Masked models by rules of order: which masks are revealed next, and how many at once."""
+"""Unmasking in an order: which masks a step reveals, and how many."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar, Literal
 
@@ -11,126 +12,150 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.registry import check_bounds
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
-from .base import Request, Step
+from .base import Request, Sampler, Step
 from .token_state import TokenState
 
 Order = Literal["random", "confidence", "margin", "entropy", "left"]
 
 
-class Unmasking:
-    """Reveals masks in an order: at random, from left to right, or first where the prediction is surest.
+@dataclass(frozen=True, kw_only=True)
+class Unmasking(Sampler):
+    """Reveals masks in an order: at random, from left to right, or where the model is most certain.
 
-    The prediction chooses the places and the tokens are drawn from it afterwards. So with one place a step every order
-    draws from the law of the model, which is the data's where the denoiser is ideal; a choice by the tokens drawn would
-    favour the likely ones. Places revealed together are drawn as if they were independent, so they are `spread`: the
-    masks of a row (or its block) are cut into as many stretches as places are due, and the first of each is taken. Else
-    the surest places are neighbours, which depend on each other most (LLaDA takes them so).
+    For masked models; usually the best text for a given number of steps. `order` is random, left, or by the prediction:
+    the highest probability (confidence), the largest gap between the two likeliest tokens (margin), the lowest entropy.
+    With one token per step every order samples the data distribution, if the denoiser is ideal, because the order
+    depends on predictions and not on the tokens drawn from them. Tokens revealed in one step are drawn independently,
+    which is the only error.
 
-    The free places of each row are shared out evenly over the steps. With more steps than places each takes one, and a
-    row is done before others with more places. Beyond that a step takes every place whose likeliest token has more
-    than `threshold`, and as many places in order as keep the sum of their entropies less the largest of them
-    within `bound` nats, which bounds what drawing them together costs (EB-Sampler: Ben-Hamu et al. 2025); then it takes
-    at least one. Rows that have nothing to reveal in a step, or no more, cost nothing. With
-    `block` the masks of a block come before those of the next (LLaDA). Once no more than the share `greedy` of a row is
-    masked its tokens are the likeliest ones, which is no draw from the law.
+    The masks of each row are split evenly over the steps (0 steps: one per token). With more steps than masks, each
+    mask takes one step, and steps in which a row reveals nothing cost it no call. Options:
 
-    When all is revealed, `rounds` follow that mask places anew, the share `again` of them in the first round and evenly
-    less in each later one, and reveal them in the same way: noise and back, which keeps the law of an ideal denoiser
-    and repairs what a trained one sees only in nearly finished text. The steps are shared out by the masks.
+    - `spaced`: cut the masks of a row into as many segments as tokens are due and reveal the first in order of each.
+      Otherwise the first ones are often neighbours, which depend most on each other (as in LLaDA). No effect on left.
+    - `threshold`: also reveal every mask whose likeliest token has a greater probability (1: none).
+    - `entropy_bound`: also reveal masks in order while the sum of their entropies, except the largest, is at most this
+      many nats, which bounds the error of drawing them together (0: none; EB-Sampler: Ben-Hamu et al. 2025).
+    - `block_size`: reveal all masks of a block before those of the next (0: one block; LLaDA).
+    - `greedy_below`: take the likeliest tokens while at most this fraction of a row is masked (0: never, 1: always);
+      greedy tokens do not follow the data distribution.
+    - `refine_rounds`: after that, mask `remask_fraction` of the positions again and reveal them, in this many rounds
+      with a fraction that falls linearly. This preserves the distribution of an ideal denoiser and repairs the errors
+      of a trained one. Steps are divided in proportion to the masks.
     """
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    min_steps: ClassVar[int] = 0
 
-    def __init__(
-        self,
-        order: Order = "random",
-        *,
-        threshold: float = 1.0,
-        bound: float = 0.0,
-        block: int = 0,
-        greedy: float = 0.0,
-        rounds: int = 0,
-        again: float = 0.7,
-        spread: bool = True,
-    ) -> None:
-        self.order: Order = order
-        self.spaced = spread and order != "left"
-        self.threshold, self.entropy_bound, self.block_size, self.greedy_below = threshold, bound, block, greedy
-        self.shares = [1.0] + [again * (1.0 - i / rounds) for i in range(rounds)]  # what each pass masks, at its start
+    steps: int = 0
+    order: Order = "random"
+    threshold: float = 1.0
+    entropy_bound: float = 0.0
+    block_size: int = 0
+    greedy_below: float = 0.0
+    refine_rounds: int = 0
+    remask_fraction: float = 0.7
+    spaced: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, threshold=(0.0, 1.0), entropy_bound=(0.0, None), block_size=(0, None))
+        check_bounds(self, greedy_below=(0.0, 1.0), refine_rounds=(0, None), remask_fraction=(0.01, 1.0))
+        if self.remask_fraction != type(self).remask_fraction and not self.refine_rounds:
+            raise UserError(
+                f"sampler.remask_fraction={self.remask_fraction:g} has no effect without sampler.refine_rounds."
+            )
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from all masks to text. The `t` of a step is the share of the free places that are masked."""
-        stream, process, batch = TokenState(model, request, rng=rng), model.process, request.batch
-        free = batch.target_mask.sum(-1).clamp(min=1)
-        yield stream.step(0, 1.0)
-        for share, first, last in self._passes(request.steps):
-            again = rng.fork("again").fork(first).random_subset(batch.target_mask, (free * share).round()[:, None])
-            stream.x = stream.x.masked_fill(again, process.mask)
-            stream.confidence = stream.confidence.masked_fill(again, 0.0)
-            begun = stream.maskable.sum(-1)
-            taken = begun.clamp(min=1, max=last - first)  # steps that the row takes
-            for i in range(first, last):
-                masked, draws = stream.maskable, rng.fork(i)
-                left = masked.sum(-1)
-                due = left - begun * (first + taken - 1 - i).clamp(min=0) // taken
+        """Steps from all masks to text. The `t` of a step is the fraction of the target positions that are masked."""
+        state, process, batch = TokenState(model, request, rng=rng), model.process, request.batch
+        num_targets = batch.target_mask.sum(-1).clamp(min=1)
+        yield state.as_step(0, 1.0)
+        for fraction, first_step, end_step in self._rounds(request.steps):
+            num_remasked = (num_targets * fraction).round()[:, None]
+            remasked = rng.fork("again").fork(first_step).random_subset(batch.target_mask, num_remasked)
+            state.x = state.x.masked_fill(remasked, process.mask)
+            state.confidence = state.confidence.masked_fill(remasked, 0.0)
+            num_start = state.maskable.sum(-1)
+            row_steps = num_start.clamp(min=1, max=end_step - first_step)  # steps in which a row reveals tokens
+            for i in range(first_step, end_step):
+                num_masked = state.maskable.sum(-1)
+                num_after = num_start * (first_step + row_steps - 1 - i).clamp(min=0) // row_steps
+                due = num_masked - num_after
                 if self.threshold < 1.0 or self.entropy_bound > 0.0:
-                    due = torch.minimum(due.clamp(min=1), left)
-                rows = (due > 0).nonzero()[:, 0]
-                if len(rows):
-                    hidden, few = left[rows] / free[rows], draws.select(rows)
-                    t = process.schedule.time(1.0 - hidden)
-                    said = stream.denoiser(stream.x[rows], t, batch=batch.select(rows))
-                    probs = said.logits[masked[rows]].softmax(-1)
-                    chosen = self._chosen(probs, masked[rows], due[rows], rng=few.fork("order"))
-                    law = said.sample_joint(few.fork("whole")).logits[chosen].softmax(-1)
-                    token = few.fork("token").categorical_at(chosen, law)
-                    greedy = (hidden <= self.greedy_below)[:, None].expand_as(chosen)[chosen]
-                    token = torch.where(greedy, law.argmax(-1), token)
-                    revealed = torch.zeros_like(masked)
-                    revealed[rows] = chosen
-                    s = process.schedule.time(1.0 - (left - revealed.sum(-1)) / free)
-                    stream.update(stream.x.masked_scatter(revealed, token), s, said.logits, draws, rows)
-                yield stream.step(i + 1, float((stream.maskable.sum(-1) / free).mean()))
+                    due = torch.minimum(due.clamp(min=1), num_masked)
+                self._reveal(state, due, num_masked, num_targets, rng.fork(i))
+                yield state.as_step(i + 1, float((state.maskable.sum(-1) / num_targets).mean()))
 
-    def _passes(self, steps: int) -> list[tuple[float, int, int]]:
-        """The share of places masked at the start of each pass, with the pass's first step and that of the next.
+    def _rounds(self, steps: int) -> list[tuple[float, int, int]]:
+        """The fraction masked at the start of each round, its first step, and the step after its last.
 
-        Passes for which there are no steps are left out.
+        Rounds without a step are left out.
         """
-        ends = [math.ceil(steps * part / sum(self.shares) - 1e-9) for part in accumulate(self.shares)]
-        passes = zip(self.shares, [0, *ends[:-1]], ends, strict=True)
-        return [(share, first, last) for share, first, last in passes if first < last]
+        fractions = [1.0] + [self.remask_fraction * (1.0 - i / self.refine_rounds) for i in range(self.refine_rounds)]
+        ends = [math.ceil(steps * part / sum(fractions) - 1e-9) for part in accumulate(fractions)]
+        rounds = zip(fractions, [0, *ends[:-1]], ends, strict=True)
+        return [(fraction, first_step, end_step) for fraction, first_step, end_step in rounds if first_step < end_step]
 
-    def _chosen(
+    def _reveal(
+        self,
+        state: TokenState,
+        due: Int[Tensor, " b"],
+        num_masked: Int[Tensor, " b"],
+        num_targets: Int[Tensor, " b"],
+        rng: Rng,
+    ) -> None:
+        """Reveals at least `due` masks of each row."""
+        rows = (due > 0).nonzero()[:, 0]
+        if not len(rows):
+            return
+        masked, schedule = state.maskable, state.process.schedule
+        mask_fraction, row_rng = num_masked[rows] / num_targets[rows], rng.select(rows)
+        prediction = state.denoiser(state.x[rows], schedule.time(1.0 - mask_fraction), batch=state.batch.select(rows))
+        probs = prediction.logits[masked[rows]].softmax(-1)
+        chosen = self._choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"))
+        probs = prediction.sample_joint(row_rng.fork("whole")).logits[chosen].softmax(-1)
+        tokens = row_rng.fork("token").categorical_at(chosen, probs)
+        greedy = (mask_fraction <= self.greedy_below)[:, None].expand_as(chosen)[chosen]
+        tokens = torch.where(greedy, probs.argmax(-1), tokens)
+        revealed = torch.zeros_like(masked)
+        revealed[rows] = chosen
+        s = schedule.time(1.0 - (num_masked - revealed.sum(-1)) / num_targets)
+        state.update(state.x.masked_scatter(revealed, tokens), s, prediction.logits, rng, rows)
+
+    def _choose(
         self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], due: Int[Tensor, " b"], *, rng: Rng
     ) -> Bool[Tensor, "b l"]:
-        """Which masks to reveal, given the predictions at the `n` there are: at least `due` in each row."""
+        """The masks to reveal, at least `due` in each row, from the predictions at all `n` masks."""
 
-        def placed(values: Float[Tensor, " n"]) -> Float[Tensor, "b l"]:
+        def at_masks(values: Float[Tensor, " n"]) -> Float[Tensor, "b l"]:
             return values.new_zeros(masked.shape).masked_scatter(masked, values)
 
-        place = torch.arange(masked.shape[1], device=masked.device).expand(masked.shape)
-        block = torch.where(masked, place // (self.block_size or masked.shape[1]), masked.shape[1])
-        inside = masked & (block == block.amin(-1, keepdim=True))
-        turns = placed(self._sureness(probs, masked, rng)).argsort(dim=-1, descending=True, stable=True)
-        if self.spaced:
-            others = ~_first_of_stretches(turns.argsort(-1), inside, due)
-            turns = turns.gather(-1, others.gather(-1, turns).byte().argsort(dim=-1, stable=True))
-        turns = turns.gather(-1, block.gather(-1, turns).argsort(dim=-1, stable=True))  # block after block
-        rank = turns.argsort(-1)
-        more = torch.zeros_like(masked)
+        length = masked.shape[1]
+        position = torch.arange(length, device=masked.device).expand(masked.shape)
+        block = torch.where(masked, position // (self.block_size or length), length)
+        in_block = masked & (block == block.amin(-1, keepdim=True))
+        order = at_masks(self._priority(probs, masked, rng)).argsort(dim=-1, descending=True, stable=True)
+        if self.spaced and self.order != "left":
+            later = ~_first_of_segments(order.argsort(-1), in_block, due)
+            order = order.gather(-1, later.gather(-1, order).byte().argsort(dim=-1, stable=True))
+        order = order.gather(-1, block.gather(-1, order).argsort(dim=-1, stable=True))  # block after block
+        rank = order.argsort(-1)
+        extra = torch.zeros_like(masked)
         if self.threshold < 1.0:
-            more = placed(probs.amax(-1)) > self.threshold
+            extra = at_masks(probs.amax(-1)) > self.threshold
         if self.entropy_bound > 0.0:
-            entropy = placed(torch.special.entr(probs).sum(-1)).gather(-1, turns)
-            more |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.entropy_bound).gather(-1, rank)
-        return masked & (rank < due[:, None]) | more & inside
+            entropy = at_masks(torch.special.entr(probs).sum(-1)).gather(-1, order)
+            extra |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.entropy_bound).gather(-1, rank)
+        return masked & (rank < due[:, None]) | extra & in_block
 
-    def _sureness(self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], rng: Rng) -> Float[Tensor, " n"]:
-        """What is revealed first has the most."""
+    def _priority(self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], rng: Rng) -> Float[Tensor, " n"]:
+        """The masks with the highest values are revealed first."""
         match self.order:
             case "random":
                 return rng.uniform(masked.shape[1])[masked]
@@ -139,18 +164,18 @@ class Unmasking:
             case "confidence":
                 return probs.amax(-1)
             case "margin":
-                best = probs.topk(2).values
-                return best[:, 0] - best[:, 1]
+                top = probs.topk(2).values
+                return top[:, 0] - top[:, 1]
             case "entropy":
                 return -torch.special.entr(probs).sum(-1)
 
 
-def _first_of_stretches(
-    rank: Int[Tensor, "b l"], inside: Bool[Tensor, "b l"], due: Int[Tensor, " b"]
+def _first_of_segments(
+    rank: Int[Tensor, "b l"], candidates: Bool[Tensor, "b l"], num_segments: Int[Tensor, " b"]
 ) -> Bool[Tensor, "b l"]:
-    """Of the places `inside`, cut into `due` stretches of equal length, the first of each in `rank`; all if fewer."""
-    length, count = rank.shape[1], inside.sum(-1, keepdim=True)
-    number = (inside.cumsum(-1) - 1) * torch.minimum(due[:, None], count) // count.clamp(min=1)
-    stretch = torch.where(inside, number, length)
-    best = rank.new_full((len(rank), length + 1), length).scatter_reduce(-1, stretch, rank, "amin")
-    return inside & (rank == best.gather(-1, stretch))
+    """The candidate of lowest rank in each of `num_segments` equal segments of the candidates (all if fewer)."""
+    length, count = rank.shape[1], candidates.sum(-1, keepdim=True)
+    number = (candidates.cumsum(-1) - 1) * torch.minimum(num_segments[:, None], count) // count.clamp(min=1)
+    segment = torch.where(candidates, number, length)
+    lowest = rank.new_full((len(rank), length + 1), length).scatter_reduce(-1, segment, rank, "amin")
+    return candidates & (rank == lowest.gather(-1, segment))

@@ -19,7 +19,7 @@ from ..data.tokenizers.base import Tokenizer
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..guidance.classifier import PlugAndPlay
-from ..guidance.trained_classifier import Classifier
+from ..guidance.trained_classifier import TrainedClassifier
 from ..networks.classifier import NoisyClassifier
 from ..samplers.base import Run
 
@@ -53,7 +53,7 @@ def train_classifier(
     config: ClassifierConfig,
     *,
     progress: Callable[[float, float], None] = lambda fraction, loss: None,
-) -> tuple[Classifier, dict[str, float]]:
+) -> tuple[TrainedClassifier, dict[str, float]]:
     """A classifier p(label | x_t) for all noise levels, and its accuracy on a held-out tenth, by t.
 
     `examples` are (text, label) pairs. t follows the run's time density, and one row in ten has no noise. `progress`
@@ -100,7 +100,7 @@ def train_classifier(
             log_probs = _log_probs(network, model, batch, torch.full((len(rows),), t, device=device), rng)
             correct += int((log_probs.argmax(-1).cpu() == targets[rows]).sum())
         accuracy[f"{t:g}"] = correct / len(held_out)
-    return Classifier(network, labels), accuracy
+    return TrainedClassifier(network, labels), accuracy
 
 
 def _log_probs(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..config.build import build_model
 from ..config.config import Config
-from ..config.training import Training
 from ..core.batch import Batch
 from ..core.devices import choose_dtype, seeded
 from ..core.errors import UserError

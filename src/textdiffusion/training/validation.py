@@ -11,7 +11,6 @@ import torch
 
 from ..config.config import Config
 from ..core.randomness import Rng
-from ..core.registry import runnable
 from ..data.conditions import strip_source
 from ..data.dataset import Dataset, evaluation_batches
 from ..data.prepare import Corpus
@@ -80,6 +79,6 @@ def sample_texts(model: DiffusionModel, config: Config, corpus: Corpus, device: 
         batch = dataset.windows(np.arange(count) % len(dataset))
         request = replace(request, batch=replace(batch, valid_mask=None).to(device))
     rng = Rng.of(config.training.seed, count, device).fork("samples").fork(step)
-    sampler = runnable(config.sampler)
+    sampler = config.sampler
     last = deque(sampler(adapt_model(sampler, model, config.training.seed), request, rng=rng), maxlen=1).pop()
     return [corpus.tokenizer.decode(strip_source(row, text, corpus.tokenizer)) for row in last.tokens.cpu().numpy()]
