@@ -17,7 +17,7 @@ from ..inference.api import TextDiffusion
 from ..networks.bert import transformers
 from ..scoring.likelihood import bits_per_character
 from ..scoring.windows import Texts
-from .metrics import Grams, entropy_within
+from .ngram_statistics import Grams, entropy_within
 
 
 @dataclass(frozen=True)
