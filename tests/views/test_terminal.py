@@ -7,7 +7,8 @@ from rich.console import Console
 
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.views import terminal
-from textdiffusion.views.frames import ON_ANY, frames
+from textdiffusion.views.frames import frames
+from textdiffusion.views.palette import ON_ANY
 from textdiffusion.views.terminal import history, picture, watch
 
 

@@ -49,7 +49,7 @@ class Command(Bounding, Sweeping):
                 weights=self.weights,
                 device=self.device,
                 dtype=self.dtype,
-                say=say,
+                log=say,
             )
         if self.json:
             print_json(asdict(found))

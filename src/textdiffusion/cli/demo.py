@@ -84,7 +84,7 @@ class Command:
 
         with status("Measuring ..."):
             text = held_out(model, default_cache(), count=WINDOWS)
-            found = bits_per_character(model.model, text, model.likelihood, about=text.about)
+            found = bits_per_character(model.model, text, model.likelihood, about=text.metadata)
             train = training_corpus(model, default_cache()).train.shard
             ngram = kneser_ney(train, text, model.tokenizer.vocab_size)
         error = found.window_error or 0.0

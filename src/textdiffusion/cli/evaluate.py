@@ -30,22 +30,29 @@ class Command(Bounding):
             raise UserError(f"--calibrate is {self.calibrate}; it must be a number of ranges, or 0 for none.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
-        from ..evaluation.compare import judged
+        from ..evaluation.frontier import judge_texts
         from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         with status("Measuring ...") as say:
-            bench = RunEvaluator(model, self.plan(), default_cache(), say)
-            if bench.text.seen:
+            evaluator = RunEvaluator(model, self.plan(), default_cache(), say)
+            if evaluator.heldout.trained_on:
                 note(f"{self.data} is what this run was trained on: these are no figures of unseen text.")
-            found, ngram, answers = bench.likelihood(), bench.baseline(), bench.answers()
+            found, ngram = evaluator.likelihood(), evaluator.ngram_baseline()
+            answers = evaluator.task_score()
             if ngram is None:
                 note("The training text is not at hand, so there is no n-gram beside the run.")
             report, how = None, ""
-            if texts := bench.texts():
+            if texts := evaluator.texts():
                 say("Judging the texts ...")
                 try:
-                    report, _ = judged({Path(self.run).name: texts}, bench.real_text, self.plan(), default_cache())
+                    report, _ = judge_texts(
+                        {Path(self.run).name: texts},
+                        evaluator.real_text,
+                        default_cache(),
+                        judge=self.judge,
+                        seed=self.seed,
+                    )
                 except UserError as error:
                     note(f"The texts were not judged: {error}")
                 how = f"{len(texts[0].texts)} texts of {texts[0].setting}, features in {texts[0].dtype}"
@@ -63,7 +70,9 @@ class Command(Bounding):
             )
             return
         averaged = "averaged" if self.weights == "ema" else "raw"
-        print(f"{model.config.recipe}, {averaged} weights, on {bench.text.name}: {found.characters:,} characters")
+        print(
+            f"{model.config.recipe}, {averaged} weights, on {evaluator.heldout.name}: {found.characters:,} characters"
+        )
         sign = "=" if found.exact else "<="
         print(f"{sign:>3} {found.bits:.4f} bits per character" + ("" if found.exact else " (an upper bound)"))
         if not found.exact:
@@ -72,11 +81,9 @@ class Command(Bounding):
             print(f" +- {found.window_error:.4f} between the {found.windows} windows, for more text of this kind")
         print(f"    protocol {found.digest}: figures beside each other must share it")
         if ngram:
-            counted = f"{ngram.counted:,} tokens of the training text"
+            counted = f"{ngram.train_tokens:,} tokens of the training text"
             print(f"    {ngram.bits:.4f} a Kneser-Ney {ngram.order}-gram of {counted}")
         if answers:
-            print(
-                f"    {answers.share:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved as a whole"
-            )
+            print(f"    {answers.accuracy:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved")
         if report:
             print(f"\n{how}:\n\n{report}")

@@ -11,7 +11,14 @@ from .output import note, print_json, print_table, status
 from .parsing import RunName
 
 UNIT = " (characters)"
-SHOWN = f"forward bits{UNIT}", f"reverse bits{UNIT}", "pooled entropy", "distinct-2", "repetition", "frontier area"
+SHOWN = (
+    f"forward bits{UNIT}",
+    f"reverse bits{UNIT}",
+    "pooled entropy",
+    "distinct-2",
+    "repetition",
+    "MAUVE (own features)",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +41,23 @@ class Command(Sweeping):
             raise UserError(f"--out {self.out}: the picture is an .svg.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
-        from ..evaluation.compare import judged
+        from ..evaluation.frontier import judge_texts
         from ..evaluation.report.page import write_frontier
         from ..inference.api import TextDiffusion
 
         model = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         name = Path(self.run).name
         with status("Writing ...") as say:
-            bench = RunEvaluator(model, self.plan(), default_cache(), say)
-            texts = bench.texts()
+            evaluator = RunEvaluator(model, self.plan(), default_cache(), say)
+            texts = evaluator.texts()
             if not texts:
                 raise UserError(
                     f"{self.run} writes to a question, source or label: it has no texts of its own to judge."
                 )
             say("Judging ...")
-            report, spots = judged({name: texts}, bench.real_text, self.plan(), default_cache())
+            report, points = judge_texts(
+                {name: texts}, evaluator.real_text, default_cache(), judge=self.judge, seed=self.seed
+            )
         if self.json:
             print_json(
                 {
@@ -56,16 +65,16 @@ class Command(Sweeping):
                     "recipe": model.config.recipe,
                     "protocol": report.protocol,
                     "dtype": texts[0].dtype,
-                    "spots": [asdict(spot) for spot in spots],
+                    "points": [asdict(point) for point in points],
                 }
             )
         else:
             rows = []
-            for spot in spots:
-                how = [spot.run, "", "", ""]
-                if (setting := spot.setting) and spot.nfe is not None:
-                    how = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{spot.nfe:g}"]
-                values = [spot.values[metric] for metric in SHOWN]
+            for point in points:
+                how = [point.run, "", "", ""]
+                if (setting := point.setting) and point.nfe is not None:
+                    how = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{point.nfe:g}"]
+                values = [point.values[metric] for metric in SHOWN]
                 rows.append(how + ["-" if value is None else f"{value:.4g}" for value in values])
             print_table(["sampler", "steps", "T", "calls", *(name.removesuffix(UNIT) for name in SHOWN)], rows)
             print(
@@ -73,5 +82,5 @@ class Command(Sweeping):
             )
             print(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
         if self.out:
-            write_frontier(name, spots, self.out)
+            write_frontier(name, points, self.out)
             note(f"Saved {self.out}.")

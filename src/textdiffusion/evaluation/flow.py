@@ -1,4 +1,4 @@
-"""The likelihood of the probability flow: the deterministic map from noise to states, for comparison with the bound."""
+"""The likelihood of the probability flow, the deterministic map from noise to states, to compare with the bound."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from ..scoring.likelihood import Likelihood, Windows, bits_per_character
 
 
 class FlowLikelihood(nn.Module):
-    """With y = x / sigma and r = 1 / sigma the flow is dy / dr = D(x, sigma), and -log p(x) is at most (specs: 5.3)
+    """With y = x / sigma and r = 1 / sigma the flow is dy / dr = D(x, sigma), and -log p(x) is at most
 
         E[-log p(x | x_sigma_min)]  +  |y|^2 / 2 - n / 2 at sigma_max  +  integral of div_x D  d ln sigma
 
-    in nats per row, n the number of coordinates, from x_sigma_min on. The integral is taken by Heun's method in `steps`
-    equal steps of ln sigma, so only its limit is a bound. The divergence is Hutchinson's, by one random sign for each
-    coordinate. Two passes of self-conditioning are differentiated whole, as they are both functions of x.
+    in nats per row, n the number of coordinates, starting from x_sigma_min (Song et al. 2021, section 4.3). Heun's
+    method takes the integral in `steps` equal steps of ln sigma, so the figure is a bound only in the limit. The
+    divergence is Hutchinson's estimate, with one random sign per coordinate. Self-conditioning's two passes are both
+    differentiated, as both are functions of x.
     """
 
     exact = False
@@ -38,28 +39,29 @@ class FlowLikelihood(nn.Module):
         self.steps, self.learned_decoder = steps, learned_decoder
 
     def forward(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-        """One draw per row of x_sigma_min and of the signs."""
-        process, x0, free = model.process, model.codec.encode(batch.tokens), batch.target_mask[..., None]
-        low, high = ends(model, x0)
-        sigmas = low * (high / low) ** torch.linspace(0.0, 1.0, self.steps + 1, device=x0.device)
-        near = add_noise(model, x0, torch.zeros(len(x0), device=x0.device), batch, rng=rng.fork("decoder"))
-        nats = reconstruction_nll(model, near, batch, self.learned_decoder)
-        signs = torch.where(rng.fork("signs").uniform(*x0.shape[1:]) < 0.5, -1.0, 1.0) * free
+        """Nats per row, for one draw of x_sigma_min and of the signs."""
+        process, x0, target = model.process, model.codec.encode(batch.tokens), batch.target_mask[..., None]
+        sigma_min, sigma_max = ends(model, x0)
+        sigmas = sigma_min * (sigma_max / sigma_min) ** torch.linspace(0.0, 1.0, self.steps + 1, device=x0.device)
+        x_min = add_noise(model, x0, torch.zeros(len(x0), device=x0.device), batch, rng=rng.fork("decoder"))
+        nats = reconstruction_nll(model, x_min, batch, self.learned_decoder)
+        signs = torch.where(rng.fork("signs").uniform(*x0.shape[1:]) < 0.5, -1.0, 1.0) * target
 
         def slope(y: Tensor, sigma: Tensor) -> tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]]:
             with torch.enable_grad():
-                x = torch.where(free, y * sigma, x0).requires_grad_()
+                x = torch.where(target, y * sigma, x0).requires_grad_()
                 mean = predict_x0(model, x, process.schedule.time(sigma).expand(len(x)), batch).mean
-                (change,) = torch.autograd.grad((mean * signs).sum(), x)
-            return mean.detach(), (change * signs).sum((1, 2))
+                (jacobian_signs,) = torch.autograd.grad((mean * signs).sum(), x)
+            return mean.detach(), (jacobian_signs * signs).sum((1, 2))
 
-        y, (mean, spread) = near / low, slope(near / low, low)
-        for now, then in pairwise(sigmas):
-            step = 1.0 / then - 1.0 / now
-            ahead, beyond = slope(y + step * mean, then)
-            y, nats = y + 0.5 * step * (mean + ahead), nats + 0.5 * torch.log(then / now) * (spread + beyond)
-            mean, spread = (ahead, beyond) if then == high else slope(y, then)
-        return nats + 0.5 * ((y.square() - 1.0) * free).sum((1, 2))
+        y, (mean, divergence) = x_min / sigma_min, slope(x_min / sigma_min, sigma_min)
+        for sigma, next_sigma in pairwise(sigmas):
+            step = 1.0 / next_sigma - 1.0 / sigma
+            next_mean, next_divergence = slope(y + step * mean, next_sigma)
+            y = y + 0.5 * step * (mean + next_mean)
+            nats = nats + 0.5 * torch.log(next_sigma / sigma) * (divergence + next_divergence)
+            mean, divergence = (next_mean, next_divergence) if next_sigma == sigma_max else slope(y, next_sigma)
+        return nats + 0.5 * ((y.square() - 1.0) * target).sum((1, 2))
 
 
 def flow_report(
@@ -71,13 +73,13 @@ def flow_report(
     seed: int = 0,
     draws: int = 2,
 ) -> dict[int, Likelihood]:
-    """The figure at every number of steps, under the same draws: it is a bound as far as the last ones agree.
+    """The likelihood at every number of steps, under the same draws: a bound as far as the last ones agree.
 
-    The protocol records the steps, so that no such figure shares a table with bounds. Raises UserError where there is
-    no flow.
+    The protocol records the steps, so that these figures are not compared with bounds. Raises UserError for a process
+    without a flow.
     """
     if not isinstance(model.process, GaussianProcess):
-        raise UserError(f"A {type(model.process).__name__} has no flow; it is Gaussian processes that have one.")
+        raise UserError(f"Only a Gaussian process has a probability flow; this run has {type(model.process).__name__}.")
     flows = [FlowLikelihood(count, learned_decoder=learned_decoder) for count in steps]
     return {
         flow.steps: bits_per_character(model, windows, flow, seed=seed, draws=draws, about={"flow_steps": flow.steps})

@@ -33,8 +33,8 @@ def words(text: str) -> Sequence[str]:
 class NgramScorer:
     """A modified Kneser-Ney n-gram over the pieces of texts.
 
-    An unseen piece costs the n-gram's bits for unseen pieces plus 8 bits per byte. So the probabilities of all texts sum
-    to at most one, and gibberish does not get cheap by being one unknown word.
+    An unseen piece costs the n-gram's bits for unseen pieces plus 8 bits per byte. So the probabilities of all texts
+    sum to at most one, and gibberish does not get cheap by being one unknown word.
     """
 
     split: Split

@@ -1,1 +1,1 @@
-"""Metrics of generated texts, one idea per file. A new file with an `@metric` function adds its metric to every report."""
+"""Metrics of texts, one idea per file. A new file with an `@metric` function adds its metric to every report."""
