@@ -37,8 +37,8 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
     }
     assert {each.setting for each in of["mdlm"].texts} == own
     assert {str(each.setting) for each in of["autoregressive"].texts} == {  # takes one step per token
-        "left_to_right, 32 steps, T = 0.5",
-        "left_to_right, 32 steps, T = 1",
+        "autoregressive, 32 steps, T = 0.5",
+        "autoregressive, 32 steps, T = 1",
     }
     assert all(each.dtype == "float32" and len(each.texts) == 4 for run in found.runs for each in run.texts)
     for run in found.runs:
@@ -114,5 +114,5 @@ def test_settings_refuse_what_no_sampler_can_do(tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
     assert sampler_settings(model) == [SamplerSetting("unmasking", 6, 1.0)]
     assert sampler_settings(model, ["euler"], [4], [0.7])[1:] == [SamplerSetting("euler", 4, 0.7)]
-    with pytest.raises(UserError, match="OneStep cannot act on AbsorbingProcess"):
-        sampler_settings(model, ["one_step"])
+    with pytest.raises(UserError, match="DDIM cannot act on AbsorbingProcess"):
+        sampler_settings(model, ["ddim"])

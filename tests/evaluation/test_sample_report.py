@@ -10,6 +10,7 @@ import pytest
 
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.builtin import grammar
+from textdiffusion.evaluation.metrics import base
 from textdiffusion.evaluation.perplexity import Perplexity
 from textdiffusion.evaluation.sample_report import BASELINES, COPIED, IMITATED, REAL, SHUFFLED, sample_report
 
@@ -114,3 +115,27 @@ def test_examples_are_measured_whole(data: Path):
 def test_what_cannot_be_measured_is_said(rows, train, held, why):
     with pytest.raises(UserError, match=why):
         sample_report(rows, train, held)
+
+
+def test_a_new_metric_is_one_function(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "_METRICS", dict(base._METRICS))
+
+    @base.metric("lines", unit="per text", best="real", meaning="lines of the texts")
+    def lines(texts: base.TextSet, real: base.ReferenceTexts) -> float:
+        return sum(text.count("\n") for text in texts.texts) / len(texts.texts)
+
+    found = sample_report({"two": ["a\nb\nc\n"] * 4}, ["a\n"] * 40, ["b\n"] * 40)
+    assert values(found, "lines")["two"] == 3
+    assert values(found, "lines")[REAL] == 1
+    with pytest.raises(ValueError, match="two metrics named 'lines'"):
+        base.metric("lines", unit="", best="low", meaning="")(lines)
+
+
+def test_the_page_of_metrics_lists_them_all():
+    text = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    table = text.split("| what fools it |")[1].split("\n\n")[0]
+    listed = {}
+    for row in table.splitlines()[2:]:
+        name, unit, best, *_ = (cell.strip() for cell in row.strip("|").split("|"))
+        listed[name] = unit, best
+    assert listed == {metric.name: (metric.unit, metric.best) for metric in base.all_metrics()}

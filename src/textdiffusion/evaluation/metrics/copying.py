@@ -52,7 +52,7 @@ def _finder(real: ReferenceTexts) -> CopyFinder:
 
 
 @metric("longest copy", unit="characters", best="real", meaning="longest span copied from the training text")
-def longest_copy(texts: TextSet, real: ReferenceTexts) -> float:
+def longest_copy(texts: TextSet, real: ReferenceTexts) -> int:
     return real.once(_finder).longest(texts.chars)
 
 
