@@ -16,7 +16,7 @@ from pathlib import Path
 
 from training import arguments, trained_as
 
-from textdiffusion.evaluation.metrics import ProduceSentences
+from textdiffusion.evaluation.metrics.legality import ProduceSentences
 from textdiffusion.inference.api import TextDiffusion
 
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)

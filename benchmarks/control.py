@@ -24,7 +24,7 @@ import torch
 from steering import THROUGH, best, classifier, guides
 
 from textdiffusion import TextDiffusion
-from textdiffusion.evaluation.metrics import ProduceSentences
+from textdiffusion.evaluation.metrics.legality import ProduceSentences
 from textdiffusion.evaluation.ngram import NGram
 
 

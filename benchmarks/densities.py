@@ -15,7 +15,7 @@ from pathlib import Path
 from families import SAME, bits
 from rows import Rows
 
-from textdiffusion.evaluation.sample_report import piped
+from textdiffusion.evaluation.sample_report import markdown_table
 
 DENSITIES = ["Gumbel", "PiecewiseLinear", "Cauchy", "Uniform"]
 
@@ -35,7 +35,7 @@ def main() -> None:
             out, settings = given.out / f"{density}-{seed}", [*SAME, f"time_density.kind={density}"]
             row = rows.row({"density": density, "seed": seed}, partial(bits, "cdcd", corpus, settings, out, seed))
             cells.append([density, str(seed), f"{row['ema']:.3f} ± {row['ema_error']:.3f}", f"{row['steps']:,}"])
-    print("\n".join(piped(cells)))
+    print("\n".join(markdown_table(cells)))
 
 
 if __name__ == "__main__":

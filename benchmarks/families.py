@@ -28,7 +28,7 @@ from rows import Row, Rows
 from training import trained
 
 from textdiffusion import recipes
-from textdiffusion.evaluation.sample_report import piped
+from textdiffusion.evaluation.sample_report import markdown_table
 from textdiffusion.inference.api import TextDiffusion
 from textdiffusion.samplers.autoregressive import Autoregressive
 
@@ -139,7 +139,7 @@ def table(rows: Sequence[Row]) -> str:
         )
     counted = {row["task"]: f"{row['kneser_ney']:.3f}" for row in rows if "kneser_ney" in row}
     n_gram = [counted.get(task, "") for task in ("plays", "articles")]
-    return "\n".join(piped([*cells, ["Kneser-Ney 7-gram", "", "", "", *n_gram, "", "", ""]]))
+    return "\n".join(markdown_table([*cells, ["Kneser-Ney 7-gram", "", "", "", *n_gram, "", "", ""]]))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import torch
 
 from textdiffusion import TextDiffusion
 from textdiffusion.data.tokenizers.base import Tokenizer
-from textdiffusion.evaluation.metrics import checker
+from textdiffusion.evaluation.metrics.legality import find_checker
 from textdiffusion.evaluation.ngram import NGram
 
 
@@ -107,7 +107,7 @@ def main() -> None:
     chance = [
         np.where(gap, rng.permutation(counted)[: len(ids)], ids) for ids, gap in zip(chosen[:200], gaps, strict=False)
     ]
-    legal = checker(known)
+    legal = find_checker(known)
     row = {
         "run": asked.run,
         "recipe": run.config.recipe,

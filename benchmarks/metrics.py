@@ -15,9 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from textdiffusion.evaluation.metrics import Copies, Grams, Undefined
-from textdiffusion.evaluation.ngram import NGram, NgramScorer, characters
-from textdiffusion.evaluation.sample_report import ReferenceTexts, Row, sample_report
+from textdiffusion.evaluation.metrics.base import ReferenceTexts, TextSet, all_metrics
+from textdiffusion.evaluation.metrics.copying import CopyFinder
+from textdiffusion.evaluation.ngram import NGram
+from textdiffusion.evaluation.ngram_scorer import NgramScorer, characters
+from textdiffusion.evaluation.ngram_statistics import Grams, Undefined
+from textdiffusion.evaluation.sample_report import sample_report
 
 NUM, LENGTH = 1000, 256
 
@@ -32,7 +35,7 @@ def cold(judge: NgramScorer, num: int, length: int, temperature: float, seed: in
         p, ranks = np.full((num, ngram.vocab_size), 1 / ngram.vocab_size), []
         for level, context in zip(ngram.levels, contexts, strict=True):
             ranks.append(level.find((context[:, None] * ngram.vocab_size + every).ravel()).reshape(p.shape))
-            p = level.own[ranks[-1]] + level.left[context][:, None] * p
+            p = level.discounted[ranks[-1]] + level.backoff[context][:, None] * p
         sums = np.cumsum((p / p.max(1, keepdims=True)) ** (1 / temperature), axis=1)
         chosen = (sums < rng.random((num, 1)) * sums[:, -1:]).sum(1)
         drawn[:, position] = chosen
@@ -59,22 +62,23 @@ def main() -> None:
     text = parser.parse_args().data.read_text(encoding="utf-8")
     train, held = text[: len(text) // 2], text[len(text) // 2 :]
     windows = [held[i : i + LENGTH] for i in range(0, len(held) - LENGTH, LENGTH)]
-    samples = Row((windows * (1 + NUM // len(windows)))[:NUM])
+    samples = TextSet((windows * (1 + NUM // len(windows)))[:NUM])
 
     print("CPU-s    what")
     million = np.unique(np.frombuffer((text * 2)[:1_000_000].encode("utf-32-le"), np.uint32), return_inverse=True)[1]
     fitted = []
     timed("NGram.fit, order 7, 1 M characters", lambda: fitted.append(NGram.fit(million, int(million.max()) + 1, 7)))
     timed("NGram.bits, 100 k characters", lambda: fitted[0].bits_per_token(million[:100_000]))
-    copies = Copies(Grams.characters([(train * (1 + 5_000_000 // len(train)))[:5_000_000]]))
-    timed("copied spans, 5 M characters of training text", lambda: copies.rate(samples.chars))
-    timed("longest copy, 5 M characters of training text", lambda: copies.longest(samples.chars))
+    finder = CopyFinder(Grams.characters([(train * (1 + 5_000_000 // len(train)))[:5_000_000]]))
+    timed("copied spans, 5 M characters of training text", lambda: finder.copied_fraction(samples.chars))
+    timed("longest copy, 5 M characters of training text", lambda: finder.longest(samples.chars))
     cut = [train[i : i + LENGTH] for i in range(0, len(train) - LENGTH, LENGTH)]
-    metrics = []
     real = ReferenceTexts([train], cut[:1000], windows, lambda sample: sample.split("\n")[1:-1])
-    timed("judges, lexicon and encoder", lambda: metrics.extend(real.metrics()))
+    metrics = [metric for metric in all_metrics() if metric.applies(real)]
+    few = TextSet(windows[:8])
+    timed("n-grams, lexicon and encoder of the real text", lambda: [metric.value(few, real) for metric in metrics])
     for metric in metrics:
-        timed(metric.name, lambda metric=metric: metric.value(samples))
+        timed(metric.name, lambda metric=metric: metric.value(samples, real))
 
     judge = NgramScorer.fit([train], characters, 6)
     phrase = "I will not be the king of the world, my lord. "

@@ -16,7 +16,7 @@ from pathlib import Path
 from rows import Rows
 from simple_sentences import measured
 
-from textdiffusion.evaluation.sample_report import piped
+from textdiffusion.evaluation.sample_report import markdown_table
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def main() -> None:
         shares = [f"{run.goal:.0%}", f"{row['ema_legal']:.1%}", f"{row['ema_novel_and_legal']:.1%}"]
         how = [f"{row['steps']:,}", run.sampler or "its own"]
         rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *shares, *how])
-    print("\n".join(piped(rows)))
+    print("\n".join(markdown_table(rows)))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from textdiffusion.evaluation.metrics import unigram_entropy
-from textdiffusion.evaluation.ngram import NgramScorer, characters
+from textdiffusion.evaluation.ngram_scorer import NgramScorer, characters
+from textdiffusion.evaluation.ngram_statistics import unigram_entropy
 from textdiffusion.inference.api import TextDiffusion
 
 SAMPLERS = (

@@ -17,7 +17,7 @@ from typing import Any
 
 from training import arguments, trained
 
-from textdiffusion.evaluation.metrics import ProduceSentences
+from textdiffusion.evaluation.metrics.legality import ProduceSentences
 from textdiffusion.inference.api import TextDiffusion
 
 LONGEST = 42  # characters of a line, its end included

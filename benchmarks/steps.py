@@ -30,9 +30,10 @@ from rows import Rows
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.heldout import training_corpus
-from textdiffusion.evaluation.metrics import checker, unigram_entropy
-from textdiffusion.evaluation.ngram import NgramScorer, characters
-from textdiffusion.evaluation.sample_report import piped
+from textdiffusion.evaluation.metrics.legality import find_checker
+from textdiffusion.evaluation.ngram_scorer import NgramScorer, characters
+from textdiffusion.evaluation.ngram_statistics import unigram_entropy
+from textdiffusion.evaluation.sample_report import markdown_table
 from textdiffusion.inference.api import TextDiffusion
 
 ORDER, TOLERANCE, COUNTED = 6, 0.05, 20_000
@@ -72,7 +73,7 @@ class Measured:
     @cached_property
     def check(self) -> Any:
         lines = [text.rstrip("\n") for text in self.texts(self.ids(self.corpus.train, COUNTED))]
-        return checker(lines) if self.model.config.text.layout == "lines" else None
+        return find_checker(lines) if self.model.config.text.layout == "lines" else None
 
     def quality(self, ids: np.ndarray) -> dict[str, float]:
         """What the table is made of."""
@@ -132,7 +133,7 @@ def table(run: Measured, rows: Sequence[dict[str, Any]], budgets: Sequence[int])
             text = f"{value:.3f}"
             shown.append(f"**{text}**" if reached and value == bests[n] else text if reached else f"({text})")
         lines.append([f"`{sampler}`", *shown])
-    return "\n".join([f"### {run.folder}: {name}", "", f"Real text: {real}.", "", *piped(lines), ""])
+    return "\n".join([f"### {run.folder}: {name}", "", f"Real text: {real}.", "", *markdown_table(lines), ""])
 
 
 def main() -> None:

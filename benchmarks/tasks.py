@@ -18,7 +18,7 @@ from training import arguments, trained_as
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.builtin.tasks import exercise
 from textdiffusion.data.prepare import default_cache
-from textdiffusion.evaluation.tasks import solved
+from textdiffusion.evaluation.tasks import solve_task
 from textdiffusion.inference.api import TextDiffusion
 
 
@@ -40,7 +40,7 @@ def main() -> None:
         model = TextDiffusion.from_pretrained(given.out, weights=weights)
         for data in ("", *given.also):
             start = time.process_time()
-            found = solved(
+            found = solve_task(
                 model,
                 default_cache(),
                 data,
@@ -49,11 +49,11 @@ def main() -> None:
                 temperature=given.temperature,
             )
             row[f"{weights} {data or given.data}"] = {
-                "solved": found.share,
+                "solved": found.accuracy,
                 "error": round(found.error, 4),
-                "questions": len(found.rows),
+                "questions": len(found.answers),
                 "cpu_seconds": round(time.process_time() - start, 1),
-                "example": found.rows[0],
+                "example": found.answers[0],
             }
     print(json.dumps(row))
 

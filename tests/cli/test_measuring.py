@@ -16,7 +16,7 @@ def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     told = json.loads(textdiffusion("evaluate", run, "--target-error", 0.1, "--num", 4, "--json").out)
     assert "4 texts of unmasking, 6 steps, T = 1, features in float32" in plain.out
     assert "| held-out text |" in plain.out
-    assert len(told["texts"]["lines"]) > 15
+    assert len(told["texts"]["rows"]) > 15
     for part in (f"<= {told['bits']:.4f}", f"+- {told['monte_carlo_error']:.4f}", f"{told['ngram']['bits']:.4f}"):
         assert part in plain.out
     assert told["protocol"]["text"].startswith("the test part of")
@@ -47,8 +47,8 @@ def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny
     corpus.unlink()
     alone = textdiffusion("evaluate", run, "--data", other, "--num", 2)
     assert alone.code == 0
-    assert "no n-gram to compare with" in alone.err
-    assert "were not judged: the training text is not at hand" in alone.err
+    assert "no n-gram beside the run" in alone.err
+    assert "were not judged: the training text is not available" in alone.err
     assert "gram" not in alone.out
 
 
@@ -56,7 +56,7 @@ def test_evaluate_counts_solved_questions(textdiffusion, tiny_run: MakeRun):
     reading = [f"text.{setting}" for setting in ("layout=lines", "split=documents", "mask=question")]
     run = tiny_run("autoregressive", "text.data=brackets:easy:3000", *reading)
     done = textdiffusion("evaluate", run, "--windows", 3)
-    assert "of 3 questions solved as a whole" in done.out
+    assert "of 3 questions solved" in done.out
     assert json.loads(textdiffusion("evaluate", run, "--windows", 3, "--json").out)["answers"]["questions"] == 3
     assert "writes only to a question" in textdiffusion("frontier", run).err
 
@@ -77,8 +77,8 @@ def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
     told = json.loads(textdiffusion("frontier", run, *few, "--json").out)
     assert told["dtype"] == "float32"
-    assert [spot["run"] for spot in told["spots"][:2]] == [run.name] * 2
-    assert "must end in .svg" in textdiffusion("frontier", run, "--out", "a.png").err
+    assert [point["run"] for point in told["points"][:2]] == [run.name] * 2
+    assert "is an .svg" in textdiffusion("frontier", run, "--out", "a.png").err
     page = textdiffusion("compare", run, *few, "--draws", 2, "--levels", 2, "--out", tmp_path / "a.html")
     assert page.code == 0, page.err
     assert [run.name, "mdlm", "<="] in [line.replace("|", " ").split()[:3] for line in page.out.splitlines()]

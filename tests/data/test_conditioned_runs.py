@@ -10,7 +10,7 @@ import pytest
 from textdiffusion import TextDiffusion
 from textdiffusion.cli import main
 from textdiffusion.core.errors import UserError
-from textdiffusion.evaluation.harness import Answers
+from textdiffusion.evaluation.harness import HarnessAdapter
 
 Make = Callable[..., TextDiffusion]
 GUIDE = ["cfg:weight=3"]
@@ -72,7 +72,9 @@ def test_texts_answer_to_sources(recipe: str, make: Make):
     one, other = (model.score(["The red fig."], source=source, draws=2)[0] for source in ("a fig", "aa"))
     assert one.bits != other.bits
     assert one.characters == 12
-    asked = Answers(model, draws=2).log_likelihood("The red fig.", "a fig")  # the harness's context is the source
+    asked = HarnessAdapter(model, draws=2).log_likelihood(
+        "The red fig.", "a fig"
+    )  # the harness's context is the source
     assert asked == pytest.approx(-one.total * math.log(2), rel=1e-6)
     assert one.protocol["given"] != other.protocol["given"]
 

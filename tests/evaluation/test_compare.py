@@ -10,11 +10,13 @@ import pytest
 from textdiffusion import TextDiffusion
 from textdiffusion.core.errors import UserError
 from textdiffusion.evaluation import bench
-from textdiffusion.evaluation.bench import EvalOptions, GeneratedTexts, Setting, settings
-from textdiffusion.evaluation.compare import compare, judged
-from textdiffusion.evaluation.sample_report import NAIVE, REAL
+from textdiffusion.evaluation.bench import EvalOptions
+from textdiffusion.evaluation.compare import compare
+from textdiffusion.evaluation.frontier import GeneratedTexts, SamplerSetting, judge_texts, sampler_settings
+from textdiffusion.evaluation.heldout import RealText
+from textdiffusion.evaluation.sample_report import BASELINES, REAL
 
-PLAN = EvalOptions(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
+OPTIONS = EvalOptions(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
 
 
 def test_a_table_is_made_once_and_what_is_lost_is_made_again(
@@ -22,22 +24,26 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
 ):
     made = [tiny_run(recipe, "text.test_fraction=0.3") for recipe in ("mdlm", "autoregressive")]
     runs = [str(shutil.copytree(run, tmp_path / run.name, ignore=shutil.ignore_patterns("measured"))) for run in made]
-    found = compare(runs, PLAN, tmp_path)
+    found = compare(runs, OPTIONS, tmp_path)
     assert [run.likelihood.bits for run in found.runs] == sorted(run.likelihood.bits for run in found.runs)
     assert {run.likelihood.digest for run in found.runs} == {found.digest}
     assert found.report is not None
-    assert set(found.report.lines[0].values) == {run.name for run in found.runs} | {REAL, *NAIVE}
+    assert set(found.report.text_sets) == {run.name for run in found.runs} | {REAL, *BASELINES}
     of = {run.recipe: run for run in found.runs}
-    own = {Setting("ordered", 2, 0.5), Setting("ordered", 3, 0.5), Setting("ordered", 6, 1.0)}
+    own = {
+        SamplerSetting("unmasking", 2, 0.5),
+        SamplerSetting("unmasking", 3, 0.5),
+        SamplerSetting("unmasking", 6, 1.0),
+    }
     assert {each.setting for each in of["mdlm"].texts} == own
-    assert {str(each.setting) for each in of["autoregressive"].texts} == {  # takes one step a token
-        "left_to_right, 32 steps, T = 0.5",
-        "left_to_right, 32 steps, T = 1",
+    assert {str(each.setting) for each in of["autoregressive"].texts} == {  # takes one step per token
+        "autoregressive, 32 steps, T = 0.5",
+        "autoregressive, 32 steps, T = 1",
     }
     assert all(each.dtype == "float32" and len(each.texts) == 4 for run in found.runs for each in run.texts)
     for run in found.runs:
         assert run.curve is not None
-        assert run.curve.ordered == (run.recipe == "autoregressive")
+        assert run.curve.sees_clean_prefix == (run.recipe == "autoregressive")
         entropy = of["autoregressive"].curve
         assert entropy is not None
         assert 0 < max(run.curve.remaining) < 1.05 * entropy.remaining[-1]
@@ -50,27 +56,27 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(bench, "bits_per_character", never)
         patch.setattr(bench, "noise_curve", never)
-        patch.setattr(TextDiffusion, "texts", never)
-        assert asdict(compare(runs, PLAN, tmp_path)) == asdict(found)
+        patch.setattr(TextDiffusion, "decode", never)
+        assert asdict(compare(runs, OPTIONS, tmp_path)) == asdict(found)
         kept[-1].write_text("damaged")
         with pytest.raises(AssertionError, match="measured twice"):
-            compare(runs[:1], PLAN, tmp_path)
+            compare(runs[:1], OPTIONS, tmp_path)
 
 
 def test_a_setting_without_texts_leaves_alone(tmp_path: Path):
     """What is empty under one setting is left out by name; all others are judged."""
 
     def wrote(steps: int, *texts: str) -> GeneratedTexts:
-        return GeneratedTexts(Setting("ancestral", steps, 1.0), texts, 1.0, "float32")
+        return GeneratedTexts(SamplerSetting("ancestral", steps, 1.0), texts, 1.0, "float32")
 
     runs = {"one": [wrote(8, "", "", "a fig"), wrote(4, "a fig", "a plum")], "two": [wrote(8, "a fig", "", "a pear")]}
-    report, spots = judged(runs, ("a red fig is old. " * 40, "a ripe plum is red. " * 40), EvalOptions(), tmp_path)
-    assert list(report.lines[0].values) == ["two", REAL, *NAIVE]
-    steps = [(spot.run, spot.setting and spot.setting.steps) for spot in spots]
+    report, points = judge_texts(runs, RealText("a red fig is old. " * 40, "a ripe plum is red. " * 40), tmp_path)
+    assert list(report.text_sets) == ["two", REAL, *BASELINES]
+    steps = [(point.run, point.setting and point.setting.steps) for point in points]
     assert steps[:3] == [("one", 4), ("two", 8), (REAL, None)]
-    assert report.protocol["rows left out, being empty"] == "one: ancestral, 8 steps, T = 1"
-    with pytest.raises(UserError, match="no two samples that are not empty"):
-        judged({"one": [wrote(8, "", "a")]}, ("a red fig. " * 40, "a plum. " * 40), EvalOptions(), tmp_path)
+    assert report.protocol["left out, as all their texts are empty"] == "one: ancestral, 8 steps, T = 1"
+    with pytest.raises(UserError, match="at least two samples that are not empty"):
+        judge_texts({"one": [wrote(8, "", "a")]}, RealText("a red fig. " * 40, "a plum. " * 40), tmp_path)
 
 
 def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
@@ -80,7 +86,7 @@ def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
     text = tmp_path / "corpus.txt"
     text.write_text("The red fig is old.\n" * 40)
     run = str(tiny_run("mdlm", f"text.data={text}", "text.unk=true"))
-    loaded, load, plan = (
+    loaded, load, options = (
         [],
         TextDiffusion.from_pretrained,
         EvalOptions(num=0, draws=2, levels=0, windows=2, calibrate=1),
@@ -88,25 +94,25 @@ def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
     monkeypatch.setattr(
         TextDiffusion, "from_pretrained", lambda source, **how: loaded.append(source) or load(source, **how)
     )
-    compare([run], replace(plan, data="grammar:60"), tmp_path)
+    compare([run], replace(options, data="grammar:60"), tmp_path)
     assert loaded == [run]
     text.write_text("The ripe plum is sweet.\n" * 40)
-    compare([run], replace(plan, data="grammar:60"), tmp_path)
+    compare([run], replace(options, data="grammar:60"), tmp_path)
     assert len([*Path(run, "measured").glob("bits-*")]) == 2
 
 
 def test_unlike_protocols_are_refused_before_anything_is_measured(tiny_run: Callable[..., Path], tmp_path: Path):
     runs = [str(tiny_run("mdlm", f"text.length={length}", "text.test_fraction=0.25")) for length in (16, 32)]
-    with pytest.raises(UserError, match=r"the window in tokens is 16 for .* and 32 for"):
-        compare(runs, PLAN, tmp_path)
+    with pytest.raises(UserError, match="the window in tokens is 16 for the one and 32 for the other"):
+        compare(runs, OPTIONS, tmp_path)
     assert not any(Path(run, "measured").exists() for run in runs)
     with pytest.raises(UserError, match="named twice"):
-        compare([runs[0], runs[0]], PLAN, tmp_path)
+        compare([runs[0], runs[0]], OPTIONS, tmp_path)
 
 
 def test_settings_refuse_what_no_sampler_can_do(tiny_run: Callable[..., Path]):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
-    assert settings(model) == [Setting("ordered", 6, 1.0)]
-    assert settings(model, ["euler"], [4], [0.7])[1:] == [Setting("euler", 4, 0.7)]
-    with pytest.raises(UserError, match="OneStep cannot act on AbsorbingProcess"):
-        settings(model, ["one_step"])
+    assert sampler_settings(model) == [SamplerSetting("unmasking", 6, 1.0)]
+    assert sampler_settings(model, ["euler"], [4], [0.7])[1:] == [SamplerSetting("euler", 4, 0.7)]
+    with pytest.raises(UserError, match="DDIM cannot act on AbsorbingProcess"):
+        sampler_settings(model, ["ddim"])

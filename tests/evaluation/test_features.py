@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from textdiffusion.evaluation.features import HashedNgrams, frechet_distance, histogram_frontier, kmeans, mauve
+from textdiffusion.evaluation.metrics.features import HashedNgrams, frechet_distance, kmeans, mauve, mauve_area
 
 
 def test_the_frontier_of_equal_and_of_disjoint_histograms():
     p = np.array([3, 1, 6])
-    assert histogram_frontier(p, 10 * p) == pytest.approx(1)
+    assert mauve_area(p, 10 * p) == pytest.approx(1)
     disjoint = 5 * math.gamma(6) * math.gamma(5) / math.gamma(11)  # the integral of a^5 d(1 - a)^5
-    assert histogram_frontier(np.array([1, 2, 0, 0]), np.array([0, 0, 3, 1])) == pytest.approx(disjoint, abs=2e-5)
+    assert mauve_area(np.array([1, 2, 0, 0]), np.array([0, 0, 3, 1])) == pytest.approx(disjoint, abs=2e-5)
 
 
 def test_the_frontier_of_two_coins():
@@ -26,8 +26,8 @@ def test_the_frontier_of_two_coins():
         points.append((math.exp(-c * x), math.exp(-c * y)))
     points.append((1.0, 0.0))
     area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
-    assert histogram_frontier(np.array(p), np.array(q)) == pytest.approx(area, abs=1e-3)
-    assert histogram_frontier(np.array(q), np.array(p)) == pytest.approx(area, abs=1e-3)
+    assert mauve_area(np.array(p), np.array(q)) == pytest.approx(area, abs=1e-3)
+    assert mauve_area(np.array(q), np.array(p)) == pytest.approx(area, abs=1e-3)
 
 
 def test_kmeans_finds_clusters_and_the_area_knows_what_is_shared():

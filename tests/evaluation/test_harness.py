@@ -12,7 +12,7 @@ import torch
 from textdiffusion import TextDiffusion
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
-from textdiffusion.evaluation.harness import Answers, Asked, _asked, register
+from textdiffusion.evaluation.harness import GenerationRequest, HarnessAdapter, _generation_request, register
 
 Runs = Callable[..., Path]
 
@@ -20,25 +20,25 @@ Runs = Callable[..., Path]
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "autoregressive"])
 def test_log_likelihoods_are_conditional_scores_in_nats(recipe: str, tiny_run: Runs):
     model = TextDiffusion.from_pretrained(tiny_run(recipe))
-    answers = Answers(model, draws=2)
-    found = answers.log_likelihood(" fresh.", "The red fig is")
+    adapter = HarnessAdapter(model, draws=2)
+    found = adapter.log_likelihood(" fresh.", "The red fig is")
     score = model.score([" fresh."], prefix="The red fig is", draws=2)[0]
     assert found == pytest.approx(-score.bits * 7 * math.log(2), rel=1e-6)
-    assert answers.errors == [pytest.approx(score.monte_carlo_error * 7 * math.log(2))]
-    assert (answers.about()["loglikelihoods"] == "exact") == (recipe == "autoregressive")
-    assert answers.log_likelihood("") == 0.0
+    assert adapter.errors == [pytest.approx(score.monte_carlo_error * 7 * math.log(2))]
+    assert (adapter.model_info()["loglikelihoods"] == "exact") == (recipe == "autoregressive")
+    assert adapter.log_likelihood("") == 0.0
 
 
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "autoregressive", "block_diffusion"])
 def test_the_greedy_text_is_what_is_written_cold(recipe: str, tiny_run: Runs):
     model = TextDiffusion.from_pretrained(tiny_run(recipe))
-    answers = Answers(model)
+    adapter = HarnessAdapter(model)
     context = "The red fig is"
     written = model.infill(f"{context}[MASK:6]", temperature=1e-3)[0].removeprefix(context)
-    assert answers.is_greedy(written, context)
+    assert adapter.is_greedy(written, context)
     other = written[:-1] + ("a" if written[-1] != "a" else "b")
-    assert not answers.is_greedy(other, context)
-    assert not Answers(model, greedy=False).is_greedy(written, context)
+    assert not adapter.is_greedy(other, context)
+    assert not HarnessAdapter(model, greedy=False).is_greedy(written, context)
     if recipe == "autoregressive":
         ids = torch.from_numpy(model.tokenizer.encode(context + written))[None]
         logits = model.model.denoiser(ids, torch.zeros(1), batch=Batch(ids)).logits
@@ -49,46 +49,53 @@ def test_the_greedy_text_is_what_is_written_cold(recipe: str, tiny_run: Runs):
 @pytest.mark.parametrize("settings", [(), ("text.layout=lines",), ("text.layout=lines", "text.model_padding=true")])
 def test_continuations_stop_and_do_not_depend_on_each_other(recipe: str, settings: tuple[str, ...], tiny_run: Runs):
     model = TextDiffusion.from_pretrained(tiny_run(recipe, *settings))
-    answers = Answers(model)
-    asked = [Asked("The red", tokens=5), Asked("The ripe plum is sweet.The ripe plum is sweet."), Asked("", ("e",), 8)]
-    texts = answers.continued(asked)
+    adapter = HarnessAdapter(model)
+    requests = [
+        GenerationRequest("The red", max_tokens=5),
+        GenerationRequest("The ripe plum is sweet.The ripe plum is sweet."),
+        GenerationRequest("", ("e",), 8),
+    ]
+    texts = adapter.generate(requests)
     assert len(texts[0]) <= 5
     assert len(texts[1]) <= 16  # the other half of the window is context
     assert "e" not in texts[2]
-    assert len(answers.cut) == 1
+    assert len(adapter.truncated_contexts) == 1
     if settings:  # padding is not seen, but for rounding
-        assert [answers.continued([one])[0] for one in asked] == texts
+        assert [adapter.generate([request])[0] for request in requests] == texts
 
 
 def test_what_is_too_long_is_cut_and_counted_once(tiny_run: Runs, tmp_path: Path):
     model = TextDiffusion.from_pretrained(tiny_run("autoregressive"))
-    answers, text = Answers(model), "The red fig is sweet."
-    assert answers.log_likelihood(text, "red " * 20 + "The ripe pl") == answers.log_likelihood(text, "The ripe pl")
-    assert answers.log_likelihood(2 * text, "The") == pytest.approx(answers.log_likelihood(2 * text))
-    assert not answers.is_greedy(2 * text, "The")
-    assert len(answers.cut) == 2
-    answers = Answers(TextDiffusion.from_pretrained(tiny_run("autoregressive", "text.tokenizer=bytes")))
-    for room in range(12):  # some cuts fall inside a character
-        assert len(answers._fitting("“да” " * 4, room).encode()) <= room
+    adapter, text = HarnessAdapter(model), "The red fig is sweet."
+    assert adapter.log_likelihood(text, "red " * 20 + "The ripe pl") == adapter.log_likelihood(text, "The ripe pl")
+    assert adapter.log_likelihood(2 * text, "The") == pytest.approx(adapter.log_likelihood(2 * text))
+    assert not adapter.is_greedy(2 * text, "The")
+    assert len(adapter.truncated_contexts) == 2
+    adapter = HarnessAdapter(TextDiffusion.from_pretrained(tiny_run("autoregressive", "text.tokenizer=bytes")))
+    for max_tokens in range(12):  # some cuts fall inside a character
+        assert len(adapter._truncate("“да” " * 4, max_tokens).encode()) <= max_tokens
     (tmp_path / "d.jsonl").write_text('{"what": "a red fig", "text": "It is sweet."}\n' * 40)
     reading = f"data={tmp_path}/d.jsonl", "field=text", "source=what", "layout=documents"
     model = TextDiffusion.from_pretrained(tiny_run("autoregressive", *(f"text.{setting}" for setting in reading)))
-    answers, long = Answers(model), "a red fig " * 9
+    adapter, long = HarnessAdapter(model), "a red fig " * 9
     for own in ("It is sweet.", "It is sweet." * 4):
-        assert answers.log_likelihood(own, long) < 0
-        assert not answers.is_greedy(own, long)
-    assert len(answers.continued([Asked(long, tokens=4)])[0]) <= 4
-    assert answers.about()["contexts_cut"] == 1
+        assert adapter.log_likelihood(own, long) < 0
+        assert not adapter.is_greedy(own, long)
+    assert len(adapter.generate([GenerationRequest(long, max_tokens=4)])[0]) <= 4
+    assert adapter.model_info()["contexts_truncated"] == 1
 
 
 def test_settings_of_generation_reach_the_sampler(tiny_run: Runs):
-    answers = Answers(TextDiffusion.from_pretrained(tiny_run("mdlm")))
+    adapter = HarnessAdapter(TextDiffusion.from_pretrained(tiny_run("mdlm")))
     options = {"max_gen_toks": 9, "temperature": 1.0}
-    asked = [_asked("The red", options | more) for more in ({}, {"top_k": 1}, {"top_p": 1e-6, "do_sample": True})]
-    free, best, likeliest = answers.continued(asked)
+    requests = [
+        _generation_request("The red", options | more)
+        for more in ({}, {"top_k": 1}, {"top_p": 1e-6, "do_sample": True})
+    ]
+    free, best, likeliest = adapter.generate(requests)
     assert best == likeliest != free
-    with pytest.raises(UserError, match="generate with num_beams, which"):
-        _asked("", {"num_beams": 2})
+    with pytest.raises(UserError, match="sets num_beams, which runs do not support"):
+        _generation_request("", {"num_beams": 2})
 
 
 def test_the_harness_is_an_extra():
@@ -131,11 +138,11 @@ def test_the_real_harness_measures_a_run(tiny_run: Runs, tmp_path: Path):
     assert info["loglikelihoods"] == "lower bounds"
     assert info["monte_carlo_error_nats"]["largest"] > 0
     model = TextDiffusion.from_pretrained(run)
-    answers = Answers(model, draws=4)
-    sums = [[answers.log_likelihood(text, row["text"]) for text in (" old.", " fresh.")] for row in rows]
+    adapter = HarnessAdapter(model, draws=4)
+    sums = [[adapter.log_likelihood(text, row["text"]) for text in (" old.", " fresh.")] for row in rows]
     right = [int(old > fresh) if number == 0 else int(fresh > old) for number, (old, fresh) in enumerate(sums)]
     assert found["results"]["toy_choice"]["acc,none"] == sum(right) / 2
-    nats = -sum(answers.log_likelihood(row["text"]) for row in rows)
+    nats = -sum(adapter.log_likelihood(row["text"]) for row in rows)
     assert found["results"]["toy_text"]["bits_per_byte,none"] == pytest.approx(
         nats / math.log(2) / sum(len(row["text"]) for row in rows), rel=1e-6
     )

@@ -1,4 +1,4 @@
-"""Cross-entropy against noise, of a language that is known completely."""
+"""Cross-entropy against noise, of a language that is known exactly."""
 
 import sys
 
@@ -14,13 +14,13 @@ from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.curve_densities import GumbelDensity
 from textdiffusion.evaluation.noise_curve import noise_curve
-from textdiffusion.evaluation.report.plots import blank, write_curve
+from textdiffusion.evaluation.report.plots import new_figure, plot_noise_curve
 
 LANGUAGE = Language.random(vocab_size=3, length=3)
 
 
 class Drawn:
-    """Windows drawn from the law."""
+    """Windows drawn from the distribution."""
 
     def __len__(self):
         return 500
@@ -46,21 +46,21 @@ def _unigram():
 def test_a_continuous_curve_rises_from_nothing_to_the_entropy_of_a_token():
     warp = GumbelDensity(0.33, 0.083, 1.1)
     curve = noise_curve(ideal_gaussian(LANGUAGE, tables(3)["bits"], density=warp), Drawn(), levels=25)
-    assert curve.sigma
+    assert curve.is_sigma
     assert len(curve.noise) == 25
     assert bool((np.diff(curve.noise) >= 0).all())
     assert curve.nats[0] < 0.01
     assert curve.nats[-1] == pytest.approx(_unigram(), abs=0.06)
     assert curve.nats.max() < _unigram() + 0.06
-    assert curve.fitted is not None
-    assert bool((np.diff(curve.fitted) >= 0).all())
-    assert curve.fitted[-1] == pytest.approx(1.1, abs=0.01)
+    assert curve.predicted_loss is not None
+    assert bool((np.diff(curve.predicted_loss) >= 0).all())
+    assert curve.predicted_loss[-1] == pytest.approx(1.1, abs=0.01)
 
 
 def test_masked_tokens_are_what_is_counted():
     curve = noise_curve(_masked(), Drawn(), levels=10)
-    assert not curve.sigma
-    assert curve.fitted is None
+    assert not curve.is_sigma
+    assert curve.predicted_loss is None
     assert curve.noise == pytest.approx(np.sort(np.tile((np.arange(5) + 0.5) / 5, 2)))
     assert curve.nats[-1] == pytest.approx(_unigram(), abs=0.12)
     assert bool((curve.nats < _unigram() + 0.12).all())
@@ -126,11 +126,11 @@ def test_an_order_has_no_levels():
 def test_the_picture_and_what_is_missing_for_it(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="matplotlib (extra `plot`) is not installed")
     curve = noise_curve(_masked(), Drawn(), levels=4)
-    write_curve(blank(), curve, "title", tmp_path / "a.png")
+    plot_noise_curve(new_figure(), curve, "title", tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     for name in ("b.what", "no/such/folder.png"):
         with pytest.raises(UserError, match="cannot be written"):
-            write_curve(blank(), curve, "title", tmp_path / name)
+            plot_noise_curve(new_figure(), curve, "title", tmp_path / name)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'textdiffusion\[plot\]'"):
-        blank()
+        new_figure()

@@ -11,7 +11,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.data.builtin.tasks import exercise
 from textdiffusion.data.templates import parse
 from textdiffusion.evaluation.heldout import held_out, training_corpus
-from textdiffusion.evaluation.tasks import solved, template
+from textdiffusion.evaluation.tasks import question_template, solve_task
 from textdiffusion.inference.options import SamplingKwargs
 
 READING = ["layout=lines", "split=documents", "too_long=error", "mask=question"]
@@ -40,29 +40,34 @@ def run(tiny_run: Callable[..., Path]) -> Callable[[str, str], Path]:
 @pytest.mark.parametrize("recipe", ["mdlm", "cdcd", "autoregressive"])
 def test_every_family_is_asked_by_infilling(recipe: str, run: Callable[[str, str], Path], tmp_path: Path):
     model = TextDiffusion.from_pretrained(run(recipe, "brackets:easy:3000"))
-    found = solved(model, tmp_path, count=6)
-    assert len(found.rows) == 6
-    assert 0 <= found.share <= 1
+    found = solve_task(model, tmp_path, count=6)
+    assert len(found.answers) == 6
+    assert 0 <= found.accuracy <= 1
     task = exercise("brackets:easy")
     assert task is not None
-    for row, asked in zip(found.rows, held_out(model, tmp_path, count=6).windows(range(6)).tokens.numpy(), strict=True):
+    for row, asked in zip(
+        found.answers, held_out(model, tmp_path, count=6).windows(range(6)).tokens.numpy(), strict=True
+    ):
         right = model.tokenizer.decode(asked)
         assert len(row) == len(right)
         given = task.given(right)
         assert all(a == b for a, b, shown in zip(row, right, given, strict=True) if shown)
-    assert found.share == sum(map(task.solved, found.rows)) / 6
-    assert solved(model, tmp_path, "brackets:easy:5:1").rows == solved(model, tmp_path, "brackets:easy:5:1").rows
+    assert found.accuracy == sum(map(task.solved, found.answers)) / 6
+    assert (
+        solve_task(model, tmp_path, "brackets:easy:5:1").answers
+        == solve_task(model, tmp_path, "brackets:easy:5:1").answers
+    )
 
 
-def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path):
+def test_accuracy_and_its_error(run: Callable[[str, str], Path], tmp_path: Path):
     model = TextDiffusion.from_pretrained(run("mdlm", "addition:easy:3000"))
     test = held_out(model, tmp_path).windows(range(1000)).tokens.numpy()
     knowing = Knowing(model.model, model.tokenizer, model.config, folder=model.folder)
     for ids in test:
         question, _, answer = model.tokenizer.decode(ids).partition("=")
         knowing.answers[question] = answer
-    found = solved(knowing, tmp_path)
-    assert (found.share, len(found.rows)) == (0.75, 1000)
+    found = solve_task(knowing, tmp_path)
+    assert (found.accuracy, len(found.answers)) == (0.75, 1000)
     assert found.error == pytest.approx((0.75 * 0.25 / 1000) ** 0.5)
     train = training_corpus(model, tmp_path).train
     seen = {model.tokenizer.decode(ids).partition("=")[0] for ids in train.windows(range(len(train))).tokens.numpy()}
@@ -82,10 +87,10 @@ def test_a_template_has_gaps_where_nothing_is_given(row: str, pieces: list[str |
     name, _, text = row.partition(":")
     task = exercise(name)
     assert task is not None
-    assert parse(template(task, text)) == pieces
+    assert parse(question_template(task, text)) == pieces
 
 
 def test_other_text_cannot_be_checked(tiny_run: Callable[..., Path], tmp_path: Path):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
-    with pytest.raises(UserError, match="no task"):
-        solved(model, tmp_path)
+    with pytest.raises(UserError, match="is not a task"):
+        solve_task(model, tmp_path)

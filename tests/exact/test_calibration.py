@@ -67,7 +67,7 @@ def test_a_denoiser_that_is_too_sure_is_cooled_down(kind):
     assert max(found.temperatures) > 1.1
     assert min(found.temperatures) >= 1.0
     plain, error, truth = nats_of(model.likelihood, model, repeats=50)
-    with found.applied(model):
+    with found.apply(model):
         assert model.denoiser is not None
         cooled, _, _ = nats_of(model.likelihood, model, repeats=50)
     assert isinstance(model.denoiser, Sharper)
@@ -85,7 +85,7 @@ def test_a_denoiser_that_is_right_is_left_alone():
 def test_the_bound_of_a_calibrated_wrong_denoiser_lies_above_the_truth(kind, layout):
     model = _model(kind)
     model.denoiser = WrongDenoiser(LANGUAGE, None if kind == "masked" else model.codec.table())
-    with Calibration((0.0, 0.3, 0.7, 0.999), (1.0, 0.6, 1.7, 1.2, 1.0)).applied(model):
+    with Calibration((0.0, 0.3, 0.7, 0.999), (1.0, 0.6, 1.7, 1.2, 1.0)).apply(model):
         mean, error, truth = nats_of(model.likelihood, model, layout, repeats=50)
     average, spread = on_average(mean - truth, error)
     assert average > 4 * spread
@@ -99,7 +99,7 @@ def test_every_family_can_be_calibrated_and_nothing_is_lost(tiny_run, recipe):
     texts = Texts(["The red pear is old. " * 20], model.tokenizer, model.config.text)
     found = calibrate(model.model, texts, model.likelihood, buckets=2)
     before = model.model.denoiser
-    with found.applied(model.model):
+    with found.apply(model.model):
         assert model.model.denoiser is not before
     assert model.model.denoiser is before
     assert (found.gain > 0) == (set(found.temperatures) != {1.0})

@@ -282,7 +282,7 @@ def test_model_and_ngram_are_measured_on_the_same_tokens(tiny_run, tmp_path: Pat
     assert batch.num_chars is not None
     assert found.bits == pytest.approx(bits[text.positions()].sum() / int(batch.num_chars.sum()))
     assert 0 < found.bits < 2  # 27 sentences, seen eight times
-    assert (found.order, found.counted) == (7, len(train))
+    assert (found.order, found.train_tokens) == (7, len(train))
 
 
 def test_another_text_is_read_as_the_run_reads_its_own(tiny_run, tmp_path: Path):
@@ -290,9 +290,9 @@ def test_another_text_is_read_as_the_run_reads_its_own(tiny_run, tmp_path: Path)
     other = tmp_path / "other.txt"
     other.write_text("The old fig is red.\n" * 10)
     text = held_out(model, tmp_path / "cache", str(other))
-    assert (len(text), text.characters(), text.seen) == (7, 200, False)
-    assert text.about["text"] == str(other)
-    assert held_out(model, tmp_path / "cache", model.config.text.data).seen
+    assert (len(text), text.characters(), text.trained_on) == (7, 200, False)
+    assert text.metadata["text"] == str(other)
+    assert held_out(model, tmp_path / "cache", model.config.text.data).trained_on
 
 
 def test_tables_are_read_as_in_training(tiny_run, tmp_path: Path):
@@ -312,10 +312,10 @@ def test_the_protocol_says_how_the_text_is_read(tiny_run, tmp_path: Path):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.unk=true", "text.normaliser=lower"), device="cpu")
     other = tmp_path / "other.txt"
     other.write_text("THE #LD F#G.\n" * 10)
-    about = held_out(model, tmp_path / "cache", str(other)).about
+    about = held_out(model, tmp_path / "cache", str(other)).metadata
     assert (about["tokenizer"], about["normaliser"]) == ("characters", "lower")
     assert about["unknown"] == pytest.approx(2 / 13)
-    assert "unknown" not in held_out(TextDiffusion.from_pretrained(tiny_run("mdlm")), tmp_path / "cache").about
+    assert "unknown" not in held_out(TextDiffusion.from_pretrained(tiny_run("mdlm")), tmp_path / "cache").metadata
 
 
 def test_a_text_shorter_than_a_window_is_measured(tiny_run, tmp_path: Path):

@@ -51,7 +51,7 @@ def test_frames_are_json(play, letters):
 def test_ids_may_grow_and_rows_may_be_limited(play, letters):
     steps = list(play([[[0], [0], [0]], [[0, 1], [0, 1], [0, 1]]], letters.vocab_size))
     framer = Framer(letters, torch.tensor([[True], [False], [False]]))
-    assert len(framer.frame(steps[0], most=2).rows) == 2
+    assert len(framer.frame(steps[0], max_rows=2).rows) == 2
     rows = framer.frame(steps[1]).rows
     assert [[cell.state for cell in row] for row in rows] == [
         ["given", "changed"],

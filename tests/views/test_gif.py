@@ -3,8 +3,7 @@ import sys
 import pytest
 
 from textdiffusion.core.errors import UserError
-from textdiffusion.views import frames as palette
-from textdiffusion.views import gif
+from textdiffusion.views import gif, palette
 from textdiffusion.views.frames import frames
 from textdiffusion.views.gif import write_gif
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from textdiffusion.core.errors import UserError
 from textdiffusion.samplers.base import Step
-from textdiffusion.views import frames as palette
+from textdiffusion.views import palette
 from textdiffusion.views.frames import Cell, Frame, State, frames
 from textdiffusion.views.html import write_html
 
@@ -140,7 +140,7 @@ def test_the_page_is_whole(tmp_path, play, unmask, letters):
     assert not any({"src", "href"} & set(attrs) for _, attrs in page.tags)
     assert "{{" not in text
     labels = {attrs.get("aria-label") for _, attrs in page.tags}
-    assert {"Step", "Speed", "One step back", "One step on"} <= labels
+    assert {"Step", "Speed", "One step back", "One step forward"} <= labels
     assert "prefers-reduced-motion" in text
     assert "prefers-color-scheme: dark" in text
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

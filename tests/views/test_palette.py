@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from textdiffusion.views import frames as palette
+from textdiffusion.views import palette
 
 
 def luminance(colour: str) -> float:

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.views import terminal
-from textdiffusion.views.frames import ON_ANY, frames
+from textdiffusion.views.frames import frames
+from textdiffusion.views.palette import ON_ANY
 from textdiffusion.views.terminal import history, picture, watch
 
 
@@ -71,8 +72,8 @@ def test_output_that_knows_no_unicode(play):
 
 
 def test_live_view(play, unmask, letters, monkeypatch):
-    monkeypatch.setattr(terminal, "_PAUSE", 0.0)
-    monkeypatch.setattr(terminal, "_SHARE", float("inf"))
+    monkeypatch.setattr(terminal, "_MIN_PAUSE", 0.0)
+    monkeypatch.setattr(terminal, "_MAX_DRAWING", float("inf"))
     console = screen()
     steps = list(play(unmask(letters, ["hello world"], 4), letters.vocab_size, confidence=1.0))
     given = torch.zeros(1, 11, dtype=torch.bool)

@@ -55,7 +55,7 @@ class Compare(Bounding, Sweeping):
                 weights=self.weights,
                 device=self.device,
                 dtype=self.dtype,
-                say=show,
+                log=show,
             )
         if self.json:
             print_json(asdict(comparison))
@@ -90,21 +90,23 @@ class Frontier(Sweeping):
             raise UserError(f"--out is {self.out}; its name must end in .svg.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
-        from ..evaluation.compare import judged
+        from ..evaluation.frontier import judge_texts
         from ..evaluation.report.page import write_frontier
         from ..inference.api import TextDiffusion
 
         run = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         name = Path(self.run).name
         with status("Writing ...") as show:
-            bench = RunEvaluator(run, self.plan(), default_cache(), show)
-            texts = bench.texts()
+            evaluator = RunEvaluator(run, self.plan(), default_cache(), show)
+            texts = evaluator.texts()
             if not texts:
                 raise UserError(
                     f"{self.run} writes only to a question, source or label, so it has no texts to judge alone."
                 )
             show("Judging ...")
-            report, points = judged({name: texts}, bench.real_text, self.plan(), default_cache())
+            report, points = judge_texts(
+                {name: texts}, evaluator.real_text, default_cache(), judge=self.judge, seed=self.seed
+            )
         if self.json:
             print_json(
                 {
@@ -112,7 +114,7 @@ class Frontier(Sweeping):
                     "recipe": run.config.recipe,
                     "protocol": report.protocol,
                     "dtype": texts[0].dtype,
-                    "spots": [asdict(point) for point in points],
+                    "points": [asdict(point) for point in points],
                 }
             )
         else:
@@ -124,7 +126,7 @@ class Frontier(Sweeping):
                 values = [point.values[metric] for metric in COLUMNS]
                 rows.append(settings + ["-" if value is None else f"{value:.4g}" for value in values])
             print_table(["sampler", "steps", "T", "calls", *(name.removesuffix(UNIT) for name in COLUMNS)], rows)
-            print("The closer to the held-out text the better; a useful run is closer than the naive rows.")
+            print("The closer to the held-out text the better; a useful run is closer than the baseline rows.")
             print(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
         if self.out:
             write_frontier(name, points, self.out)

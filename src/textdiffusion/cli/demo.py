@@ -85,7 +85,7 @@ class Demo:
 
         with status("Measuring ..."):
             text = held_out(run, default_cache(), count=NUM_WINDOWS)
-            score = bits_per_character(run.model, text, run.likelihood, metadata=text.about)
+            score = bits_per_character(run.model, text, run.likelihood, metadata=text.metadata)
             train = training_corpus(run, default_cache()).train.shard
             ngram = kneser_ney(train, text, run.tokenizer.vocab_size)
         error = score.window_error or 0.0

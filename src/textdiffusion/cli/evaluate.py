@@ -30,22 +30,28 @@ class Evaluate(Bounding):
             raise UserError(f"--calibrate is {self.calibrate}; it must be at least 1, or 0 for no calibration.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
-        from ..evaluation.compare import judged
+        from ..evaluation.frontier import judge_texts
         from ..inference.api import TextDiffusion
 
         run = TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device, dtype=self.dtype)
         with status("Measuring ...") as show:
-            bench = RunEvaluator(run, self.plan(), default_cache(), show)
-            if bench.text.seen:
+            evaluator = RunEvaluator(run, self.plan(), default_cache(), show)
+            if evaluator.heldout.trained_on:
                 note(f"This run was trained on {self.data}: these figures are not for unseen text.")
-            score, ngram, answers = bench.likelihood(), bench.baseline(), bench.answers()
+            score, ngram, answers = evaluator.likelihood(), evaluator.ngram_baseline(), evaluator.task_score()
             if ngram is None:
                 note("The training text is not available, so there is no n-gram to compare with.")
             report, setting = None, ""
-            if texts := bench.texts():
+            if texts := evaluator.texts():
                 show("Judging the texts ...")
                 try:
-                    report, _ = judged({Path(self.run).name: texts}, bench.real_text, self.plan(), default_cache())
+                    report, _ = judge_texts(
+                        {Path(self.run).name: texts},
+                        evaluator.real_text,
+                        default_cache(),
+                        judge=self.judge,
+                        seed=self.seed,
+                    )
                 except UserError as error:
                     note(f"The texts were not judged: {error}")
                 setting = f"{len(texts[0].texts)} texts of {texts[0].setting}, features in {texts[0].dtype}"
@@ -63,7 +69,7 @@ class Evaluate(Bounding):
             )
             return
         averaged = "averaged" if self.weights == "ema" else "raw"
-        print(f"{run.config.recipe}, {averaged} weights, on {bench.text.name}: {score.characters:,} characters")
+        print(f"{run.config.recipe}, {averaged} weights, on {evaluator.heldout.name}: {score.characters:,} characters")
         sign = "=" if score.exact else "<="
         print(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
         if not score.exact:
@@ -72,11 +78,9 @@ class Evaluate(Bounding):
             print(f" +- {score.window_error:.4f} between the {score.windows} windows, for other text of this kind")
         print(f"    protocol {score.digest} (compare only figures with the same protocol)")
         if ngram:
-            counted = f"{ngram.counted:,} tokens of the training text"
+            counted = f"{ngram.train_tokens:,} tokens of the training text"
             print(f"    {ngram.bits:.4f} for a Kneser-Ney {ngram.order}-gram of {counted}")
         if answers:
-            print(
-                f"    {answers.share:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved as a whole"
-            )
+            print(f"    {answers.accuracy:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved")
         if report:
             print(f"\n{setting}:\n\n{report}")

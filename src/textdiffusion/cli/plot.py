@@ -38,19 +38,18 @@ class Plot:
         from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import noise_curve
-        from ..evaluation.report.plots import blank, write_curve
         from ..inference.api import TextDiffusion
 
-        figure = blank()  # fails early where matplotlib is missing
+        figure = new_figure()  # fails early where matplotlib is missing
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         text = held_out(run, default_cache(), self.data, self.windows)
         with status("Measuring ...") as show:
             curve = noise_curve(
                 run.model, text, levels=self.levels, progress=lambda done: show(f"Measuring: {done:.0%}")
             )
-        write_curve(figure, curve, f"{run.config.recipe} on {text.name}", Path(self.out))
+        plot_noise_curve(figure, curve, f"{run.config.recipe} on {text.name}", Path(self.out))
         if self.json:
-            fitted = [None] * len(curve.noise) if curve.fitted is None else curve.fitted.tolist()
+            fitted = [None] * len(curve.noise) if curve.predicted_loss is None else curve.predicted_loss.tolist()
             points = zip(curve.noise.tolist(), curve.nats.tolist(), fitted, strict=True)
             print_json([{"noise": x, "nats": y, "fitted": z} for x, y, z in points])
         note(f"Saved {self.out}.")

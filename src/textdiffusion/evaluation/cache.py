@@ -1,4 +1,4 @@
-"""Pieces of a measurement, kept so that none is made twice and a long measurement can be stopped and continued."""
+"""Results on disk, so that no measurement is repeated and a long one can be stopped and continued."""
 
 from __future__ import annotations
 
@@ -18,47 +18,51 @@ from ..inference.api import TextDiffusion
 from ..scoring.protocol import Fact, sha256
 from ..storage.weights import tensors_of
 
-VERSION = 3  # raise it when a figure comes out differently
+VERSION = 4  # raise it when a result changes, or its JSON
 
 
 class ResultCache:
-    """JSON files in `folder`, each named by a hash of all the facts that its content follows from, and holding them."""
+    """JSON files in `folder`. Each contains all the facts that its result depends on, and is named by their hash."""
 
     def __init__(self, folder: Path, run: str) -> None:
-        """`run` stands for the facts that all pieces share."""
+        """`run` is a fact that all results share, such as the hash of a run."""
         self.folder, self.run = folder, run
 
     @classmethod
-    def open_for(cls, model: TextDiffusion, cache: Path) -> ResultCache:
-        """The folder `measured` of a run, or of the cache where the run's cannot be written."""
-        inside = model.folder is not None and os.access(model.folder, os.W_OK)
-        return cls((model.folder if inside and model.folder else cache) / "measured", _identity(model))
+    def of_run(cls, model: TextDiffusion, cache_dir: Path) -> ResultCache:
+        """The folder `measured` inside the run's folder, or inside `cache_dir` where the run's is read-only."""
+        writable = model.folder is not None and os.access(model.folder, os.W_OK)
+        return cls((model.folder if writable and model.folder else cache_dir) / "measured", _run_hash(model))
 
-    def get(self, what: str, facts: Mapping[str, Fact], make: Callable[[], Any]) -> Any:
-        """The piece `what` that follows from `facts`: as it was kept, or made now and kept."""
-        known = {"version": VERSION, "run": self.run, **facts}
-        path = self.folder / f"{what}-{sha256(json.dumps(known, sort_keys=True))[:16]}.json"
+    def get_or_compute(self, name: str, facts: Mapping[str, Fact], compute: Callable[[], Any]) -> Any:
+        """The result called `name` that depends on `facts`: read from its file, or computed now and written to it."""
+        facts = {"version": VERSION, "run": self.run, **facts}
+        path = self.folder / f"{name}-{sha256(json.dumps(facts, sort_keys=True))[:16]}.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["facts"] == known:
-                return found["value"]
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["facts"] == facts:
+                return stored["value"]
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # never made, or damaged
-        text = json.dumps({"facts": known, "value": make()}, ensure_ascii=True)
+            pass  # not computed yet, or damaged
+        text = json.dumps({"facts": facts, "value": compute()}, ensure_ascii=True)
+
+        def write(partial: Path) -> None:
+            partial.write_text(text, encoding="utf-8")
+
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
         return json.loads(text)["value"]
 
 
-def _identity(model: TextDiffusion) -> str:
-    """A hash of what a run is: configuration, tokenizer, weights and the precision that they compute in."""
-    # As the run has it written: settings that are new since then have defaults that change nothing.
-    written = model.folder / "config.json" if model.folder else None
-    config = written.read_text(encoding="utf-8") if written and written.exists() else dumps(model.config)
-    found = hashlib.sha256(f"{config}{fingerprint(model.tokenizer)}".encode())
-    found.update(f"torch.{model.dtype}".encode())
+def _run_hash(model: TextDiffusion) -> str:
+    """A hash of configuration, tokenizer, weights and the precision of the network's features."""
+    # As the run's file has it: a setting that was added since then has a default that changes nothing.
+    path = model.folder / "config.json" if model.folder else None
+    config = path.read_text(encoding="utf-8") if path and path.exists() else dumps(model.config)
+    sha = hashlib.sha256(f"{config}{fingerprint(model.tokenizer)}".encode())
+    sha.update(f"torch.{model.dtype}".encode())
     tuned = {} if model.model.tuned is None else {"tuned": model.model.tuned}
     for name, tensor in (tensors_of(model.model) | tuned).items():
-        found.update(name.encode())
-        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        sha.update(name.encode())
+        sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()

@@ -1,4 +1,4 @@
-"""Calibration: a temperature for each range of noise levels, fitted where it tightens the bound and nowhere else."""
+"""Calibration: one temperature per range of noise levels, fitted where it tightens the bound."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import Graph
-from ..scoring.likelihood import PILOT_ROWS, Windows, eval_mode, evaluate_rows, spaced_rows
+from ..scoring.likelihood import PILOT_ROWS, Windows, eval_mode, spaced_rows
 
-TRIED = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
+CANDIDATES = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures by t: the first at t = 0, the last at t = 1, the others between `edges`. 1 leaves all as it is.
+    """Temperatures by t: the first at t = 0, the last at t = 1, the others between `edges`. 1 changes nothing.
 
-    The result is another denoiser, so the bound stays one. `gain` is in nats per row of the text it was fitted on.
+    A calibrated denoiser is another denoiser, so its bound remains a bound. `gain` is in nats per row of the text that
+    the temperatures were fitted on.
     """
 
     edges: tuple[float, ...]
     temperatures: tuple[float, ...]
     gain: float = 0.0
 
-    def applied(self, model: DiffusionModel) -> AbstractContextManager[None]:
-        """Inside, `model` predicts with these temperatures."""
-        return _predicting(model, Calibrated(model.denoiser, self))
+    def apply(self, model: DiffusionModel) -> AbstractContextManager[None]:
+        """Inside the context, `model` predicts with these temperatures."""
+        return _use_denoiser(model, CalibratedDenoiser(model.denoiser, self))
 
 
 @contextmanager
-def _predicting(model: DiffusionModel, denoiser: nn.Module) -> Iterator[None]:
+def _use_denoiser(model: DiffusionModel, denoiser: nn.Module) -> Iterator[None]:
     plain = model.denoiser
     model.denoiser = denoiser
     try:
@@ -52,122 +53,124 @@ def calibrate(
 ) -> Calibration:
     """The temperatures that tighten the bound on `windows`, which should be text the model was trained on.
 
-    Each is the best of a few for the rows that were drawn in its range of noise levels, by the bound itself (for masks
-    that is their cross-entropy), and stays 1 unless it is better by more than two standard errors. All stay 1 unless
-    together they are better under fresh draws too. Ranges are equal steps of the run's sampling grid; t = 0 and t = 1
-    themselves, which decoders and priors see, are left alone, but for an exact likelihood, which has no other t.
-    Where each block of a row has its own noise level, one temperature is fitted for all.
+    Each is the best candidate for the rows with a noise level in its range, by the bound itself (for masks, their
+    cross-entropy), and stays 1 unless it is better by more than two standard errors. All stay 1 unless together they
+    are better under new draws too. The ranges are equal steps of the run's sampling times. The temperatures at t = 0
+    and t = 1, which decoders and priors see, stay 1, except for an exact likelihood, which has no other t. Where each
+    block of a row has its own noise level, one temperature is fitted for all.
     """
     inner = model.time_density.sampling_times(
         torch.arange(1, buckets, device=next(model.parameters()).device) / buckets
     )
     edges = (0.0, *inner.clamp(1e-6, 1.0 - 1e-6).tolist(), 1.0 - 2.0**-20)
-    plain, fitted = (1.0,) * (buckets + 2), range(1) if likelihood.exact else range(1, buckets + 1)
+    fitted = range(1) if likelihood.exact else range(1, buckets + 1)
 
-    def with_(temperature: float) -> Calibration:
+    def constant(temperature: float) -> Calibration:
         return Calibration(edges, tuple(temperature if i in fitted else 1.0 for i in range(buckets + 2)))
 
-    def tried(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
-        """The range of each row's noise level, its nats, and its nats at every temperature."""
-        trial = Calibrated(model.denoiser, with_(1.0), keep=True)
+    def try_all(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b k"]:
+        """Per row: the range of its noise level, its nats, and its nats at every candidate temperature."""
+        trial = CalibratedDenoiser(model.denoiser, constant(1.0), caching=True)
         columns = []
-        for temperature in (1.0, *TRIED):
-            trial.calibration = with_(temperature)
+        for temperature in (1.0, *CANDIDATES):
+            trial.calibration = constant(temperature)
             columns.append(_nats(trial, model, likelihood, batch, rng))
-        assert trial.seen is not None
-        return torch.stack((trial.seen.to(columns[0]), *columns), dim=-1)
+        assert trial.bucket is not None
+        return torch.stack((trial.bucket.to(columns[0]), *columns), dim=-1)
 
     chosen = spaced_rows(len(windows), PILOT_ROWS)
     with torch.no_grad(), eval_mode(model):
-        where, before, *after = evaluate_rows(tried, model, windows, chosen, seed, "calibration", 0, batch_size).unbind(
-            -1
-        )
-        temperatures = list(plain)
+        bucket, before, *after = evaluate_rows(
+            try_all, model, windows, chosen, seed, "calibration", 0, batch_size
+        ).unbind(-1)
+        temperatures = [1.0] * (buckets + 2)
         for i in fitted:
-            rows = (where == i) | (where < 0)
+            rows = (bucket == i) | (bucket < 0)
             if int(rows.sum()) < 2:
                 continue
             change = torch.stack(after)[:, rows] - before[rows]
-            significant = change.mean(1) + 2.0 * change.std(1) / rows.sum() ** 0.5
-            if float(significant.min()) < 0.0:
-                temperatures[i] = TRIED[int(significant.argmin())]
-        found = Calibration(edges, tuple(temperatures))
+            upper = change.mean(1) + 2.0 * change.std(1) / rows.sum() ** 0.5
+            if float(upper.min()) < 0.0:
+                temperatures[i] = CANDIDATES[int(upper.argmin())]
+        calibration = Calibration(edges, tuple(temperatures))
 
-        def both(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
-            denoisers = model.denoiser, Calibrated(model.denoiser, found)
+        def compare(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
+            denoisers = model.denoiser, CalibratedDenoiser(model.denoiser, calibration)
             return torch.stack([_nats(denoiser, model, likelihood, batch, rng) for denoiser in denoisers], dim=-1)
 
-        before, now = evaluate_rows(both, model, windows, chosen, seed, "calibration", 1, batch_size).mean(0).tolist()
-    return Calibration(edges, found.temperatures, before - now) if now < before else with_(1.0)
+        before, now = (
+            evaluate_rows(compare, model, windows, chosen, seed, "calibration", 1, batch_size).mean(0).tolist()
+        )
+    return Calibration(edges, calibration.temperatures, before - now) if now < before else constant(1.0)
 
 
 def _nats(denoiser: nn.Module, model: DiffusionModel, likelihood: Any, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
-    with _predicting(model, denoiser):
+    with _use_denoiser(model, denoiser):
         return likelihood(model, batch, rng=rng)
 
 
-class Calibrated(nn.Module):
+class CalibratedDenoiser(nn.Module):
     """A denoiser whose logits are divided by the temperature of the noise level.
 
-    With `keep` it remembers its last first pass, which other temperatures start from as well, and in `seen` the range
-    that each row was last drawn in (-1: several).
+    With `caching` it stores its predictions without self-conditioning, for all temperatures to start from, and in
+    `bucket` the range of each row's last noise level (-1: several).
     """
 
     time_independent = False
 
-    def __init__(self, plain: Any, calibration: Calibration, *, keep: bool = False) -> None:
+    def __init__(self, plain: Any, calibration: Calibration, *, caching: bool = False) -> None:
         super().__init__()
-        self.plain, self.calibration, self.keep = plain, calibration, keep
+        self.plain, self.calibration, self.caching = plain, calibration, caching
         self.self_conditioning = plain.self_conditioning
-        self.seen: Int[Tensor, " b"] | None = None
-        self._kept: list[tuple[Tensor, Tensor, Prediction]] = []
+        self.bucket: Int[Tensor, " b"] | None = None
+        self._predictions: list[tuple[Tensor, Tensor, Prediction]] = []
 
     @property
     def backbone(self) -> Any:
-        """That of the plain denoiser."""
+        """The plain denoiser's backbone."""
         return self.plain.backbone
 
     def forward(
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
     ) -> Prediction:
-        """The plain prediction, tempered."""
-        place = torch.bucketize(t, torch.tensor(self.calibration.edges, device=t.device))
-        prediction = self._predicted(xt, t, batch, self_cond)
-        if self.keep:
-            row = place if place.ndim == 1 else torch.full_like(place[:, 0], -1)
+        """The plain prediction at the temperature of t."""
+        bucket = torch.bucketize(t, torch.tensor(self.calibration.edges, device=t.device))
+        prediction = self._predict(xt, t, batch, self_cond)
+        if self.caching:
+            row = bucket if bucket.ndim == 1 else torch.full_like(bucket[:, 0], -1)
             inside = (row != 0) & (row != len(self.calibration.edges))
-            self.seen = row if self.seen is None else torch.where(inside, row, self.seen)
-        temperature = torch.tensor(self.calibration.temperatures, device=t.device)[place]
+            self.bucket = row if self.bucket is None else torch.where(inside, row, self.bucket)
+        temperature = torch.tensor(self.calibration.temperatures, device=t.device)[bucket]
         if bool((temperature == 1.0).all()):
             return prediction
-        return Tempered(prediction, temperature[..., None] if t.ndim == 2 else temperature[:, None, None])
+        return TemperedPrediction(prediction, temperature[..., None] if t.ndim == 2 else temperature[:, None, None])
 
-    def _predicted(self, xt: Tensor, t: Tensor, batch: Batch, self_cond: Tensor | None) -> Prediction:
-        if not self.keep or self_cond is not None:
+    def _predict(self, xt: Tensor, t: Tensor, batch: Batch, self_cond: Tensor | None) -> Prediction:
+        if not self.caching or self_cond is not None:
             return self.plain(xt, t, batch=batch, self_cond=self_cond)
-        for old_xt, old_t, prediction in self._kept:
-            if torch.equal(old_xt, xt) and torch.equal(old_t, t):
+        for cached_xt, cached_t, prediction in self._predictions:
+            if torch.equal(cached_xt, xt) and torch.equal(cached_t, t):
                 return prediction
-        self._kept.append((xt, t, self.plain(xt, t, batch=batch)))
-        return self._kept[-1][-1]
+        self._predictions.append((xt, t, self.plain(xt, t, batch=batch)))
+        return self._predictions[-1][-1]
 
 
-class Tempered(Prediction):
-    """A prediction with its logits divided by a temperature of each row or position; where that is 1, the very same."""
+class TemperedPrediction(Prediction):
+    """A prediction with its logits divided by a temperature per row or position; unchanged where that is 1."""
 
     def __init__(self, plain: Prediction, temperature: Float[Tensor, "b #l 1"]) -> None:
         super().__init__(plain.logits / temperature, plain.table)
-        self.plain, self.same = plain, temperature == 1.0
+        self.plain, self.unchanged = plain, temperature == 1.0
 
     @property
     def mean(self) -> Float[Tensor, "b l d"]:
-        return torch.where(self.same, self.plain.mean, super().mean)
+        return torch.where(self.unchanged, self.plain.mean, super().mean)
 
     def nll(self, tokens: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
-        return torch.where(self.same[..., 0], self.plain.nll(tokens, where), super().nll(tokens, where))
+        return torch.where(self.unchanged[..., 0], self.plain.nll(tokens, where), super().nll(tokens, where))
 
     def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
-        return torch.where(self.same, self.plain.log_score(graph, xt, t), super().log_score(graph, xt, t))
+        return torch.where(self.unchanged, self.plain.log_score(graph, xt, t), super().log_score(graph, xt, t))
 
     def score_entropy(
         self,
@@ -177,5 +180,5 @@ class Tempered(Prediction):
         xt: Int[Tensor, "b l"],
         t: Float[Tensor, "b l"],
     ) -> Float[Tensor, "b l"]:
-        own = self.plain.score_entropy(graph, tokens, where, xt, t)
-        return torch.where(self.same[..., 0], own, super().score_entropy(graph, tokens, where, xt, t))
+        plain = self.plain.score_entropy(graph, tokens, where, xt, t)
+        return torch.where(self.unchanged[..., 0], plain, super().score_entropy(graph, tokens, where, xt, t))

@@ -1,12 +1,14 @@
-"""The text a run is measured on, and the text it learned from."""
+"""Real text: the held-out windows a run is measured on, and the text it was trained on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Integer
 
 from ..core.batch import Batch
 from ..core.errors import UserError
@@ -18,56 +20,63 @@ from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import COUNTED, Fact, sha256
 
+MAX_REFERENCE_TOKENS = 5_000_000  # of the text that samples are compared with
+
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Some windows of a text, those called `numbers`, evenly spread.
+    """Windows of a text: those of `dataset` with the numbers `rows`, evenly spaced.
 
-    `name` is for people, `about` for the protocol; `seen`: the run was trained on this text.
+    `name` is for people, `metadata` for the protocol. `trained_on`: the run was trained on this text.
     """
 
     dataset: Dataset
-    numbers: np.ndarray
+    rows: Integer[np.ndarray, " n"]
     name: str
-    about: dict[str, Fact]
-    seen: bool
+    metadata: dict[str, Fact]
+    trained_on: bool
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.rows)
 
     def windows(self, rows: Rows) -> Batch:
-        """The windows at these places among the chosen."""
-        return self.dataset.windows(self.numbers[np.asarray(rows)])
+        """The windows with these numbers, counted among the chosen windows."""
+        return self.dataset.windows(self.rows[np.asarray(rows)])
 
-    def positions(self) -> np.ndarray:
-        """Where in the shard the tokens of these windows are; padding has no place."""
-        return self.dataset.positions(self.numbers)
+    def positions(self) -> Integer[np.ndarray, " tokens"]:
+        """Indices of these windows' tokens in the shard, without padding."""
+        return self.dataset.positions(self.rows)
 
     def characters(self) -> int:
-        """Characters in these windows."""
-        chars = self.dataset.windows(self.numbers).num_chars
+        """Number of characters in these windows."""
+        chars = self.dataset.windows(self.rows).num_chars
         assert chars is not None
         return int(chars.sum())
 
 
-def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) -> HeldOut:
-    """`data` as windows of the run's length, or where it is empty the run's own test part (else its validation part).
+class RealText(NamedTuple):
+    """Training and held-out text: both running text, or both lists of examples."""
 
-    `count` is the number of windows (0: all).
+    train: str | list[str]
+    heldout: str | list[str]
 
-    Raises UserError for text that cannot be used.
+
+def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int = 0) -> HeldOut:
+    """`data` as windows of the run's length; without `data`, the run's own test text, or else its validation text.
+
+    `count` is the number of windows (0: all). Raises UserError for text that cannot be used.
     """
     text = model.config.text
     if data:
-        dataset = prepare(_whole(text, data), cache, tokenizer=model.tokenizer, trainable=False).train
-        name, seen = data, Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
+        dataset = prepare(_config_of_all(text, data), cache_dir, tokenizer=model.tokenizer, trainable=False).train
+        name, trained_on = data, Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
     else:
-        corpus = training_corpus(model, cache)
+        corpus = training_corpus(model, cache_dir)
         dataset, part = (corpus.test, "test") if corpus.test else (corpus.valid, "validation")
         if dataset is None:
-            raise UserError("This run kept no test or validation text back; name a text with --data.")
-        name, seen = f"the {part} part of {text.data}", False
-    about: dict[str, Fact] = {
+            raise UserError("This run has no test or validation text; name a text with --data.")
+        name, trained_on = f"the {part} part of {text.data}", False
+    metadata: dict[str, Fact] = {
         "text": name,
         "normaliser": text.normaliser,
         "tokenizer": model.tokenizer.kind,
@@ -77,48 +86,57 @@ def held_out(model: TextDiffusion, cache: Path, data: str = "", count: int = 0) 
         "counted": COUNTED[text.layout],
         "weights": model.weights,
     }
-    if told := [*["question"] * (text.mask == "question"), *filter(None, (text.source, text.label))]:
-        about["given"] = " and ".join(told)
-    number = min(count or len(dataset), len(dataset))
-    numbers = np.linspace(0, len(dataset) - 1, number).round().astype(np.int64)
-    tokens = np.asarray(dataset.shard.tokens)[dataset.positions(numbers)]
-    # Of what the tokens say: the same text has other ids in another vocabulary.
-    about["sha256"] = sha256("\n".join(texts_in(tokens, model.tokenizer)))
+    if conditions := [*["question"] * (text.mask == "question"), *filter(None, (text.source, text.label))]:
+        metadata["given"] = " and ".join(conditions)
+    num_windows = min(count or len(dataset), len(dataset))
+    rows = np.linspace(0, len(dataset) - 1, num_windows).round().astype(np.int64)
+    tokens = np.asarray(dataset.shard.tokens)[dataset.positions(rows)]
+    # The hash of the decoded text: the same text has other ids in another vocabulary.
+    metadata["sha256"] = sha256("\n".join(decode_texts(tokens, model.tokenizer)))
     if text.source or text.label:
-        shown = dataset.windows(numbers)
-        given = (
-            []
-            if shown.condition_mask is None
-            else np.where(shown.condition_mask.numpy(), shown.tokens.numpy(), -1).tolist()
-        )
-        about["told"] = sha256(json.dumps([given, [] if shown.labels is None else shown.labels.tolist()]))
+        batch, given = dataset.windows(rows), []
+        if batch.condition_mask is not None:
+            given = np.where(batch.condition_mask.numpy(), batch.tokens.numpy(), -1).tolist()
+        metadata["told"] = sha256(json.dumps([given, [] if batch.labels is None else batch.labels.tolist()]))
     if model.tokenizer.unk_id is not None:
-        # Runs that read much text as one token look better than they are.
-        about["unknown"] = float((tokens == model.tokenizer.unk_id).mean())
-    return HeldOut(dataset, numbers, name, about, seen)
+        # A run that reads much of the text as one token looks better than it is.
+        metadata["unknown"] = float((tokens == model.tokenizer.unk_id).mean())
+    return HeldOut(dataset, rows, name, metadata, trained_on)
 
 
-def texts_in(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
-    """What tokens say, text by text."""
+def reference_texts(model: TextDiffusion, heldout: HeldOut, cache_dir: Path) -> RealText:
+    """The run's training text and the held-out text, to compare samples with.
+
+    Raises UserError where the training text is not available.
+    """
+    shards = training_corpus(model, cache_dir).train.shard, heldout.dataset.shard
+    train, real = (decode_texts(shard.tokens[:MAX_REFERENCE_TOKENS], model.tokenizer) for shard in shards)
+    if model.config.text.layout == "stream":
+        return RealText("\n".join(train), "\n".join(real))
+    return RealText(train, real)
+
+
+def decode_texts(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    """The texts in a row of tokens, which end tokens separate."""
     tokens = np.asarray(tokens)
     ends = np.flatnonzero(tokens == tokenizer.end_id) + 1 if tokenizer.end_id is not None else []
     return [tokenizer.decode(part) for part in np.split(tokens, ends)]
 
 
-def training_corpus(model: TextDiffusion, cache: Path) -> Corpus:
-    """The run's text in the run's tokens. Raises UserError where it is not at hand."""
-    corpus = prepare(model.config.text, cache)
+def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
+    """The run's text in the run's tokens. Raises UserError where the text is not available."""
+    corpus = prepare(model.config.text, cache_dir)
     if fingerprint(corpus.tokenizer) == fingerprint(model.tokenizer):
         return corpus
-    return prepare(model.config.text, cache, tokenizer=model.tokenizer)  # one that the run did not learn itself
+    return prepare(model.config.text, cache_dir, tokenizer=model.tokenizer)  # not trained on the run's own text
 
 
-def _whole(text: TextConfig, data: str) -> TextConfig:
-    """All of another source, read as the run reads its own; of its own as much as it reads."""
+def _config_of_all(text: TextConfig, data: str) -> TextConfig:
+    """The run's text settings for another source, which is read completely (the run's own: up to its limit)."""
     try:
-        kinds = {suffix(path) for path in find(data)}
-    except UserError:  # built in, of the hub, or missing, which `prepare` says
-        kinds = set()
+        suffixes = {suffix(path) for path in find(data)}
+    except UserError:  # built in, of the hub, or missing, which `prepare` reports
+        suffixes = set()
     hub = data.startswith("hf:")
     return replace(
         text,
@@ -129,8 +147,8 @@ def _whole(text: TextConfig, data: str) -> TextConfig:
         test_fraction=0.0,
         split="cut",
         limit=text.limit if data == text.data else 0,
-        field=text.field if hub or kinds & {*TABLE_SUFFIXES} else "",
-        encoding=text.encoding if kinds else "utf-8",
+        field=text.field if hub or suffixes & {*TABLE_SUFFIXES} else "",
+        encoding=text.encoding if suffixes else "utf-8",
         hub_config=text.hub_config if hub else "",
         hub_split=text.hub_split if hub else "train",
     )

@@ -2,14 +2,12 @@
 
 Every distinct n-gram of the training text has a dense rank among those of its length. The n-grams of length k are
 one sorted array of keys, `rank of the first k - 1 ids * vocab_size + last id`, so the continuations of a context
-lie side by side, any order and vocabulary fits in 64 bits, and a look-up is a binary search.
+are adjacent, any order and vocabulary fits in 64 bits, and a look-up is a binary search.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,30 +15,27 @@ from jaxtyping import Float, Int, Integer
 
 from ..data.shards import Shard
 from .heldout import HeldOut
-from .metrics import Undefined
 
 Discounts = Literal["modified", "single"]
-
-
 Ids = Integer[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
 class Level:
-    """The n-grams of one length; `p(id | context) = own + left * p(id | shorter context)`.
+    """The n-grams of one length: p(id | context) = discounted + backoff * p(id | shorter context).
 
-    The last entry of `own` and `left` stands for whatever was never seen, which has rank -1.
+    The last entry of `discounted` and `backoff` is for unseen n-grams and contexts, which have rank -1.
     """
 
     keys: Int[np.ndarray, " n"]  # ascending
-    own: Float[np.ndarray, " n+1"]  # discounted share of the context's count; 0 for the unseen
-    left: Float[np.ndarray, " contexts"]  # weight that the context hands to the shorter one; 1 for the unseen
-    mass: Float[np.ndarray, " n+1"]  # running sum of `own`, from 0
+    discounted: Float[np.ndarray, " n+1"]  # discounted relative frequency in the context; 0 for the unseen
+    backoff: Float[np.ndarray, " contexts"]  # weight of the shorter context; 1 for the unseen
+    cumulative: Float[np.ndarray, " n+1"]  # running sum of `discounted`, from 0
 
     def find(self, keys: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
         """Ranks of the keys, -1 where unseen."""
-        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[place] == keys, place, -1)
+        ranks = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[ranks] == keys, ranks, -1)
 
 
 @dataclass(frozen=True)
@@ -57,18 +52,16 @@ class NGram:
 
     @classmethod
     def fit(cls, ids: Ids, vocab_size: int, order: int, discounts: Discounts = "modified") -> "NGram":
-        """Counts one running text.
+        """Counts the n-grams of one running text.
 
-        `single` takes one discount per order, `modified` one each for counts 1, 2 and 3 or more.
+        `single` uses one discount per order, `modified` one each for counts 1, 2 and 3 or more.
         Raises ValueError for an order below 1, a text shorter than the order, or ids outside the vocabulary.
         """
         if not 1 <= order <= len(ids):
             raise ValueError(f"order {order} must be between 1 and the length of the text, {len(ids)}")
         ids = _checked(ids, vocab_size)
         keys, prefixes, suffixes = [], [], []
-        ranks = np.zeros(
-            len(ids) + 1, dtype=np.int64
-        )  # of the n-gram that starts at each position; first the empty one
+        ranks = np.zeros(len(ids) + 1, dtype=np.int64)  # of the n-gram at each position, at first the empty one
         for length in range(1, order + 1):
             grams = ranks[: len(ids) - length + 1] * vocab_size + ids[length - 1 :]
             by_key = _order(grams)
@@ -93,7 +86,7 @@ class NGram:
         return len(self.levels)
 
     def bits(self, ids: Ids) -> Float[np.ndarray, " n"]:
-        """-log2 p of each id given up to `order - 1` ids before it in `ids`; the first is given nothing.
+        """-log2 p of each id given up to `order - 1` ids before it in `ids`; the first has no context.
 
         Raises ValueError for ids outside the vocabulary.
         """
@@ -102,9 +95,9 @@ class NGram:
         ranks = np.zeros(len(ids) + 1, dtype=np.int64)
         for length, level in enumerate(self.levels[: len(ids)], start=1):
             contexts = ranks[: len(ids) - length + 1]
-            # An unseen context has rank -1: its keys are negative and found nowhere.
+            # An unseen context has rank -1: its keys are negative and occur nowhere.
             ranks = level.find(contexts * self.vocab_size + ids[length - 1 :])
-            p[length - 1 :] = level.own[ranks] + level.left[contexts] * p[length - 1 :]
+            p[length - 1 :] = level.discounted[ranks] + level.backoff[contexts] * p[length - 1 :]
         return -np.log2(p)
 
     def bits_per_token(self, ids: Ids) -> float:
@@ -114,34 +107,34 @@ class NGram:
         return float(self.bits(ids).mean())
 
     def sample(self, num: int, length: int, seed: int) -> Int[np.ndarray, "num length"]:
-        """Draws `num` texts, each from an empty context.
+        """Samples `num` texts, each from an empty context.
 
-        The model is a mixture, so a draw walks down from the longest seen context: it takes one of the context's own
-        continuations or falls to the shorter context, without the distribution over the vocabulary.
+        The model is a mixture, so sampling starts at the longest seen context and takes either one of its own
+        continuations or backs off to the shorter context; the distribution over the vocabulary is never formed.
         """
         rng = np.random.default_rng(seed)
         texts = np.empty((num, length), dtype=np.int64)
         contexts = [np.zeros(num, dtype=np.int64)] + [np.full(num, -1) for _ in self.levels[1:]]
         for position in range(length):
-            drawn = rng.integers(self.vocab_size, size=num)
+            sampled = rng.integers(self.vocab_size, size=num)
             undecided = np.ones(num, dtype=bool)
             for level, context in zip(reversed(self.levels), reversed(contexts), strict=True):
-                rows = np.flatnonzero(undecided & (rng.random(num) >= level.left[context]))
-                drawn[rows] = self._continuation(level, context[rows], rng.random(num)[rows])
+                rows = np.flatnonzero(undecided & (rng.random(num) >= level.backoff[context]))
+                sampled[rows] = self._continuation(level, context[rows], rng.random(num)[rows])
                 undecided[rows] = False
-            texts[:, position] = drawn
+            texts[:, position] = sampled
             seen = zip(self.levels[:-1], contexts[:-1], strict=True)
-            contexts = contexts[:1] + [level.find(context * self.vocab_size + drawn) for level, context in seen]
+            contexts = contexts[:1] + [level.find(context * self.vocab_size + sampled) for level, context in seen]
         return texts
 
     def _continuation(
         self, level: Level, contexts: Int[np.ndarray, " m"], u: Float[np.ndarray, " m"]
     ) -> Int[np.ndarray, " m"]:
-        """Draws one of each context's own continuations in proportion to `level.own`, u uniform in [0, 1)."""
+        """One of each context's own continuations, sampled in proportion to `discounted`; u is uniform in [0, 1)."""
         first = np.searchsorted(level.keys, contexts * self.vocab_size)
         last = np.searchsorted(level.keys, (contexts + 1) * self.vocab_size) - 1
-        low, high = level.mass[first], level.mass[last + 1]
-        chosen = np.searchsorted(level.mass, low + u * (high - low), side="right") - 1
+        low, high = level.cumulative[first], level.cumulative[last + 1]
+        chosen = np.searchsorted(level.cumulative, low + u * (high - low), side="right") - 1
         return level.keys[np.clip(chosen, first, last)] % self.vocab_size
 
 
@@ -166,19 +159,19 @@ def _level(
     contexts: int,
     discounts: Discounts,
 ) -> Level:
-    """Discounted shares and back-off weights of one length; a context without a count leaves everything."""
+    """Discounted frequencies and back-off weights of one length; a context without a count backs off entirely."""
     discount = _discounts(counts, discounts)[np.minimum(counts, 3)]
     totals = np.bincount(prefixes, weights=counts, minlength=contexts)
-    taken = np.bincount(prefixes, weights=discount, minlength=contexts)
-    left = np.divide(taken, totals, out=np.ones(contexts), where=totals > 0)
-    own = (counts - discount) / np.maximum(totals, 1)[prefixes]
-    return Level(keys, np.append(own, 0.0), np.append(left, 1.0), np.append(0.0, np.cumsum(own)))
+    removed = np.bincount(prefixes, weights=discount, minlength=contexts)
+    backoff = np.divide(removed, totals, out=np.ones(contexts), where=totals > 0)
+    discounted = (counts - discount) / np.maximum(totals, 1)[prefixes]
+    return Level(keys, np.append(discounted, 0.0), np.append(backoff, 1.0), np.append(0.0, np.cumsum(discounted)))
 
 
 def _discounts(counts: Int[np.ndarray, " n"], discounts: Discounts) -> Float[np.ndarray, "4"]:
     """Discounts of counts 0, 1, 2 and 3 or more, from the counts of counts n1..n4 (Chen & Goodman 1998, eq. 26).
 
-    An estimate that a small text leaves without one of its counts, or not positive, is k/2 (single: 1/2) instead.
+    Where a small text lacks one of the counts, or the estimate is not positive, the discount is k/2 (single: 1/2).
     """
     n = np.bincount(np.minimum(counts, 5), minlength=6)
     y = n[1] / (n[1] + 2 * n[2]) if n[1] and n[2] else 0.5
@@ -192,95 +185,22 @@ def _discounts(counts: Int[np.ndarray, " n"], discounts: Discounts) -> Float[np.
     return d
 
 
-MOST = 20_000_000  # tokens of the training text that are counted
-
-
-SMALL, LONG, SHORT = 512, 7, 4  # vocabularies up to this size get the long order, larger ones the short
+MAX_TOKENS = 20_000_000  # of the training text that are counted
+SMALL_VOCABULARY, LONG_ORDER, SHORT_ORDER = 512, 7, 4  # vocabularies up to that size get the long order
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Bits per character of a modified Kneser-Ney n-gram, which also sees what stands before a window."""
+    """Bits per character of a modified Kneser-Ney n-gram, which also sees the text before a window."""
 
     bits: float
     order: int
-    counted: int
-    """Tokens it was trained on."""
+    train_tokens: int
 
 
 def kneser_ney(train: Shard, text: HeldOut, vocab_size: int) -> Baseline:
     """The n-gram of (the first 20 million tokens of) `train`, measured on the tokens in the windows of `text`."""
-    counted = np.asarray(train.tokens[:MOST])
-    order = min(LONG if vocab_size <= SMALL else SHORT, len(counted))
-    bits = NGram.fit(counted, vocab_size, order).bits(np.asarray(text.dataset.shard.tokens))
-    return Baseline(float(bits[text.positions()].sum()) / text.characters(), order, len(counted))
-
-
-Split = Callable[[str], Sequence[str]]
-"""Cuts a text into pieces that together are the text."""
-
-
-END, NEVER = 0, 1  # between the texts that were counted; what none of them has
-
-
-_WORDS = re.compile(r"\s*\w+|\s*[^\w\s]+|\s+")
-
-
-def characters(text: str) -> Sequence[str]:
-    """Every character a piece."""
-    return text
-
-
-def words(text: str) -> Sequence[str]:
-    """Words and runs of punctuation, each with the white space before it."""
-    return _WORDS.findall(text)
-
-
-@dataclass(frozen=True)
-class NgramScorer:
-    """A modified Kneser-Ney n-gram over the pieces of texts.
-
-    A piece that was never counted costs what the n-gram leaves for the unseen, plus 8 bits for each of its bytes: so
-    the probabilities of all texts sum to one at most, and gibberish is never cheap because it is one unknown word.
-    """
-
-    split: Split
-    ids: dict[str, int] = field(repr=False)
-    ngram: NGram = field(repr=False)
-
-    @classmethod
-    def fit(cls, texts: Sequence[str], split: Split, order: int) -> NgramScorer:
-        """Counts the texts. Raises ValueError where they are all empty."""
-        cut = [split(text) for text in texts]
-        ids = {piece: i for i, piece in enumerate(sorted(set().union(*cut)), NEVER + 1)}
-        counted = _joined([[ids[piece] for piece in pieces] for pieces in cut], END)[:-1]
-        return cls(split, ids, NGram.fit(counted, len(ids) + 2, min(order, len(counted))))
-
-    def bits(self, texts: Sequence[str]) -> float:
-        """-log2 p per character over all texts, each begun without context. Raises Undefined for no characters.
-
-        What was never counted stands between the texts: no seen n-gram contains it, so no context crosses a border.
-        """
-        cut = [self.split(text) for text in texts]
-        rows = [[self.ids.get(piece, NEVER) for piece in pieces] for pieces in cut]
-        ids = _joined(rows, NEVER)
-        own = np.ones(len(ids), dtype=bool)
-        own[np.cumsum([len(row) + 1 for row in rows], dtype=np.int64) - 1] = False
-        unseen = (
-            p for row, pieces in zip(rows, cut, strict=True) for i, p in zip(row, pieces, strict=True) if i == NEVER
-        )
-        spelt = 8 * sum(len(piece.encode(errors="replace")) for piece in unseen)
-        total = sum(map(len, texts))
-        if not total:
-            raise Undefined("empty texts have no bits per character")
-        return (float(self.ngram.bits(ids)[own].sum()) + spelt) / total
-
-    def sample(self, num: int, length: int, seed: int) -> list[list[str]]:
-        """`num` times `length` pieces, cut at the ends of texts: each a list of texts, first and last incomplete."""
-        names = {END: "\0", NEVER: "", **{i: piece for piece, i in self.ids.items()}}
-        drawn = self.ngram.sample(num, length, seed)
-        return ["".join(map(names.__getitem__, row)).split("\0") for row in drawn.tolist()]
-
-
-def _joined(rows: Sequence[Sequence[int]], border: int) -> np.ndarray:
-    return np.array([i for row in rows for i in (*row, border)], dtype=np.int64)
+    tokens = np.asarray(train.tokens[:MAX_TOKENS])
+    order = min(LONG_ORDER if vocab_size <= SMALL_VOCABULARY else SHORT_ORDER, len(tokens))
+    bits = NGram.fit(tokens, vocab_size, order).bits(np.asarray(text.dataset.shard.tokens))
+    return Baseline(float(bits[text.positions()].sum()) / text.characters(), order, len(tokens))

@@ -1,4 +1,4 @@
-"""How well a model predicts at every noise level: cross-entropy against noise (CDCD, figure 2)."""
+"""How well a model predicts at every noise level: cross-entropy against noise (Dieleman et al. 2022, figure 2)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from ..objectives.base import add_noise, predict_x0
 from ..samplers.time_grids import tuned_times
 from ..scoring.likelihood import Windows, window_error
 
-ROWS = 64  # windows that are predicted at once
+BATCH_SIZE = 64  # windows
 
 
 @dataclass(frozen=True)
 class NoiseCurve:
-    """Cross-entropy in nats per noised token at `noise`: sigma of a Gaussian process, else the share of noised tokens.
+    """Cross-entropy `nats` per noised token at each `noise`: sigma if `is_sigma`, else the fraction of noised tokens.
 
-    `fitted` is the curve that the run's noise density learned in training, at the same noise (None: it has none); it is
-    of another loss where the objective has no cross-entropy. `bits` is the cross-entropy of all tokens, also of those
-    that need no prediction, in bits per character, with its standard error over windows (NaN for one window).
-    `remaining` is what would be left of it without any context: see `alone`.
+    `predicted_loss` is the curve that the run's time density learned in training, at the same noise (None: a density
+    without one); it is in other units where the objective is not a cross-entropy. `bits` is the cross-entropy in bits
+    per character of all text, with its standard errors over windows (NaN for one window). `remaining` is the
+    cross-entropy of a predictor without context, in the same units: see `unigram_posterior`.
     """
 
-    sigma: bool
+    is_sigma: bool
     noise: Float[np.ndarray, " n"]
     nats: Float[np.ndarray, " n"]
-    fitted: Float[np.ndarray, " n"] | None
+    predicted_loss: Float[np.ndarray, " n"] | None
     remaining: Float[np.ndarray, " n"]
     bits: Float[np.ndarray, " n"]
     errors: Float[np.ndarray, " n"]
@@ -55,47 +55,50 @@ def noise_curve(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> NoiseCurve:
-    """The mean over `windows` at `levels` noise levels, half of them spread evenly over t and half over the
-    run's sampling grid. A denoiser with self-conditioning sees its own first estimate, as in sampling. Where blocks
-    are noised one after the other, all are at the same level, each after clean ones.
+    """The mean over `windows` at `levels` noise levels: half of them evenly spaced in t, half at the sampling times.
 
-    Raises UserError for a process without noise levels.
+    A denoiser with self-conditioning sees its own first estimate, as in sampling. Where blocks are noised one after the
+    other, all blocks have the same noise level, each given the clean blocks before it.
+
+    `progress` is called with the fraction done. Raises UserError for a process without noise levels.
     """
     process: Any = model.process.inside if isinstance(model.process, BlockProcess) else model.process
     if not isinstance(process, (GaussianProcess, TokenProcess)):
-        raise UserError(f"A {type(process).__name__} has no noise levels, so there is no curve to draw.")
+        raise UserError(f"{type(process).__name__} has no noise levels, so there is no curve to draw.")
     device = next(model.parameters()).device
     batch = replace(windows.windows(range(len(windows))), row_ids=torch.arange(len(windows))).to(device)
     assert batch.num_chars is not None
     log_prior = log_frequencies(batch, model.codec.vocab_size)
     counts = levels // 2, levels - levels // 2
-    even, own = ((torch.arange(count, device=device) + 0.5) / count for count in counts)
-    times = torch.cat((even, model.time_density.sampling_times(own))).sort().values
-    found = []
+    even, quantiles = ((torch.arange(count, device=device) + 0.5) / count for count in counts)
+    times = torch.cat((even, model.time_density.sampling_times(quantiles))).sort().values
+    sums = []
     for number, time in enumerate(times):
-        parts = []
-        for rows in torch.arange(len(windows), device=device).split(ROWS):
-            rng = Rng.of(seed, rows).fork("noise curve")  # the same at all levels, so that they differ by noise alone
-            parts.append(_sums(model, process, batch.select(rows), time, log_prior, rng))
-        found.append(torch.cat(parts))
+        chunks = []
+        for rows in torch.arange(len(windows), device=device).split(BATCH_SIZE):
+            rng = Rng.of(seed, rows).fork(
+                "noise curve"
+            )  # the same draws at all levels, which then differ by noise alone
+            chunks.append(_sums(model, process, batch.select(rows), time, log_prior, rng))
+        sums.append(torch.cat(chunks))
         if progress:
             progress((number + 1) / len(times))
-    nats, alone_, counted = torch.stack(found).cpu().double().unbind(-1)  # [levels, windows]
-    kept = counted.sum(-1) > 0
-    fitted = model.time_density.predicted_loss(times)
-    gaussian = isinstance(process, GaussianProcess)
-    noise = process.sigma(times) if gaussian else 1.0 - process.schedule.alpha(times)
+    nats, unigram_nats, num_noised = torch.stack(sums).cpu().double().unbind(-1)  # [levels, windows]
+    any_noised = num_noised.sum(-1) > 0
+    predicted = model.time_density.predicted_loss(times)
+    is_gaussian = isinstance(process, GaussianProcess)
+    noise = process.sigma(times) if is_gaussian else 1.0 - process.schedule.alpha(times)
     chars = batch.num_chars.cpu().double()
     per_char = math.log(2.0) * chars.sum()
-    each = [window_error(row[None].numpy(), chars.numpy()) for row in nats[kept]]
+    errors = [window_error(row[None].numpy(), chars.numpy()) for row in nats[any_noised]]
     return NoiseCurve(
-        gaussian,
-        noise.cpu()[kept].double().numpy(),
-        (nats.sum(-1) / counted.sum(-1))[kept].numpy(),
-        None if fitted is None else fitted.cpu()[kept].double().numpy(),
-        (alone_.sum(-1) / per_char)[kept].numpy(),
-        (nats.sum(-1) / per_char)[kept].numpy(),
-        np.array([math.nan if error is None else error for error in each]),
+        is_gaussian,
+        noise.cpu()[any_noised].double().numpy(),
+        (nats.sum(-1) / num_noised.sum(-1))[any_noised].numpy(),
+        None if predicted is None else predicted.cpu()[any_noised].double().numpy(),
+        (unigram_nats.sum(-1) / per_char)[any_noised].numpy(),
+        (nats.sum(-1) / per_char)[any_noised].numpy(),
+        np.array([math.nan if error is None else error for error in errors]),
     )
 
 
@@ -107,13 +110,15 @@ def tuned_grid(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Float[Tensor, " k"]:
-    """The sampling grid on which cross-entropy on `windows` rises evenly, see `tuned_times`; `Model.tuned` holds it.
+    """Sampling times at which cross-entropy on `windows` rises evenly (see `tuned_times`), for `DiffusionModel.tuned`.
 
     Raises UserError for a process that is not Gaussian.
     """
     process: Any = model.process
     if not isinstance(process, GaussianProcess):
-        raise UserError(f"Grids are tuned for Gaussian processes; this run has an {type(process).__name__}.")
+        raise UserError(
+            f"Only the sampling times of Gaussian processes can be tuned; this run has {type(process).__name__}."
+        )
     curve = noise_curve(model, windows, levels=levels, seed=seed, progress=progress)
     low, high = process.sigma(torch.tensor((0.0, 1.0), device=next(model.parameters()).device)).cpu()
     sigma = torch.from_numpy(curve.noise).float().clamp(low, high)
@@ -123,42 +128,36 @@ def tuned_grid(
 
 
 def log_frequencies(batch: Batch, vocab_size: int) -> Float[Tensor, " v"]:
-    """How often each token comes in a batch, as log probabilities."""
-    return (
-        torch.bincount(batch.tokens[batch.target_mask], minlength=vocab_size).float().div(batch.target_mask.sum()).log()
-    )
+    """Log of each token's relative frequency in a batch."""
+    counts = torch.bincount(batch.tokens[batch.target_mask], minlength=vocab_size)
+    return counts.float().div(batch.target_mask.sum()).log()
 
 
 def unigram_posterior(
     model: DiffusionModel, xt: Tensor, t: Float[Tensor, " b"], ids: Int[Tensor, "b l"], log_prior: Float[Tensor, " v"]
 ) -> Prediction:
-    """What each noised token says by itself, when all that is known of text is how often each token comes.
+    """p(x_i | x_t,i): the posterior of each token given its own noised state and the token frequencies only.
 
-    Its cross-entropy is the remaining information of x_t: H(x_i | x_t,i), a property of the process and the
-    frequencies that no network enters into. Masks: the masked share times the entropy of a token.
+    Its cross-entropy is the remaining information of x_t, H(x_i | x_t,i): a property of the process and the
+    frequencies, not of a network. For masks it is the mask probability times the entropy of a token.
     """
     logits = log_prior.expand(*ids.shape, -1)
     if isinstance(model.process, GaussianProcess):
         return Prediction(logits + model.codec.evidence(xt, model.process.sigma(t)[0]))
-    own = None if isinstance(model.process, BlockProcess) else model.process.self_log_odds(xt, t)
-    return Prediction(logits if own is None else logits.scatter_add(-1, xt[..., None], own[..., None]))
+    log_odds = None if isinstance(model.process, BlockProcess) else model.process.self_log_odds(xt, t)
+    return Prediction(logits if log_odds is None else logits.scatter_add(-1, xt[..., None], log_odds[..., None]))
 
 
 def _sums(
     model: DiffusionModel, process: Any, batch: Batch, time: Float[Tensor, ""], log_prior: Float[Tensor, " v"], rng: Rng
 ) -> Float[Tensor, "b 3"]:
-    """Nats of the model, nats of each token alone, and the number of noised tokens, of every row."""
+    """Per row: nats of the model, nats of the posterior without context, and the number of noised tokens."""
     t = time.expand(len(batch.tokens))
-    at = t[:, None].expand(batch.tokens.shape) if isinstance(model.process, BlockProcess) else t
-    xt = add_noise(model, model.codec.encode(batch.tokens), at, batch, rng=rng)
-    where = batch.target_mask
+    block_t = t[:, None].expand(batch.tokens.shape) if isinstance(model.process, BlockProcess) else t
+    xt = add_noise(model, model.codec.encode(batch.tokens), block_t, batch, rng=rng)
+    mask = batch.target_mask
     if not isinstance(process, GaussianProcess):
-        where = where & process.is_noisy(xt)
-    nats = predict_x0(model, xt, at, batch).nll(batch.tokens, where)
-    return (
-        torch.stack(
-            (nats, unigram_posterior(model, xt, t, batch.tokens, log_prior).nll(batch.tokens, where), where.float())
-        )
-        .sum(-1)
-        .T
-    )
+        mask = mask & process.is_noisy(xt)
+    nats = predict_x0(model, xt, block_t, batch).nll(batch.tokens, mask)
+    unigram_nats = unigram_posterior(model, xt, t, batch.tokens, log_prior).nll(batch.tokens, mask)
+    return torch.stack((nats, unigram_nats, mask.float())).sum(-1).T

@@ -1,4 +1,4 @@
-"""Generative perplexity, never without the entropy that tells whether it was bought with repetition."""
+"""Generative perplexity, always with the entropy that shows whether repetition lowered it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ..inference.api import TextDiffusion
 from ..networks.bert import transformers
 from ..scoring.likelihood import bits_per_character
 from ..scoring.windows import Texts
-from .metrics import Grams, entropy_within
+from .ngram_statistics import Grams, entropy_within
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What a judge makes of samples; compare it at equal `entropy` only.
+    """The perplexity of samples under a judge; compare it at equal `entropy` only.
 
     `perplexity` is exp(nats per token of the judge), over all tokens of all samples; `entropy` is that of the tokens
-    within a sample, in bits per token. Real text is the target of both, not zero.
+    within a sample, in bits per token. The target of both is the value of real text, not zero.
     """
 
     perplexity: float
@@ -41,8 +41,8 @@ class Perplexity:
 Judge = Callable[[Sequence[str]], Perplexity]
 
 
-def judged_by(source: str) -> Judge:
-    """The judge of this name: a run, or else a causal language model of `transformers`."""
+def load_judge(source: str) -> Judge:
+    """The judge called `source`: a run, or else a causal language model of `transformers`."""
     try:
         model = TextDiffusion.from_pretrained(source)
     except UserError:
@@ -51,58 +51,58 @@ def judged_by(source: str) -> Judge:
 
 
 def judged_by_run(model: TextDiffusion, samples: Sequence[str], name: str = "a run") -> Perplexity:
-    """Under a run of this package that has an exact likelihood, such as `autoregressive`.
+    """Perplexity under a run of this package with an exact likelihood, such as `autoregressive`.
 
-    Raises UserError for a run that has only a bound, and for samples that it cannot read.
+    Raises UserError for a run with only a bound, and for samples that its tokenizer cannot read.
     """
     if not model.likelihood.exact:
-        raise UserError(f"{name} has no exact likelihood, so it is no judge: use an autoregressive run.")
+        raise UserError(f"{name} has no exact likelihood, so it cannot judge: use an autoregressive run.")
     texts = [text for text in samples if text]
     windows = Texts(texts, model.tokenizer, model.config.text)
-    found = bits_per_character(model.model, windows, model.likelihood)
+    likelihood = bits_per_character(model.model, windows, model.likelihood)
     tokens = int(windows.windows(range(len(windows))).target_mask.sum())
     ids = [model.tokenizer.encode(text).tolist() for text in texts]
-    return _result(found.bits * found.characters * math.log(2), tokens, ids, texts, name)
+    return _perplexity(likelihood.total * math.log(2), tokens, ids, texts, name)
 
 
 @torch.no_grad()
 def judged_by_pretrained(
     source: str | Path, samples: Sequence[str], *, device: str = "cpu", batch_size: int = 16
 ) -> Perplexity:
-    """Under a causal language model of `transformers`, from a folder or by its hub id (safetensors only).
+    """Perplexity under a causal language model of `transformers`, from a folder or the hub (safetensors only).
 
-    Each sample follows the model's token for beginnings (without one its first token is not scored). Raises UserError
-    without the extra `pretrained`, where there is no such model, and for samples longer than it can read.
+    Each sample follows the model's BOS token (without one, its first token is not scored). Raises UserError without the
+    extra `pretrained`, where `source` is no such model, and for samples longer than the model's context.
     """
     library = transformers()
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(source)
         model = library.AutoModelForCausalLM.from_pretrained(source, use_safetensors=True).eval().to(device)
     except (OSError, ValueError) as error:
-        raise UserError(f"{source} is no causal language model: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{source} is not a causal language model: {str(error).splitlines()[0]}") from None
     texts = [text for text in samples if text]
     ids: list[list[int]] = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    longest, limit = max(map(len, ids), default=0) + len(first), getattr(model.config, "max_position_embeddings", None)
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    longest, limit = max(map(len, ids), default=0) + len(bos), getattr(model.config, "max_position_embeddings", None)
     if not all(ids):
-        raise UserError(f"The tokenizer of {source} reads a sample as nothing: its files are incomplete.")
+        raise UserError(f"The tokenizer of {source} finds no tokens in a sample: its files are incomplete.")
     if limit and longest > limit:
-        raise UserError(f"A sample has {longest} tokens, and {source} reads {limit} at most.")
-    rows = sorted((first + row for row in ids), key=len)
+        raise UserError(f"A sample has {longest} tokens, and {source} reads at most {limit}.")
+    rows = sorted((bos + row for row in ids), key=len)
     nats = sum(_nats(model, rows[i : i + batch_size], device) for i in range(0, len(rows), batch_size))
-    return _result(nats, sum(len(row) - 1 for row in rows), ids, texts, str(source))
+    return _perplexity(nats, sum(len(row) - 1 for row in rows), ids, texts, str(source))
 
 
 def _nats(model: Any, rows: list[list[int]], device: str) -> float:
     length = max(map(len, rows))
     padded = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=device)
-    real = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
-    logits = model(input_ids=padded, attention_mask=real).logits[:, :-1].float()
+    valid = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
+    logits = model(input_ids=padded, attention_mask=valid).logits[:, :-1].float()
     nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), padded[:, 1:], reduction="none")
-    return float((nats * real[:, 1:]).sum(dtype=torch.float64))
+    return float((nats * valid[:, 1:]).sum(dtype=torch.float64))
 
 
-def _result(nats: float, tokens: int, ids: Sequence[list[int]], texts: Sequence[str], judge: str) -> Perplexity:
+def _perplexity(nats: float, tokens: int, ids: Sequence[list[int]], texts: Sequence[str], judge: str) -> Perplexity:
     if not tokens:
         raise UserError("Empty samples have no perplexity.")
     bits = nats / math.log(2) / sum(map(len, texts))

@@ -1,4 +1,4 @@
-"""How many questions of a task a run answers right."""
+"""The fraction of a task's questions that a run answers correctly."""
 
 from __future__ import annotations
 
@@ -6,37 +6,31 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-import torch
-from jaxtyping import Integer
-
-from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data.builtin.tasks import Exercise, exercise
 from ..inference.api import TextDiffusion
-from ..samplers.base import Sampler
 from .heldout import held_out
 
 
 @dataclass(frozen=True)
-class Solved:
-    """The share of rows that are right as a whole, its standard error, their number, and the rows themselves."""
+class TaskResult:
+    """The fraction of questions with a completely correct answer, its standard error, and all answered rows."""
 
-    share: float
+    accuracy: float
     error: float
-    rows: tuple[str, ...]
+    answers: tuple[str, ...]
 
 
-def template(task: Exercise, row: str) -> str:
-    """A row with a gap for whatever is not given, as `TextDiffusion.infill` reads it."""
-    pieces = groupby(zip(row, task.given(row), strict=True), key=lambda pair: pair[1])
-    texts = (("".join(mark for mark, _ in marks), given) for given, marks in pieces)
-    return "".join(text if given else f"[MASK:{len(text)}]" for text, given in texts)
+def question_template(task: Exercise, row: str) -> str:
+    """A row with gaps for everything that is not given, as `TextDiffusion.infill` reads it."""
+    groups = groupby(zip(row, task.given(row), strict=True), key=lambda pair: pair[1])
+    pieces = (("".join(character for character, _ in pairs), given) for given, pairs in groups)
+    return "".join(text if given else f"[MASK:{len(text)}]" for text, given in pieces)
 
 
-def solved(
+def solve_task(
     model: TextDiffusion,
-    cache: Path,
+    cache_dir: Path,
     data: str = "",
     count: int = 0,
     *,
@@ -44,68 +38,19 @@ def solved(
     seed: int = 0,
     temperature: float = 1.0,
     sampler: str | Sampler | None = None,
-) -> Solved:
-    """Asks a run `count` questions (0: all) of a task by infilling: of `data`, or of its own test part.
+) -> TaskResult:
+    """Answers `count` questions (0: all) of a task by infilling: of `data`, or of the run's own test text.
 
-    All that the questions show is given, in the answers too (the givens of sudoku), to every family alike. No question
-    of a run's test part was in its training part. Of several right answers any one counts. Raises UserError where
-    `data` is no task.
+    Everything that a question shows is given, also inside the answer (the givens of sudoku), for every family alike.
+    The questions of a run's test text do not occur in its training text. Where several answers are right, each counts.
+    Raises UserError where `data` is not a task.
     """
-    text = held_out(model, cache, data, count)
+    text = held_out(model, cache_dir, data, count)
     task = exercise(data or model.config.text.data)
     if task is None:
-        raise UserError(f"{data or model.config.text.data} is no task with answers that can be checked.")
+        raise UserError(f"{data or model.config.text.data} is not a task with answers that can be checked.")
     rows = [model.tokenizer.decode(ids) for ids in text.windows(range(len(text))).tokens.numpy()]
-    asked = [template(task, row) for row in rows]
-    answered = model.infill(asked, steps=steps, seed=seed, temperature=temperature, sampler=sampler)
-    share = sum(map(task.solved, answered)) / len(answered)
-    return Solved(share, (share * (1 - share) / len(answered)) ** 0.5, tuple(answered))
-
-
-Ids = Integer[np.ndarray, "b n"]
-
-
-@dataclass(frozen=True)
-class Brier:
-    """`scores[n - 1]` for the next n tokens, in [-1, 1]; `mean` is their geometric mean, 0 if one is not positive."""
-
-    scores: tuple[float, ...]
-    mean: float
-    prefixes: int
-
-
-def brier(truth: Ids, first: Ids, second: Ids) -> Brier:
-    """Scores two independent continuations of each prefix: 1[x1 = y] + 1[x2 = y] - 1[x1 = x2] over the next n tokens.
-
-    (BrierLM, Shao et al. 2025.) Its expectation is 2 p(y) - sum_x p(x)^2, which is largest on average where p is the
-    law of the truth: neither repetition nor low temperature can raise it beyond that.
-    """
-    same = [np.logical_and.accumulate(a == b, axis=1) for a, b in ((first, truth), (second, truth), (first, second))]
-    scores = (same[0].astype(float) + same[1] - same[2]).mean(0)
-    mean = float(np.exp(np.log(scores).mean())) if (scores > 0).all() else 0.0
-    return Brier(tuple(scores.tolist()), mean, len(truth))
-
-
-def continuation_brier(
-    model: TextDiffusion, batch: Batch, prefix: int, *, longest: int = 4, steps: int | None = None, seed: int = 0
-) -> Brier:
-    """`brier` of the `longest` tokens after the first `prefix` of each row of real text, each continued twice.
-
-    Rows that are too short are left out. Scores of runs with unlike tokens do not compare. Raises UserError where no
-    row is long enough.
-    """
-    stop = prefix + longest
-    if batch.tokens.shape[1] < stop or prefix < 1:
-        raise UserError(f"A prefix of {prefix} and {longest} tokens do not fit in windows of {batch.tokens.shape[1]}.")
-    kept = batch.target_mask[:, :stop].all(1).nonzero()[:, 0]
-    if not len(kept):
-        raise UserError(f"No text has {stop} tokens to be continued after {prefix}.")
-    ids = batch.tokens[kept].repeat_interleave(2, 0)
-    given = (torch.arange(ids.shape[1]) < prefix).expand_as(ids)
-    twice = Batch(ids, condition_mask=given, row_ids=torch.arange(len(ids)))
-    made = []
-    for part in model.chunks(twice):
-        *_, last = model.stream(steps=steps, seed=seed, batch=part)
-        made.append(last.tokens[:, prefix:stop].cpu().numpy())
-    drawn = np.concatenate(made)
-    return brier(batch.tokens[kept, prefix:stop].numpy(), drawn[::2], drawn[1::2])
+    questions = [question_template(task, row) for row in rows]
+    answers = model.infill(questions, steps=steps, seed=seed, temperature=temperature, sampler=sampler)
+    accuracy = sum(map(task.solved, answers)) / len(answers)
+    return TaskResult(accuracy, (accuracy * (1 - accuracy) / len(answers)) ** 0.5, tuple(answers))

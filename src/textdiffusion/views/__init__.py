@@ -1,1 +1,1 @@
-"""Ways to look at denoising, and at noising: each view is a consumer of an iterator of `Step`."""
+"""Views of denoising and of noising: each reads an iterator of `Step`."""

@@ -1,4 +1,4 @@
-"""The denoising as an animated picture, for pages that play nothing else."""
+"""The denoising as an animated GIF."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UserError
 from ..core.files import atomic
-from . import frames as palette
+from . import palette
 from .frames import Frame, State, evenly, visible
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_COLUMNS, _LINES, _MOST = 64, 36, 60  # characters across, lines of text, frames
-_SIZE, _MARGIN = 16, 16  # pixels
-_PLAY, _HOLD = 6000, 3000  # milliseconds for all frames, and more for the last
+_COLUMNS, _LINES, _MAX_FRAMES = 64, 36, 60
+_FONT_SIZE, _MARGIN = 16, 16  # pixels
+_PLAY, _HOLD = 6000, 3000  # milliseconds of all frames, and in addition of the last
 _INK, _SOFT, _HOLE = "#e8eaee", "#8b929e", "#333945"
 
 
 def write_gif(frames: Iterable[Frame], path: str | Path) -> None:
-    """Write at most 60 of `frames`, evenly spaced, as an animation to `path`; the last one stays for three seconds.
+    """Write at most 60 evenly spaced `frames` as an animation to `path`; the last one stays for three seconds.
 
-    Raises ValueError if there is no frame, UserError without pillow or if the file cannot be written.
+    Raises ValueError if there are no frames, UserError without pillow or if the file cannot be written.
     """
     try:
         from PIL import Image
     except ImportError:
         raise UserError("A GIF needs pillow: pip install 'textdiffusion[plot]'.") from None
-    every = list(frames)
-    if not every:
+    all_frames = list(frames)
+    if not all_frames:
         raise ValueError("there are no frames to write")
-    chosen = [every[i] for i in evenly(len(every) - 1, _MOST)]
+    chosen = [all_frames[i] for i in evenly(len(all_frames) - 1, _MAX_FRAMES)]
     pen = _Pen()
     blocks = [_layout(frame) for frame in chosen]
     height = max(len(lines) for lines in blocks)
@@ -51,12 +51,12 @@ def write_gif(frames: Iterable[Frame], path: str | Path) -> None:
         )
 
 
-# What stands in one place of the grid: a character (None: a block) and its colour.
+# One position of the grid: a character (None: a block) and its colour.
 _Glyph = tuple[str | None, str]
 
 
 def _layout(frame: Frame) -> list[list[_Glyph]]:
-    """Lines of at most `_COLUMNS` places; rows that find no room are counted in a last line."""
+    """Lines of at most `_COLUMNS` positions; a last line counts the rows that do not fit."""
     lines: list[list[_Glyph]] = []
     for number, cells in enumerate(frame.rows):
         row: list[_Glyph] = []
@@ -65,13 +65,13 @@ def _layout(frame: Frame) -> list[list[_Glyph]]:
                 row.append((None, _HOLE))
                 continue
             colour = _INK if state is State.GIVEN else palette.ON_DARK[palette.level(confidence)]
-            row += [(sign, _SOFT if sign == "⏎" else colour) for sign in visible(text)]
+            row += [(symbol, _SOFT if symbol == "⏎" else colour) for symbol in visible(text)]
         block = [*(row[i : i + _COLUMNS] for i in range(0, len(row), _COLUMNS)), []]
-        left = len(frame.rows) - number
+        remaining = len(frame.rows) - number
         if lines and len(lines) + len(block) > _LINES:
-            return [*lines, _note(f"... {left} more row{'s' * (left > 1)}")]
+            return [*lines, _note(f"... {remaining} more row{'s' * (remaining > 1)}")]
         if len(block) > _LINES:
-            more = f" and {left - 1} more row{'s' * (left > 2)}" if left > 1 else ""
+            more = f" and {remaining - 1} more row{'s' * (remaining > 2)}" if remaining > 1 else ""
             return [*block[:_LINES], _note(f"... the rest of this row{more}")]
         lines += block
     return lines
@@ -87,22 +87,22 @@ class _Pen:
     def __init__(self) -> None:
         from PIL import ImageFont
 
-        # matplotlib is in the same extra and brings a monospaced font with far more glyphs than pillow's own.
+        # matplotlib, in the same extra, has a monospaced font with far more glyphs than pillow's.
         spec = find_spec("matplotlib")
         mono = Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSansMono.ttf" if spec and spec.origin else None
         if mono and mono.exists():
-            self._font: Any = ImageFont.truetype(mono, _SIZE)
-            self._wide, self._signs = round(self._font.getlength("M")), {}
+            self._font: Any = ImageFont.truetype(mono, _FONT_SIZE)
+            self._width, self._symbols = round(self._font.getlength("M")), {}
         else:
-            self._font = ImageFont.load_default(_SIZE)
-            self._wide, self._signs = round(_SIZE * 0.7), {ord("⏎"): "¶", ord("⇥"): "»"}  # it has no arrows
-        self._high = round(_SIZE * 1.4)
+            self._font = ImageFont.load_default(_FONT_SIZE)
+            self._width, self._symbols = round(_FONT_SIZE * 0.7), {ord("⏎"): "¶", ord("⇥"): "»"}  # it has no arrows
+        self._line_height = round(_FONT_SIZE * 1.4)
 
     def picture(self, frame: Frame, lines: list[list[_Glyph]], height: int) -> Image.Image:
-        """One frame in colour, with room for `height` lines."""
+        """One frame, on a picture of `height` lines of text."""
         from PIL import Image, ImageDraw
 
-        size = (_COLUMNS * self._wide + 2 * _MARGIN, (height + 3) * self._high + 2 * _MARGIN)
+        size = (_COLUMNS * self._width + 2 * _MARGIN, (height + 3) * self._line_height + 2 * _MARGIN)
         image = Image.new("RGB", size, palette.DARK)
         draw = ImageDraw.Draw(image)
         self._line(draw, 0, _note(frame.status))
@@ -113,30 +113,30 @@ class _Pen:
         self._line(draw, height + 2, [*legend, *_note(" sure  "), *((c, _INK) for c in "given")])
         return image
 
-    def _bar(self, draw: Any, done: float) -> None:
-        left, right, y = _MARGIN, _MARGIN + _COLUMNS * self._wide, _MARGIN + round(1.4 * self._high)
+    def _bar(self, draw: Any, fraction: float) -> None:
+        left, right, y = _MARGIN, _MARGIN + _COLUMNS * self._width, _MARGIN + round(1.4 * self._line_height)
         draw.rectangle((left, y, right, y + 3), fill=_HOLE)
-        draw.rectangle((left, y, left + round((right - left) * done), y + 3), fill=palette.ON_DARK[-1])
+        draw.rectangle((left, y, left + round((right - left) * fraction), y + 3), fill=palette.ON_DARK[-1])
 
     def _line(self, draw: Any, number: int, line: list[_Glyph]) -> None:
-        y = _MARGIN + number * self._high
-        for place, (sign, colour) in enumerate(line):
-            x = _MARGIN + place * self._wide
-            if sign is None:
-                draw.rectangle((x, y + 3, x + self._wide - 2, y + self._high - 5), fill=colour)
-            elif sign != " ":
-                middle = (x + self._wide / 2, y + self._high / 2)
-                draw.text(middle, sign.translate(self._signs), fill=colour, font=self._font, anchor="mm")
+        y = _MARGIN + number * self._line_height
+        for column, (symbol, colour) in enumerate(line):
+            x = _MARGIN + column * self._width
+            if symbol is None:
+                draw.rectangle((x, y + 3, x + self._width - 2, y + self._line_height - 5), fill=colour)
+            elif symbol != " ":
+                middle = (x + self._width / 2, y + self._line_height / 2)
+                draw.text(middle, symbol.translate(self._symbols), fill=colour, font=self._font, anchor="mm")
 
 
 def _shades() -> list[int]:
-    """Every colour in use, and the steps from the background that smooth the edges of letters: 105 of 256 entries."""
-    ground = _channels(palette.DARK)
+    """Every colour in use, and its steps from the background, which smooth the edges of letters: 105 of 256 entries."""
+    background = _channels(palette.DARK)
     shades: list[int] = []
     for colour in map(_channels, (*palette.ON_DARK, _INK, _SOFT, _HOLE)):
         for i in range(8):
-            shades += [round(g + (c - g) * (i + 1) / 8) for g, c in zip(ground, colour, strict=True)]
-    return [*ground, *shades]
+            shades += [round(b + (c - b) * (i + 1) / 8) for b, c in zip(background, colour, strict=True)]
+    return [*background, *shades]
 
 
 def _channels(colour: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""One self-contained page that plays the denoising: it needs no network and no other file."""
+"""One self-contained page that plays the denoising, without network or other files."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ..core.files import atomic
-from . import frames as palette
+from . import palette
 from .frames import Cell, Frame, State, visible
 
 _KINDS = {State.DECIDED: 0, State.CHANGED: 0, State.UNDECIDED: 1, State.GIVEN: 2}
-_GONE = -1  # the code of a position that a row no longer has
+_REMOVED = -1  # the code of a position that a row no longer has
 
 
-def write_html(frames: Iterable[Frame], path: str | Path, title: str, about: Mapping[str, object]) -> None:
-    """Write the player of `frames` to `path`, under `title`, with the facts of `about` (name: value) below it.
+def write_html(frames: Iterable[Frame], path: str | Path, title: str, facts: Mapping[str, object]) -> None:
+    """Write the player of `frames` to `path`, with a title and the `facts` (name: value) below it.
 
-    The frames are read one at a time and may be many. Raises ValueError if there is none, UserError if the file cannot
-    be written.
+    The frames are read one at a time, so there may be many. Raises ValueError if there are none, UserError if the file
+    cannot be written.
     """
     recording = Recording()
     for frame in frames:
         recording.add(frame)
-    facts = "".join(f"<div><dt>{escape(str(k))}:</dt> <dd>{escape(str(v))}</dd></div>" for k, v in about.items())
+    about = "".join(f"<div><dt>{escape(str(k))}:</dt> <dd>{escape(str(v))}</dd></div>" for k, v in facts.items())
     result = "".join(f'<p style="white-space:pre-wrap">{escape(row)}</p>' for row in recording.result())
     parts = {
         "TITLE": escape(title),
-        "ABOUT": facts,
+        "ABOUT": about,
         "RESULT": result,
         "COLOURS": colours(),
         "SCALE": "".join(f'<i class="s" style="--here:var(--c{i})"></i>' for i in range(palette.LEVELS)),
@@ -43,9 +43,9 @@ def write_html(frames: Iterable[Frame], path: str | Path, title: str, about: Map
 
 
 def write_page(template: str, path: str | Path, parts: Mapping[str, str]) -> None:
-    """Write a page of this package with its parts to `path`. Raises UserError if the file cannot be written."""
+    """Fill a template of this package and write it to `path`. Raises UserError if the file cannot be written."""
     page = files("textdiffusion.views").joinpath(template).read_text(encoding="utf-8")
-    with atomic(path) as partial:  # in one pass, so that a marker inside a text stays text
+    with atomic(path) as partial:  # in one pass: a marker inside a text stays text
         text = re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], page)
         partial.write_text(text, encoding="utf-8", errors="replace")
 
@@ -53,9 +53,9 @@ def write_page(template: str, path: str | Path, parts: Mapping[str, str]) -> Non
 class Recording:
     """Frames as the differences between them.
 
-    A frame is [index, t, calls, changes]; `changes` has one list a changed row: the row, then pairs of how many
-    positions to skip and the code of the next. A code is (text * levels + level) * 3 + kind, with `text` an index into
-    `texts` and kind 0 decided, 1 undecided, 2 given. What is new in a frame follows from the difference.
+    A frame is [index, t, calls, changes]. `changes` has one list per changed row: the row, then pairs of the number of
+    positions to skip and the code of the next position. A code is (text * levels + level) * 3 + kind, where `text` is
+    an index into `texts` and kind is 0 decided, 1 undecided, 2 given. The player marks as new what a frame changes.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Recording:
                 continue
             codes = [self._code(cell) for cell in cells]
             pairs, skipped = [], 0
-            for new, old in zip_longest(codes, self._rows[number], fillvalue=_GONE):
+            for new, old in zip_longest(codes, self._rows[number], fillvalue=_REMOVED):
                 if new == old:
                     skipped += 1
                 else:
@@ -100,14 +100,13 @@ class Recording:
         if not self._frames:
             raise ValueError("there are no frames to write")
         data = {"levels": palette.LEVELS, "total": self._total, "texts": list(self._texts), "frames": self._frames}
-        packed = gzip.compress(
-            json.dumps(data, separators=(",", ":")).encode(), mtime=0
-        )  # no date: same text, same page
+        text = json.dumps(data, separators=(",", ":"))
+        packed = gzip.compress(text.encode(), mtime=0)  # without a date, the same frames give the same page
         return base64.b64encode(packed).decode()
 
 
 def colours() -> str:
-    """The two themes as CSS variables."""
+    """The light and the dark theme as CSS variables."""
     dark = {"paper": palette.DARK, "ink": "#e8eaee", "soft": "#9aa1ac", "line": "#2c313a", "key": "#20242c"}
     light = {"paper": palette.LIGHT, "ink": "#1a1d23", "soft": "#5c636e", "line": "#dfe2e7", "key": "#f3f4f6"}
     dark |= {"hole": "#333945", "new": "#2b303a"} | {f"c{i}": colour for i, colour in enumerate(palette.ON_DARK)}

@@ -1,4 +1,4 @@
-"""Denoising in the terminal: live where there is one, a few lines of text where there is not."""
+"""Denoising in a terminal as one live picture, or as a few lines of text where the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
-from .frames import LEVELS, ON_ANY, Cell, Frame, Framer, State, evenly, level, visible
+from .frames import Cell, Frame, Framer, State, evenly, visible
+from .palette import LEVELS, ON_ANY, level
 
-_PAUSE = 1 / 12  # seconds between two pictures, at least
-_SHARE = 0.1  # of the time may go into drawing
+_MIN_PAUSE = 1 / 12  # seconds between two pictures
+_MAX_DRAWING = 0.1  # fraction of the time spent on drawing
 _DIM = Style(dim=True)
 _GIVEN = Style(underline=True)
 _DECIDED = [Style(color=colour) for colour in ON_ANY]
@@ -31,16 +32,16 @@ def watch(
     given: Bool[Tensor, "b l"] | None = None,
     console: Console | None = None,
 ) -> Step:
-    """Show `steps` as they come and return the last one.
+    """Show `steps` as they are made, and return the last one.
 
-    A terminal shows one picture that changes, of as many rows as fit; anything else gets `history`. Raises ValueError
-    if there is no step.
+    A terminal shows one picture that changes, with as many rows as fit; otherwise `history` prints lines. Raises
+    ValueError if there is no step.
     """
     console = Console() if console is None else console
     if not console.is_terminal or console.is_dumb_terminal:
         return history(steps, tokenizer, given, console)
     framer = Framer(tokenizer, given)
-    last, drawn, pause = None, float("-inf"), _PAUSE
+    last, drawn_at, pause = None, float("-inf"), _MIN_PAUSE
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
 
         def draw(step: Step) -> None:
@@ -49,13 +50,13 @@ def watch(
 
         for last in steps:
             start = time.monotonic()
-            if start - drawn >= pause:
+            if start - drawn_at >= pause:
                 draw(last)
-                drawn = time.monotonic()
-                pause = max(_PAUSE, (drawn - start) / _SHARE)
+                drawn_at = time.monotonic()
+                pause = max(_MIN_PAUSE, (drawn_at - start) / _MAX_DRAWING)
         if last is not None:
             draw(last)
-    return _finished(last)
+    return _checked(last)
 
 
 def history(
@@ -65,7 +66,7 @@ def history(
     console: Console | None = None,
     count: int = 8,
 ) -> Step:
-    """Print about `count` of the steps, evenly spaced, one line a row, and return the last one; none is printed twice.
+    """Print about `count` evenly spaced steps, one line per row, each step once, and return the last one.
 
     Raises ValueError if there is no step.
     """
@@ -78,21 +79,21 @@ def history(
             printed = last
     if last is not None and printed is not last:  # the sampler stopped early
         _print(framer.frame(last), console)
-    return _finished(last)
+    return _checked(last)
 
 
 def picture(frame: Frame, console: Console, rows: int) -> Text:
     """`frame`, of a batch of `rows` rows, within the width and height of the console."""
-    width, room = console.width, max(1, console.height - 3)  # progress, legend, and the line the cursor rests on
+    width, height = console.width, max(1, console.height - 3)  # without progress, legend and the cursor's line
     label = len(str(rows)) + 1 if rows > 1 else 0
     lines = [_line(cells, console) for cells in frame.rows]
     blocks = [_fold(line, max(1, width - label), breaks=rows == 1) for line in lines]
-    if rows == 1 and len(blocks[0]) > room:
+    if rows == 1 and len(blocks[0]) > height:
         blocks = [_fold(lines[0], width, breaks=False)]
     shown: list[Text] = []
-    whole = 0  # rows shown to their end
+    complete = 0  # rows shown to their end
     for number, block in enumerate(blocks, 1):
-        spare = room - len(shown) - (number < rows or len(block) > room)  # a line is kept to say that there is more
+        spare = height - len(shown) - (number < rows or len(block) > height)  # one line is reserved for "... more"
         if len(block) > spare and shown:
             break
         for i, line in enumerate(block[: max(1, spare)]):
@@ -100,10 +101,10 @@ def picture(frame: Frame, console: Console, rows: int) -> Text:
             shown.append(Text.assemble((head, _DIM), line))
         if len(block) > spare:
             break
-        whole += 1
-    if whole < rows and len(shown) < room:
-        left = rows - max(1, whole)
-        parts = ["the rest of this row"] * (not whole) + [f"{left} more row{'s' * (left > 1)}"] * (left > 0)
+        complete += 1
+    if complete < rows and len(shown) < height:
+        more = rows - max(1, complete)
+        parts = ["the rest of this row"] * (not complete) + [f"{more} more row{'s' * (more > 1)}"] * (more > 0)
         shown.append(Text(f"... {' and '.join(parts)}", _DIM))
     body = [_progress(frame, console), _legend(console), *shown]
     for line in body:
@@ -111,9 +112,9 @@ def picture(frame: Frame, console: Console, rows: int) -> Text:
     return Text("\n", no_wrap=True, overflow="crop").join(body)
 
 
-def _finished(last: Step | None) -> Step:
+def _checked(last: Step | None) -> Step:
     if last is None:
-        raise ValueError("the sampler gave no step")
+        raise ValueError("the sampler made no step")
     return last
 
 
@@ -149,14 +150,14 @@ def _line(cells: Iterable[Cell], console: Console) -> Text:
         run += block if cell.state is State.UNDECIDED else visible(cell.text)
     line.append(run, style)
     if console.options.ascii_only:
-        line.plain = line.plain.encode(encoding, "replace").decode(encoding)  # same length: the styles stay in place
+        line.plain = line.plain.encode(encoding, "replace").decode(encoding)  # same length: the styles stay in position
     return line
 
 
 def _fold(line: Text, width: int, breaks: bool) -> list[Text]:
     """Cut anywhere at `width` columns, and after line breaks if `breaks`.
 
-    Words that moved to the next line as a whole would make the text jump about while it emerges.
+    Wrapping at words would make the text jump while it emerges.
     """
     cuts, column = [], 0
     for i, character in enumerate(line.plain):
@@ -166,7 +167,7 @@ def _fold(line: Text, width: int, breaks: bool) -> list[Text]:
             column = 0
         column += size
         if breaks and character == "⏎":
-            column = width  # full: the next character, if any, begins a line
+            column = width  # the next character, if any, begins a line
     return list(line.divide(cuts)) if cuts else [line]
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.views.test_html import Page
-from textdiffusion.evaluation.bench import Answers, Curve, GeneratedTexts, RunResults, Setting, Trained
-from textdiffusion.evaluation.compare import Comparison, FrontierPoint
+from textdiffusion.evaluation.bench import InformationCurve, RunResults, TaskScore
+from textdiffusion.evaluation.compare import Comparison
+from textdiffusion.evaluation.frontier import FrontierPoint, GeneratedTexts, SamplerSetting
 from textdiffusion.evaluation.ngram import Baseline
 from textdiffusion.evaluation.report.charts import Axis
-from textdiffusion.evaluation.report.figures import QUALITY, VARIETY
+from textdiffusion.evaluation.report.figures import DIVERSITY, QUALITY
 from textdiffusion.evaluation.report.page import markdown, write_frontier, write_report
-from textdiffusion.evaluation.sample_report import NAIVE, REAL, MetricRow, Report
+from textdiffusion.evaluation.sample_report import BASELINES, REAL, MetricRow, Report
+from textdiffusion.evaluation.training_log import TrainingLog
 from textdiffusion.scoring.likelihood import LikelihoodEstimate
 from textdiffusion.scoring.protocol import Fact
 
@@ -22,33 +24,41 @@ NAMES = ["<first> & best", *(f"run-{i}" for i in range(2, 9)), "run|9"]
 def measured(name: str, number: int) -> RunResults:
     facts: dict[str, Fact] = {"weights": "ema", "dtype": "float32", "characters": 900, "windows": 30, "window": 32}
     likelihood = LikelihoodEstimate(2.0 + number / 7, 0.01, 0.2, number == 3, 900, 30, 8, facts)
-    curve = Curve((0.1, 1.0, 4.0), (0.1, 0.8, 4.1), (0.0, 0.1, 0.1), ordered=number == 3)
-    trained = Trained(40, 9000, 12.5, ((4.0, 3.0 + number, 0.1), (12.0, 2.5, None)))
+    curve = InformationCurve((0.1, 1.0, 4.0), (0.1, 0.8, 4.1), (0.0, 0.1, 0.1), sees_clean_prefix=number == 3)
+    training = TrainingLog(40, 9000, 12.5, ((4.0, 3.0 + number, 0.1), (12.0, 2.5, None)))
     texts = [
-        GeneratedTexts(Setting("ancestral", steps, t), ("{{TITLE}} <b>", "two"), 1.0 * steps, "float32")
+        GeneratedTexts(SamplerSetting("ancestral", steps, t), ("{{TITLE}} <b>", "two"), 1.0 * steps, "float32")
         for steps, t in ((64, 1.0), (8, 0.5), (8, 1.0))
     ]
-    answers = Answers(0.5, 0.05, 100) if number == 2 else None
-    return RunResults(name, "mdlm", "ema", "float32", 1234567, likelihood, curve, trained, answers, tuple(texts))
+    score = TaskScore(0.5, 0.05, 100) if number == 2 else None
+    return RunResults(name, "mdlm", "ema", "float32", 1234567, likelihood, curve, training, score, tuple(texts))
 
 
 @pytest.fixture
 def found() -> Comparison:
     runs = tuple(measured(name, number) for number, name in enumerate(NAMES))
-    rows = dict.fromkeys([*NAMES, REAL, *NAIVE], 3.0) | {"run-2": None}
-    lines = [
-        MetricRow(n, "bits", "real", f"about {n}", rows, {NAMES[0]: ("n-gram samples",)}) for n in (QUALITY, VARIETY)
+    rows = dict.fromkeys([*NAMES, REAL, *BASELINES], 3.0) | {"run-2": None}
+    metrics = [
+        MetricRow(n, "bits", "real", f"about {n}", rows, {NAMES[0]: ("n-gram samples",)}) for n in (QUALITY, DIVERSITY)
     ]
-    spots = [
-        FrontierPoint(run.name, each.setting, 8.0, {QUALITY: 2.0, VARIETY: 5.0}) for run in runs for each in run.texts
+    points = [
+        FrontierPoint(run.name, each.setting, 8.0, {QUALITY: 2.0, DIVERSITY: 5.0}) for run in runs for each in run.texts
     ]
-    spots += [
-        FrontierPoint(name, None, None, {QUALITY: 2.5, VARIETY: None if i else 7.0})
-        for i, name in enumerate([REAL, *NAIVE])
+    points += [
+        FrontierPoint(name, None, None, {QUALITY: 2.5, DIVERSITY: None if i else 7.0})
+        for i, name in enumerate([REAL, *BASELINES])
     ]
-    report = Report(tuple(lines), {"texts": 6})
+    report = Report(tuple(metrics), {"texts": 6})
     return Comparison(
-        "some text", runs, runs[0].likelihood.protocol, "abc", Baseline(2.2, 7, 99), report, "", tuple(spots), ("real",)
+        "some text",
+        runs,
+        runs[0].likelihood.protocol,
+        "abc",
+        Baseline(2.2, 7, 99),
+        report,
+        "",
+        tuple(points),
+        ("real",),
     )
 
 
@@ -85,8 +95,8 @@ def test_markdown_and_a_picture(found: Comparison, tmp_path: Path):
     assert ["run-2", "mdlm", "<= 2.1429", "0.0100", "0.200", "-", "1,234,567", "12"] in rows
     assert ["run-4", "mdlm", "2.4286"] in [row[:3] for row in rows]
     assert [r"run\|9", "mdlm"] in [row[:2] for row in rows]
-    assert f"! {QUALITY}" in table
-    write_frontier("run-2", found.spots, tmp_path / "a.svg")
+    assert f"! n-gram samples would beat {NAMES[0]} by {QUALITY}" in table
+    write_frontier("run-2", found.points, tmp_path / "a.svg")
     picture = (tmp_path / "a.svg").read_text()
     assert picture.startswith("<svg ")
     assert 'xmlns="http://www.w3.org/2000/svg"' in picture

@@ -1,4 +1,4 @@
-"""Charts as SVG inside a page: lines and text in the page's colours, at the size of a phone, without script."""
+"""Line charts as SVG inside a page: in the page's colours, at the size of a phone, without script."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 360, 270
-LEFT, RIGHT, TOP, BOTTOM = 34, 346, 24, 226  # the edges of what is drawn
-APART = 14  # between two labels
+LEFT, RIGHT, TOP, BOTTOM = 34, 346, 24, 226  # the edges of the plot area
+LABEL_DISTANCE = 14  # of two labels, at least
 
 Point = tuple[float, float]
 
@@ -17,20 +17,20 @@ STYLE = """
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .rule { stroke: var(--soft); stroke-dasharray: 1 3; }
-svg .line { fill: none; stroke: var(--at); stroke-width: 1.75; stroke-linejoin: round; }
-svg .ordered { stroke-dasharray: 5 3; }
-svg .band { fill: var(--at); opacity: .14; }
-svg .dot { fill: var(--at); }
-svg .badge { fill: var(--paper); stroke: var(--at); stroke-width: 1.25; }
-svg .number { font-size: 10px; font-weight: 600; text-anchor: middle; fill: var(--at); }
+svg .line { fill: none; stroke: var(--colour); stroke-width: 1.75; stroke-linejoin: round; }
+svg .dashed { stroke-dasharray: 5 3; }
+svg .band { fill: var(--colour); opacity: .14; }
+svg .dot { fill: var(--colour); }
+svg .badge { fill: var(--paper); stroke: var(--colour); stroke-width: 1.25; }
+svg .number { font-size: 10px; font-weight: 600; text-anchor: middle; fill: var(--colour); }
 svg .mark { fill: none; stroke: var(--soft); stroke-width: 1.5; }
-svg .best { stroke: var(--ink); stroke-width: 2; }
+svg .target { stroke: var(--ink); stroke-width: 2; }
 """
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A title with its unit, and the range that is shown."""
+    """A title with its unit, and the visible range."""
 
     title: str
     low: float
@@ -47,24 +47,24 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """A line from left to right. `colour` is any of CSS; `errors` make a band; `label` is a word or two of text."""
+    """A line from left to right. `colour` is any CSS colour; `errors` make a band; `label` is a word or two."""
 
     name: str
     points: Sequence[Point]
     colour: str
     label: str
     errors: Sequence[float] = ()
-    ordered: bool = False
+    dashed: bool = False
     dots: bool = False
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A reference value. `best` is what one wishes to be near."""
+    """A reference point. `is_target`: the point to be near."""
 
     name: str
-    at: Point
-    best: bool = False
+    point: Point
+    is_target: bool = False
 
 
 def chart(
@@ -75,12 +75,12 @@ def chart(
     marks: Sequence[Mark] = (),
     *,
     diagonal: bool = False,
-    along: bool = False,
+    labels_on_lines: bool = False,
     style: str = "",
 ) -> str:
-    """An SVG element. Labels stand at the ends of lines, or with `along` on them, each at a place of its own.
+    """An SVG element. Labels are at the ends of lines or, with `labels_on_lines`, spread along them.
 
-    With a `style` it is a file of its own.
+    With a `style` the element is a complete SVG file.
     """
 
     def px(value: float) -> float:
@@ -110,49 +110,49 @@ def chart(
     if diagonal:
         parts.append(f'<polyline class="rule" fill="none" points="{path([(x.low, x.low), (x.high, x.high)])}"/>')
     for each in series:
-        parts.append(f'<g style="--at:{each.colour}"><title>{escape(each.name)}</title>')
+        parts.append(f'<g style="--colour:{each.colour}"><title>{escape(each.name)}</title>')
         if each.errors:
             sides = list(zip(each.points, each.errors, strict=True))
             edge = [(a, b + e) for (a, b), e in sides] + [(a, b - e) for (a, b), e in reversed(sides)]
             parts.append(f'<polygon class="band" points="{path(edge)}"/>')
-        kind = "line ordered" if each.ordered else "line"
-        parts.append(f'<polyline class="{kind}" points="{path(each.points)}"/>')
+        classes = "line dashed" if each.dashed else "line"
+        parts.append(f'<polyline class="{classes}" points="{path(each.points)}"/>')
         dots = each.points if each.dots else []
         parts += [f'<circle class="dot" cx="{px(a):.1f}" cy="{py(b):.1f}" r="3"/>' for a, b in dots]
         parts.append("</g>")
     parts.append("</svg>")
     for mark in marks:
-        a, b = min(max(px(mark.at[0]), LEFT), RIGHT), min(max(py(mark.at[1]), TOP), BOTTOM)
+        a, b = min(max(px(mark.point[0]), LEFT), RIGHT), min(max(py(mark.point[1]), TOP), BOTTOM)
         cross = f'<path class="mark" d="M{a - 4:.1f} {b - 4:.1f}l8 8m0-8l-8 8"/>'
-        shape = f'<circle class="mark best" cx="{a:.1f}" cy="{b:.1f}" r="5"/>' if mark.best else cross
+        shape = f'<circle class="mark target" cx="{a:.1f}" cy="{b:.1f}" r="5"/>' if mark.is_target else cross
         side = f'x="{a - 8:.1f}" text-anchor="end"' if a > (LEFT + RIGHT) / 2 else f'x="{a + 8:.1f}"'
         parts.append(f'<g>{shape}<text {side} y="{b + 4:.1f}">{escape(mark.name)}</text></g>')
-    for each, (a, b) in zip(series, _places(series, px, py, along), strict=True):
+    for each, (a, b) in zip(series, _label_positions(series, px, py, labels_on_lines), strict=True):
         half = 4 + 3.2 * len(each.label)
         rect = f'x="{a - half:.1f}" y="{b - 7:.1f}" width="{2 * half:.1f}" height="14" rx="7"'
         text = f'<text class="number" x="{a:.1f}" y="{b + 3.5:.1f}">{escape(each.label)}</text>'
-        parts.append(f'<g style="--at:{each.colour}"><rect class="badge" {rect}/>{text}</g>')
+        parts.append(f'<g style="--colour:{each.colour}"><rect class="badge" {rect}/>{text}</g>')
     return "".join([*parts, "</svg>"])
 
 
-def _places(
-    series: Sequence[Series], px: Callable[[float], float], py: Callable[[float], float], along: bool
+def _label_positions(
+    series: Sequence[Series], px: Callable[[float], float], py: Callable[[float], float], on_lines: bool
 ) -> Iterator[Point]:
-    """Where labels go: staggered along the lines, or at their ends, moved apart from top to bottom."""
-    if along:
+    """Positions of labels in pixels: staggered along the lines, or at their ends, moved apart from top to bottom."""
+    if on_lines:
         for number, each in enumerate(series):
-            share = 0.3 + 0.5 * (number + 0.5) / len(series)
-            goal = LEFT + share * (RIGHT - LEFT)
+            fraction = 0.3 + 0.5 * (number + 0.5) / len(series)
+            goal = LEFT + fraction * (RIGHT - LEFT)
             right = next((i for i, (a, _) in enumerate(each.points) if px(a) >= goal), len(each.points) - 1)
             (a, b), (c, d) = each.points[max(0, right - 1)], each.points[right]
-            part = min(1.0, (goal - px(a)) / (px(c) - px(a))) if c > a else 1.0
-            yield px(a + part * (c - a)), py(b + part * (d - b))
+            weight = min(1.0, (goal - px(a)) / (px(c) - px(a))) if c > a else 1.0
+            yield px(a + weight * (c - a)), py(b + weight * (d - b))
         return
     ends = [(min(px(each.points[-1][0]), RIGHT), min(max(py(each.points[-1][1]), TOP), BOTTOM)) for each in series]
     order = sorted(range(len(ends)), key=lambda i: ends[i][1])
     lows: dict[int, float] = {}
     before = -math.inf
     for i in order:
-        lows[i] = before = max(ends[i][1], before + APART)
+        lows[i] = before = max(ends[i][1], before + LABEL_DISTANCE)
     over = max(0.0, before - BOTTOM)
     yield from ((a, lows[i] - over) for i, (a, _) in enumerate(ends))

@@ -1,4 +1,4 @@
-"""Pictures of curves, with matplotlib (extra `plot`)."""
+"""The noise curve as PNG, SVG or PDF, with matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def blank() -> Figure:
-    """A picture with nothing in it yet. Raises UserError without matplotlib."""
+def new_figure() -> Figure:
+    """An empty figure. Raises UserError without matplotlib."""
     try:
-        from matplotlib.figure import Figure  # pyplot would look for a screen, and keep state
+        from matplotlib.figure import Figure  # pyplot looks for a screen and keeps state
     except ImportError:
         raise UserError("A plot needs matplotlib: pip install 'textdiffusion[plot]'.") from None
     return Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
 
 
-def write_curve(figure: Figure, curve: NoiseCurve, title: str, path: Path) -> None:
-    """Cross-entropy against noise as points, and the curve that training fitted as a line, in a file of any format that
-    matplotlib knows by its ending.
+def plot_noise_curve(figure: Figure, curve: NoiseCurve, title: str, path: Path) -> None:
+    """Cross-entropy against noise as points, and the curve that the time density learned in training as a line.
 
-    Raises UserError for other endings, or if the file cannot be written.
+    The ending of `path` sets the format. Raises UserError for a format that matplotlib does not know, or if the file
+    cannot be written.
     """
     axes = figure.subplots()
-    if curve.fitted is not None:
-        axes.plot(curve.noise, curve.fitted, color="tab:orange", label="fitted in training")
+    if curve.predicted_loss is not None:
+        axes.plot(curve.noise, curve.predicted_loss, color="tab:orange", label="learned in training")
     axes.plot(curve.noise, curve.nats, "o", markersize=4, color="tab:blue", label="held-out text")
     axes.set(title=title, ylabel="cross-entropy, nats per token", ylim=(0, None))
-    axes.set_xlabel("noise level sigma" if curve.sigma else "share of tokens replaced")
-    axes.set_xscale("log" if curve.sigma else "linear")
+    axes.set_xlabel("noise level sigma" if curve.is_sigma else "fraction of tokens replaced")
+    axes.set_xscale("log" if curve.is_sigma else "linear")
     axes.grid(alpha=0.3)
     axes.legend()
     try:

@@ -1,4 +1,4 @@
-"""The judge of texts is the n-gram, applied to each text by itself."""
+"""The scorer is the n-gram, applied to each text by itself."""
 
 import itertools
 import math
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.evaluation.ngram import NGram, NgramScorer, characters, words
+from textdiffusion.evaluation.ngram import NGram
+from textdiffusion.evaluation.ngram_scorer import NgramScorer, characters, words
 
 TRAIN = "the king and the queen and the old king of the land"
 
@@ -21,33 +22,33 @@ def test_words_are_pieces_of_the_whole_text(text):
 
 @given(st.lists(st.text("thekingqu ", max_size=12), min_size=1, max_size=4).filter(any))
 def test_texts_are_scored_by_themselves(samples):
-    judge = NgramScorer.fit([TRAIN], characters, 4)
-    ids = [np.array([judge.ids[character] for character in sample], dtype=np.int64) for sample in samples]
-    ngram = NGram.fit(np.array([judge.ids[character] for character in TRAIN]), len(judge.ids) + 2, 4)
+    scorer = NgramScorer.fit([TRAIN], characters, 4)
+    ids = [np.array([scorer.ids[character] for character in sample], dtype=np.int64) for sample in samples]
+    ngram = NGram.fit(np.array([scorer.ids[character] for character in TRAIN]), len(scorer.ids) + 2, 4)
     expected = sum(ngram.bits(row).sum() for row in ids) / sum(map(len, samples))
-    assert judge.bits(samples) == pytest.approx(expected)
+    assert scorer.bits(samples) == pytest.approx(expected)
 
 
 def test_what_was_never_seen_costs_its_bytes():
-    judge = NgramScorer.fit([TRAIN], words, 2)
-    unseen = -np.log2(judge.ngram.levels[0].left[0] / (len(judge.ids) + 2))
-    assert judge.bits([" zebra"]) == pytest.approx((unseen + 8 * 6) / 6)
-    assert judge.bits(["x" * 500]) > 8  # one word, yet not cheap
-    assert judge.bits(["é"]) == pytest.approx(unseen + 16)
+    scorer = NgramScorer.fit([TRAIN], words, 2)
+    unseen = -np.log2(scorer.ngram.levels[0].backoff[0] / (len(scorer.ids) + 2))
+    assert scorer.bits([" zebra"]) == pytest.approx((unseen + 8 * 6) / 6)
+    assert scorer.bits(["x" * 500]) > 8  # one word, yet not cheap
+    assert scorer.bits(["é"]) == pytest.approx(unseen + 16)
     with pytest.raises(ValueError, match="no bits"):
-        judge.bits([""])
+        scorer.bits([""])
 
 
 def test_probabilities_of_all_texts_of_a_length_sum_to_less_than_one():
-    judge = NgramScorer.fit(["abab ba a", "bb"], characters, 3)
+    scorer = NgramScorer.fit(["abab ba a", "bb"], characters, 3)
     texts = map("".join, itertools.product("ab c", repeat=3))
-    total = sum(math.exp2(-3 * judge.bits([text])) for text in texts)
+    total = sum(math.exp2(-3 * scorer.bits([text])) for text in texts)
     assert 0.4 < total < 1  # some is left for ends and for what was never seen
 
 
 def test_fitting_counts_no_n_gram_across_texts():
-    judge = NgramScorer.fit(["xab", "xcd"], characters, 2)
-    assert judge.bits(["bc"]) == pytest.approx(judge.bits(["bd"]))
+    scorer = NgramScorer.fit(["xab", "xcd"], characters, 2)
+    assert scorer.bits(["bc"]) == pytest.approx(scorer.bits(["bd"]))
 
 
 def test_samples_are_cut_at_the_ends_of_texts():

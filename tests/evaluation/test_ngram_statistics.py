@@ -8,16 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.evaluation.metrics import (
+from textdiffusion.evaluation.metrics.diversity import compression_ratio
+from textdiffusion.evaluation.metrics.valid_words import lexicon, valid_fraction
+from textdiffusion.evaluation.ngram_statistics import (
     Grams,
-    compression,
     distinct,
     entropy_within,
-    lexicon,
     repetition,
     self_bleu,
     unigram_entropy,
-    valid_words,
 )
 
 SAMPLES = st.lists(st.lists(st.integers(0, 3), max_size=9), min_size=2, max_size=5)
@@ -103,9 +102,9 @@ def test_self_bleu_of_the_same_and_of_unlike_samples():
 
 
 def test_compression_and_valid_words():
-    assert compression(["the king " * 30] * 20) < 0.02 < 0.5 < compression(["qwdkjhzx"])
+    assert compression_ratio(["the king " * 30] * 20) < 0.02 < 0.5 < compression_ratio(["qwdkjhzx"])
     known = lexicon("The king's men. THE END 3")
     assert known == {"the", "king", "s", "men", "end"}
-    assert valid_words(["The KING xyz", "king"], known) == 3 / 4
+    assert valid_fraction(["The KING xyz", "king"], known) == 3 / 4
     with pytest.raises(ValueError, match="words"):
-        valid_words(["123 ..."], known)
+        valid_fraction(["123 ..."], known)

@@ -10,8 +10,9 @@ import pytest
 
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.builtin import grammar
+from textdiffusion.evaluation.metrics import base
 from textdiffusion.evaluation.perplexity import Perplexity
-from textdiffusion.evaluation.sample_report import COPIED, IMITATED, NAIVE, REAL, SHUFFLED, sample_report
+from textdiffusion.evaluation.sample_report import BASELINES, COPIED, IMITATED, REAL, SHUFFLED, sample_report
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +30,18 @@ def report():
 
 
 def values(report, name):
-    return next(line.values for line in report.lines if line.name == name)
+    return next(line.values for line in report.rows if line.name == name)
 
 
 def test_reference_rows_stand_beside_the_samples(report):
-    for line in report.lines:
-        assert list(line.values) == ["good", "phrase", REAL, *NAIVE]
+    for line in report.rows:
+        assert list(line.values) == ["good", "phrase", REAL, *BASELINES]
         assert line.best in ("high", "low", "real")
         assert line.unit
         assert line.meaning
     assert report.protocol["texts"] == 80
     assert report.protocol["length"] == 128
-    assert json.loads(json.dumps(asdict(report)))["lines"][0]["values"]["good"] > 0
+    assert json.loads(json.dumps(asdict(report)))["rows"][0]["values"]["good"] > 0
 
 
 def test_the_repeated_phrase_is_exposed(report):
@@ -50,13 +51,13 @@ def test_the_repeated_phrase_is_exposed(report):
     assert values(report, "legal")["phrase"] == 1
     for name in ("reverse bits (characters)", "reverse bits (words)", "Frechet distance", "self-BLEU", "repetition"):
         assert values(report, name)["phrase"] > 1.5 * max(values(report, name)["good"], 0.02), name
-    for name in ("entropy", "distinct-2", "compression", "frontier area", "novel and legal"):
+    for name in ("entropy", "distinct-2", "compression", "MAUVE (own features)", "novel and legal"):
         assert values(report, name)["phrase"] < 0.7 * values(report, name)["good"], name
 
 
 def test_good_samples_are_near_real_text(report):
-    for line in report.lines:
-        if line.best == "real" and line.unit == "bits/char":
+    for line in report.rows:
+        if line.best == "real" and line.unit == "bits per character":
             assert line.values["good"] == pytest.approx(line.values[REAL], rel=0.15), line.name
     assert values(report, "legal")["good"] == values(report, "legal")[REAL] == 1
     assert values(report, "legal")[SHUFFLED] < 0.2
@@ -67,27 +68,27 @@ def test_good_samples_are_near_real_text(report):
 
 
 def test_metrics_that_rank_naive_rows_above_samples_are_flagged(report):
-    for line in report.lines:
+    for line in report.rows:
         for row in ("good", "phrase", REAL):
             target = {"high": np.inf, "low": -np.inf, "real": line.values[REAL]}[line.best]
-            for naive in NAIVE:
+            for naive in BASELINES:
                 own, other = line.values[row], line.values[naive]
                 nearer = (
                     abs(other - target) < abs(own - target)
                     if np.isfinite(target)
                     else np.sign(target) * (other - own) > 0
                 )
-                assert (naive in line.beaten[row]) == nearer
+                assert (naive in line.beaten_by[row]) == nearer
     printed = str(report)
-    assert f"{SHUFFLED} would beat phrase" in printed
-    shown = next(text for text in printed.splitlines() if text.startswith("| frontier area"))
+    assert f"{SHUFFLED} would beat phrase by" in printed
+    shown = next(text for text in printed.splitlines() if text.startswith("| MAUVE (own features)"))
     assert "!" in shown.split("|")[5]  # the phrase
 
 
 def test_perplexity_stands_beside_entropy(report):
-    names = [line.name for line in report.lines]
-    assert names[names.index("generative perplexity") + 1] == "its entropy"
-    assert values(report, "its entropy")["phrase"] == 1
+    names = [line.name for line in report.rows]
+    assert names[names.index("generative perplexity") + 1] == "token entropy"
+    assert values(report, "token entropy")["phrase"] == 1
 
 
 def test_examples_are_measured_whole(data: Path):
@@ -114,3 +115,27 @@ def test_examples_are_measured_whole(data: Path):
 def test_what_cannot_be_measured_is_said(rows, train, held, why):
     with pytest.raises(UserError, match=why):
         sample_report(rows, train, held)
+
+
+def test_a_new_metric_is_one_function(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "_METRICS", dict(base._METRICS))
+
+    @base.metric("lines", unit="per text", best="real", meaning="lines of the texts")
+    def lines(texts: base.TextSet, real: base.ReferenceTexts) -> float:
+        return sum(text.count("\n") for text in texts.texts) / len(texts.texts)
+
+    found = sample_report({"two": ["a\nb\nc\n"] * 4}, ["a\n"] * 40, ["b\n"] * 40)
+    assert values(found, "lines")["two"] == 3
+    assert values(found, "lines")[REAL] == 1
+    with pytest.raises(ValueError, match="two metrics named 'lines'"):
+        base.metric("lines", unit="", best="low", meaning="")(lines)
+
+
+def test_the_page_of_metrics_lists_them_all():
+    text = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    table = text.split("| what fools it |")[1].split("\n\n")[0]
+    listed = {}
+    for row in table.splitlines()[2:]:
+        name, unit, best, *_ = (cell.strip() for cell in row.strip("|").split("|"))
+        listed[name] = unit, best
+    assert listed == {metric.name: (metric.unit, metric.best) for metric in base.all_metrics()}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from textdiffusion.data.builtin import grammar
-from textdiffusion.evaluation.metrics import ProduceSentences, checker
+from textdiffusion.evaluation.metrics.legality import ProduceSentences, find_checker
 
 LINES = ["The red apple is ripe.", "The green sweet potato is deep-fried."]
 
@@ -56,13 +56,13 @@ def test_the_produce_corpus(data: Path):
 
 
 def test_a_corpus_is_known_by_its_lines():
-    produce = checker(LINES)
+    produce = find_checker(LINES)
     assert produce
     assert produce("The red sweet potato is ripe.")
     assert not produce("The blue apple is ripe.")
-    legal = checker(list(grammar.sentences(200)))
+    legal = find_checker(list(grammar.sentences(200)))
     assert legal
     assert legal(next(grammar.sentences(1, seed=7)))
     assert not legal("the old dogs sleeps.")
-    assert checker(["To be, or not to be.", *LINES]) is None
-    assert checker([]) is None
+    assert find_checker(["To be, or not to be.", *LINES]) is None
+    assert find_checker([]) is None
