@@ -8,7 +8,7 @@ import pytest
 
 from textdiffusion import TextDiffusion
 from textdiffusion.core.errors import UserError
-from textdiffusion.data.builtin.tasks import exercise
+from textdiffusion.data.builtin.tasks import parse_task
 from textdiffusion.data.templates import parse
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.tasks import solved, template
@@ -56,21 +56,21 @@ def test_every_family_is_asked_by_infilling(recipe: str, run: Callable[[str, str
     found = solved(model, tmp_path, count=6)
     assert len(found.rows) == 6
     assert 0 <= found.share <= 1
-    task = exercise("brackets:easy")
+    task = parse_task("brackets:easy")
     assert task is not None
     for row, asked in zip(found.rows, held_out(model, tmp_path, count=6).windows(range(6)).tokens.numpy(), strict=True):
         right = model.tokenizer.decode(asked)
         assert len(row) == len(right)
-        given = task.given(right)
+        given = task.condition_mask(right)
         assert all(a == b for a, b, shown in zip(row, right, given, strict=True) if shown)
-    assert found.share == sum(map(task.solved, found.rows)) / 6
+    assert found.share == sum(map(task.is_correct, found.rows)) / 6
     assert solved(model, tmp_path, "brackets:easy:5:1").rows == solved(model, tmp_path, "brackets:easy:5:1").rows
 
 
 def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path):
     model = TextDiffusion.from_pretrained(run("mdlm", "addition:easy:3000"))
     test = held_out(model, tmp_path).windows(range(1000)).tokens.numpy()
-    knowing = Knowing(model.model, model.tokenizer, folder=model.folder)
+    knowing = Knowing(model.model, model.tokenizer, model.config, folder=model.folder)
     for ids in test:
         question, _, answer = model.tokenizer.decode(ids).partition("=")
         knowing.answers[question] = answer
@@ -93,7 +93,7 @@ def test_shares_and_their_error(run: Callable[[str, str], Path], tmp_path: Path)
 )
 def test_a_template_has_gaps_where_nothing_is_given(row: str, pieces: list[str | int]):
     name, _, text = row.partition(":")
-    task = exercise(name)
+    task = parse_task(name)
     assert task is not None
     assert parse(template(task, text)) == pieces
 

@@ -18,7 +18,7 @@ class Batch:
     `given` is True at conditioning positions: they are never noised and are preserved exactly (None: none given).
     `known` is True where the tokens are known but the model sees noise: infilling by replacement (None: nowhere).
     `labels` are the numbers of the rows' labels, 0: none (None: no row has one).
-    `holds` says what free positions may hold, by rows of `templates.allowed` (None: any text).
+    `holds` says what free positions may hold, by rows of `templates.allowed_sets` (None: any text).
     `segments` numbers the examples that share a packed row; attention stays inside a segment (None: one example a row).
     `rows` are the row numbers in the global batch: the randomness of a row depends on them, not on the batch it is in.
     `total` is the number of rows of the global batch, over which noise levels are stratified (None: just these).

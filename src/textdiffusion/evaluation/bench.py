@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config.overrides import sampler_name
 from ..core.errors import UserError
-from ..data.builtin.tasks import exercise
+from ..data.builtin.tasks import parse_task
 from ..inference.api import TextDiffusion
 from ..scoring.likelihood import Likelihood, bits_per_character
 from ..scoring.protocol import Fact, sha256
@@ -104,7 +104,7 @@ class RunEvaluator:
         self.model, self.plan, self.cache, self.say = model, plan, cache, say
         self.text = held_out(model, cache, plan.data, plan.windows)
         self.kept = ResultCache.open_for(model, cache)
-        self.task = exercise(plan.data or model.config.text.data)
+        self.task = parse_task(plan.data or model.config.text.data)
 
     def asked(self) -> dict[str, Fact]:
         """What must agree before anything is measured."""

@@ -13,7 +13,7 @@ from ..core.errors import UserError
 from ..data.config import TextConfig
 from ..data.dataset import Dataset, Rows
 from ..data.prepare import Corpus, prepare
-from ..data.sources import TABLE_SUFFIXES, find, suffix
+from ..data.sources import TABLE_SUFFIXES, file_type, find_files
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import COUNTED, Fact, sha256
@@ -116,7 +116,7 @@ def training_corpus(model: TextDiffusion, cache: Path) -> Corpus:
 def _whole(text: TextConfig, data: str) -> TextConfig:
     """All of another source, read as the run reads its own; of its own as much as it reads."""
     try:
-        kinds = {suffix(path) for path in find(data)}
+        kinds = {file_type(path) for path in find_files(data)}
     except UserError:  # built in, of the hub, or missing, which `prepare` says
         kinds = set()
     hub = data.startswith("hf:")

@@ -12,7 +12,7 @@ from jaxtyping import Integer
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..data.builtin.tasks import Exercise, exercise
+from ..data.builtin.tasks import TaskData, parse_task
 from ..inference.api import TextDiffusion
 from ..parts import SamplerPart
 from .heldout import held_out
@@ -27,9 +27,9 @@ class Solved:
     rows: tuple[str, ...]
 
 
-def template(task: Exercise, row: str) -> str:
+def template(task: TaskData, row: str) -> str:
     """A row with a gap for whatever is not given, as `TextDiffusion.infill` reads it."""
-    pieces = groupby(zip(row, task.given(row), strict=True), key=lambda pair: pair[1])
+    pieces = groupby(zip(row, task.condition_mask(row), strict=True), key=lambda pair: pair[1])
     texts = (("".join(mark for mark, _ in marks), given) for given, marks in pieces)
     return "".join(text if given else f"[MASK:{len(text)}]" for text, given in texts)
 
@@ -52,13 +52,13 @@ def solved(
     `data` is no task.
     """
     text = held_out(model, cache, data, count)
-    task = exercise(data or model.config.text.data)
+    task = parse_task(data or model.config.text.data)
     if task is None:
         raise UserError(f"{data or model.config.text.data} is no task with answers that can be checked.")
     rows = [model.tokenizer.decode(ids) for ids in text.windows(range(len(text))).tokens.numpy()]
     asked = [template(task, row) for row in rows]
     answered = model.infill(asked, steps=steps, seed=seed, temperature=temperature, sampler=sampler)
-    share = sum(map(task.solved, answered)) / len(answered)
+    share = sum(map(task.is_correct, answered)) / len(answered)
     return Solved(share, (share * (1 - share) / len(answered)) ** 0.5, tuple(answered))
 
 

@@ -269,7 +269,7 @@ class TextDiffusion:
             num=1 if any(open_) else num,
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
-            room=text.length,
+            max_tokens=text.length,
         )
         return with_label(replace(batch, row_ids=torch.arange(len(batch.tokens)) % num), text, label)
 

@@ -46,14 +46,14 @@ def propose_lengths(
             "training with text.model_padding=true and, unless tokens become masks, text.mask=mixed, and a model that "
             "does not write from left to right."
         )
-    shortest = templates.numbered(template, [1] * gaps)
+    shortest = templates.with_lengths(template, [1] * gaps)
     ends = templates.parse(template)[-1] != templates.OPEN
     first = len(encode_source(source, config, run.tokenizer))
     spare = config.length - first - len(templates.encode(shortest, run.tokenizer)[0]) - ends
     if spare < 0:
         raise UserError(f"{template!r} leaves no room for its gaps in the run's {config.length} tokens.")
     rng = Rng.of(seed, torch.arange(num)).fork("lengths")
-    layouts = [templates.numbered(template, counts) for counts in _counts(gaps, spare, seed)]
+    layouts = [templates.with_lengths(template, counts) for counts in _counts(gaps, spare, seed)]
     batch = run.infill_batch(layouts, source=source, label=label)
     batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)
     *_, last = SamplingOptions(seed=seed).resolve(run, batch).run(batch)

@@ -57,7 +57,7 @@ class SamplingOptions:
             raise UserError(f"{steps} steps cannot be made: it must be at least 1.")
         guides: list[Guide] = []
         if batch.condition_mask is not None:
-            guides.append(AllowedTokens(torch.from_numpy(templates.allowed(run.tokenizer))))
+            guides.append(AllowedTokens(torch.from_numpy(templates.allowed_sets(run.tokenizer))))
         for asked in self.guides:
             settings = overrides.guide(asked) if isinstance(asked, str) else asked
             guides.append(settings.bind(replace(run, model=model)) if isinstance(settings, GuidePart) else settings)

@@ -184,15 +184,16 @@ class Cfg(GuidePart):
         from ..guidance.cfg import ClassifierFree
 
         text, model = run.config.text, run.model
-        if text.drop and model.unadapted is not model:
+        if text.condition_dropout and model.unadapted is not model:
             raise UserError(
-                "cfg of a run trained with text.drop needs a sampler of its own noise: without the condition it was "
-                "shown nothing but that."
+                "cfg of a run trained with text.condition_dropout needs a sampler of its own noise: without the "
+                "condition it was shown nothing but that."
             )
         unseen = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
         fits = isinstance(model.process, ClassifierFree.processes)  # what does not is refused as such
-        if fits and not (text.drop or unseen):
+        if fits and not (text.condition_dropout or unseen):
             raise UserError(
-                "The guide cfg needs a run that has also learned to do without the condition: train with text.drop=0.1."
+                "The guide cfg needs a run that has also learned to do without the condition: train with "
+                "text.condition_dropout=0.1."
             )
-        return ClassifierFree(model, self.weight, run.tokenizer.pad_id if text.drop else None)
+        return ClassifierFree(model, self.weight, run.tokenizer.pad_id if text.condition_dropout else None)

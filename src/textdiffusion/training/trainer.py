@@ -22,7 +22,7 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import runnable
 from ..data.conditions import condition_dropout, strip_source
-from ..data.masks import given_mask
+from ..data.masks import sample_condition_mask
 from ..data.prepare import Corpus
 from ..samplers.base import Request
 from ..samplers.masked_view import adapt_model
@@ -238,14 +238,14 @@ class Trainer:
         """The batch with what training gives of its text, in part of its rows hidden again."""
         text = self.config.text
         if text.mask not in ("none", "question"):
-            given = given_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
+            given = sample_condition_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
             batch = replace(
                 batch, condition_mask=given if batch.condition_mask is None else given | batch.condition_mask
             )
-        if text.drop:
+        if text.condition_dropout:
             pad = self.corpus.tokenizer.pad_id
             assert pad is not None
-            batch = condition_dropout(batch, text.drop, pad, rng.fork("drop"))
+            batch = condition_dropout(batch, text.condition_dropout, pad, rng.fork("drop"))
         return batch
 
     def _read(self) -> None:
