@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import asdict
+from itertools import groupby, takewhile
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from rich.console import Console
@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..core.errors import UserError
 from .config import TextConfig
-from .documents import Unit, read_units, unit_size
-from .labels import LabelWriter
+from .documents import Unit, read_units
+from .labels import label_id, save_labels
 from .repeats import count_repeats
 from .shards import ShardWriter, open_shard, verify
 from .sources import Source
-from .splits import SplitBounds, SplitCounter, cut_unit, units_before
+from .splits import SplitBounds, SplitCounter, split_units
 from .tokenizers.base import Tokenizer
 from .tokenizers.learning import TokenizerLearner
 
@@ -52,102 +52,85 @@ def build_corpus(
     bounds = counter.bounds(source.name)
     if learner:
         with closing(_units_with_progress(source, config, console, "Learning from")) as units:
-            texts = (unit.all_text for unit in units_before(bounds.train, units, config))
-            tokenizer = learner.learn(texts, bounds.train)
+            training = takewhile(lambda item: item[0] == "train", split_units(units, bounds, config))
+            tokenizer = learner.learn((unit.all_text for _, unit in training), bounds.train)
     assert tokenizer is not None
     if config.layout != "stream" and (tokenizer.end_id is None or tokenizer.pad_id is None):
         raise UserError(f"layout={config.layout} needs a tokenizer with an end and a padding token; this one has none.")
     tokenizer.save(folder / "tokenizer.json")
-    _encode_parts(folder, config, source, bounds, tokenizer, console)
+    _encode_source(folder, config, source, bounds, tokenizer, console)
     for part, separate_source in separate.items():
-        _encode_separate(folder, part, config, separate_source, tokenizer, console)
+        units = _units_with_progress(separate_source, config, console, "Tokenising")
+        if not _encode_part(units, folder, part, config, tokenizer, f"the {part} text {separate_source.name}"):
+            raise UserError(f"{separate_source.name} holds no text.")
     for path in folder.glob("*.tokens"):
         verify(path)
-    described = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "bounds": asdict(bounds)}
+    description = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "bounds": asdict(bounds)}
     if config.layout != "stream":
         shards = {path.stem: open_shard(path) for path in sorted(folder.glob("*.tokens"))}
         train = shards.pop("train")
-        described["repeated"] = {part: count_repeats(train, shard) for part, shard in shards.items()}
-    (folder / "corpus.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        description["repeated"] = {part: count_repeats(train, shard) for part, shard in shards.items()}
+    (folder / "corpus.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def _encode_parts(
+def _encode_source(
     folder: Path, config: TextConfig, source: Source, bounds: SplitBounds, tokenizer: Tokenizer, console: Console
 ) -> None:
-    """One pass over the source that writes one part after the other."""
-    position = 0
-    rest: Unit | None = None
+    """One pass over the source that writes one part after the other. Raises UserError for an empty part."""
+    _check_not_empty({part for part, (start, end) in bounds.spans().items() if start < end}, config, source)
+    written = set()
     with closing(_units_with_progress(source, config, console, "Tokenising")) as units:
-        for part, (start, end) in bounds.spans().items():
-            if start == end or position >= end:
-                if getattr(config, f"{part}_fraction", 1) and not getattr(config, part, ""):
-                    raise UserError(f"{source.name} is too short: its {part} part is empty.")
-                continue
-            with PartWriter(folder, part, config, tokenizer, f"the {part} part of {source.name}") as writer:
-                while position < end:
-                    unit, rest = cut_unit(rest or next(units), end - position, config)
-                    writer.add(unit)
-                    position += unit_size(unit, config)
+        for part, items in groupby(split_units(units, bounds, config), key=lambda item: item[0]):
+            part_units = (unit for _, unit in items)
+            _encode_part(part_units, folder, part, config, tokenizer, f"the {part} part of {source.name}")
+            written.add(part)
+    _check_not_empty(written, config, source)  # a part can also end up empty because no word is cut
 
 
-def _encode_separate(
-    folder: Path, part: str, config: TextConfig, source: Source, tokenizer: Tokenizer, console: Console
-) -> None:
-    with PartWriter(folder, part, config, tokenizer, f"the {part} text {source.name}") as writer:
-        for unit in _units_with_progress(source, config, console, "Tokenising"):
-            writer.add(unit)
-    if not writer.count:
-        raise UserError(f"{source.name} holds no text.")
+def _check_not_empty(parts: set[str], config: TextConfig, source: Source) -> None:
+    for part in ("train", "valid", "test"):
+        wanted = part == "train" or (getattr(config, f"{part}_fraction") and not getattr(config, part))
+        if wanted and part not in parts:
+            raise UserError(f"{source.name} is too short: its {part} part is empty.")
 
 
-class PartWriter:
-    """Encodes the units of one part into a shard with labels. `name` appears in errors. A context manager."""
+def _encode_part(
+    units: Iterable[Unit], folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer, name: str
+) -> int:
+    """Write the shard and the labels of a part, called `name` in errors; returns the number of its units."""
+    label_ids: list[int] = []
+    path = folder / f"{part}.tokens"
+    with ShardWriter(path, tokenizer.vocab_size, examples=config.layout != "stream") as shard:
+        for unit in units:
+            try:
+                _write_unit(shard, unit, config, tokenizer)
+            except UserError as error:
+                raise UserError(f"In {name}: {error}") from None
+            label_ids.append(label_id(config, unit.label))
+    if config.label:
+        save_labels(folder, part, label_ids)
+    return len(label_ids)
 
-    def __init__(self, folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer, name: str) -> None:
-        self.config, self.tokenizer, self.name = config, tokenizer, name
-        self.count = 0
-        self._stack = ExitStack()
-        examples = config.layout != "stream"
-        path = folder / f"{part}.tokens"
-        self._shard = self._stack.enter_context(ShardWriter(path, tokenizer.vocab_size, examples=examples))
-        self._labels = self._stack.enter_context(LabelWriter(folder, part, config))
 
-    def __enter__(self) -> PartWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def add(self, unit: Unit) -> None:
-        """Append a unit. Raises UserError for text that the tokenizer cannot encode and for an unknown label."""
-        try:
-            tokens, char_counts = self.tokenizer.encode_counted(unit.text)
-            source = self.tokenizer.encode(unit.source)
-        except UserError as error:
-            raise UserError(f"In {self.name}: {error}") from None
-        if self.config.layout == "stream":
-            self._shard.write(tokens, char_counts)
-        else:
-            self._write_example(tokens, char_counts, source)
-        self._labels.add(unit.label)
-        self.count += 1
-
-    def _write_example(self, tokens: np.ndarray, char_counts: np.ndarray | None, source: np.ndarray) -> None:
-        if self.config.layout == "documents" and char_counts is None:
-            char_counts = np.ones_like(tokens)
-        end_id = self.tokenizer.end_id
-        assert end_id is not None
-        if self.config.source:
-            source = np.append(source, end_id)
-        if char_counts is not None:
-            # The end of a line is a character of the text, its line break; the end of a document is not. The source is
-            # conditioning, so its characters do not count.
-            end_chars = int(self.config.layout == "lines")
-            char_counts = np.concatenate([np.zeros_like(source), char_counts, [end_chars]])
-        self._shard.write(np.concatenate([source, tokens, [end_id]]), char_counts)
-        self._shard.end_example()
+def _write_unit(shard: ShardWriter, unit: Unit, config: TextConfig, tokenizer: Tokenizer) -> None:
+    tokens, char_counts = tokenizer.encode_counted(unit.text)
+    if config.layout == "stream":
+        shard.write(tokens, char_counts)
+        return
+    end_id = tokenizer.end_id
+    assert end_id is not None
+    source = tokenizer.encode(unit.source)
+    if config.source:
+        source = np.append(source, end_id)
+    if config.layout == "documents" and char_counts is None:
+        char_counts = np.ones_like(tokens)
+    if char_counts is not None:
+        # The end of a line is a character of the text, its line break; the end of a document is not. A source is
+        # conditioning, so its characters do not count.
+        end_chars = int(config.layout == "lines")
+        char_counts = np.concatenate([np.zeros_like(source), char_counts, [end_chars]])
+    shard.write(np.concatenate([source, tokens, [end_id]]), char_counts)
+    shard.end_example()
 
 
 def _units_with_progress(source: Source, config: TextConfig, console: Console, action: str) -> Generator[Unit]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -44,30 +44,13 @@ def label_id(config: TextConfig, label: str) -> int:
     return config.labels.index(label) + 1
 
 
-class LabelWriter:
-    """Collects the label ids of a part, one per example, and writes them if the data have labels. A context manager."""
-
-    def __init__(self, folder: Path, part: str, config: TextConfig) -> None:
-        self.path, self.config = _path(folder, part), config
-        self._ids: list[int] = []
-        self._id_of: dict[str, int] = {}
-
-    def __enter__(self) -> LabelWriter:
-        return self
-
-    def add(self, label: str) -> None:
-        """Append the label of the next example. Raises UserError for an unknown label."""
-        if label not in self._id_of:
-            self._id_of[label] = label_id(self.config, label)
-        self._ids.append(self._id_of[label])
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        if self.config.label and kind is None:
-            np.save(self.path, np.array(self._ids, dtype=np.int64), allow_pickle=False)
+def save_labels(folder: Path, part: str, label_ids: Sequence[int]) -> None:
+    """Write the label ids of a part, one per example, beside its shard."""
+    np.save(_path(folder, part), np.array(label_ids, dtype=np.int64), allow_pickle=False)
 
 
 def load_labels(folder: Path, part: str) -> np.ndarray:
-    """The label ids that `LabelWriter` wrote, int64, one per example."""
+    """The label ids that `save_labels` wrote, int64, one per example."""
     return np.load(_path(folder, part), allow_pickle=False)
 
 

@@ -64,21 +64,19 @@ class SplitCounter:
         return SplitBounds(starts[num_train], starts[max(num_train + (valid > 0), count - num_test)], self.total)
 
 
-def units_before(end: int, units: Iterator[Unit], config: TextConfig) -> Iterator[Unit]:
-    """The units before the position `end`, the last of a stream cut there."""
+def split_units(units: Iterator[Unit], bounds: SplitBounds, config: TextConfig) -> Iterator[tuple[str, Unit]]:
+    """Every unit with its part; a unit of a stream is cut at the end of a part."""
     position = 0
-    for unit in units:
-        if position >= end:
-            return
-        yield cut_unit(unit, end - position, config)[0]
-        position += unit_size(unit, config)
+    rest: Unit | None = None
+    for part, (_, end) in bounds.spans().items():
+        while position < end:
+            unit, rest = _cut(rest or next(units), end - position, config)
+            yield part, unit
+            position += unit_size(unit, config)
 
 
-def cut_unit(unit: Unit, position: int, config: TextConfig) -> tuple[Unit, Unit | None]:
-    """A unit of a stream cut at a character, or for tokenizer=words after the word there; None if nothing remains.
-
-    Examples are never cut.
-    """
+def _cut(unit: Unit, position: int, config: TextConfig) -> tuple[Unit, Unit | None]:
+    """A unit of a stream cut at a character, or for tokenizer=words after the word there; None if nothing remains."""
     text = unit.text
     if config.layout != "stream" or position >= len(text):
         return unit, None

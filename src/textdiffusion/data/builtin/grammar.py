@@ -18,30 +18,9 @@ from typing import TypeVar
 
 from ...core.errors import UserError
 from ..sources import Documents
+from . import lexicon
 from .grammar_parser import is_sentence
-from .lexicon import (
-    ADJECTIVES,
-    CONJUNCTIONS,
-    DITRANSITIVE,
-    GAIN,
-    INTRANSITIVE,
-    LOSE,
-    MAX_DEPTH,
-    MAX_NUMBER,
-    NAMES,
-    NOUNS,
-    OPERATIONS,
-    PLURAL,
-    SINGULAR,
-    SPEECH,
-    THINGS,
-    TRANSITIVE,
-    Forms,
-    article,
-    join,
-    number_of,
-    pronoun,
-)
+from .lexicon import PLURAL, SINGULAR, Forms
 
 VERSION = 1  # raise it when the same seed would give other sentences
 DEFAULT_SIZE = 50_000  # sentences
@@ -69,7 +48,7 @@ def sentences(count: int, seed: int = 0) -> Iterator[str]:
     """`count` legal sentences, determined by `seed`; a smaller count gives the first of them."""
     generator = _Generator(random.Random(seed))
     for _ in range(count):
-        yield join(generator.sentence())
+        yield lexicon.join(generator.sentence())
 
 
 def is_legal(text: str) -> bool:
@@ -95,9 +74,9 @@ class _Generator:
             return [*self.equation(), "."]
         if kind < 0.4:
             return [*self.count(), "."]
-        words = self.clause(MAX_DEPTH)
+        words = self.clause(lexicon.MAX_DEPTH)
         if self._chance(0.25):
-            words += [self._choice(CONJUNCTIONS), *self.clause(MAX_DEPTH)]
+            words += [self._choice(lexicon.CONJUNCTIONS), *self.clause(lexicon.MAX_DEPTH)]
         return [*words, "."]
 
     def clause(self, depth: int) -> list[str]:
@@ -107,10 +86,10 @@ class _Generator:
     def noun_phrase(self, depth: int) -> tuple[list[str], int]:
         """Words and their number, SINGULAR or PLURAL."""
         if self._chance(0.3):
-            return [self._choice(NAMES)], SINGULAR
+            return [self._choice(lexicon.NAMES)], SINGULAR
         number = int(self._chance(0.5))
-        adjectives = [self._choice(ADJECTIVES) for _ in range(self._choice((0, 0, 1, 1, 2)))]
-        words = [*adjectives, self._choice(NOUNS)[number]]
+        adjectives = [self._choice(lexicon.ADJECTIVES) for _ in range(self._choice((0, 0, 1, 1, 2)))]
+        words = [*adjectives, self._choice(lexicon.NOUNS)[number]]
         words = [self._determiner(number, words[0]), *words]
         if depth > 1 and self._chance(0.25):
             words.append("that")
@@ -118,52 +97,54 @@ class _Generator:
                 words += self.predicate(number, depth - 1)
             else:
                 subject, subject_number = self.noun_phrase(depth - 1)
-                words += [*subject, self._choice(TRANSITIVE)[subject_number]]
+                words += [*subject, self._choice(lexicon.TRANSITIVE)[subject_number]]
         return words, number
 
     def _determiner(self, number: int, following: str) -> str:
         if number == PLURAL:
             return self._choice(("the", "some", "these"))
         word = self._choice(("the", "a", "every", "this"))
-        return article(following) if word == "a" else word
+        return lexicon.article(following) if word == "a" else word
 
     def predicate(self, number: int, depth: int) -> list[str]:
         kind = self._rng.random()
         if kind < 0.3:
-            return [self._choice(INTRANSITIVE)[number]]
+            return [self._choice(lexicon.INTRANSITIVE)[number]]
         if kind < 0.65:
-            return [self._choice(TRANSITIVE)[number], *self.noun_phrase(depth - 1)[0]]
+            return [self._choice(lexicon.TRANSITIVE)[number], *self.noun_phrase(depth - 1)[0]]
         if kind < 0.85 or depth <= 1:
             thing_number = int(self._chance(0.5))
-            thing = self._choice(THINGS)[thing_number]
+            thing = self._choice(lexicon.THINGS)[thing_number]
             objects = [self._determiner(thing_number, thing), thing, "to", *self.noun_phrase(depth - 1)[0]]
-            return [self._choice(DITRANSITIVE)[number], *objects]
-        return [self._choice(SPEECH)[number], "(", *self.clause(depth - 1), ")"]
+            return [self._choice(lexicon.DITRANSITIVE)[number], *objects]
+        return [self._choice(lexicon.SPEECH)[number], "(", *self.clause(depth - 1), ")"]
 
     def count(self) -> list[str]:
-        person, thing = self._choice(NAMES), self._choice(THINGS)
+        person, thing = self._choice(lexicon.NAMES), self._choice(lexicon.THINGS)
         total = int(self._rng.random() * 21)
         words = [person, "has", *_amount(total, thing)]
         for _ in range(self._choice((1, 1, 2))):
             change = 1 + int(self._rng.random() * 9)
             gains = change > total or self._chance(0.5)
             total += change if gains else -change
-            words += ["and", self._choice(GAIN if gains else LOSE), *_amount(change, thing)]
-        return [*words, ",", "so", pronoun(person), "has", *_amount(total, thing)]
+            words += ["and", self._choice(lexicon.GAIN if gains else lexicon.LOSE), *_amount(change, thing)]
+        return [*words, ",", "so", lexicon.pronoun(person), "has", *_amount(total, thing)]
 
     def equation(self) -> list[str]:
-        words, value = self.term(MAX_DEPTH)
+        words, value = self.term(lexicon.MAX_DEPTH)
         return [*words, "=", str(value)]
 
     def term(self, depth: int) -> tuple[list[str], int]:
         """Words and their value."""
         left, a = self.operand(depth - 1)
         right, b = self.operand(depth - 1)
-        possible = [sign for sign, operation in OPERATIONS.items() if 0 <= operation(a, b) <= MAX_NUMBER]
+        possible = [
+            sign for sign, operation in lexicon.OPERATIONS.items() if 0 <= operation(a, b) <= lexicon.MAX_NUMBER
+        ]
         if not possible:  # both are large and a < b, so b - a is possible
             left, a, right, b, possible = right, b, left, a, ["-"]
         sign = self._choice(possible)
-        return [*left, sign, *right], OPERATIONS[sign](a, b)
+        return [*left, sign, *right], lexicon.OPERATIONS[sign](a, b)
 
     def operand(self, depth: int) -> tuple[list[str], int]:
         """Words and their value."""
@@ -175,4 +156,4 @@ class _Generator:
 
 
 def _amount(count: int, thing: Forms) -> list[str]:
-    return [str(count), thing[number_of(count)]]
+    return [str(count), thing[lexicon.number_of(count)]]

@@ -5,35 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .lexicon import (
-    ADJECTIVES,
-    CONJUNCTIONS,
-    DITRANSITIVE,
-    GAIN,
-    INTRANSITIVE,
-    LOSE,
-    MAX_DEPTH,
-    MAX_NUMBER,
-    NAMES,
-    NOUNS,
-    OPERATIONS,
-    PLURAL,
-    SINGULAR,
-    SPEECH,
-    THINGS,
-    TRANSITIVE,
-    Forms,
-    article,
-    join,
-    number_of,
-    pronoun,
-    split,
-)
+from . import lexicon
+from .lexicon import PLURAL, SINGULAR, Forms
 
 _DETERMINERS = {"a": SINGULAR, "an": SINGULAR, "every": SINGULAR, "this": SINGULAR, "some": PLURAL, "these": PLURAL}
 _VERBS = {
     forms[number]: (verbs, number)
-    for verbs in (INTRANSITIVE, TRANSITIVE, DITRANSITIVE, SPEECH)
+    for verbs in (lexicon.INTRANSITIVE, lexicon.TRANSITIVE, lexicon.DITRANSITIVE, lexicon.SPEECH)
     for forms in verbs
     for number in (SINGULAR, PLURAL)
 }
@@ -43,13 +21,13 @@ def _number_by_word(nouns: Sequence[Forms]) -> dict[str, int]:
     return {forms[number]: number for forms in nouns for number in (SINGULAR, PLURAL)}
 
 
-_NOUNS, _THINGS = _number_by_word(NOUNS), _number_by_word(THINGS)
+_NOUNS, _THINGS = _number_by_word(lexicon.NOUNS), _number_by_word(lexicon.THINGS)
 
 
 def is_sentence(line: str) -> bool:
     """Whether a line is one legal sentence, including its spaces."""
-    words = split(line)
-    if join(words) != line:
+    words = lexicon.split(line)
+    if lexicon.join(words) != line:
         return False
     parser = _Parser(words)
     try:
@@ -87,13 +65,13 @@ class _Parser:
     def sentence(self) -> None:
         if self._next == "(" or self._next.isdigit():
             self.equation()
-        elif self._next in NAMES and self._words[self._position + 1 : self._position + 2] == ["has"]:
+        elif self._next in lexicon.NAMES and self._words[self._position + 1 : self._position + 2] == ["has"]:
             self.count()
         else:
-            self.clause(MAX_DEPTH)
-            if self._next in CONJUNCTIONS:
+            self.clause(lexicon.MAX_DEPTH)
+            if self._next in lexicon.CONJUNCTIONS:
                 self._take()
-                self.clause(MAX_DEPTH)
+                self.clause(lexicon.MAX_DEPTH)
         self._take(".")
 
     def clause(self, depth: int) -> None:
@@ -101,13 +79,13 @@ class _Parser:
 
     def noun_phrase(self, depth: int) -> int:
         """The number of the phrase, SINGULAR or PLURAL."""
-        if self._next in NAMES:
+        if self._next in lexicon.NAMES:
             self._take()
             return SINGULAR
         determiner = self._take("the", *_DETERMINERS)
         first = self._next
         for _ in range(2):
-            if self._next in ADJECTIVES:
+            if self._next in lexicon.ADJECTIVES:
                 self._take()
         number = self._noun(determiner, first, _NOUNS)
         if self._next == "that":
@@ -117,27 +95,27 @@ class _Parser:
                 self.predicate(number, depth - 1)
             else:
                 subject_number = self.noun_phrase(depth - 1)
-                self._check(_VERBS.get(self._take()) == (TRANSITIVE, subject_number))
+                self._check(_VERBS.get(self._take()) == (lexicon.TRANSITIVE, subject_number))
         return number
 
     def _noun(self, determiner: str, first: str, nouns: dict[str, int]) -> int:
         """The number of the noun here; `first` is the word after the determiner."""
         number = nouns[self._take(*nouns)]
         self._check(_DETERMINERS.get(determiner, number) == number)
-        self._check(determiner not in ("a", "an") or determiner == article(first))
+        self._check(determiner not in ("a", "an") or determiner == lexicon.article(first))
         return number
 
     def predicate(self, number: int, depth: int) -> None:
         verbs, verb_number = _VERBS.get(self._take(), ((), number))
         self._check(bool(verbs) and verb_number == number)
-        if verbs == TRANSITIVE:
+        if verbs == lexicon.TRANSITIVE:
             self.noun_phrase(depth - 1)
-        elif verbs == DITRANSITIVE:
+        elif verbs == lexicon.DITRANSITIVE:
             determiner = self._take("the", *_DETERMINERS)
             self._noun(determiner, self._next, _THINGS)
             self._take("to")
             self.noun_phrase(depth - 1)
-        elif verbs == SPEECH:
+        elif verbs == lexicon.SPEECH:
             self._check(depth > 1)
             self._take("(")
             self.clause(depth - 1)
@@ -146,17 +124,17 @@ class _Parser:
     def count(self) -> None:
         person = self._take()
         self._take("has")
-        total, thing = self._amount(THINGS)
+        total, thing = self._amount(lexicon.THINGS)
         changes = 0
         while self._next == "and" and changes < 2:
             self._take()
-            gains = self._take(*GAIN, *LOSE) in GAIN
+            gains = self._take(*lexicon.GAIN, *lexicon.LOSE) in lexicon.GAIN
             change, _ = self._amount((thing,))
             total += change if gains else -change
             changes += 1
             self._check(change > 0 and total >= 0)
         self._check(changes > 0)
-        for word in (",", "so", pronoun(person), "has"):
+        for word in (",", "so", lexicon.pronoun(person), "has"):
             self._take(word)
         self._check(self._amount((thing,))[0] == total)
 
@@ -165,20 +143,20 @@ class _Parser:
         count = self.number()
         word = self._take(*_THINGS)
         for forms in things:
-            if forms[number_of(count)] == word:
+            if forms[lexicon.number_of(count)] == word:
                 return count, forms
         raise _IllegalError
 
     def equation(self) -> None:
-        value = self.term(MAX_DEPTH)
+        value = self.term(lexicon.MAX_DEPTH)
         self._take("=")
         self._check(self.number() == value)
 
     def term(self, depth: int) -> int:
         left = self.operand(depth - 1)
-        operation = OPERATIONS[self._take(*OPERATIONS)]
+        operation = lexicon.OPERATIONS[self._take(*lexicon.OPERATIONS)]
         value = operation(left, self.operand(depth - 1))
-        self._check(0 <= value <= MAX_NUMBER)
+        self._check(0 <= value <= lexicon.MAX_NUMBER)
         return value
 
     def operand(self, depth: int) -> int:
