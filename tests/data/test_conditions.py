@@ -48,7 +48,7 @@ def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
     config = with_label_names(config, tmp_path)
     assert config.labels == ("green", "red")
     corpus = prepare(config, tmp_path / "cache")
-    own = corpus.tokenizer
+    tokenizer = corpus.tokenizer
     batch = corpus.train.windows(range(9))
     assert batch.condition_mask is not None
     assert batch.labels is not None
@@ -56,18 +56,18 @@ def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
     for number, record in enumerate(RECORDS[:9]):
         ids, given = batch.tokens[number].numpy(), batch.condition_mask[number].numpy()
         text = record["text"].replace("\n", " ") if kind == "tsv" else record["text"]
-        assert own.decode(ids) == record["what"]
-        assert own.decode(strip_source(ids, config, own)) == text
+        assert tokenizer.decode(ids) == record["what"]
+        assert tokenizer.decode(strip_source(ids, config, tokenizer)) == text
         assert given.sum() == len(record["what"]) + 1  # and its end
         assert given[: given.sum()].all()
         assert batch.num_chars[number] == len(text)
         assert batch.labels[number] == {"": 0, "green": 1, "red": 2}[record["kind"]]
-        place = corpus.train.positions([number])
-        assert own.decode(np.asarray(corpus.train.shard.tokens)[place].astype(int)) == text
+        positions = corpus.train.positions([number])
+        assert tokenizer.decode(np.asarray(corpus.train.shard.tokens)[positions].astype(int)) == text
     some = corpus.train.batch(0, range(8), batch_size=8)  # in training's order too
     assert some.labels is not None
     for ids, label in zip(some.tokens.numpy(), some.labels.tolist(), strict=True):
-        assert ("", "green", "red")[label] == own.decode(ids).split('"')[1]
+        assert ("", "green", "red")[label] == tokenizer.decode(ids).split('"')[1]
 
 
 def test_lines_have_the_label_of_their_record(tmp_path: Path):
@@ -94,8 +94,8 @@ def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
     assert many.labels is not None
     half = condition_dropout(many, 0.3, pad, Rng.of(0, 2000))
     assert half.labels is not None
-    share = float((half.labels == 0).float().mean())
-    assert abs(share - 0.3) < 0.04
+    fraction = float((half.labels == 0).float().mean())
+    assert abs(fraction - 0.3) < 0.04
     assert ((half.tokens[:, 0] == pad) == (half.labels == 0)).all()
 
 

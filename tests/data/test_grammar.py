@@ -73,11 +73,11 @@ def test_a_changed_character_is_nearly_always_illegal():
     symbols = sorted(set("".join(lines)))
     changed = legal = 0
     for number, line in enumerate(lines):
-        for place in range(number % 3, len(line), 3):
-            symbol = symbols[(number + place) % len(symbols)]
-            if symbol != line[place]:
+        for position in range(number % 3, len(line), 3):
+            symbol = symbols[(number + position) % len(symbols)]
+            if symbol != line[position]:
                 changed += 1
-                legal += is_legal(line[:place] + symbol + line[place + 1 :])
+                legal += is_legal(line[:position] + symbol + line[position + 1 :])
     assert changed > 2000
     assert legal / changed < 0.01
 

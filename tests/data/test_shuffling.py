@@ -9,30 +9,30 @@ from textdiffusion.data.shuffling import hash_uint64, permute
 
 @given(count=st.integers(1, 3000), seed=st.integers(0, 2**64 - 1), key=st.integers(0, 10**6))
 def test_a_permutation_of_its_own_for_every_key(count, seed, key):
-    places = permute(np.arange(count), count, seed, np.full(count, key))
-    assert np.array_equal(np.sort(places), np.arange(count))
+    images = permute(np.arange(count), count, seed, np.full(count, key))
+    assert np.array_equal(np.sort(images), np.arange(count))
     some = np.arange(count)[:: max(count // 7, 1)]
-    assert np.array_equal(permute(some, count, seed, np.full(len(some), key)), places[some])
+    assert np.array_equal(permute(some, count, seed, np.full(len(some), key)), images[some])
 
 
 def test_permutations_look_drawn():
     count, keys = 50, 4000
     index = np.tile(np.arange(count), keys)
-    places = permute(index, count, 0, np.repeat(np.arange(keys), count)).reshape(keys, count)
-    assert len({tuple(order) for order in places.tolist()}) == keys
-    table = np.array([np.bincount(places[:, i], minlength=count) for i in range(count)])  # index by place
+    images = permute(index, count, 0, np.repeat(np.arange(keys), count)).reshape(keys, count)
+    assert len({tuple(order) for order in images.tolist()}) == keys
+    table = np.array([np.bincount(images[:, i], minlength=count) for i in range(count)])  # index by image
     chi = ((table - keys / count) ** 2 / (keys / count)).sum() / (count - 1) ** 2
     assert 0.9 < chi < 1.1
-    follows = (np.diff(places, axis=1) == 1).mean()  # neighbours staying neighbours
+    follows = (np.diff(images, axis=1) == 1).mean()  # neighbours staying neighbours
     assert abs(follows - 1 / count) < 0.004
 
 
 def test_large_counts():
     index = np.array([0, 1, 10**12 - 1])
-    places = permute(index, 10**12, 5, np.zeros(3, dtype=np.int64))
-    assert len(set(places.tolist())) == 3
-    assert (places >= 0).all()
-    assert (places < 10**12).all()
+    images = permute(index, 10**12, 5, np.zeros(3, dtype=np.int64))
+    assert len(set(images.tolist())) == 3
+    assert (images >= 0).all()
+    assert (images < 10**12).all()
 
 
 def test_hash_bits_are_fair():

@@ -19,9 +19,9 @@ SHORT = [(name, level) for name in TASKS for level in TASKS[name].levels if name
 
 
 def of(data: str) -> TaskData:
-    found = parse_task(data)
-    assert found is not None
-    return found
+    task = parse_task(data)
+    assert task is not None
+    return task
 
 
 def rows_of(name: str, level: str, seed: int, count: int = 4) -> list[tuple[str, str]]:
@@ -29,9 +29,9 @@ def rows_of(name: str, level: str, seed: int, count: int = 4) -> list[tuple[str,
 
 
 @pytest.mark.parametrize(("name", "level"), SHORT)
-@given(seed=st.integers(0, 10**6), place=st.integers(0, 10**6), other=st.integers(0, 10**6))
+@given(seed=st.integers(0, 10**6), offset=st.integers(0, 10**6), other=st.integers(0, 10**6))
 @settings(max_examples=25)
-def test_right_answers_pass_and_changed_ones_fail(name: str, level: str, seed: int, place: int, other: int):
+def test_right_answers_pass_and_changed_ones_fail(name: str, level: str, seed: int, offset: int, other: int):
     task = TASKS[name]
     for question, answer in rows_of(name, level, seed):
         assert len(question) + len(answer) == task.width(level)
@@ -39,9 +39,9 @@ def test_right_answers_pass_and_changed_ones_fail(name: str, level: str, seed: i
         shown = task.partial_answer(question)
         assert "." in shown
         assert all(a in (".", b) for a, b in zip(shown, answer, strict=True))
-        at = place % len(answer)
-        for mark in sorted({*answer, *"0123456789()[]{}abcdefghij.= \n"[other % 30]} - {answer[at]}):
-            assert not task.check(question, answer[:at] + mark + answer[at + 1 :])
+        position = offset % len(answer)
+        for mark in sorted({*answer, *"0123456789()[]{}abcdefghij.= \n"[other % 30]} - {answer[position]}):
+            assert not task.check(question, answer[:position] + mark + answer[position + 1 :])
         assert not task.check(question, answer[:-1])
         assert not task.check(question, answer + answer[0])
         assert not task.check(question, "")
@@ -81,8 +81,8 @@ def test_what_is_right(row: str, right: bool):
 
 
 def test_brackets_are_drawn_uniformly_but_for_their_kinds():
-    drawn = [answer for _, answer in rows_of("brackets", "easy", 0, 14_000)]
-    shapes = ["".join("(" if mark in "([{" else ")" for mark in answer) for answer in drawn]
+    sampled = [answer for _, answer in rows_of("brackets", "easy", 0, 14_000)]
+    shapes = ["".join("(" if mark in "([{" else ")" for mark in answer) for answer in sampled]
     kinds, counts = np.unique(shapes, return_counts=True)
     assert len(kinds) == 14  # Catalan's number of 4 pairs
     assert ((counts - 1000) ** 2 / 1000).sum() < 35  # chi-squared with 13 degrees of freedom: p = 0.001
@@ -134,9 +134,9 @@ def test_a_prepared_task_gives_what_the_question_shows(tmp_path):
     questions: list[str] = []
     for part in parts.values():
         assert isinstance(part, Examples)
-        whole = part.windows(range(len(part)))
-        drawn = part.batch(7, range(4), batch_size=4)
-        for batch in (whole, drawn):
+        all_rows = part.windows(range(len(part)))
+        sampled = part.batch(7, range(4), batch_size=4)
+        for batch in (all_rows, sampled):
             assert batch.condition_mask is not None
             for ids, shown in zip(batch.tokens.numpy(), batch.condition_mask.numpy(), strict=True):
                 row = corpus.tokenizer.decode(ids)
@@ -145,11 +145,13 @@ def test_a_prepared_task_gives_what_the_question_shows(tmp_path):
                 assert shown[:9].all()  # question and =
                 assert [mark == "." for mark in row[:8]] == [not known for known in shown[9:17]]
                 assert shown[17:].all()  # the end
-        questions += [corpus.tokenizer.decode(ids).partition("=")[0] for ids in whole.tokens.numpy()]
-        assert whole.num_chars is not None
-        assert (whole.num_chars == whole.target_mask.sum(1)).all()
-        # Positions are those of what is to be filled in, which is what characters count.
-        assert (part.shard.tokens[part.positions(range(5))] == whole.tokens[:5][whole.target_mask[:5]].numpy()).all()
+        questions += [corpus.tokenizer.decode(ids).partition("=")[0] for ids in all_rows.tokens.numpy()]
+        assert all_rows.num_chars is not None
+        assert (all_rows.num_chars == all_rows.target_mask.sum(1)).all()
+        # Positions and characters are those of the blanks.
+        assert (
+            part.shard.tokens[part.positions(range(5))] == all_rows.tokens[:5][all_rows.target_mask[:5]].numpy()
+        ).all()
     assert len(set(questions)) == len(questions) == 4000
 
 

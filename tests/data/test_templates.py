@@ -40,7 +40,7 @@ def test_an_escaped_gap_is_text():
         ("a [MASK[MASK]", "no closing bracket"),
     ],
 )
-def test_what_is_no_template_is_refused(template: str, says: str):
+def test_invalid_templates_are_refused(template: str, says: str):
     with pytest.raises(UserError, match=says):
         templates.parse(template)
 

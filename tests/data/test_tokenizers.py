@@ -178,15 +178,15 @@ def test_the_token_of_what_a_vocabulary_lacks():
         assert tokenizer.encode(text).tolist() == [tokenizer.unk_id]
 
 
-def test_segmentations_are_drawn_by_seed():
+def test_segmentations_are_sampled_by_seed():
     tokenizer = PLAIN["sentencepiece"]
     assert isinstance(tokenizer, SentencePiece)
     text = "All the oranges are grapes"
-    drawn = [tuple(tokenizer.encode_sampled(text, alpha=0.3, seed=seed).tolist()) for seed in range(20)]
+    sampled = [tuple(tokenizer.encode_sampled(text, alpha=0.3, seed=seed).tolist()) for seed in range(20)]
     again = [tuple(tokenizer.encode_sampled(text, alpha=0.3, seed=seed).tolist()) for seed in reversed(range(20))]
-    assert drawn == again[::-1]
-    assert len(set(drawn)) > 3
-    assert {tokenizer.decode(ids) for ids in drawn} == {text}
+    assert sampled == again[::-1]
+    assert len(set(sampled)) > 3
+    assert {tokenizer.decode(ids) for ids in sampled} == {text}
 
 
 def test_gpt2_from_vocab_and_merges(data: Path):
@@ -229,7 +229,7 @@ def test_plain_tokenizer_json(tmp_path):
         ('{"kind": "x"}', "not a tokenizer file"),
     ],
 )
-def test_what_is_no_tokenizer(tmp_path, content, message):
+def test_files_that_are_not_tokenizers_are_refused(tmp_path, content, message):
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_text(content)
