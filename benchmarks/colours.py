@@ -60,7 +60,7 @@ def main() -> None:
         "model_padding": True,
         "valid_fraction": 0.0,
         "test_fraction": 0.0,
-        "drop": 0.1,
+        "condition_dropout": 0.1,
     }
     row = trained_as(given, text)
     language, model = ProduceSentences.from_lines(lines), TextDiffusion.from_pretrained(given.out)

@@ -67,7 +67,7 @@ def main() -> None:
         "model_padding": True,
         "valid_fraction": 0.0,
         "test_fraction": 0.0,
-        "drop": 0.1,
+        "condition_dropout": 0.1,
     }
     row = trained_as(given, text)
     with given.test.open(encoding="utf-8", newline="") as file:

@@ -16,7 +16,7 @@ import time
 from training import arguments, trained_as
 
 from textdiffusion.core.errors import UserError
-from textdiffusion.data.builtin.tasks import exercise
+from textdiffusion.data.builtin.tasks import parse_task
 from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.tasks import solve_task
 from textdiffusion.inference.api import TextDiffusion
@@ -31,10 +31,10 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--weights", nargs="*", choices=("ema", "raw"), default=("ema", "raw"))
     given = parser.parse_args()
-    task = exercise(given.data)
+    task = parse_task(given.data)
     if task is None:
         raise UserError(f"{given.data} is no task.")
-    text = {"data": given.data, **task.settings(), "valid_fraction": 0.0, "test_fraction": 0.05}
+    text = {"data": given.data, **task.text_settings(), "valid_fraction": 0.0, "test_fraction": 0.05}
     row = trained_as(given, text)
     for weights in given.weights:
         model = TextDiffusion.from_pretrained(given.out, weights=weights)

@@ -128,7 +128,11 @@ def test_what_cannot_be_set_is_refused(recipe, settings, said):
         ("mdlm", ["sampler.kind=first_hitting", "sampler.steps=8"], "takes one step for each of the 128 "),
         ("mdlm", ["sampler.kind=first_hitting", "sampler.steps=200"], None),
         ("cdcd", ["sampler.grid=tuned"], "for sampling from a run"),
-        ("block_diffusion", ["text.layout=lines", "text.mask=prefix", "text.drop=0.1"], "no use in block diffusion"),
+        (
+            "block_diffusion",
+            ["text.layout=lines", "text.mask=prefix", "text.condition_dropout=0.1"],
+            "no use in block diffusion",
+        ),
     ],
 )
 def test_what_no_run_should_begin_with_is_refused_then_and_read_where_one_has_it(recipe, settings, said, tmp_path):

@@ -1,6 +1,6 @@
-"""Every bad input that was thought of, with what it prints: the table of docs/bad-inputs.md, which this keeps true.
+"""Bad inputs and the messages they cause: the table of docs/bad-inputs.md.
 
-`python tests/text/test_bad_inputs.py` writes the page anew.
+`python tests/data/test_bad_inputs.py` rewrites the page.
 """
 
 import gzip
@@ -21,9 +21,8 @@ from textdiffusion.data.shards import HEADER, verify
 PAGE = Path(__file__).parents[2] / "docs/bad-inputs.md"
 HEAD = """# Bad inputs and what they print
 
-Each row was tried; the message is what the command line prints (exit code 2, no traceback), and nothing half-done stays
-behind. Settings such as `text.unk=true` are given by `--set`. The tests fail where this page is out of date, and
-`python tests/text/test_bad_inputs.py` writes it.
+The command line prints the message without a traceback and exits with code 2; no partial files remain. Settings such as
+`text.unk=true` are given with `--set`. A test checks every row; `python tests/data/test_bad_inputs.py` rewrites them.
 
 | input | message |
 |---|---|
@@ -93,7 +92,7 @@ def _() -> TextConfig:
     return written("poem.txt.gz", gzip.compress(TEXT.encode())[:-12])
 
 
-@case("a file named .gz that is none")
+@case("a file named .gz that is not gzipped")
 def _() -> TextConfig:
     return written("poem.txt.gz", TEXT)
 
@@ -113,7 +112,7 @@ def _() -> TextConfig:
     return written("poem.txt", TEXT, split="files")
 
 
-@case("no example that fits the window")
+@case("no example that fits in the window")
 def _() -> TextConfig:
     return written("poem.txt", TEXT, layout="lines", length=8, too_long="drop")
 
@@ -123,12 +122,12 @@ def _() -> TextConfig:
     return written("poem.txt", TEXT, layout="lines", length=8, too_long="error")
 
 
-@case("a character in the test part that training lacks")
+@case("a character that occurs only in the test part")
 def _() -> TextConfig:
     return written("poem.txt", TEXT + "\u20ac")
 
 
-@case("words in the test part that training lacks")
+@case("words that occur only in the test part")
 def _() -> TextConfig:
     return written("poem.txt", TEXT * 9 + "some new words", tokenizer="words")
 
@@ -143,7 +142,7 @@ def _() -> TextConfig:
     return written("poems.jsonl", '{"title": "a", "text": "b"}\n', field="body")
 
 
-@case("JSONL with a field that is no text")
+@case("JSONL with a field that is not text")
 def _() -> TextConfig:
     return written("poems.jsonl", '{"text": "a"}\n{"text": 7}\n', field="text")
 
@@ -153,7 +152,7 @@ def _() -> TextConfig:
     return written("poems.jsonl", '{"text": "a"}\n{"text": \n', field="text")
 
 
-@case("JSONL with a line that is no object")
+@case("JSONL with a line that is not an object")
 def _() -> TextConfig:
     return written("poems.jsonl", '["a"]\n', field="text")
 
@@ -193,7 +192,7 @@ def _() -> TextConfig:
     return replace(written("poem.txt", TEXT), tokenizer="file", tokenizer_path="gpt")
 
 
-@case("a vocabulary smaller than the bytes it begins with")
+@case("a vocabulary too small for BPE")
 def _() -> TextConfig:
     return written("poem.txt", TEXT, tokenizer="bpe", vocab_size=100)
 
@@ -213,7 +212,7 @@ def _() -> TextConfig:
     return TextConfig(vocab_size=500)
 
 
-@case("a size of the generated language that is no number")
+@case("a size of the generated language that is not a number")
 def _() -> TextConfig:
     return TextConfig(data="grammar:many")
 
@@ -223,7 +222,7 @@ def _() -> TextConfig:
     return TextConfig(data="sudoku:evil")
 
 
-@case("questions asked of text that has none")
+@case("mask=question with text that is not a task")
 def _() -> TextConfig:
     Path("poem.txt").write_text(TEXT)
     return TextConfig(data="poem.txt", layout="lines", mask="question")
@@ -247,16 +246,16 @@ def _() -> None:
 
 
 def message(make: Callable[[], TextConfig | None]) -> str:
-    """What the input prints; paths of the cache, which differ from day to day, are shortened."""
-    left = set(Path().rglob("*"))
+    """The message for this input, with a fixed name for the cache folder."""
+    before = set(Path().rglob("*"))
     try:
         if config := make():
-            left = set(Path().rglob("*"))
+            before = set(Path().rglob("*"))
             prepare(config, Path("run/data"))
     except UserError as error:
-        lost = left - set(Path().rglob("*"))
-        new = [path for path in set(Path().rglob("*")) - left if path.is_file() and path.parts[:1] == ("run",)]
-        assert not lost
+        removed = before - set(Path().rglob("*"))
+        new = [path for path in set(Path().rglob("*")) - before if path.is_file() and path.parts[:1] == ("run",)]
+        assert not removed
         assert not [path for path in new if path.name.startswith(".") or path.parent.name.startswith(".")]
         return re.sub(r"\b[0-9a-f]{16}\b", "0123456789abcdef", str(error))
     raise AssertionError("accepted")

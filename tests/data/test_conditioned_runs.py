@@ -29,8 +29,8 @@ def make(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
     return model
 
 
-LABEL = ["text.label=kind", "text.labels=red,green", "text.drop=0.1"]
-SOURCE = ["text.source=what", "text.drop=0.1"]
+LABEL = ["text.label=kind", "text.labels=red,green", "text.condition_dropout=0.1"]
+SOURCE = ["text.source=what", "text.condition_dropout=0.1"]
 
 
 @pytest.mark.parametrize("recipe", ["mdlm", "udlm", "cdcd", "ssd_lm", "autoregressive"])
@@ -102,14 +102,14 @@ def test_what_a_run_does_not_take_is_refused(make: Make, tiny_run: Callable[...,
         (lambda: plain.generate(label="red"), "takes no label; it was trained on text alone"),
         (lambda: plain.generate(source="x"), "takes no source; it was trained on text alone"),
         (lambda: told.generate(source="a fig"), r"takes no source; it takes a label \(red, green\)"),
-        (lambda: told.generate(label="blue"), "no label 'blue'; there are red, green"),
+        (lambda: told.generate(label="blue"), "no label 'blue'; the labels are red, green"),
         (lambda: strict.generate(), "needs a label .*: red, green"),
-        (lambda: strict.generate(label="red", guides=GUIDE), "train with text.drop=0.1"),
+        (lambda: strict.generate(label="red", guides=GUIDE), "train with text.condition_dropout=0.1"),
         (lambda: answering.generate(), "needs a source"),
         (lambda: answering.infill("The [MASK].", label="red"), "needs a source"),
         (lambda: answering.generate(source="a fig" * 9), "leaves no room for text in a window of 32"),
         (lambda: answering.score(["The fig."]), "needs a source"),
-        (lambda: make("block_diffusion", *LABEL), "is told no label"),
+        (lambda: make("block_diffusion", *LABEL), "takes no label"),
     ]:
         with pytest.raises(UserError, match=message):
             call()

@@ -48,7 +48,7 @@ def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
     config = with_label_names(config, tmp_path)
     assert config.labels == ("green", "red")
     corpus = prepare(config, tmp_path / "cache")
-    own = corpus.tokenizer
+    tokenizer = corpus.tokenizer
     batch = corpus.train.windows(range(9))
     assert batch.condition_mask is not None
     assert batch.labels is not None
@@ -56,18 +56,18 @@ def test_rows_have_their_source_and_label(kind: str, tmp_path: Path):
     for number, record in enumerate(RECORDS[:9]):
         ids, given = batch.tokens[number].numpy(), batch.condition_mask[number].numpy()
         text = record["text"].replace("\n", " ") if kind == "tsv" else record["text"]
-        assert own.decode(ids) == record["what"]
-        assert own.decode(strip_source(ids, config, own)) == text
+        assert tokenizer.decode(ids) == record["what"]
+        assert tokenizer.decode(strip_source(ids, config, tokenizer)) == text
         assert given.sum() == len(record["what"]) + 1  # and its end
         assert given[: given.sum()].all()
         assert batch.num_chars[number] == len(text)
         assert batch.labels[number] == {"": 0, "green": 1, "red": 2}[record["kind"]]
-        place = corpus.train.positions([number])
-        assert own.decode(np.asarray(corpus.train.shard.tokens)[place].astype(int)) == text
+        positions = corpus.train.positions([number])
+        assert tokenizer.decode(np.asarray(corpus.train.shard.tokens)[positions].astype(int)) == text
     some = corpus.train.batch(0, range(8), batch_size=8)  # in training's order too
     assert some.labels is not None
     for ids, label in zip(some.tokens.numpy(), some.labels.tolist(), strict=True):
-        assert ("", "green", "red")[label] == own.decode(ids).split('"')[1]
+        assert ("", "green", "red")[label] == tokenizer.decode(ids).split('"')[1]
 
 
 def test_lines_have_the_label_of_their_record(tmp_path: Path):
@@ -94,8 +94,8 @@ def test_dropped_rows_show_neither_label_nor_source(tmp_path: Path):
     assert many.labels is not None
     half = condition_dropout(many, 0.3, pad, Rng.of(0, 2000))
     assert half.labels is not None
-    share = float((half.labels == 0).float().mean())
-    assert abs(share - 0.3) < 0.04
+    fraction = float((half.labels == 0).float().mean())
+    assert abs(fraction - 0.3) < 0.04
     assert ((half.tokens[:, 0] == pad) == (half.labels == 0)).all()
 
 
@@ -105,8 +105,8 @@ def test_sources_that_fill_the_window_are_left_out_and_counted(tmp_path: Path):
     corpus = prepare(_config(str(tmp_path / "d.jsonl"), source="what", length=8), tmp_path / "cache")
     batch = corpus.train.windows(range(len(corpus.train)))
     assert batch.target_mask.sum(1).tolist() == [4, 1] * 2  # 6 of the 8 tokens and the end leave one
-    assert "train: 4 of 8 sources fill the window, and their examples are left out" in corpus.notes
-    with pytest.raises(UserError, match=r"No example of the train part .* use a greater length"):
+    assert "train: 4 of 8 sources fill the window, and their examples are dropped" in corpus.notes
+    with pytest.raises(UserError, match=r"No example of the train part .* Use a greater length"):
         prepare(_config(str(tmp_path / "d.jsonl"), source="what", length=2), tmp_path / "cache")
 
 
@@ -115,13 +115,13 @@ def test_sources_that_fill_the_window_are_left_out_and_counted(tmp_path: Path):
     [
         ({"source": "what", "layout": "lines"}, "source needs layout=documents"),
         ({"label": "kind", "layout": "stream"}, "label needs layout=documents"),
-        ({"label": "kind", "packing": True}, "a row has one label"),
+        ({"label": "kind", "packing": True}, "a row has only one label"),
         ({"labels": ("red",)}, "labels has no effect without label"),
-        ({"drop": 0.1}, "something to be dropped"),
-        ({"drop": 1.0, "label": "kind"}, r"lies in \[0, 1\)"),
-        ({"source": "who"}, "no field 'who'; it has kind, what, text"),
-        ({"label": "kind", "labels": ("red",)}, "no label 'green'; there are red"),
-        ({"field": ""}, r"set text.field to the one with the text \(kind, what, text\)"),
+        ({"condition_dropout": 0.1}, "condition_dropout needs a label, a source, or a mask"),
+        ({"condition_dropout": 1.0, "label": "kind"}, r"must be in \[0, 1\)"),
+        ({"source": "who"}, "no field 'who'; its fields are: kind, what, text"),
+        ({"label": "kind", "labels": ("red",)}, "no label 'green'; the labels are red"),
+        ({"field": ""}, r"Set text.field to .* the fields are kind, what, text"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, tmp_path: Path):
@@ -136,7 +136,7 @@ def test_labels_are_few_and_tables_are_whole(tmp_path: Path):
     with pytest.raises(UserError, match="holds text, not labels"):
         with_label_names(_config(str(many), field="b", label="a"), tmp_path)
     (tmp_path / "broken.csv").write_text('a,b\n1,"never closed\n')
-    with pytest.raises(UserError, match="not CSV"):
+    with pytest.raises(UserError, match="not valid CSV"):
         prepare(_config(str(tmp_path / "broken.csv"), field="b"), tmp_path / "cache")
     (tmp_path / "short.tsv").write_text("a\tb\n1\n")
     with pytest.raises(UserError, match="line 2: field 'b' has no value"):
@@ -145,7 +145,7 @@ def test_labels_are_few_and_tables_are_whole(tmp_path: Path):
     with pytest.raises(UserError, match=r"line 2: more values than columns \(a, b\)"):
         prepare(_config(str(tmp_path / "long.csv"), field="b"), tmp_path / "cache")
     (tmp_path / "bare.csv").write_text("a,b\n")
-    with pytest.raises(UserError, match="has no field 'c'; it has a, b"):
+    with pytest.raises(UserError, match="has no field 'c'; its fields are: a, b"):
         prepare(_config(str(tmp_path / "bare.csv"), field="c"), tmp_path / "cache")
     (tmp_path / "plain.txt").write_text("text\n")
     with pytest.raises(UserError, match="source='a' has no effect"):

@@ -14,7 +14,7 @@ from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.dataset import Dataset, evaluation_batches
-from textdiffusion.data.examples import OPEN, first_fit
+from textdiffusion.data.packing import MAX_OPEN_ROWS, first_fit
 from textdiffusion.data.prepare import Corpus, prepare
 
 LINES = [f"{'word ' * (i % 7)}number {i}" for i in range(200)]
@@ -92,7 +92,7 @@ def test_too_long(tmp_path):
     short = corpus(tmp_path, length=16)
     lengths = [len(line) + 1 for line in LINES]
     count = sum(length > 16 for length in lengths[:180])
-    assert short.notes[0] == f"train: {count} of 180 examples are longer than 16 tokens and cut short"
+    assert short.notes[0] == f"train: {count} of 180 examples are longer than 16 tokens and truncated"
     batch = short.train.windows(range(180))
     assert [short.tokenizer.decode(ids) for ids in batch.tokens] == [line[:16] for line in LINES[:180]]
     assert batch.num_chars is not None
@@ -102,7 +102,7 @@ def test_too_long(tmp_path):
     assert texts(dropped, dropped.train) == [line for line in LINES[:180] if len(line) < 16]
     with pytest.raises(UserError, match=r"Example 3 of the train part .* has 19 tokens .* window of 16"):
         corpus(tmp_path, length=16, too_long="error")
-    with pytest.raises(UserError, match=r"No example of .* fits a window of 4"):
+    with pytest.raises(UserError, match=r"No example of .* fits in a window of 4"):
         corpus(tmp_path, length=4, too_long="drop")
 
 
@@ -138,7 +138,7 @@ def test_first_fit_is_a_partition_that_fits(lengths, capacity):
     rooms = [capacity - sizes[row].sum() for row in rows]
     assert min(rooms) >= 0
     assert all((np.diff(row) > 0).all() for row in rows)
-    if len(rows) <= OPEN:  # first fit: what begins a row fitted into none before
+    if len(rows) <= MAX_OPEN_ROWS:  # first fit: what begins a row fitted into none before
         assert all(sizes[row[0]] > room for i, row in enumerate(rows) for room in rooms[:i])
 
 

@@ -73,11 +73,11 @@ def test_a_changed_character_is_nearly_always_illegal():
     symbols = sorted(set("".join(lines)))
     changed = legal = 0
     for number, line in enumerate(lines):
-        for place in range(number % 3, len(line), 3):
-            symbol = symbols[(number + place) % len(symbols)]
-            if symbol != line[place]:
+        for position in range(number % 3, len(line), 3):
+            symbol = symbols[(number + position) % len(symbols)]
+            if symbol != line[position]:
                 changed += 1
-                legal += is_legal(line[:place] + symbol + line[place + 1 :])
+                legal += is_legal(line[:position] + symbol + line[position + 1 :])
     assert changed > 2000
     assert legal / changed < 0.01
 
@@ -98,11 +98,11 @@ def test_deterministic_any_size_and_varied():
 
 
 def test_as_a_source():
-    pieces = list(source("2500:3").pieces())
+    pieces = list(source("2500:3").chunks())
     assert [piece.document for piece in pieces] == [0, 1, 2]
     assert "".join(piece.text for piece in pieces).splitlines() == list(sentences(2500, 3))
     assert source("2500:3").identity() != source("2500:4").identity()
-    assert next(source("").pieces()).text.startswith(next(sentences(1, 0)))
+    assert next(source("").chunks()).text.startswith(next(sentences(1, 0)))
     for detail in ("x", "0", "5:", "5:1:2", "-3"):
-        with pytest.raises(UserError, match="not understood"):
+        with pytest.raises(UserError, match="is not valid"):
             source(detail)

@@ -77,12 +77,12 @@ def test_held_out_examples_that_are_trained_on_are_counted(tmp_path):
     config = replace(config, test=str(tmp_path / "c.txt"), unk=True)
     for _ in range(2):  # made, and found again
         notes = prepare(config, tmp_path / "cache").notes
-        assert notes == ("valid: 3 of 5 examples are in the training part too",)
+        assert notes == ("valid: 3 of 5 examples are also in the training part",)
     (tmp_path / "a.csv").write_text("de,en\neins,one\nzwei,two\n")
     (tmp_path / "b.csv").write_text("de,en\neins,one\nuno,one\n")
     pairs = replace(config, data=str(tmp_path / "a.csv"), valid=str(tmp_path / "b.csv"), test="", test_fraction=0.0)
     pairs = replace(pairs, field="en", source="de", length=12, layout="documents")
-    assert prepare(pairs, tmp_path / "cache").notes == ("valid: 1 of 2 examples are in the training part too",)
+    assert prepare(pairs, tmp_path / "cache").notes == ("valid: 1 of 2 examples are also in the training part",)
 
 
 def test_the_small_language_repeats_itself(tmp_path, data):
@@ -90,7 +90,7 @@ def test_the_small_language_repeats_itself(tmp_path, data):
     path = data / "corpora/mtd_simple_train.txt"
     config = TextConfig(data=str(path), layout="lines", length=64, test_fraction=0.0, valid_fraction=0.0)
     corpus = prepare(replace(config, test=str(data / "corpora/mtd_simple_test.txt")), tmp_path)
-    assert corpus.notes == ("test: 178 of 500 examples are in the training part too",)
+    assert corpus.notes == ("test: 178 of 500 examples are also in the training part",)
 
 
 def test_a_stream_of_words_is_cut_between_words(tmp_path):
@@ -172,7 +172,7 @@ def test_tinyshakespeare_is_cut_where_everybody_cuts_it(tmp_path, data):
         ({"length": 1}, "at least 2 tokens"),
         ({"data": ""}, "data is empty"),
         ({"limit": -1}, "limit is -1"),
-        ({"valid_fraction": 1.0}, r"valid_fraction is 1.0; it lies in \[0, 1\)"),
+        ({"valid_fraction": 1.0}, r"valid_fraction is 1.0; it must be in \[0, 1\)"),
         ({"valid_fraction": 0.5, "test_fraction": 0.5}, "add up to 1"),
         ({"tokenizer": "file"}, "go together"),
         ({"tokenizer_path": "x.json"}, "go together"),

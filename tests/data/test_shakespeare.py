@@ -44,7 +44,7 @@ Nobody speaks this.
 def test_speeches_are_kept_and_directions_go():
     expected = "ANNA:\nWell met -- good\nmorrow.\nAnd again.\n\nFirst Lord:\nI go.\n\n"
     raw = re.sub(r"(?<=.)\n", "  \n", RAW)  # two spaces make a line break, as in the files
-    assert shakespeare.cleaned(raw) == expected
+    assert shakespeare.clean(raw) == expected
 
 
 def test_missing_package_says_how_to_get_it(monkeypatch):
@@ -67,7 +67,7 @@ def installed():
 @pytest.mark.usefixtures("installed")
 def test_the_plays():
     source = shakespeare.source()
-    plays = [piece.text for piece in source.pieces()]
+    plays = [piece.text for piece in source.chunks()]
     assert len(plays) == 38
     assert sum(map(len, plays)) == source.size == 4_781_219
     text = "".join(plays)
@@ -80,5 +80,5 @@ def test_the_plays():
 @pytest.mark.usefixtures("installed")
 def test_another_text_is_refused(monkeypatch):
     monkeypatch.setattr(shakespeare, "HELD_OUT", ())
-    with pytest.raises(UserError, match="not those of version"):
+    with pytest.raises(UserError, match="has other plays than version"):
         shakespeare.source()

@@ -35,9 +35,9 @@ def test_what_is_written_is_read(folder, parts, vocab_size, counted, examples):
     assert shard.tokens.dtype == {251: np.uint8, 257: np.uint16, 65537: np.uint32}[vocab_size]
     assert shard.header.tokens == len(shard) == len(joined)
     assert shard.header.chars == ((joined % 3).sum() if counted else len(joined))
-    if shard.counts is not None:
-        assert np.array_equal(shard.counts, joined % 3)
-    assert (shard.counts is not None) == (counted and len(joined) > 0)
+    if shard.char_counts is not None:
+        assert np.array_equal(shard.char_counts, joined % 3)
+    assert (shard.char_counts is not None) == (counted and len(joined) > 0)
     assert (shard.starts is not None) == examples
     if shard.starts is not None:
         assert np.array_equal(np.diff(shard.starts), list(map(len, parts)))
@@ -65,7 +65,7 @@ def damaged(path: Path, change) -> None:
 
 def test_truncated(path):
     damaged(path, lambda raw: raw[:-1])
-    with pytest.raises(UserError, match=r"part.tokens is damaged: it has \d+ bytes, its header says \d+\. Delete"):
+    with pytest.raises(UserError, match=r"part.tokens is damaged: it has \d+ bytes, but its header says \d+\. Delete"):
         open_shard(path)
 
 
@@ -76,7 +76,7 @@ def test_a_changed_byte_is_seen_by_verify_alone(path):
 
     damaged(path, flip)
     open_shard(path)
-    with pytest.raises(UserError, match="its checksum is not the one in its header"):
+    with pytest.raises(UserError, match="its checksum differs from the one in its header"):
         verify(path)
 
 

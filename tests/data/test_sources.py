@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from textdiffusion.core.errors import UserError
 from textdiffusion.data import sources
 from textdiffusion.data.config import TextConfig
-from textdiffusion.data.documents import open_source, units
-from textdiffusion.data.sources import Chunk, Files, find
+from textdiffusion.data.documents import open_source, read_units
+from textdiffusion.data.sources import Chunk, Files, find_files
 
 DOCUMENTS = ["one\ntwo", "é 漢\n", "three"]
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -29,7 +29,7 @@ def joined(pieces) -> list[str]:
 
 
 def read(data: Path | str, field: str = "", **options) -> list[str]:
-    return joined(Files(str(data), find(str(data)), (field, "", ""), **options).pieces())
+    return joined(Files(str(data), find_files(str(data)), (field, "", ""), **options).chunks())
 
 
 def test_a_folder_a_glob_and_gzip(tmp_path):
@@ -54,9 +54,9 @@ def test_jsonl(tmp_path, name):
     with opener(tmp_path / name, "wt", encoding="utf-8") as file:
         file.write(lines)
     assert read(tmp_path / name, field="text") == DOCUMENTS
-    with pytest.raises(UserError, match=r"holds records: set text.field to the one with the text \(id, text\)"):
+    with pytest.raises(UserError, match=r"holds records. Set text.field to .* the fields are id, text"):
         read(tmp_path / name)
-    with pytest.raises(UserError, match=r"line 1: no field 'body'; it has 'id', 'text'"):
+    with pytest.raises(UserError, match=r"line 1: no field 'body'; the fields are: id, text"):
         read(tmp_path / name, field="body")
     with pytest.raises(UserError, match="line 1: field 'id' is int, not text"):
         read(tmp_path / name, field="id")
@@ -67,7 +67,7 @@ def test_parquet(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"id": [0, 1, 2], "text": DOCUMENTS}), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet", field="text") == DOCUMENTS
-    with pytest.raises(UserError, match="has no field 'body'; it has id, text"):
+    with pytest.raises(UserError, match="has no field 'body'; its fields are: id, text"):
         read(tmp_path / "a.parquet", field="body")
 
 
@@ -76,12 +76,12 @@ def test_reading_in_pieces_loses_nothing(tmp_path_factory, text, piece, encoding
     path = tmp_path_factory.mktemp("pieces") / "a.txt"
     path.write_bytes(text.encode(encoding))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "PIECE", piece)
-        patch.setattr(sources, "LONGEST", 5)
-        pieces = list(Files("a", [path], encoding=encoding).pieces())
+        patch.setattr(sources, "READ_SIZE", piece)
+        patch.setattr(sources, "MAX_LINE", 5)
+        pieces = list(Files("a", [path], encoding=encoding).chunks())
     expected = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     assert "".join(p.text for p in pieces) == expected
-    assert not pieces or pieces[-1].read == path.stat().st_size
+    assert not pieces or pieces[-1].bytes_read == path.stat().st_size
     for before in pieces[:-1]:
         assert before.text.endswith("\n") or len(before.text) >= 5 or before.text.endswith(" ")
 
@@ -92,10 +92,10 @@ def test_the_first_bad_byte_is_named(tmp_path_factory, good, piece, bad):
     start = ("é" * good).encode()
     path.write_bytes(start + bad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "PIECE", piece)
+        patch.setattr(sources, "READ_SIZE", piece)
         with pytest.raises(UserError) as error:
-            list(Files("a", [path]).pieces())
-    assert f"byte 0x{bad[0]:02x} at offset {len(start)} cannot be read" in str(error.value)
+            list(Files("a", [path]).chunks())
+    assert f"byte 0x{bad[0]:02x} at offset {len(start)} is invalid" in str(error.value)
     assert "text.encoding=latin-1" in str(error.value)
 
 
@@ -113,8 +113,8 @@ def test_encodings(tmp_path):
 
 
 def stream(pieces: list[Chunk], **options) -> str:
-    source = SimpleNamespace(name="x", size=0, pieces=lambda: iter(pieces), identity=list)
-    return "".join(unit.text for unit in units(source, TextConfig(data="x", **options)))
+    source = SimpleNamespace(name="x", size=0, chunks=lambda: iter(pieces), identity=list)
+    return "".join(unit.text for unit in read_units(source, TextConfig(data="x", **options)))
 
 
 def test_documents_of_a_stream_are_kept_apart():
@@ -131,10 +131,10 @@ def test_lines_may_span_pieces():
         Chunk("st", 0, 0, 20),
         Chunk("new", 1, 0, 23),
     ]
-    source = SimpleNamespace(name="x", size=0, pieces=lambda: iter(pieces), identity=list)
-    lines = [unit.text for unit in units(source, TextConfig(data="x", layout="lines"))]
+    source = SimpleNamespace(name="x", size=0, chunks=lambda: iter(pieces), identity=list)
+    lines = [unit.text for unit in read_units(source, TextConfig(data="x", layout="lines"))]
     assert lines == ["a long line", "next", "last", "new"]
-    documents = [unit.text for unit in units(source, TextConfig(data="x", layout="documents"))]
+    documents = [unit.text for unit in read_units(source, TextConfig(data="x", layout="documents"))]
     assert documents == ["a long line\nnext\nlast", "new"]
 
 
@@ -148,7 +148,7 @@ def test_hub_data_is_streamed_once_into_a_local_file(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     config = TextConfig(data="hf:owner/name", hub_config="small", hub_split="test", field="body", limit=2)
     for _ in range(2):
-        assert joined(open_source(config.data, config, tmp_path).pieces()) == DOCUMENTS[:2]
+        assert joined(open_source(config.data, config, tmp_path).chunks()) == DOCUMENTS[:2]
     assert calls == [("owner/name", "small", "test", True)]
     assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"]
 

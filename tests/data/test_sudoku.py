@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textdiffusion.data.builtin.sudoku import Sudoku, read, singles, solutions
+from textdiffusion.data.builtin.sudoku import Sudoku, count_solutions, fill_singles, parse_grids
 
 TASK = Sudoku()
 LEVELS = ["easy", "medium", "hard"]
@@ -20,7 +20,7 @@ UNITS = [
 
 @cache
 def puzzles(level: str) -> list[tuple[str, str]]:
-    return TASK.rows(level, 60, np.random.default_rng(1))
+    return TASK.sample(level, 60, np.random.default_rng(1))
 
 
 def plain_count(cells: list[str]) -> int:
@@ -48,10 +48,10 @@ def test_levels_are_what_they_say(level: str, fewest: int, most: int):
     assert all(TASK.check(question, answer) for question, answer in puzzles(level))
     givens = [81 - question.count(".") for question in questions]
     assert fewest <= min(givens) <= max(givens) <= most
-    asked, full = read(questions), read(answers)
-    assert (solutions(asked) == 1).all()
-    by_naked = (singles(asked, hidden=False) == full).all(1)
-    by_singles = (singles(asked, hidden=True) == full).all(1)
+    asked, full = parse_grids(questions), parse_grids(answers)
+    assert (count_solutions(asked) == 1).all()
+    by_naked = (fill_singles(asked, hidden=False) == full).all(1)
+    by_singles = (fill_singles(asked, hidden=True) == full).all(1)
     assert by_naked.all() if level == "easy" else not by_naked.any()
     assert not by_singles.any() if level == "hard" else by_singles.all()
     assert len(set(answers)) == len(answers)
@@ -75,7 +75,7 @@ def test_the_search_counts_as_a_plain_one_does():
         cell = question.index(".")
         wrong[cell] = draw.choice([digit for digit in "123456789" if digit != answer[cell]])
         texts.append("".join(wrong))
-    counts = solutions(read(texts))
+    counts = count_solutions(parse_grids(texts))
     assert counts.tolist() == [plain_count(list(text)) for text in texts]
     assert {0, 2} <= set(counts.tolist())
 
@@ -98,6 +98,6 @@ def test_a_valid_grid_that_does_not_keep_the_givens_is_wrong(number: int, digits
 
 
 def test_a_seed_gives_the_same_puzzles_and_another_gives_others():
-    assert TASK.rows("easy", 20, np.random.default_rng(7)) == TASK.rows("easy", 20, np.random.default_rng(7))
-    one, other = (TASK.rows("easy", 20, np.random.default_rng(seed)) for seed in (7, 8))
+    assert TASK.sample("easy", 20, np.random.default_rng(7)) == TASK.sample("easy", 20, np.random.default_rng(7))
+    one, other = (TASK.sample("easy", 20, np.random.default_rng(seed)) for seed in (7, 8))
     assert not {answer for _, answer in one} & {answer for _, answer in other}

@@ -40,7 +40,7 @@ def test_an_escaped_gap_is_text():
         ("a [MASK[MASK]", "no closing bracket"),
     ],
 )
-def test_what_is_no_template_is_refused(template: str, says: str):
+def test_invalid_templates_are_refused(template: str, says: str):
     with pytest.raises(UserError, match=says):
         templates.parse(template)
 
@@ -106,7 +106,7 @@ def test_a_space_before_a_gap_is_its_first_words():
     assert words.decode(ids[given]) == "The is old"
     assert given.tolist() == [True, False, False, True, False, True]
     assert spaced.tolist() == [False, True, False, False, False, False]
-    table = templates.allowed(words)
+    table = templates.allowed_sets(words)
     assert [words.token_text(int(i)) for i in np.flatnonzero(table[templates.SPACED])] == [
         " is",
         " old",
@@ -120,7 +120,7 @@ def test_a_space_before_a_gap_is_its_first_words():
 
 def test_no_gap_holds_the_unknown_token():
     tokenizer = Characters("ab", (END, PAD, UNK))
-    table = templates.allowed(tokenizer)
+    table = templates.allowed_sets(tokenizer)
     assert tokenizer.unk_id is not None
     assert not table[:, tokenizer.unk_id].any()
     assert table[templates.TEXT].tolist() == [True, True, False, False, False]
@@ -130,19 +130,19 @@ def test_an_open_gap_at_the_end_may_end_the_text():
     tokenizer = Characters("ab", (END, PAD))
     for padded_to in (0, 5):
         opened = ["a[MASK:1]b[MASK]", "a[MASK:2]"]
-        batch = templates.batch(opened, tokenizer, ended=True, padded_to=padded_to, room=5)
+        batch = templates.batch(opened, tokenizer, ended=True, padded_to=padded_to, max_tokens=5)
         assert batch.condition_mask is not None
         assert batch.allowed_set_ids is not None
         assert batch.condition_mask.tolist() == [[True, False, True, False, False], [True, False, False, True, True]]
         assert (batch.allowed_set_ids == templates.ENDING).tolist() == [[False] * 3 + [True] * 2, [False] * 5]
-    with pytest.raises(UserError, match="have no end to propose"):
-        templates.batch(["a[MASK]"], Characters("ab"), room=5)
-    with pytest.raises(UserError, match="Not every gap"):
+    with pytest.raises(UserError, match="cannot propose where a text ends"):
+        templates.batch(["a[MASK]"], Characters("ab"), max_tokens=5)
+    with pytest.raises(UserError, match="Every gap"):
         templates.batch(["a[MASK]b"], tokenizer, ended=True)
 
 
 def test_numbers_fill_the_open_gaps_in_turn():
     assert (
-        templates.numbered(r"[MASK] \[MASK] [MASK:3][MASK]a[MASK]", [4, 1])
+        templates.with_lengths(r"[MASK] \[MASK] [MASK:3][MASK]a[MASK]", [4, 1])
         == r"[MASK:4] \[MASK] [MASK:3][MASK:1]a[MASK]"
     )

@@ -14,7 +14,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.data.tokenizers import loading, subwords
 from textdiffusion.data.tokenizers.base import END, PAD, UNK, Bytes, Characters, Tokenizer, fingerprint
 from textdiffusion.data.tokenizers.loading import load
-from textdiffusion.data.tokenizers.sentencepiece import Pieces
+from textdiffusion.data.tokenizers.sentencepiece import SentencePiece
 
 TEXT = """The orange  grape is stir-fried, don't you think?
 A naïve Café in 漢字 and 😀 costs £ 10.50 - or [END] more ##s.
@@ -31,7 +31,7 @@ def tokenizers(specials=()) -> dict[str, Tokenizer]:
         "words": subwords.train_words([TEXT], 0, specials, unk=False),
         "bpe": subwords.train_bpe([TEXT], 300, specials),
         "wordpiece": subwords.train_wordpiece([TEXT], 160, specials, TEXT),
-        "sentencepiece": Pieces.train([TEXT], 400, specials),
+        "sentencepiece": SentencePiece.train([TEXT], 400, specials),
     }
 
 
@@ -125,7 +125,7 @@ def test_learning_is_deterministic(kind):
 def test_asked_vocabulary_size_includes_special_tokens():
     assert PLAIN["bpe"].vocab_size == ENDED["bpe"].vocab_size == 300
     assert ENDED["wordpiece"].vocab_size == 160
-    with pytest.raises(UserError, match="begins with the 256 bytes"):
+    with pytest.raises(UserError, match="byte-level BPE needs at least 256"):
         subwords.train_bpe([TEXT], 200, ())
     with pytest.raises(UserError, match="alone need"):
         subwords.train_wordpiece([TEXT], 50, (), TEXT)
@@ -150,13 +150,13 @@ def test_unseen_characters_are_named():
 
 
 def test_unseen_words_are_named():
-    with pytest.raises(UserError, match=r"lacks ' zebra', ' lion': .* text.unk=true"):
+    with pytest.raises(UserError, match=r"lacks ' zebra', ' lion'\. .* text.unk=true"):
         PLAIN["words"].encode("The orange zebra lion")
     tokenizer = subwords.train_words([TEXT], 0, (), unk=True)
     ids, counts = counted(tokenizer, "The orange zebra")
     assert [tokenizer.token_text(int(i)) for i in ids] == ["The", " orange", UNK]
     assert counts.tolist() == [3, 7, 6]
-    with pytest.raises(UserError, match=r"needs text.unk=true"):
+    with pytest.raises(UserError, match=r"also needs text.unk=true"):
         subwords.train_words([TEXT], 10, (), unk=False)
     assert subwords.train_words([TEXT], 10, (END, PAD), unk=True).vocab_size == 10
 
@@ -178,15 +178,15 @@ def test_the_token_of_what_a_vocabulary_lacks():
         assert tokenizer.encode(text).tolist() == [tokenizer.unk_id]
 
 
-def test_segmentations_are_drawn_by_seed():
+def test_segmentations_are_sampled_by_seed():
     tokenizer = PLAIN["sentencepiece"]
-    assert isinstance(tokenizer, Pieces)
+    assert isinstance(tokenizer, SentencePiece)
     text = "All the oranges are grapes"
-    drawn = [tuple(tokenizer.encode_sampled(text, alpha=0.3, seed=seed).tolist()) for seed in range(20)]
+    sampled = [tuple(tokenizer.encode_sampled(text, alpha=0.3, seed=seed).tolist()) for seed in range(20)]
     again = [tuple(tokenizer.encode_sampled(text, alpha=0.3, seed=seed).tolist()) for seed in reversed(range(20))]
-    assert drawn == again[::-1]
-    assert len(set(drawn)) > 3
-    assert {tokenizer.decode(ids) for ids in drawn} == {text}
+    assert sampled == again[::-1]
+    assert len(set(sampled)) > 3
+    assert {tokenizer.decode(ids) for ids in sampled} == {text}
 
 
 def test_gpt2_from_vocab_and_merges(data: Path):
@@ -222,9 +222,14 @@ def test_plain_tokenizer_json(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no tokenizer at"), ("{", "no tokenizer.json"), ("[]", "holds a list"), ('{"kind": "x"}', "no tokenizer")],
+    [
+        (None, "no tokenizer at"),
+        ("{", "not a tokenizer file"),
+        ("[]", "expected an object, found list"),
+        ('{"kind": "x"}', "not a tokenizer file"),
+    ],
 )
-def test_what_is_no_tokenizer(tmp_path, content, message):
+def test_files_that_are_not_tokenizers_are_refused(tmp_path, content, message):
     path = tmp_path / "tokenizer.json"
     if content is not None:
         path.write_text(content)

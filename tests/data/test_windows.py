@@ -33,13 +33,13 @@ def test_parts_are_the_text_in_order(tmp_path):
 
 def test_rows_depend_on_seed_step_and_row_alone(tmp_path):
     train = corpus(tmp_path).train
-    whole = train.batch(7, range(32), batch_size=32)
+    full = train.batch(7, range(32), batch_size=32)
     part = train.batch(7, [5, 30], batch_size=32)
-    assert torch.equal(whole.tokens[[5, 30]], part.tokens)
+    assert torch.equal(full.tokens[[5, 30]], part.tokens)
     assert part.row_ids is not None
     assert part.row_ids.tolist() == [5, 30]
-    assert not torch.equal(whole.tokens, train.batch(8, range(32), batch_size=32).tokens)
-    assert not torch.equal(whole.tokens, corpus(tmp_path, seed=1).train.batch(7, range(32), batch_size=32).tokens)
+    assert not torch.equal(full.tokens, train.batch(8, range(32), batch_size=32).tokens)
+    assert not torch.equal(full.tokens, corpus(tmp_path, seed=1).train.batch(7, range(32), batch_size=32).tokens)
 
 
 @pytest.mark.parametrize("length", [16, 100, 1000])

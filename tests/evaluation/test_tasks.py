@@ -8,7 +8,7 @@ import pytest
 
 from textdiffusion import TextDiffusion
 from textdiffusion.core.errors import UserError
-from textdiffusion.data.builtin.tasks import exercise
+from textdiffusion.data.builtin.tasks import parse_task
 from textdiffusion.data.templates import parse
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.tasks import question_template, solve_task
@@ -43,16 +43,16 @@ def test_every_family_is_asked_by_infilling(recipe: str, run: Callable[[str, str
     found = solve_task(model, tmp_path, count=6)
     assert len(found.answers) == 6
     assert 0 <= found.accuracy <= 1
-    task = exercise("brackets:easy")
+    task = parse_task("brackets:easy")
     assert task is not None
     for row, asked in zip(
         found.answers, held_out(model, tmp_path, count=6).windows(range(6)).tokens.numpy(), strict=True
     ):
         right = model.tokenizer.decode(asked)
         assert len(row) == len(right)
-        given = task.given(right)
+        given = task.condition_mask(right)
         assert all(a == b for a, b, shown in zip(row, right, given, strict=True) if shown)
-    assert found.accuracy == sum(map(task.solved, found.answers)) / 6
+    assert found.accuracy == sum(map(task.is_correct, found.answers)) / 6
     assert (
         solve_task(model, tmp_path, "brackets:easy:5:1").answers
         == solve_task(model, tmp_path, "brackets:easy:5:1").answers
@@ -85,7 +85,7 @@ def test_accuracy_and_its_error(run: Callable[[str, str], Path], tmp_path: Path)
 )
 def test_a_template_has_gaps_where_nothing_is_given(row: str, pieces: list[str | int]):
     name, _, text = row.partition(":")
-    task = exercise(name)
+    task = parse_task(name)
     assert task is not None
     assert parse(question_template(task, text)) == pieces
 

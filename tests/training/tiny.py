@@ -9,12 +9,12 @@ from typing import Any
 
 from textdiffusion import recipes
 from textdiffusion.config.config import Config
-from textdiffusion.data.config import Mask
+from textdiffusion.data.config import MaskKind
 
 LENGTH, BATCH = 16, 8
 
 
-def tiny(recipe: str, folder: Path, mask: Mask = "none", **training: Any) -> Config:
+def tiny(recipe: str, folder: Path, mask: MaskKind = "none", **training: Any) -> Config:
     """The recipe (`NAME` or `NAME/VARIANT`) at 64 features and one block, on a text file made in `folder`."""
     text = folder / "text.txt"
     if not text.exists():

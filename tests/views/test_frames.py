@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textdiffusion.data.tokenizers.base import END, PAD, Characters, Tokenizer
-from textdiffusion.data.tokenizers.sentencepiece import Pieces
+from textdiffusion.data.tokenizers.sentencepiece import SentencePiece
 from textdiffusion.data.tokenizers.subwords import train_bpe, train_wordpiece, train_words
 from textdiffusion.views.frames import Framer, Spelling, State, evenly, frames, visible
 
@@ -106,7 +106,7 @@ def test_pieces_add_up_to_what_the_tokenizer_decodes(kind):
         tokenizer = train_wordpiece([TEXT], 100, [], TEXT)
     else:
         pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
-        tokenizer = Pieces.train([TEXT], 300)
+        tokenizer = SentencePiece.train([TEXT], 300)
     ids = tokenizer.encode(TEXT).tolist()
     pieces = Spelling(tokenizer).texts(ids)
     assert "".join(pieces) == tokenizer.decode(ids)

@@ -38,6 +38,7 @@ class Plot:
         from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import noise_curve
+        from ..evaluation.report.plots import new_figure, plot_noise_curve
         from ..inference.api import TextDiffusion
 
         figure = new_figure()  # fails early where matplotlib is missing

@@ -94,11 +94,11 @@ class Train:
         return apply_overrides(config, ["text.model_padding=true", *settings])
 
     def _text(self, text: TextConfig) -> TextConfig:
-        from ..data.builtin.tasks import exercise
+        from ..data.builtin.tasks import parse_task
         from ..data.sources import TABLE_SUFFIXES
 
-        task = exercise(self.data)
-        options: dict[str, Any] = {"data": self.data} | (task.settings() if task else {})
+        task = parse_task(self.data)
+        options: dict[str, Any] = {"data": self.data} | (task.text_settings() if task else {})
         table = self.data.startswith("hf:") or any(suffix in self.data for suffix in TABLE_SUFFIXES)
         if self.data != text.data and not table:
             options["field"] = ""  # the recipe's own field is of its own data

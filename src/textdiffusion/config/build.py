@@ -21,7 +21,7 @@ def build_model(config: Config, vocab_size: int) -> DiffusionModel:
     time_density = build(config.time_density, **context)
     context["backbone"] = backbone = build(config.backbone, **context)
     denoiser = build(config.denoiser, **context, width=backbone.width)
-    denoiser.trained_with_conditioning = config.text.gives_tokens
+    denoiser.trained_with_conditioning = config.text.conditions_on_tokens
     if config.text.labels:
         denoiser.labels = LabelEmbedding(len(config.text.labels), backbone.width)
     return DiffusionModel(codec, process, time_density, denoiser, config.text.length)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from ..core.errors import UserError
 from ..core.registry import Part
 from ..data.config import TextConfig
-from ..data.masks import gives_anywhere
+from ..data.masks import scatters_conditions
 from ..diffusion.absorbing import Absorbing, AbsorbingProcess
 from ..diffusion.binned_densities import LossSecondMoment, MinVariance
 from ..diffusion.blocks import BlockAbsorbing
@@ -229,8 +229,8 @@ def _denoiser_problems(config: Parts) -> Iterator[str]:
 
 def _training_problems(config: Parts) -> Iterator[str]:
     sampler, length = config.sampler, config.text.length
-    if isinstance(config.denoiser, BlockDenoiserConfig) and config.text.drop:
-        yield "text.drop has no use in block diffusion: nothing samples blocks without their condition."
+    if isinstance(config.denoiser, BlockDenoiserConfig) and config.text.condition_dropout:
+        yield "text.condition_dropout has no use in block diffusion: nothing samples blocks without their condition."
     if isinstance(sampler, GaussianSampler) and isinstance(sampler.grid, Tuned):
         yield "sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured."
     one_per_token = isinstance(sampler, (Autoregressive, FirstHitting))
@@ -253,7 +253,7 @@ def sampler_problem(sampler: Any, config: Parts, process: object) -> str | None:
     if problem is None or not as_masks:
         return problem
     name = type(sampler).__name__
-    if not gives_anywhere(config.text.mask):
+    if not scatters_conditions(config.text.mask):
         return f"{name} needs an embedding run trained with given tokens anywhere, such as text.mask=random."
     if isinstance(config.objective, SquaredError):
         return (

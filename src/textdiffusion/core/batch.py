@@ -27,7 +27,7 @@ class Batch:
     labels: RowIndex | None = None
     """The number of each row's label, 0 for no label (None: no row has one)."""
     allowed_set_ids: Tokens | None = None
-    """For free positions, the row of `templates.allowed` with the tokens that they may hold (None: all tokens)."""
+    """For free positions, the row of `templates.allowed_sets` with the tokens that they may hold (None: all tokens)."""
     segment_ids: Tokens | None = None
     """Numbers of the examples that share a packed row; attention stays inside a segment (None: one per row)."""
     row_ids: RowIndex | None = None

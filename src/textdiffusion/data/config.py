@@ -1,4 +1,4 @@
-"""What a run says about its text. No torch here: `--help` reads this."""
+"""Settings of the text: its origin, its tokenizer and its layout. No torch here: `--help` reads this."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TokenizerKind = Literal["characters", "bytes", "words", "bpe", "wordpiece", "sen
 Layout = Literal["stream", "lines", "documents"]
 Split = Literal["cut", "documents", "files"]
 TooLong = Literal["truncate", "drop", "error"]
-Mask = Literal[
+MaskKind = Literal[
     "none",
     "prefix",
     "random",
@@ -26,86 +26,98 @@ Mask = Literal[
     "question",
 ]
 
-LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # kinds whose vocabulary size is chosen
+LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # tokenizers with a vocabulary size to choose
 
 
 @dataclass(frozen=True)
 class TextConfig:
     """Where the text comes from and how it becomes examples.
 
-    The tokenizer learns from the training part alone. Fractions are cut from the end: training, validation, test.
-    Raises UserError where a value is not allowed or would have no effect.
+    The tokenizer is learned from the training part alone. Validation and test are the end of the data, in this order.
+    Raises UserError if a value is not allowed or would have no effect.
     """
 
     data: str = "shakespeare"
-    """A file, folder or glob (text, .jsonl, .csv, .tsv, .parquet, .gz), hf:NAME, shakespeare, grammar:SIZE:SEED or a
-    task such as sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
+    """Training data: a file, folder or glob (text, .jsonl, .csv, .tsv, .parquet, also with .gz), hf:NAME, shakespeare,
+    grammar:SIZE:SEED, or a task such as sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
     valid: str = ""
-    """Validation text from a source of its own, instead of a part of the data."""
+    """Separate validation data; empty: the validation part is cut from `data`."""
     test: str = ""
-    """Test text from a source of its own."""
+    """Separate test data; empty: the test part is cut from `data`."""
     field: str = ""
-    """The field (column) that holds the text of JSONL, CSV, TSV, Parquet and hub data."""
+    """Field (column) with the text, for JSONL, CSV, TSV, Parquet and hub data."""
     source: str = ""
-    """The field that holds what the text answers to: it stands before the text and is always given."""
+    """Field with the prompt of each text. The prompt precedes the text and is never noised."""
     label: str = ""
-    """The field that holds the text's label, which the network is told."""
+    """Field with the label of each text, which the network receives as conditioning."""
     labels: tuple[str, ...] = ()
-    """The labels there are (empty: those of the data)."""
+    """All labels, in the order of their ids; empty: the labels that occur in `data`."""
     encoding: str = "utf-8"
+    """Character encoding of the files."""
     hub_config: str = ""
-    """The configuration (subset) of a hub data set."""
+    """Configuration (subset) of a hub data set."""
     hub_split: str = "train"
+    """Split of a hub data set."""
     limit: int = 0
-    """Read at most so many documents of the data (0: all)."""
+    """Read only this many documents of `data` (0: all)."""
     normaliser: str = "none"
+    """Normalisation of the text: none, lower, or text8 (a-z and single spaces)."""
 
     tokenizer: TokenizerKind = "characters"
+    """Kind of tokenizer; words, bpe, wordpiece and sentencepiece are learned, `file` loads `tokenizer_path`."""
     tokenizer_path: str = ""
-    """Of `file`: tokenizer.json, BERT's vocab.txt, SentencePiece's .model, or a folder of vocab.json and merges.txt."""
+    """Tokenizer to load: tokenizer.json, BERT's vocab.txt, a SentencePiece .model, or a folder with vocab.json and
+    merges.txt."""
     vocab_size: int = 0
-    """Size of a learned vocabulary (0: all words for `words`, else 4096)."""
+    """Size of a learned vocabulary (0: every word for `words`, 4096 for the others)."""
     unk: bool = False
-    """Read characters or words that the vocabulary lacks as [UNK] instead of refusing them."""
+    """Replace characters or words outside the vocabulary by [UNK] instead of refusing the text."""
     subword_sampling: float = 0.0
-    """SentencePiece only: training draws segmentations with probability proportional to p^this (0: always the best)."""
+    """SentencePiece only: sample training segmentations in proportion to p^this (0: always the most likely)."""
 
     layout: Layout = "stream"
+    """Windows of one continuous stream, or one example per line or per document."""
     length: int = 128
-    """Tokens in a window."""
+    """Tokens per window."""
     split: Split = "cut"
-    """Where parts may be cut: anywhere (between examples, unless a stream), between documents, or between files."""
+    """Where the data may be split into parts: `cut` anywhere (between examples, unless a stream), between documents, or
+    between files."""
     valid_fraction: float = 0.05
+    """Fraction of the data for validation."""
     test_fraction: float = 0.05
+    """Fraction of the data for testing."""
     packing: bool = False
-    """Several short examples share a window, each seeing only itself."""
+    """Pack several short examples into one window. Attention stays within each example."""
     model_padding: bool = False
-    """Padding counts as text to be modelled, so that the model learns where examples end."""
+    """Model the padding as text, so that the model learns where examples end."""
     too_long: TooLong = "truncate"
-    """What happens to examples longer than a window."""
+    """What to do with examples longer than a window."""
 
-    mask: Mask = "none"
-    """Which positions training gives as conditioning; `question` is for tasks: all but what is to be filled in."""
-    drop: float = 0.0
-    """The share of training rows that do not see their label, nor what is given: for guidance without a classifier."""
+    mask: MaskKind = "none"
+    """Positions kept clean as conditioning in training; `question`, for tasks: everything except the blanks to fill."""
+    condition_dropout: float = 0.0
+    """Probability that a training row hides its label and conditioning tokens, for classifier-free guidance."""
 
     @property
-    def gives_tokens(self) -> bool:
-        """Training gives a part of what the network sees."""
+    def conditions_on_tokens(self) -> bool:
+        """Whether some positions of training rows are clean conditioning."""
         return self.mask != "none" or bool(self.source)
 
+    @property
+    def fields(self) -> tuple[str, str, str]:
+        """Names of the fields with a record's text, source and label; empty if there is none."""
+        return self.field, self.source, self.label
+
     def __post_init__(self) -> None:
-        choices = {"tokenizer": TokenizerKind, "layout": Layout, "split": Split, "too_long": TooLong, "mask": Mask}
-        for name, allowed in choices.items():
-            if (value := getattr(self, name)) not in get_args(allowed):
-                raise UserError(f"{name} is {value!r}; it can be {', '.join(get_args(allowed))}.")
-        if self.normaliser not in NORMALISERS:
-            raise UserError(f"normaliser is {self.normaliser!r}; it can be {', '.join(NORMALISERS)}.")
+        choices = {"tokenizer": TokenizerKind, "layout": Layout, "split": Split, "too_long": TooLong, "mask": MaskKind}
+        for name, allowed in (*((n, get_args(kind)) for n, kind in choices.items()), ("normaliser", NORMALISERS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise UserError(f"{name} is {value!r}; it can be {', '.join(allowed)}.")
         if not self.data:
             raise UserError("data is empty; give a file, a folder, hf:NAME, shakespeare or grammar.")
         for name, default in (("hub_config", ""), ("hub_split", "train")):
             if getattr(self, name) != default and not self.data.startswith("hf:"):
-                raise UserError(f"{name} has no effect on data={self.data}: it is for hub data, hf:NAME.")
+                raise UserError(f"{name} has no effect on data={self.data}, only on hub data (hf:NAME).")
         if self.length < 2:
             raise UserError(f"length is {self.length}; a window has at least 2 tokens.")
         for name in ("limit", "vocab_size", "subword_sampling"):
@@ -114,6 +126,38 @@ class TextConfig:
         self._check_fractions()
         self._check_tokenizer()
         self._check_conditions()
+        self._check_layout()
+
+    def _check_fractions(self) -> None:
+        for name in ("valid_fraction", "test_fraction", "condition_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
+        total = self.valid_fraction + self.test_fraction
+        if total >= 1:
+            raise UserError(f"valid_fraction and test_fraction add up to {total:g}, which leaves no text for training.")
+
+    def _check_tokenizer(self) -> None:
+        if (self.tokenizer == "file") != bool(self.tokenizer_path):
+            raise UserError("tokenizer=file and tokenizer_path go together: give both or neither.")
+        if self.vocab_size and self.tokenizer not in LEARNED:
+            raise UserError(f"vocab_size has no effect on tokenizer={self.tokenizer}, only on {', '.join(LEARNED)}.")
+        if self.unk and self.tokenizer not in ("characters", "words"):
+            raise UserError(f"unk has no effect on tokenizer={self.tokenizer}, only on characters and words.")
+        if self.subword_sampling and self.tokenizer not in ("sentencepiece", "file"):
+            raise UserError(f"subword_sampling needs tokenizer=sentencepiece, not {self.tokenizer}.")
+
+    def _check_conditions(self) -> None:
+        if self.source and (self.layout != "documents" or self.packing or self.subword_sampling):
+            raise UserError("source needs layout=documents, without packing and subword_sampling.")
+        if self.label and (self.layout == "stream" or self.packing):
+            raise UserError("label needs layout=documents or layout=lines, without packing: a row has only one label.")
+        if self.labels and not self.label:
+            raise UserError("labels has no effect without label, the field that holds them.")
+        has_condition = self.label or self.source or (self.mask != "none" and self.layout != "stream")
+        if self.condition_dropout and not has_condition:
+            raise UserError("condition_dropout needs a label, a source, or a mask with layout=lines or documents.")
+
+    def _check_layout(self) -> None:
         if self.layout == "stream":
             for name in ("packing", "model_padding"):
                 if getattr(self, name):
@@ -124,42 +168,6 @@ class TextConfig:
         if self.mask == "question" and not lines_of_characters:
             raise UserError("mask=question needs layout=lines and tokenizer=characters, without packing.")
         if self.packing and self.subword_sampling:
-            raise UserError("packing and subword_sampling exclude each other: a drawn segmentation has any length.")
+            raise UserError("packing and subword_sampling exclude each other: sampled segmentations vary in length.")
         if self.packing and self.model_padding:
             raise UserError("packing and model_padding exclude each other: packed windows mask their padding out.")
-
-    @property
-    def fields(self) -> tuple[str, str, str]:
-        """The fields of a record that hold its text, source and label; empty where there is none."""
-        return self.field, self.source, self.label
-
-    def _check_conditions(self) -> None:
-        if self.source and (self.layout != "documents" or self.packing or self.subword_sampling):
-            raise UserError("source needs layout=documents, without packing and subword_sampling.")
-        if self.label and (self.layout == "stream" or self.packing):
-            raise UserError("label needs layout=documents or layout=lines, without packing: a row has one label.")
-        if self.labels and not self.label:
-            raise UserError("labels has no effect without label, the field that holds them.")
-        if not 0 <= self.drop < 1:
-            raise UserError(f"drop is {self.drop}; it lies in [0, 1).")
-        if self.drop and not (self.label or self.source or (self.mask != "none" and self.layout != "stream")):
-            raise UserError("drop needs something to be dropped: a label, a source, or a mask of lines or documents.")
-
-    def _check_fractions(self) -> None:
-        for name in ("valid", "test"):
-            fraction = getattr(self, f"{name}_fraction")
-            if not 0 <= fraction < 1:
-                raise UserError(f"{name}_fraction is {fraction}; it lies in [0, 1).")
-        if self.valid_fraction + self.test_fraction >= 1:
-            total = self.valid_fraction + self.test_fraction
-            raise UserError(f"valid_fraction and test_fraction add up to {total:g}: nothing is left for training.")
-
-    def _check_tokenizer(self) -> None:
-        if (self.tokenizer == "file") != bool(self.tokenizer_path):
-            raise UserError("tokenizer=file and tokenizer_path go together: give both or neither.")
-        if self.vocab_size and self.tokenizer not in LEARNED:
-            raise UserError(f"vocab_size has no effect on tokenizer={self.tokenizer}; it is for {', '.join(LEARNED)}.")
-        if self.unk and self.tokenizer not in ("characters", "words"):
-            raise UserError(f"unk has no effect on tokenizer={self.tokenizer}; it is for characters and words.")
-        if self.subword_sampling and self.tokenizer not in ("sentencepiece", "file"):
-            raise UserError(f"subword_sampling needs tokenizer=sentencepiece, not {self.tokenizer}.")

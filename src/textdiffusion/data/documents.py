@@ -1,4 +1,4 @@
-"""From `--data` to a source, and from a source to the examples a layout wants."""
+"""From the name of the data to a source, and from a source to the stream or the examples of a layout."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from itertools import groupby
 from pathlib import Path
 
 from ..core.errors import UserError
-from .builtin.tasks import exercise
+from .builtin.tasks import parse_task
 from .config import TextConfig
 from .normalisers import StreamingNormalizer, normalise
-from .sources import Chunk, Files, Source, find
+from .sources import Chunk, Files, Source, find_files
 
 
 def open_source(data: str, config: TextConfig, cache: Path) -> Source:
-    """The source that `data` names, read as `config` says. Raises UserError where there is none."""
+    """The source named by `data`, with the options of `config`. Raises UserError if there is none."""
     name, _, detail = data.partition(":")
     if name == "hf" and detail:
-        from .builtin.hub import spool
+        from .builtin.hub import download
 
-        return spool(detail, config, cache)
+        return download(detail, config, cache)
     if name == "shakespeare" and not detail:
         from .builtin import shakespeare
 
@@ -29,75 +29,83 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
         from .builtin import grammar
 
         return _built_in(data, config, grammar.source(detail))
-    if task := exercise(data):
+    if task := parse_task(data):
         return _built_in(data, config, task.source())
-    return Files(data, find(data), config.fields, encoding=config.encoding, limit=config.limit)
+    return Files(data, find_files(data), config.fields, encoding=config.encoding, limit=config.limit)
 
 
 def _built_in(name: str, config: TextConfig, source: Source) -> Source:
-    for option, default in (("field", ""), ("source", ""), ("label", ""), ("encoding", "utf-8"), ("limit", 0)):
-        if getattr(config, option) != default:
+    for option in ("field", "source", "label", "encoding", "limit"):
+        if getattr(config, option) != getattr(TextConfig, option):
             raise UserError(f"{option} has no effect on the built-in data {name}.")
     return source
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Normalised text that stays together: a piece of a stream, or a whole example with its source and label."""
+    """Normalised text that is not split further: a chunk of a stream, or an example with its source and label."""
 
     text: str
     document: int
     file: int
-    read: int
+    bytes_read: int
     source: str = ""
     label: str = ""
 
-
-def read_together(unit: Unit) -> str:
-    """All text of a unit that a tokenizer has to know."""
-    return f"{unit.source}\n{unit.text}" if unit.source else unit.text
-
-
-def units(source: Source, config: TextConfig) -> Iterator[Unit]:
-    """The normalised pieces of a stream, or the examples of the other layouts. Raises UserError for unreadable text."""
-    return _stream(source, config) if config.layout == "stream" else _examples(source, config)
+    @property
+    def all_text(self) -> str:
+        """The source and the text, for learning a tokenizer."""
+        return f"{self.source}\n{self.text}" if self.source else self.text
 
 
-def _stream(source: Source, config: TextConfig) -> Iterator[Unit]:
-    """Documents follow each other, with a line break between where one does not end in one."""
+def read_units(source: Source, config: TextConfig) -> Iterator[Unit]:
+    """The normalised chunks of a stream, or the examples of another layout. Raises UserError for unreadable text."""
+    return _stream_units(source, config) if config.layout == "stream" else _example_units(source, config)
+
+
+def _stream_units(source: Source, config: TextConfig) -> Iterator[Unit]:
+    """Consecutive documents, with a line break between them unless a document ends in one."""
     normaliser = StreamingNormalizer(config.normaliser)
-    before: Chunk | None = None
-    for piece in source.pieces():
-        if not piece.text:
+    last: Chunk | None = None
+    for chunk in source.chunks():
+        if not chunk.text:
             continue
-        if before and before.document != piece.document and before.text[-1] != "\n":
-            yield Unit(normaliser("\n"), before.document, before.file, before.read)
-        before = piece
-        yield Unit(normaliser(piece.text), piece.document, piece.file, piece.read)
+        if last and last.document != chunk.document and last.text[-1] != "\n":
+            yield Unit(normaliser("\n"), last.document, last.file, last.bytes_read)
+        last = chunk
+        yield Unit(normaliser(chunk.text), chunk.document, chunk.file, chunk.bytes_read)
 
 
-def _examples(source: Source, config: TextConfig) -> Iterator[Unit]:
-    """Lines or documents; blank ones are left out."""
-    for _, pieces in groupby(source.pieces(), key=lambda piece: piece.document):
-        for place, text in _lines(pieces) if config.layout == "lines" else _whole(pieces):
+def _example_units(source: Source, config: TextConfig) -> Iterator[Unit]:
+    """Lines or documents, without blank ones."""
+    split = _lines if config.layout == "lines" else _documents
+    for _, chunks in groupby(source.chunks(), key=lambda chunk: chunk.document):
+        for chunk, text in split(chunks):
             text = normalise(config.normaliser, text)
             text = text.strip(" ") if config.normaliser == "text8" else text
             if text.strip():
-                before = normalise(config.normaliser, place.source)
-                yield Unit(text, place.document, place.file, place.read, before, place.label)
+                prompt = normalise(config.normaliser, chunk.source)
+                yield Unit(text, chunk.document, chunk.file, chunk.bytes_read, prompt, chunk.label)
 
 
-def _lines(pieces: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    rest, piece = "", None
-    for piece in pieces:
-        *lines, rest = (rest + piece.text).split("\n")
+def _lines(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
+    """The lines of a document, each with the chunk that it ends in."""
+    rest, chunk = "", None
+    for chunk in chunks:
+        *lines, rest = (rest + chunk.text).split("\n")
         for line in lines:
-            yield piece, line
-    if piece and rest:
-        yield piece, rest
+            yield chunk, line
+    if chunk and rest:
+        yield chunk, rest
 
 
-def _whole(pieces: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
-    parts = list(pieces)
+def _documents(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, str]]:
+    """The document as one text, with its last chunk."""
+    parts = list(chunks)
     if parts:
         yield parts[-1], "".join(part.text for part in parts)
+
+
+def unit_size(unit: Unit, config: TextConfig) -> int:
+    """How far a unit moves the position that split bounds count: its characters in a stream, else one example."""
+    return len(unit.text) if config.layout == "stream" else 1

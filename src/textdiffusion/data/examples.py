@@ -1,27 +1,39 @@
-"""One example per line or document: end token, explicit padding, several in a window on request."""
+"""Rows of separate examples, one per line or document: end tokens, padding, packing, sources, labels and tasks."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from .builtin.tasks import TASKS, exercise
+from .builtin.tasks import TASKS, parse_task
 from .config import TextConfig
-from .dataset import Resegment, Rows, hashed, permuted
+from .dataset import Resegment, Rows
+from .packing import first_fit
 from .shards import Shard
+from .shuffling import hash_uint64, permute
 from .tokenizers.base import Tokenizer
+
+
+class _RowArrays(NamedTuple):
+    """Tokens, valid positions and segment ids [b, l], and characters [b], of some rows."""
+
+    tokens: np.ndarray
+    valid_mask: np.ndarray
+    segment_ids: np.ndarray
+    num_chars: np.ndarray
 
 
 class Examples:
     """Rows of one example each, or of several (`packing`), in corpus order for evaluation.
 
-    With mask=question a task's rows come with what is given, and characters count where something is to be filled in;
-    so do rows that begin with a source. `labels` are the numbers of the examples' labels.
-    Padding is not `real`, unless `model_padding`. Packed rows have `segments` 0, 1, ...; their padding is one more.
+    The source of a text, or with mask=question everything a task's question shows, is in `condition_mask`; only the
+    rest counts as characters. `labels` are the label ids of the examples. Padding is not in `valid_mask`, unless
+    `model_padding`. Packed rows have segments 0, 1, ...; their padding is one more segment.
     """
 
     def __init__(
@@ -32,44 +44,52 @@ class Examples:
         *,
         seed: int,
         name: str,
-        redraw: Resegment | None = None,
+        resegment: Resegment | None = None,
         labels: np.ndarray | None = None,
     ) -> None:
         assert shard.starts is not None
         assert tokenizer.pad_id is not None
-        self.shard, self.length, self.seed, self.name, self.redraw = shard, config.length, seed, name, redraw
-        self.pad, self.modelled, self.packed = tokenizer.pad_id, config.model_padding, config.packing
-        self._tokenizer, self._source, self._labels = tokenizer, bool(config.source), labels
-        self._task = exercise(config.data) if config.mask == "question" else None
+        self.shard, self.length, self.seed, self.name, self.resegment = shard, config.length, seed, name, resegment
+        self.pad_id, self.model_padding, self.packed = tokenizer.pad_id, config.model_padding, config.packing
+        self._tokenizer, self._has_source, self._labels = tokenizer, bool(config.source), labels
+        self._task = parse_task(config.data) if config.mask == "question" else None
         if config.mask == "question" and self._task is None:
-            raise UserError(f"mask=question is for tasks ({', '.join(TASKS)}); {config.data} is none.")
+            raise UserError(f"mask=question needs a task as data ({', '.join(TASKS)}), not {config.data}.")
         self._starts = shard.starts[:-1]
         lengths = np.diff(shard.starts)
+        self._lengths = np.minimum(lengths, self.length)
+        selected = self._fit_lengths(lengths, config)
+        if self._has_source:
+            selected = self._fit_sources(selected)
+        if not selected.size:
+            raise UserError(f"No example of {name} fits in a window of {self.length} tokens. Use a greater length.")
+        if self.packed:
+            self._order, self._bounds = first_fit(selected, self._lengths, self.length)
+        else:
+            self._order, self._bounds = selected, np.arange(len(selected) + 1)
+
+    def _fit_lengths(self, lengths: np.ndarray, config: TextConfig) -> np.ndarray:
+        """The numbers of the examples to use, after config.too_long; sets the notes."""
         long = np.flatnonzero(lengths > self.length)
         if long.size and config.too_long == "error":
             raise UserError(
-                f"Example {long[0] + 1} of {name} has {lengths[long[0]]} tokens with its end, more than a window of "
-                f"{self.length} ({long.size} such): use a greater length, or text.too_long=truncate or drop."
+                f"Example {long[0] + 1} of {self.name} has {lengths[long[0]]} tokens with its end, more than a window "
+                f"of {self.length} ({long.size} examples are too long). Use a greater length, or "
+                "text.too_long=truncate or drop."
             )
-        what = {"truncate": "cut short", "drop": "left out", "error": ""}[config.too_long]
-        self.notes = (f"{long.size} of {len(lengths)} examples are longer than {self.length} tokens and {what}",)[
-            : long.size
-        ]
-        self._lengths = np.minimum(lengths, self.length)
-        kept = np.flatnonzero(lengths <= self.length) if config.too_long == "drop" else np.arange(len(lengths))
-        if self._source:
-            ends = np.flatnonzero(np.asarray(shard.tokens) == tokenizer.end_id)
-            before = ends[np.searchsorted(ends, self._starts)] + 1 - self._starts  # tokens of the source and its end
-            room = before[kept] < self.length
-            if full := int((~room).sum()):
-                self.notes += (f"{full} of {len(lengths)} sources fill the window, and their examples are left out",)
-            kept = kept[room]
-        if not kept.size:
-            raise UserError(f"No example of {name} fits a window of {self.length} tokens: use a greater length.")
-        if self.packed:
-            self._members, self._bounds = first_fit(kept, self._lengths, self.length)
-        else:
-            self._members, self._bounds = kept, np.arange(len(kept) + 1)
+        action = "dropped" if config.too_long == "drop" else "truncated"
+        note = f"{long.size} of {len(lengths)} examples are longer than {self.length} tokens and {action}"
+        self.notes: tuple[str, ...] = (note,) if long.size else ()
+        return np.flatnonzero(lengths <= self.length) if config.too_long == "drop" else np.arange(len(lengths))
+
+    def _fit_sources(self, selected: np.ndarray) -> np.ndarray:
+        """Those of the examples whose source leaves room for text."""
+        ends = np.flatnonzero(np.asarray(self.shard.tokens) == self._tokenizer.end_id)
+        source_lengths = ends[np.searchsorted(ends, self._starts)] + 1 - self._starts  # with the end token
+        fits = source_lengths[selected] < self.length
+        if count := int((~fits).sum()):
+            self.notes += (f"{count} of {len(self._starts)} sources fill the window, and their examples are dropped",)
+        return selected[fits]
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -78,120 +98,89 @@ class Examples:
         """One example is enough."""
 
     def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:
-        numbers = np.asarray(rows, dtype=np.int64)
-        epoch, index = np.divmod(step * batch_size + numbers, len(self))
-        places = permuted(index, len(self), self.seed, epoch)
-        ids, real, segments, _ = self._laid_out(places)
-        if self.redraw:
-            draws = hashed(self.seed, step, numbers)
-            for row, draw in enumerate(draws):
-                example = self.redraw(ids[row, real[row]], int(draw))[: self.length]
-                ids[row], real[row] = self.pad, False
-                ids[row, : len(example)], real[row, : len(example)] = example, True
-        return replace(self._batch(numbers, places, ids, real, segments, None), global_batch_size=batch_size)
+        rows = np.asarray(rows, dtype=np.int64)
+        epoch, index = np.divmod(step * batch_size + rows, len(self))
+        windows = permute(index, len(self), self.seed, epoch)
+        arrays = self._arrays(windows)
+        if self.resegment:
+            tokens, valid_mask, *_ = arrays
+            for row, seed in enumerate(hash_uint64(self.seed, step, rows)):
+                sampled = self.resegment(tokens[row, valid_mask[row]], int(seed))[: self.length]
+                tokens[row], valid_mask[row] = self.pad_id, False
+                tokens[row, : len(sampled)], valid_mask[row, : len(sampled)] = sampled, True
+        return replace(self._batch(rows, windows, arrays), num_chars=None, global_batch_size=batch_size)
 
     def windows(self, rows: Rows) -> Batch:
-        numbers = np.asarray(rows, dtype=np.int64)
-        ids, real, segments, chars = self._laid_out(numbers)
-        return self._batch(numbers, numbers, ids, real, segments, chars)
+        rows = np.asarray(rows, dtype=np.int64)
+        return self._batch(rows, rows, self._arrays(rows))
 
     def positions(self, rows: Rows) -> np.ndarray:
-        places = np.asarray(rows, dtype=np.int64)
-        members, _ = self._members_of(places)
-        found = _ranges(self._starts[members], self._lengths[members])
-        if self._task is None and not self._source:
-            return found
-        ids, real, _, _ = self._laid_out(places)
-        return found[~self._given(ids)[real]]
+        rows = np.asarray(rows, dtype=np.int64)
+        examples, _ = self._examples_in(rows)
+        positions = _ranges(self._starts[examples], self._lengths[examples])
+        if not self._task and not self._has_source:
+            return positions
+        tokens, valid_mask, *_ = self._arrays(rows)
+        condition_mask = self._condition_mask(tokens)
+        assert condition_mask is not None
+        return positions[~condition_mask[valid_mask]]
 
-    def _members_of(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The examples in the rows at `places`, one row after the other, and how many each row has."""
-        counts = self._bounds[places + 1] - self._bounds[places]
-        return self._members[_ranges(self._bounds[places], counts)], counts
-
-    def _batch(
-        self,
-        numbers: np.ndarray,
-        places: np.ndarray,
-        ids: np.ndarray,
-        real: np.ndarray,
-        segments: np.ndarray,
-        chars: np.ndarray | None,
-    ) -> Batch:
-        given = self._given(ids) if self._task or self._source else None
-        if self._task and given is not None and chars is not None:
-            chars = (~given).sum(1)
+    def _batch(self, row_ids: np.ndarray, windows: np.ndarray, arrays: _RowArrays) -> Batch:
+        tokens, valid_mask, segment_ids, num_chars = arrays
+        condition_mask = self._condition_mask(tokens)
+        if self._task and condition_mask is not None:
+            num_chars = (~condition_mask).sum(1)
         return Batch(
-            tokens=torch.from_numpy(ids),
-            valid_mask=None if self.modelled or real.all() else torch.from_numpy(real),
-            condition_mask=None if given is None else torch.from_numpy(given),
-            labels=None if self._labels is None else torch.from_numpy(self._labels[self._members[places]]),
-            segment_ids=torch.from_numpy(segments) if self.packed else None,
-            row_ids=torch.from_numpy(numbers),
-            num_chars=None if chars is None else torch.from_numpy(chars),
+            tokens=torch.from_numpy(tokens),
+            valid_mask=None if self.model_padding or valid_mask.all() else torch.from_numpy(valid_mask),
+            condition_mask=None if condition_mask is None else torch.from_numpy(condition_mask),
+            labels=None if self._labels is None else torch.from_numpy(self._labels[self._order[windows]]),
+            segment_ids=torch.from_numpy(segment_ids) if self.packed else None,
+            row_ids=torch.from_numpy(row_ids),
+            num_chars=torch.from_numpy(num_chars),
         )
 
-    def _given(self, ids: np.ndarray) -> np.ndarray:
-        """A source and its end; or what a task says is there, ends and padding."""
-        if self._task is None:
-            ends = ids == self._tokenizer.end_id
+    def _condition_mask(self, tokens: np.ndarray) -> np.ndarray | None:
+        """Sources with their end tokens; for a task, what its question shows, end tokens and padding. None: nothing."""
+        if self._task:
+            condition_mask = np.ones(tokens.shape, dtype=bool)
+            for mask, row in zip(condition_mask, tokens, strict=True):
+                shown = self._task.condition_mask(self._tokenizer.decode(row))
+                mask[: len(shown)] = shown
+            return condition_mask
+        if self._has_source:
+            ends = tokens == self._tokenizer.end_id
             return ends.cumsum(1) - ends == 0
-        given = np.ones(ids.shape, dtype=bool)
-        for row, known in zip(given, ids, strict=True):
-            shown = self._task.given(self._tokenizer.decode(known))
-            row[: len(shown)] = shown
-        return given
+        return None
 
-    def _laid_out(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, real and segments [b, l] and characters [b] of the rows at `places`."""
-        members, counts = self._members_of(places)
-        lengths = self._lengths[members]
-        row = np.repeat(np.arange(len(places)), counts)
+    def _examples_in(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The examples in these windows, one window after the other, and how many each window has."""
+        counts = self._bounds[windows + 1] - self._bounds[windows]
+        return self._order[_ranges(self._bounds[windows], counts)], counts
+
+    def _arrays(self, windows: np.ndarray) -> _RowArrays:
+        examples, counts = self._examples_in(windows)
+        lengths = self._lengths[examples]
+        row = np.repeat(np.arange(len(windows)), counts)  # of each example
         segment = _ranges(np.zeros_like(counts), counts)
-        before = np.cumsum(lengths) - lengths
-        row_before = before[np.cumsum(counts) - counts]  # tokens of all rows above
-        sources = _ranges(self._starts[members], lengths)
-        targets = _ranges(row * self.length + before - row_before[row], lengths)
-        size = len(places) * self.length
-        ids, real = np.full(size, self.pad, dtype=np.int64), np.zeros(size, dtype=bool)
-        ids[targets], real[targets] = self.shard.tokens[sources], True
-        segments = np.repeat(counts, self.length)
-        segments[targets] = np.repeat(segment, lengths)
+        offset = np.cumsum(lengths) - lengths  # tokens of all examples before
+        row_offset = offset[np.cumsum(counts) - counts]  # tokens of all rows before
+        source = _ranges(self._starts[examples], lengths)  # positions in the shard
+        target = _ranges(row * self.length + offset - row_offset[row], lengths)  # and in the flattened rows
+        size = len(windows) * self.length
+        tokens, valid_mask = np.full(size, self.pad_id, dtype=np.int64), np.zeros(size, dtype=bool)
+        tokens[target], valid_mask[target] = self.shard.tokens[source], True
+        segment_ids = np.repeat(counts, self.length)
+        segment_ids[target] = np.repeat(segment, lengths)
         chars = np.zeros(size, dtype=np.int64)
-        chars[targets] = 1 if self.shard.counts is None else self.shard.counts[sources]
-        shape = (len(places), self.length)
-        return ids.reshape(shape), real.reshape(shape), segments.reshape(shape), chars.reshape(shape).sum(1)
+        chars[target] = 1 if self.shard.char_counts is None else self.shard.char_counts[source]
+        shape = (len(windows), self.length)
+        return _RowArrays(
+            tokens.reshape(shape), valid_mask.reshape(shape), segment_ids.reshape(shape), chars.reshape(shape).sum(1)
+        )
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """start, start + 1, ... for each start, all in one array."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
-
-
-OPEN = 64  # rows that may still take an example: bounds the time on corpora of millions
-
-
-def first_fit(examples: np.ndarray, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-    """Put each example, in order, into the first open row with room.
-
-    Returns the examples row by row, and where each row begins and the last ends. Of more than `OPEN` open rows the
-    oldest is closed.
-    """
-    rows: list[list[int]] = []
-    open_rows: list[tuple[int, int]] = []  # row number and room left, oldest first
-    for example in examples.tolist():
-        need = int(lengths[example])
-        for i, (row, room) in enumerate(open_rows):
-            if need <= room:
-                rows[row].append(example)
-                open_rows[i] = (row, room - need)
-                if room - need < 2:  # the shortest example is one token and its end
-                    del open_rows[i]
-                break
-        else:
-            rows.append([example])
-            open_rows.append((len(rows) - 1, capacity - need))
-            del open_rows[:-OPEN]
-    bounds = np.cumsum([0] + [len(row) for row in rows])
-    return np.array([example for row in rows for example in row], dtype=np.int64), bounds.astype(np.int64)
+    """start, start + 1, ..., start + length - 1 for each start, in one array."""
+    offsets = np.cumsum(lengths) - lengths
+    return np.repeat(starts - offsets, lengths) + np.arange(int(lengths.sum()))

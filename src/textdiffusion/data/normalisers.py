@@ -10,14 +10,14 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 _LETTERS = bytes(c if c in b"abcdefghijklmnopqrstuvwxyz" else 0x20 for c in bytes(range(256)).lower())
 
 
-def _same(text: str) -> str:
+def _identity(text: str) -> str:
     return text
 
 
 def _text8(text: str) -> str:
-    """The rules of text8: a-z and single spaces; ASCII capitals are lowered, digits spelled out, the rest is a space.
+    """The rules of text8: a-z and single spaces; ASCII capitals in lower case, digits spelled out, the rest spaces.
 
-    One space stays at an end that had any, so that pieces can be joined.
+    White space at either end becomes one space, so that consecutive chunks can be joined.
     """
     raw = text.encode("ascii", "replace")
     for digit, word in enumerate(_DIGITS):
@@ -29,29 +29,26 @@ def _text8(text: str) -> str:
     return f"{' ' if raw[:1] == b' ' else ''}{words}{' ' if raw[-1:] == b' ' else ''}"
 
 
-NORMALISERS: dict[str, Callable[[str], str]] = {"none": _same, "lower": str.lower, "text8": _text8}
+NORMALISERS: dict[str, Callable[[str], str]] = {"none": _identity, "lower": str.lower, "text8": _text8}
 
 
 def normalise(name: str, text: str) -> str:
-    """`text` under the normaliser called `name`. Raises UserError where there is none of that name."""
+    """`text` after the normaliser `name`. Raises UserError for an unknown name."""
     if name not in NORMALISERS:
         raise UserError(f"There is no normaliser {name!r}; it can be {', '.join(NORMALISERS)}.")
     return NORMALISERS[name](text)
 
 
 class StreamingNormalizer:
-    """A normaliser for consecutive pieces of one text: joined, its results are the normalised whole.
-
-    That holds where no cut splits a word.
-    """
+    """Normalises consecutive chunks of one text. Joined, the results equal the normalised text if no word is cut."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._spaced = False
+        self._ends_in_space = False
 
-    def __call__(self, piece: str) -> str:
-        text = normalise(self.name, piece)
+    def __call__(self, chunk: str) -> str:
+        text = normalise(self.name, chunk)
         if self.name == "text8" and text:
-            text = text[1:] if self._spaced and text[0] == " " else text
-            self._spaced = not text or text[-1] == " "
+            text = text[1:] if self._ends_in_space and text[0] == " " else text
+            self._ends_in_space = not text or text[-1] == " "
         return text

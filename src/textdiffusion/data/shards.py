@@ -1,7 +1,7 @@
 """Memory-mapped token shards: a JSON header a person can read, then raw arrays.
 
-A shard is one file. Its first 4096 bytes are JSON padded with spaces; then come the tokens, the characters each token
-stands for (unless every token is one character), and for examples of their own the position at which each starts.
+A shard is one file. Its first 4096 bytes are JSON padded with spaces. Then come the tokens, the number of characters of
+each token (unless it is one for all), and, if the text consists of separate examples, the position where each starts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from ..core.errors import UserError
 FORMAT = "textdiffusion token shard"
 VERSION = 1
 HEADER = 4096
-BLOCK = 1 << 22
+BLOCK = 1 << 22  # bytes read at a time
+MAX_CHARS = 65535  # of one token, so that the counts fit in uint16
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first 4096 bytes say. `dtype`s are numpy names, `sha256` covers everything after the header."""
+    """The first 4096 bytes. `dtype` and `chars_dtype` are numpy names; `sha256` covers everything after the header."""
 
     format: str
     version: int
@@ -37,8 +38,8 @@ class Header:
     sha256: str
 
     def sizes(self) -> list[int]:
-        """Bytes of the tokens, the characters and the starts, each filled up to a multiple of 8."""
-        return [-(-count * np.dtype(kind).itemsize // 8) * 8 for kind, count in self.arrays()]
+        """Bytes of the tokens, the character counts and the starts, each rounded up to a multiple of 8."""
+        return [-(-count * np.dtype(dtype).itemsize // 8) * 8 for dtype, count in self.arrays()]
 
     def arrays(self) -> list[tuple[str, int]]:
         """The dtype and length of the three arrays; an absent one has length 0."""
@@ -52,7 +53,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Shard:
-    """An open shard. `counts` is None where every token is one character, `starts` is None for a stream.
+    """An open shard. `char_counts` is None if every token is one character, `starts` is None for a stream.
 
     Example i is `tokens[starts[i]:starts[i + 1]]`.
     """
@@ -60,7 +61,7 @@ class Shard:
     path: Path
     header: Header
     tokens: np.ndarray
-    counts: np.ndarray | None
+    char_counts: np.ndarray | None
     starts: np.ndarray | None
 
     def __len__(self) -> int:
@@ -68,17 +69,17 @@ class Shard:
 
 
 class ShardWriter:
-    """Writes a shard piece by piece; memory is one piece plus 8 bytes per example. Use as a context manager."""
+    """Writes a shard chunk by chunk; memory is one chunk plus 8 bytes per example. A context manager."""
 
     def __init__(self, path: Path, vocab_size: int, *, examples: bool) -> None:
         self.path = path
-        self.dtype = smallest(vocab_size - 1)
+        self.dtype = np.min_scalar_type(max(vocab_size - 1, 0))
         self._starts = array("q", [0]) if examples else None
         self._tokens = self._chars = 0
         self._hash = hashlib.sha256()
         self._file = path.open("w+b")
         self._file.write(b" " * HEADER)
-        # Counts follow the tokens, so they wait in a file beside until all tokens are there.
+        # The counts follow all tokens, so they wait in a file of their own.
         self._counts_path = path.with_name(path.name + ".counts")
         self._counts = self._counts_path.open("w+b")
         self._counted: bool | None = None
@@ -93,37 +94,37 @@ class ShardWriter:
         self._counts.close()
         self._counts_path.unlink(missing_ok=True)
 
-    def write(self, ids: np.ndarray, counts: np.ndarray | None) -> None:
-        """Append tokens and the characters each stands for (None: one each)."""
-        if self._counted is None and len(ids):
-            self._counted = counts is not None
-        assert not len(ids) or self._counted == (counts is not None)
-        self._append(ids.astype(self.dtype).tobytes())
-        self._tokens += len(ids)
-        if counts is None:
-            self._chars += len(ids)
+    def write(self, tokens: np.ndarray, char_counts: np.ndarray | None) -> None:
+        """Append tokens and the number of characters of each (None: one each)."""
+        if self._counted is None and len(tokens):
+            self._counted = char_counts is not None
+        assert not len(tokens) or self._counted == (char_counts is not None)
+        self._append(tokens.astype(self.dtype).tobytes())
+        self._tokens += len(tokens)
+        if char_counts is None:
+            self._chars += len(tokens)
         else:
-            self._chars += int(counts.sum())
-            self._counts.write(np.minimum(counts, 65535).astype(np.uint16).tobytes())
+            self._chars += int(char_counts.sum())
+            self._counts.write(np.minimum(char_counts, MAX_CHARS).astype(np.uint16).tobytes())
 
     def end_example(self) -> None:
-        """The tokens written since the last call are one example."""
+        """Make the tokens written since the last call one example."""
         assert self._starts is not None
         self._starts.append(self._tokens)
-
-    def _fill(self) -> None:
-        self._append(bytes(-self._file.tell() % 8))
 
     def _append(self, raw: bytes) -> None:
         self._hash.update(raw)
         self._file.write(raw)
 
+    def _align(self) -> None:
+        self._append(bytes(-self._file.tell() % 8))
+
     def _finish(self) -> None:
-        self._fill()
+        self._align()
         self._counts.seek(0)
         while raw := self._counts.read(BLOCK):
             self._append(raw)
-        self._fill()
+        self._align()
         if self._starts is not None:
             self._append(self._starts.tobytes())
         header = Header(
@@ -140,43 +141,38 @@ class ShardWriter:
         self._file.write(json.dumps(asdict(header), indent=1).encode().ljust(HEADER - 1) + b"\n")
 
 
-def smallest(largest: int) -> np.dtype:
-    """The smallest unsigned type that holds `largest`."""
-    return np.min_scalar_type(max(largest, 0))
-
-
 def open_shard(path: Path) -> Shard:
-    """Map a shard. Raises UserError where it is missing, no shard, or not as long as its header says."""
-    header = _header(path)
+    """Map a shard. Raises UserError if it is missing, is not a shard, or is not as long as its header says."""
+    header = _read_header(path)
     raw = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array: np.memmap's own indexing is slow
-    parts = []
+    arrays = []
     offset = HEADER
-    for (kind, count), size in zip(header.arrays(), header.sizes(), strict=True):
-        parts.append(raw[offset : offset + count * np.dtype(kind).itemsize].view(kind))
+    for (dtype, count), size in zip(header.arrays(), header.sizes(), strict=True):
+        arrays.append(raw[offset : offset + count * np.dtype(dtype).itemsize].view(dtype))
         offset += size
-    tokens, counts, starts = parts
+    tokens, char_counts, starts = arrays
     return Shard(
         path,
         header,
         tokens,
-        counts if header.chars_dtype else None,
+        char_counts if header.chars_dtype else None,
         None if header.examples is None else starts,
     )
 
 
 def verify(path: Path) -> None:
-    """Read a shard whole and compare its checksum. Raises UserError where it is damaged."""
-    header = _header(path)
+    """Compare the checksum of a shard with its content. Raises UserError if the shard is damaged."""
+    header = _read_header(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(HEADER)
         while raw := file.read(BLOCK):
             digest.update(raw)
     if digest.hexdigest() != header.sha256:
-        raise _damaged(path, "its checksum is not the one in its header")
+        raise _damaged(path, "its checksum differs from the one in its header")
 
 
-def _header(path: Path) -> Header:
+def _read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             raw = file.read(HEADER)
@@ -189,9 +185,9 @@ def _header(path: Path) -> Header:
     if header.format != FORMAT or header.version != VERSION:
         raise _damaged(path, f"it is {header.format!r} version {header.version}, not {FORMAT!r} version {VERSION}")
     if (size := path.stat().st_size) != (expected := HEADER + sum(header.sizes())):
-        raise _damaged(path, f"it has {size} bytes, its header says {expected}")
+        raise _damaged(path, f"it has {size} bytes, but its header says {expected}")
     return header
 
 
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"Token shard {path} is damaged: {why}. Delete the folder {path.parent} and it is made again.")
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"Token shard {path} is damaged: {reason}. Delete the folder {path.parent} to rebuild it.")

@@ -1,4 +1,4 @@
-"""Documents from files, read lazily in pieces of bounded size."""
+"""Documents from files or from memory, read lazily in chunks of bounded size."""
 
 from __future__ import annotations
 
@@ -15,48 +15,45 @@ from typing import Any, Protocol, runtime_checkable
 from ..core.errors import UserError
 from . import tables
 
-PIECE = 1 << 20  # bytes read at a time
-LONGEST = 1 << 23  # characters without a line break before a piece is cut elsewhere
+READ_SIZE = 1 << 20  # bytes read at a time
+MAX_LINE = 1 << 23  # characters without a line break after which a chunk is cut elsewhere
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some consecutive text of one document, cut after a line break where there is one.
+    """Consecutive text of one document, cut after a line break if there is one.
 
-    `document` and `file` count from 0; `read` is the number of bytes read of the source so far. `source` is what a
-    record's text answers to, `label` its label (empty: none).
+    `document` and `file` count from 0; `bytes_read` is the progress within the source so far. `source` is the prompt
+    and `label` the label of a record (empty: none).
     """
 
     text: str
     document: int
     file: int
-    read: int
+    bytes_read: int
     source: str = ""
     label: str = ""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Text that can be read any number of times, always the same."""
+    """Text that can be read repeatedly, always the same."""
 
     name: str
     size: int
-    """Bytes, as `Piece.read` counts them; 0 where unknown."""
+    """Total of `Chunk.bytes_read`; 0 if unknown."""
 
-    def pieces(self) -> Iterator[Chunk]: ...
+    def chunks(self) -> Iterator[Chunk]: ...
 
     def identity(self) -> list[Any]:
         """JSON that changes when the text does."""
         ...
 
 
-_Found = tuple[tuple[str, str, str], object, int]  # text, source and label; what changes with the document; bytes read
-
-
 class Files:
-    """Text, JSONL, CSV, TSV and Parquet files, each possibly gzipped. A text file is one document, a record another."""
+    """Text, JSONL, CSV, TSV and Parquet files, also gzipped. Each text file and each record is one document."""
 
     def __init__(
         self,
@@ -69,62 +66,65 @@ class Files:
     ) -> None:
         self.name, self.paths, self.fields, self.encoding, self.limit = name, paths, fields, encoding, limit
         self.size = sum(path.stat().st_size for path in paths)
-        found = [path for path in paths if suffix(path) in TABLE_SUFFIXES]
+        table = next((path for path in paths if file_type(path) in TABLE_SUFFIXES), None)
         for option, value in zip(("field", "source", "label"), fields, strict=True):
-            if value and not found:
+            if value and table is None:
                 kinds = ", ".join(TABLE_SUFFIXES)
-                raise UserError(f"{option}={value!r} has no effect on {name}: fields are for files in {kinds}.")
-        if found and not fields[0]:
-            names = tables.fields(found[0], suffix(found[0]))
-            raise UserError(f"{found[0]} holds records: set text.field to the one with the text ({names}).")
+                raise UserError(f"{option}={value!r} has no effect on {name}: only {kinds} files have fields.")
+        if table is not None and not fields[0]:
+            raise UserError(
+                f"{table} holds records. Set text.field to the field with the text; the fields are "
+                f"{tables.field_names(table, file_type(table))}."
+            )
         try:
             codecs.lookup(encoding)
         except LookupError:
-            raise UserError(f"There is no encoding {encoding!r}; utf-8, utf-16 and latin-1 are common.") from None
+            raise UserError(f"There is no encoding {encoding!r}; common ones are utf-8, utf-16 and latin-1.") from None
 
     def identity(self) -> list[Any]:
         files = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in self.paths]
         return [files, self.fields, self.encoding, self.limit]
 
-    def pieces(self) -> Iterator[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         document = -1
-        before = 0
+        bytes_before = 0
         for number, path in enumerate(self.paths):
-            last: object = None
-            for (text, source, label), key, read in self._file(path):
-                if key != last:
+            last_record = None
+            for (text, source, label), record, bytes_read in self._read(path):
+                if record != last_record:
                     if self.limit and document + 1 == self.limit:
                         return
-                    document, last = document + 1, key
-                yield Chunk(text, document, number, before + read, source, label)
-            before += path.stat().st_size
+                    document, last_record = document + 1, record
+                yield Chunk(text, document, number, bytes_before + bytes_read, source, label)
+            bytes_before += path.stat().st_size
 
-    def _file(self, path: Path) -> Iterator[_Found]:
+    def _read(self, path: Path) -> Iterator[tuple[tables.Texts, int, int]]:
+        """Text, source and label; the number of the record (0 in a text file); bytes read of this file."""
         with path.open("rb") as raw:
-            stream: io.BufferedIOBase = raw
-            if path.suffix == ".gz":
-                stream = gzip.GzipFile(fileobj=raw)
+            stream: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             try:
-                yield from self._found(path, stream, raw.tell)
+                yield from self._records(path, stream, raw.tell)
             except (gzip.BadGzipFile, EOFError) as error:
-                raise UserError(f"{path} is no whole gzip file: {error}.") from None
+                raise UserError(f"{path} is not a complete gzip file: {error}.") from None
 
-    def _found(self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]) -> Iterator[_Found]:
-        kind = suffix(path)
-        if kind == ".parquet":
-            texts = tables.parquet(path, self.fields)
-        elif kind in TABLE_SUFFIXES:
-            texts = tables.lines(path, kind, decoded(path, stream, self.encoding), self.fields)
-        else:
-            for text in decoded(path, stream, self.encoding):
+    def _records(
+        self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]
+    ) -> Iterator[tuple[tables.Texts, int, int]]:
+        kind = file_type(path)
+        if kind not in TABLE_SUFFIXES:
+            for text in decode_chunks(path, stream, self.encoding):
                 yield (text, "", ""), 0, tell()
             return
-        for number, record in enumerate(texts, start=1):
+        if kind == ".parquet":
+            records = tables.read_parquet(path, self.fields)
+        else:
+            records = tables.read_table(path, kind, decode_chunks(path, stream, self.encoding), self.fields)
+        for number, record in enumerate(records, start=1):
             yield record, number, tell()
 
 
 class Documents:
-    """A source made of documents in memory or generated, each one a file of its own for splitting."""
+    """Documents in memory or generated; each counts as a file of its own when the data are split."""
 
     def __init__(self, name: str, documents: Callable[[], Iterator[str]], identity: list[Any], size: int = 0) -> None:
         self.name, self._documents, self._identity, self.size = name, documents, identity, size
@@ -132,22 +132,21 @@ class Documents:
     def identity(self) -> list[Any]:
         return self._identity
 
-    def pieces(self) -> Iterator[Chunk]:
-        read = 0
+    def chunks(self) -> Iterator[Chunk]:
+        characters = 0
         for number, text in enumerate(self._documents()):
-            read += len(text)
-            yield Chunk(text, number, number, read)
+            characters += len(text)
+            yield Chunk(text, number, number, characters)
 
 
-def find(name: str) -> list[Path]:
-    """The files meant by a path, a folder (searched whole) or a glob, sorted. Raises UserError where none are."""
+def find_files(name: str) -> list[Path]:
+    """The sorted files of a path, a folder (with its subfolders) or a glob. Raises UserError if there are none."""
     path = Path(name).expanduser()
     if path.is_dir():
-        paths = sorted(p for p in _walk(path) if suffix(p) in TEXT_SUFFIXES + TABLE_SUFFIXES)
-        if not paths:
-            kinds = ", ".join(TEXT_SUFFIXES + TABLE_SUFFIXES)
-            raise UserError(f"The folder {name} holds no text: no file ends in {kinds} (or these with .gz).")
-        return paths
+        suffixes = TEXT_SUFFIXES + TABLE_SUFFIXES
+        if paths := sorted(p for p in _walk(path) if file_type(p) in suffixes):
+            return paths
+        raise UserError(f"The folder {name} holds no text: no file ends in {', '.join(suffixes)} (also with .gz).")
     if path.exists():
         return [path]
     if glob.has_magic(name):
@@ -155,47 +154,48 @@ def find(name: str) -> list[Path]:
             return paths
         raise UserError(f"No file matches {name}.")
     raise UserError(
-        f"There is no file or folder {name}; built in are shakespeare, grammar and tasks such as sudoku, "
+        f"There is no file or folder {name}. Built-in data are shakespeare, grammar and tasks such as sudoku; "
         "hub data sets are hf:NAME."
     )
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files in a folder and its folders, but for hidden ones."""
+    """The files in a folder and its subfolders, without hidden ones."""
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(root, name) for name in files if not name.startswith("."))
 
 
-def decoded(path: Path, stream: io.BufferedIOBase, encoding: str) -> Iterator[str]:
-    """Text in pieces, cut after line breaks; \\r\\n and \\r become \\n, a byte order mark is dropped.
+def decode_chunks(path: Path, stream: io.BufferedIOBase, encoding: str) -> Iterator[str]:
+    """Text in chunks, cut after line breaks. \\r\\n and \\r become \\n, and a byte order mark is removed.
 
-    Raises UserError with the offset of the first byte that is not in `encoding`.
+    Raises UserError with the offset of the first byte that is invalid in `encoding`.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    read, waiting, first = 0, "", True
+    bytes_read, buffer, at_start = 0, "", True
     while True:
-        raw = stream.read(PIECE)
+        raw = stream.read(READ_SIZE)
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(raw, final=not raw)
         except UnicodeDecodeError as error:
-            raise _undecodable(path, encoding, read - pending + error.start, error.object[error.start]) from None
-        read += len(raw)
-        if first and text:
-            text, first = text.removeprefix("\ufeff"), False
-        waiting += newlines.decode(text, final=not raw)
+            offset = bytes_read - pending + error.start
+            raise _undecodable(path, encoding, offset, error.object[error.start]) from None
+        bytes_read += len(raw)
+        if at_start and text:
+            text, at_start = text.removeprefix("\ufeff"), False
+        buffer += newlines.decode(text, final=not raw)
         if not raw:
             break
-        cut = waiting.rfind("\n") + 1
-        if not cut and len(waiting) >= LONGEST:
-            cut = waiting.rfind(" ") + 1 or len(waiting)
+        cut = buffer.rfind("\n") + 1
+        if not cut and len(buffer) >= MAX_LINE:
+            cut = buffer.rfind(" ") + 1 or len(buffer)
         if cut:
-            yield waiting[:cut]
-            waiting = waiting[cut:]
-    if waiting:
-        yield waiting
+            yield buffer[:cut]
+            buffer = buffer[cut:]
+    if buffer:
+        yield buffer
 
 
 def _undecodable(path: Path, encoding: str, offset: int, byte: int) -> UserError:
@@ -205,11 +205,11 @@ def _undecodable(path: Path, encoding: str, offset: int, byte: int) -> UserError
             start = file.read(2)
     guess = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
     return UserError(
-        f"{path} is not {encoding}: byte 0x{byte:02x} at offset {offset} cannot be read. "
-        f"Set text.encoding to what it is, for example text.encoding={guess}."
+        f"{path} is not {encoding}: byte 0x{byte:02x} at offset {offset} is invalid. "
+        f"Set text.encoding to its encoding, for example text.encoding={guess}."
     )
 
 
-def suffix(path: Path) -> str:
-    """What kind of file: the suffix, looking through .gz."""
+def file_type(path: Path) -> str:
+    """The suffix in lower case, without .gz."""
     return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()

@@ -1,13 +1,15 @@
-"""Where training ends and validation and test begin."""
+"""Where the data are split into training, validation and test."""
 
 from __future__ import annotations
 
+import re
 from array import array
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from ..core.errors import UserError
 from .config import TextConfig
-from .documents import Unit
+from .documents import Unit, unit_size
 
 
 @dataclass(frozen=True)
@@ -19,45 +21,68 @@ class SplitBounds:
     total: int
 
     def spans(self) -> dict[str, tuple[int, int]]:
+        """Start and end of each part."""
         return {"train": (0, self.train), "valid": (self.train, self.valid), "test": (self.valid, self.total)}
 
 
 class SplitCounter:
-    """Counts what a source holds and finds the cuts."""
+    """Counts the characters or examples of a source, and then places the bounds between the parts."""
 
     def __init__(self, config: TextConfig) -> None:
         self.config = config
         self.total = 0
-        self._starts = array("q")  # of every document or file, as far as cuts are bound to them
+        self._starts = array("q")  # of the documents or files, if the split respects them
         self._last = -1
 
     def add(self, unit: Unit) -> None:
-        bound = {"cut": -1, "documents": unit.document, "files": unit.file}[self.config.split]
-        if bound != self._last:
+        """Count the next unit."""
+        number = {"cut": -1, "documents": unit.document, "files": unit.file}[self.config.split]
+        if number != self._last:
             self._starts.append(self.total)
-            self._last = bound
-        self.total += len(unit.text) if self.config.layout == "stream" else 1
+            self._last = number
+        self.total += unit_size(unit, self.config)
 
-    def cuts(self, name: str) -> SplitBounds:
-        """The cuts for the configured fractions. Raises UserError where there are too few documents or files."""
-        # Validation or test text of its own leaves nothing of that kind to cut off here.
+    def bounds(self, name: str) -> SplitBounds:
+        """The bounds for the configured fractions. Raises UserError if there are too few documents or files."""
+        # A part with data of its own takes nothing from these.
         valid = 0.0 if self.config.valid else self.config.valid_fraction
         test = 0.0 if self.config.test else self.config.test_fraction
         if self.config.split == "cut":
-            return SplitBounds(*_ends(self.total, valid, test), self.total)
+            # Rounded, since 1 - 0.05 - 0.05 is a little below 0.9 and would move the bound by one.
+            train_end, valid_end = (int(self.total * round(fraction, 9)) for fraction in (1 - valid - test, 1 - test))
+            return SplitBounds(train_end, valid_end, self.total)
         parts = 1 + (valid > 0) + (test > 0)
         if (count := len(self._starts)) < parts:
             raise UserError(
-                f"{name} has too few {self.config.split} ({count}) for {parts} parts: "
-                "use text.split=cut, or set text.valid_fraction=0 or text.test_fraction=0."
+                f"{name} has too few {self.config.split} ({count}) for {parts} parts. "
+                "Use text.split=cut, or set text.valid_fraction=0 or text.test_fraction=0."
             )
-        tests = max(1, round(count * test)) if test else 0
-        valids = max(1, round(count * valid)) if valid else 0
-        last = max(count - tests - valids, 1)
+        num_test = max(1, round(count * test)) if test else 0
+        num_valid = max(1, round(count * valid)) if valid else 0
+        num_train = max(count - num_test - num_valid, 1)
         starts = [*self._starts, self.total]
-        return SplitBounds(starts[last], starts[max(last + (valids > 0), count - tests)], self.total)
+        return SplitBounds(starts[num_train], starts[max(num_train + (valid > 0), count - num_test)], self.total)
 
 
-def _ends(total: int, valid: float, test: float) -> tuple[int, int]:
-    # Rounded, since 1 - 0.05 - 0.05 is a little below 0.9 and would move the cut by one.
-    return int(total * round(1 - valid - test, 9)), int(total * round(1 - test, 9))
+def split_units(units: Iterator[Unit], bounds: SplitBounds, config: TextConfig) -> Iterator[tuple[str, Unit]]:
+    """Every unit with its part; a unit of a stream is cut at the end of a part."""
+    position = 0
+    rest: Unit | None = None
+    for part, (_, end) in bounds.spans().items():
+        while position < end:
+            unit, rest = _cut(rest or next(units), end - position, config)
+            yield part, unit
+            position += unit_size(unit, config)
+
+
+def _cut(unit: Unit, position: int, config: TextConfig) -> tuple[Unit, Unit | None]:
+    """A unit of a stream cut at a character, or for tokenizer=words after the word there; None if nothing remains."""
+    text = unit.text
+    if config.layout != "stream" or position >= len(text):
+        return unit, None
+    if config.tokenizer == "words":
+        space = re.compile(r"\s").search(text, position)
+        if space is None:
+            return unit, None
+        position = space.start()
+    return replace(unit, text=text[:position]), replace(unit, text=text[position:])

@@ -1,15 +1,17 @@
 r"""Templates: text with gaps, such as "The [MASK:5] pear is [MASK:8]."
 
-`[MASK:5]` is a gap of five tokens of the run's tokenizer, `[MASK]` one whose length the model proposes; `\[MASK` is the
-literal text `[MASK`.
+`[MASK:5]` is a gap of five tokens of the run's tokenizer, `[MASK]` an open gap, whose length the model proposes;
+`\[MASK` is the literal text `[MASK`.
 
-Where words carry the space before them, a space before a gap is left to the gap, whose first token must begin with one.
+If words of the tokenizer include the space before them, a space before a gap belongs to the gap, whose first token must
+begin with one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,33 +21,39 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from .tokenizers.base import Tokenizer
 
-LONGEST = 100_000  # tokens in one gap
-OPEN = 0  # instead of a number of tokens: the model proposes it
+MAX_GAP = 100_000  # tokens
+OPEN = 0  # in place of a number of tokens: the model proposes it
 
-# What a gap may hold at a position: any text, also the end and padding after it, text that begins with a space.
+# Ids of the allowed sets: any text; text, the end and padding after it; text that begins with a space.
 TEXT, ENDING, SPACED = range(3)
 
-Row = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids (0 in gaps), which are given, which begin with the space before
-
+_EMPTY = np.zeros(0, dtype=np.int64)
 _GAP = re.compile(r"\\\[MASK|\[MASK([^\[\]]*)(\]?)")
+
+
+class Row(NamedTuple):
+    """Tokens (0 in gaps), which of them are given, and which must begin with the space before a gap."""
+
+    tokens: np.ndarray
+    condition_mask: np.ndarray
+    spaced: np.ndarray
 
 
 def parse(template: str) -> list[str | int]:
     """The pieces of a template: given text, and gaps as their number of tokens or `OPEN`.
 
-    Raises UserError at a gap without a closing bracket or with a count that is no whole number of at least 1, and at a
-    template without a gap.
+    Raises UserError for a gap without a closing bracket or with an invalid count, and for a template without a gap.
     """
     pieces: list[str | int] = []
     text, end = "", 0
-    for found in _GAP.finditer(template):
-        text += template[end : found.start()]
-        end = found.end()
-        if found[0].startswith("\\"):
+    for match in _GAP.finditer(template):
+        text += template[end : match.start()]
+        end = match.end()
+        if match[0].startswith("\\"):
             text += "[MASK"
             continue
         pieces += [text] if text else []
-        pieces.append(_count(found[0], found[1], bool(found[2])))
+        pieces.append(_count(match[0], match[1], bool(match[2])))
         text = ""
     text += template[end:]
     if not pieces:
@@ -55,53 +63,53 @@ def parse(template: str) -> list[str | int]:
 
 def _count(gap: str, inside: str, closed: bool) -> int:
     if not closed:
-        raise UserError(f"{gap!r} in the template has no closing bracket; \\[MASK is the literal text.")
+        raise UserError(f"{gap!r} in the template has no closing bracket; for the literal text write \\[MASK.")
     if not inside:
         return OPEN
-    if not re.fullmatch(r":[0-9]+", inside) or not 1 <= int(inside[1:]) <= LONGEST:
+    if not re.fullmatch(r":[0-9]+", inside) or not 1 <= int(inside[1:]) <= MAX_GAP:
         raise UserError(
-            f"{gap!r} in the template is no gap: write [MASK] or [MASK:N] with N from 1 to {LONGEST}; "
-            "\\[MASK is the literal text."
+            f"{gap!r} in the template is not a valid gap. Write [MASK] or [MASK:N] with N from 1 to {MAX_GAP}, or "
+            "\\[MASK for the literal text."
         )
     return int(inside[1:])
 
 
-def numbered(template: str, counts: Sequence[int]) -> str:
-    """The template with these numbers of tokens in the gaps that have none, in turn."""
-    left = iter(counts)
+def with_lengths(template: str, counts: Sequence[int]) -> str:
+    """The template with these numbers of tokens for its open gaps, in order."""
+    remaining = iter(counts)
 
-    def gap(found: re.Match[str]) -> str:
-        return f"[MASK:{next(left, 0) or ''}]".replace(":]", "]") if found[0] == "[MASK]" else found[0]
+    def gap(match: re.Match[str]) -> str:
+        count = next(remaining, OPEN) if match[0] == "[MASK]" else OPEN
+        return f"[MASK:{count}]" if count else match[0]
 
     return _GAP.sub(gap, template)
 
 
-def encode(template: str, tokenizer: Tokenizer, room: int = 0) -> Row:
-    """The row of a template; an open gap at its end takes what is left of `room` tokens, at least one.
+def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0) -> Row:
+    """The row of a template. An open gap at its end gets the rest of `max_tokens`, at least one token.
 
-    Raises UserError as `parse`, for text the tokenizer lacks, and for an open gap anywhere else.
+    Raises UserError as `parse` does, for text outside the vocabulary, and for an open gap anywhere else.
     """
-    parts: list[Row] = []
+    rows: list[Row] = []
     pieces, spaced = parse(template), False
-    for piece, then in zip(pieces, [*pieces[1:], None], strict=True):
+    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
         if isinstance(piece, str):
-            spaced = piece.endswith(" ") and isinstance(then, int) and bool(_spaced_tokens(tokenizer).any())
-            ids = tokenizer.encode(piece[:-1] if spaced else piece)
-            parts.append((ids, np.ones(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)))
+            spaced = piece.endswith(" ") and isinstance(following, int) and bool(_begins_with_space(tokenizer).any())
+            tokens = tokenizer.encode(piece[:-1] if spaced else piece)
+            rows.append(make_row(tokens, 0))
             continue
-        if piece == OPEN and then is not None:
-            raise UserError(f"Not every gap of {template!r} says how many tokens it has; write [MASK:5].")
-        count = piece or max(room - sum(len(ids) for ids, _, _ in parts), 1)
-        parts.append((np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool), (np.arange(count) == 0) & spaced))
+        if piece == OPEN and following is not None:
+            raise UserError(f"Every gap of {template!r} except the last needs its number of tokens, as in [MASK:5].")
+        count = piece or max(max_tokens - sum(len(row.tokens) for row in rows), 1)
+        rows.append(make_row(_EMPTY, count)._replace(spaced=(np.arange(count) == 0) & spaced))
         spaced = False
-    ids, given, begins = map(np.concatenate, zip(*parts, strict=True))
-    return ids, given, begins
+    return _concatenate(rows)
 
 
-def allowed(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
-    """The tokens that `TEXT`, `ENDING` and `SPACED` allow."""
+def allowed_sets(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
+    """The tokens in the sets `TEXT`, `ENDING` and `SPACED`."""
     table = np.ones((3, tokenizer.vocab_size), dtype=bool)
-    table[SPACED] = _spaced_tokens(tokenizer)
+    table[SPACED] = _begins_with_space(tokenizer)
     for token in (tokenizer.end_id, tokenizer.pad_id):
         if token is not None:
             table[[TEXT, SPACED], token] = False
@@ -110,8 +118,8 @@ def allowed(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
     return table
 
 
-def _spaced_tokens(tokenizer: Tokenizer) -> Bool[np.ndarray, " v"]:
-    """Tokens of a space and more."""
+def _begins_with_space(tokenizer: Tokenizer) -> Bool[np.ndarray, " v"]:
+    """Tokens of a space and more text."""
     texts = map(tokenizer.token_text, range(tokenizer.vocab_size))
     return np.array([text.startswith(" ") and len(text) > 1 for text in texts])
 
@@ -119,71 +127,77 @@ def _spaced_tokens(tokenizer: Tokenizer) -> Bool[np.ndarray, " v"]:
 def batch(
     templates: Sequence[str],
     tokenizer: Tokenizer,
-    before: np.ndarray | None = None,
+    source: np.ndarray | None = None,
     *,
     num: int = 1,
     ended: bool = False,
     padded_to: int = 0,
-    room: int = 0,
+    max_tokens: int = 0,
 ) -> Batch:
-    """`num` rows of each template in turn, as `laid_out` lays them out, after the given tokens `before`; a row whose
-    last gap is open has `room` tokens, among which the model ends the text.
+    """`num` rows for each template, collated, after the given tokens of a `source`.
 
-    Raises UserError as `encode` does, and for such a gap where texts have no end.
+    With an open last gap a row has `max_tokens` tokens, within which the model ends the text. Raises UserError as
+    `encode` does, and for such a gap if texts have no end (`ended` is False).
     """
-    first = np.zeros(0, dtype=np.int64) if before is None else before
-    given, spaced = np.ones(len(first), dtype=bool), np.zeros(len(first), dtype=bool)
-    encoded = [encode(template, tokenizer, room - len(first)) for template in templates]
-    rows = [(np.append(first, i), np.append(given, g), np.append(spaced, s)) for i, g, s in encoded]
-    opened = [parse(template)[-1] == OPEN for template in templates]
-    if any(opened) and not ended:
+    first = make_row(_EMPTY if source is None else source, 0)
+    rows = [
+        _concatenate([first, encode(template, tokenizer, max_tokens - len(first.tokens))]) for template in templates
+    ]
+    has_open_end = [parse(template)[-1] == OPEN for template in templates]
+    if any(has_open_end) and not ended:
         raise UserError(
-            "This run was trained on a running stream (text.layout=stream), whose texts have no end to propose; say "
-            "how many tokens the last gap has, as in [MASK:20]."
+            "This run was trained on a stream (text.layout=stream), so it cannot propose where a text ends. Give the "
+            "last gap a number of tokens, as in [MASK:20]."
         )
-    ends = [ended and not each for each in opened]
+    ends = [ended and not has_open for has_open in has_open_end]
     return collate(rows, tokenizer, num=num, ended=ends, padded_to=padded_to)
 
 
-def make_row(before: np.ndarray, free: int) -> Row:
-    """Given tokens, and so many free positions after them."""
-    count = len(before) + free
-    return np.append(before, np.zeros(free, np.int64)), np.arange(count) < len(before), np.zeros(count, dtype=bool)
+def make_row(given: np.ndarray, num_free: int) -> Row:
+    """Given tokens followed by free positions."""
+    count = len(given) + num_free
+    tokens = np.append(given, np.zeros(num_free, np.int64))
+    return Row(tokens, np.arange(count) < len(given), np.zeros(count, dtype=bool))
+
+
+def _concatenate(rows: Sequence[Row]) -> Row:
+    return Row(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 def collate(
     rows: Sequence[Row], tokenizer: Tokenizer, *, num: int = 1, ended: Sequence[bool] = (), padded_to: int = 0
 ) -> Batch:
-    """`num` copies of each row in turn, numbered from 0 for each, so that a row's draws depend on nothing else.
+    """`num` copies of each row in turn, numbered from 0 for each, so that a row's samples depend on nothing else.
 
-    `ended` says of each row whether an end token is given after it, as in runs whose examples end. `padded_to`: rows
-    are filled up to so many tokens with given padding, as in runs that model it; else shorter rows are padded with
-    positions that are not `real`. Free positions with nothing given after them may hold the end and padding.
+    `ended` says for each row whether a given end token follows it, as in runs whose examples end. `padded_to` fills the
+    rows up to this length with given padding, as in runs that model it; otherwise the padding of shorter rows is
+    outside `valid_mask`. Free positions with nothing given after them may hold the end and padding.
     """
-    marks = [tokenizer.end_id] if tokenizer.end_id is not None else []
-    ends = [np.array(marks if end else [], dtype=np.int64) for end in ended] or [np.zeros(0, dtype=np.int64)] * len(
-        rows
-    )
-    length = max([padded_to, *(len(ids) + len(end) for (ids, _, _), end in zip(rows, ends, strict=True))])
-    ids = np.full((len(rows), length), tokenizer.pad_id or 0, dtype=np.int64)
-    given, real = np.ones(ids.shape, dtype=bool), np.zeros(ids.shape, dtype=bool)
-    holds = np.full(ids.shape, TEXT)
-    for row, ((tokens, known, spaced), end) in enumerate(zip(rows, ends, strict=True)):
-        here = row, slice(len(tokens))
-        ids[here], given[here], real[row, : len(tokens) + len(end)] = tokens, known, True
-        ids[row, len(tokens) : len(tokens) + len(end)] = end
-        last = len(tokens) if len(end) else np.flatnonzero(known).max(initial=-1) + 1
-        holds[row, last : len(tokens)] = ENDING
-        holds[here][spaced] = SPACED
-    modelled = bool(padded_to) or bool(real.all())
+    end_id = tokenizer.end_id
+    has_end = [end and end_id is not None for end in ended] or [False] * len(rows)
+    length = max([padded_to, *(len(row.tokens) + end for row, end in zip(rows, has_end, strict=True))])
+    tokens = np.full((len(rows), length), tokenizer.pad_id or 0, dtype=np.int64)
+    condition_mask, valid_mask = np.ones(tokens.shape, dtype=bool), np.zeros(tokens.shape, dtype=bool)
+    allowed_set_ids = np.full(tokens.shape, TEXT)
+    for i, (row, end) in enumerate(zip(rows, has_end, strict=True)):
+        count = len(row.tokens)
+        tokens[i, :count], condition_mask[i, :count] = row.tokens, row.condition_mask
+        valid_mask[i, : count + end] = True
+        if end:
+            assert end_id is not None
+            tokens[i, count] = end_id
+        ending = count if end else np.flatnonzero(row.condition_mask).max(initial=-1) + 1
+        allowed_set_ids[i, ending:count] = ENDING
+        allowed_set_ids[i, :count][row.spaced] = SPACED
+    models_padding = bool(padded_to) or bool(valid_mask.all())
 
-    def repeated(array: np.ndarray) -> torch.Tensor:
+    def copies(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).repeat_interleave(num, dim=0)
 
     return Batch(
-        tokens=repeated(ids),
-        valid_mask=None if modelled else repeated(real),
-        condition_mask=repeated(given),
-        allowed_set_ids=repeated(holds),
+        tokens=copies(tokens),
+        valid_mask=None if models_padding else copies(valid_mask),
+        condition_mask=copies(condition_mask),
+        allowed_set_ids=copies(allowed_set_ids),
         row_ids=torch.arange(num).repeat(len(rows)),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
-from ..data.builtin.tasks import exercise
+from ..data.builtin.tasks import parse_task
 from ..inference.api import TextDiffusion
 from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import Fact, sha256
@@ -93,7 +93,7 @@ class RunEvaluator:
         self.model, self.options, self.cache_dir, self.log = model, options, cache_dir, log
         self.heldout = held_out(model, cache_dir, options.data, options.windows)
         self.results = ResultCache.of_run(model, cache_dir)
-        self.task = exercise(options.data or model.config.text.data)
+        self.task = parse_task(options.data or model.config.text.data)
 
     def protocol(self) -> dict[str, Fact]:
         """The facts that runs must share to be compared, known before anything is measured."""

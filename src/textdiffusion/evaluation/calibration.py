@@ -16,7 +16,7 @@ from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import Graph
-from ..scoring.likelihood import PILOT_ROWS, Windows, eval_mode, spaced_rows
+from ..scoring.likelihood import PILOT_ROWS, Windows, eval_mode, evaluate_rows, spaced_rows
 
 CANDIDATES = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 

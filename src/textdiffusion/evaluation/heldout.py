@@ -15,7 +15,7 @@ from ..core.errors import UserError
 from ..data.config import TextConfig
 from ..data.dataset import Dataset, Rows
 from ..data.prepare import Corpus, prepare
-from ..data.sources import TABLE_SUFFIXES, find, suffix
+from ..data.sources import TABLE_SUFFIXES, file_type, find_files
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import COUNTED, Fact, sha256
@@ -134,7 +134,7 @@ def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
 def _config_of_all(text: TextConfig, data: str) -> TextConfig:
     """The run's text settings for another source, which is read completely (the run's own: up to its limit)."""
     try:
-        suffixes = {suffix(path) for path in find(data)}
+        suffixes = {file_type(path) for path in find_files(data)}
     except UserError:  # built in, of the hub, or missing, which `prepare` reports
         suffixes = set()
     hub = data.startswith("hf:")

@@ -7,8 +7,9 @@ from itertools import groupby
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..data.builtin.tasks import Exercise, exercise
+from ..data.builtin.tasks import TaskData, parse_task
 from ..inference.api import TextDiffusion
+from ..samplers.base import Sampler
 from .heldout import held_out
 
 
@@ -21,9 +22,9 @@ class TaskResult:
     answers: tuple[str, ...]
 
 
-def question_template(task: Exercise, row: str) -> str:
+def question_template(task: TaskData, row: str) -> str:
     """A row with gaps for everything that is not given, as `TextDiffusion.infill` reads it."""
-    groups = groupby(zip(row, task.given(row), strict=True), key=lambda pair: pair[1])
+    groups = groupby(zip(row, task.condition_mask(row), strict=True), key=lambda pair: pair[1])
     pieces = (("".join(character for character, _ in pairs), given) for given, pairs in groups)
     return "".join(text if given else f"[MASK:{len(text)}]" for text, given in pieces)
 
@@ -46,11 +47,11 @@ def solve_task(
     Raises UserError where `data` is not a task.
     """
     text = held_out(model, cache_dir, data, count)
-    task = exercise(data or model.config.text.data)
+    task = parse_task(data or model.config.text.data)
     if task is None:
         raise UserError(f"{data or model.config.text.data} is not a task with answers that can be checked.")
     rows = [model.tokenizer.decode(ids) for ids in text.windows(range(len(text))).tokens.numpy()]
     questions = [question_template(task, row) for row in rows]
     answers = model.infill(questions, steps=steps, seed=seed, temperature=temperature, sampler=sampler)
-    accuracy = sum(map(task.solved, answers)) / len(answers)
+    accuracy = sum(map(task.is_correct, answers)) / len(answers)
     return TaskResult(accuracy, (accuracy * (1 - accuracy) / len(answers)) ** 0.5, tuple(answers))

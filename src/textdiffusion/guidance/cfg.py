@@ -39,16 +39,19 @@ class Cfg(GuideConfig):
     def bind(self, run: Run) -> Guide:
         """The guide, with the form of "no condition" that the run was trained with."""
         text, model = run.config.text, run.model
-        if text.drop and model.unadapted is not model:
+        if text.condition_dropout and model.unadapted is not model:
             raise UserError(
-                "cfg with a run trained with text.drop needs a sampler of the run's own noise: training dropped "
+                "cfg with a run trained with text.condition_dropout needs a sampler of the run's own noise: training "
+                "dropped "
                 "conditions only under that noise."
             )
         hides_prompt = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
         supported = isinstance(model.process, ClassifierFree.processes)  # otherwise `check_compatible` says why
-        if supported and not (text.drop or hides_prompt):
-            raise UserError("cfg needs a run trained to work without the condition too; train with text.drop=0.1.")
-        return ClassifierFree(model, self.weight, run.tokenizer.pad_id if text.drop else None)
+        if supported and not (text.condition_dropout or hides_prompt):
+            raise UserError(
+                "cfg needs a run trained to work without the condition too; train with text.condition_dropout=0.1."
+            )
+        return ClassifierFree(model, self.weight, run.tokenizer.pad_id if text.condition_dropout else None)
 
 
 class ClassifierFree(LogitsGuide):

@@ -44,14 +44,14 @@ def propose_lengths(
             "trained with --layout lines can choose it, unless they write from left to right or have vectors and "
             "were trained without text.mask=mixed."
         )
-    shortest = templates.numbered(template, [1] * num_gaps)
+    shortest = templates.with_lengths(template, [1] * num_gaps)
     ends = templates.parse(template)[-1] != templates.OPEN
     source_length = len(encode_source(source, text, run.tokenizer))
     spare = text.length - source_length - len(templates.encode(shortest, run.tokenizer)[0]) - ends
     if spare < 0:
         raise UserError(f"{template!r} leaves no room for its gaps in the run's {text.length} tokens.")
     rng = Rng.of(seed, torch.arange(num)).fork("lengths")
-    layouts = [templates.numbered(template, counts) for counts in _counts(num_gaps, spare, seed)]
+    layouts = [templates.with_lengths(template, counts) for counts in _counts(num_gaps, spare, seed)]
     batch = run.template_batch(layouts, source=source, label=label)
     batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)
     *_, last = SamplingOptions(seed=seed).resolve(run, batch).run(batch)

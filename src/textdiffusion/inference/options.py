@@ -76,7 +76,7 @@ class SamplingOptions:
         """All guides, the first first: those of the template, of the user, and of temperature, top-k and top-p."""
         guides: list[Guide] = []
         if batch.condition_mask is not None:
-            guides.append(AllowedTokens(torch.from_numpy(templates.allowed(run.tokenizer))))
+            guides.append(AllowedTokens(torch.from_numpy(templates.allowed_sets(run.tokenizer))))
         for each in self.guides:
             settings = overrides.guide(each) if isinstance(each, str) else each
             guide = settings.bind(replace(run, model=model)) if isinstance(settings, GuideConfig) else settings

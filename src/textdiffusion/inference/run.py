@@ -144,7 +144,7 @@ class Run:
             num=num,
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
-            room=text.length,
+            max_tokens=text.length,
         )
         return with_label(batch, text, label)
 

@@ -20,7 +20,7 @@ from ..core.devices import choose_dtype, seeded
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..data.conditions import condition_dropout
-from ..data.masks import given_mask
+from ..data.masks import sample_condition_mask
 from ..data.prepare import Corpus
 from ..diffusion.codecs import Embeddings
 from ..networks.bert import load_pretrained_embeddings
@@ -212,12 +212,12 @@ class Trainer:
         """The batch with the condition mask of `text.mask`, and conditions dropped from a fraction of the rows."""
         text = self.config.text
         if text.mask not in ("none", "question"):
-            mask = given_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
+            mask = sample_condition_mask(text.mask, batch.target_mask, rng.fork("given"), batch.segment_ids)
             batch = replace(batch, condition_mask=mask if batch.condition_mask is None else mask | batch.condition_mask)
-        if text.drop:
+        if text.condition_dropout:
             pad = self.corpus.tokenizer.pad_id
             assert pad is not None
-            batch = condition_dropout(batch, text.drop, pad, rng.fork("drop"))
+            batch = condition_dropout(batch, text.condition_dropout, pad, rng.fork("drop"))
         return batch
 
     def _compile(self) -> None:

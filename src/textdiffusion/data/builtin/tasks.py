@@ -1,10 +1,11 @@
-"""Tasks whose answers are checked exactly, as built-in data: a row is a question, `=` and its answer."""
+"""Tasks with exactly checked answers as built-in data. A row is a question, `=` and its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,10 +15,36 @@ from ...core.errors import UserError
 from ..sources import Documents
 from .sudoku import Sudoku
 
+VERSION = 1  # raise it when the same seed would give other rows
+DEFAULT_SIZE = 50_000  # rows
+BLOCK = 1000  # rows sampled together, which are one document
+
 _LETTERS = np.array(list("abcdefghij"))
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-_CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
+@runtime_checkable
+class Task(Protocol):
+    """Questions and answers at several levels of difficulty; all rows of a level have the same width."""
+
+    levels: ClassVar[Mapping[str, Any]]
+    """Levels by name, the default first."""
+
+    def width(self, level: str) -> int:
+        """Characters of a question and its answer together."""
+        ...
+
+    def sample(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """`count` random questions, each with a correct answer."""
+        ...
+
+    def partial_answer(self, question: str) -> str:
+        """The characters of the answer that the question shows, `.` for the others. As long as the answer."""
+        ...
+
+    def check(self, question: str, answer: str) -> bool:
+        """Whether an answer, which may be any text, is correct."""
+        ...
 
 
 class Copy:
@@ -26,138 +53,101 @@ class Copy:
     levels: ClassVar[Mapping[str, Any]] = {"easy": 8, "medium": 16, "hard": 32}
 
     def width(self, level: str) -> int:
-        """Question and answer."""
         return 2 * self.levels[level]
 
-    def rows(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    def sample(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
         """Letters drawn independently."""
-        questions = ["".join(row) for row in rng.choice(_LETTERS, (count, self.levels[level]))]
+        questions = ["".join(letters) for letters in rng.choice(_LETTERS, (count, self.levels[level]))]
         return [(question, self.answer(question)) for question in questions]
 
     def answer(self, question: str) -> str:
-        """The only right answer."""
+        """The only correct answer."""
         return question
 
-    def known(self, question: str) -> str:
-        """Nothing."""
+    def partial_answer(self, question: str) -> str:
         return "." * len(question)
 
     def check(self, question: str, answer: str) -> bool:
-        """Whether it is the right one."""
         return answer == self.answer(question)
 
 
 class Sort(Copy):
-    """The answer is the question's letters in the order of the alphabet."""
+    """The answer is the question's letters in alphabetical order."""
 
     def answer(self, question: str) -> str:
-        """The only right answer."""
+        """The only correct answer."""
         return "".join(sorted(question))
 
 
 class Brackets:
-    """8, 16 or 32 brackets of three kinds with blanks; an answer fills them so that all brackets match.
+    """8, 16 or 32 brackets of three kinds with blanks; an answer fills the blanks so that all brackets match.
 
-    There may be several right answers. Balanced strings are drawn uniformly but for their kinds, and each bracket is
-    left blank with probability 1/2, at least one.
+    There may be several correct answers. Balanced strings are uniform apart from the kinds of brackets. Each bracket is
+    blank with probability 1/2, at least one per question.
     """
 
     levels: ClassVar[Mapping[str, Any]] = {"easy": 8, "medium": 16, "hard": 32}
 
     def width(self, level: str) -> int:
-        """Question and answer."""
         return 2 * self.levels[level]
 
-    def rows(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Questions, each with the answer it was made from."""
-        draws = rng.random((count, 3, self.levels[level]))
-        return [self._row(*row) for row in draws.tolist()]
+    def sample(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Questions, each with the answer from which it was made."""
+        uniforms = rng.random((count, 3, self.levels[level]))
+        return [self._question(*row) for row in uniforms.tolist()]
 
-    def _row(self, steps: list[float], kinds: list[float], blanks: list[float]) -> tuple[str, str]:
-        answer, due = "", ""
+    def _question(self, steps: list[float], kinds: list[float], blanks: list[float]) -> tuple[str, str]:
+        answer, expected = "", ""  # expected: closing brackets, the next one last
         for number, (step, kind) in enumerate(zip(steps, kinds, strict=True)):
-            left, depth = len(steps) - number, len(due)
-            # The share of balanced continuations that go deeper (Arnold & Sleep 1980).
-            if step < (left - depth) * (depth + 2) / (2 * left * (depth + 1)):
+            remaining, depth = len(steps) - number, len(expected)
+            # The fraction of balanced continuations that open a bracket (Arnold & Sleep 1980).
+            if step < (remaining - depth) * (depth + 2) / (2 * remaining * (depth + 1)):
                 answer += "([{"[int(kind * 3)]
-                due += _CLOSED_BY[answer[-1]]
+                expected += _CLOSING[answer[-1]]
             else:
-                answer, due = answer + due[-1], due[:-1]
+                answer, expected = answer + expected[-1], expected[:-1]
         question = "".join("." if blank < 0.5 else mark for blank, mark in zip(blanks, answer, strict=True))
         return question if "." in question else "." + question[1:], answer
 
-    def known(self, question: str) -> str:
-        """The brackets that are not blank."""
+    def partial_answer(self, question: str) -> str:
         return question
 
     def check(self, question: str, answer: str) -> bool:
-        """Whether all brackets match and those of the question are kept."""
+        """Whether all brackets match and those of the question are unchanged."""
         if len(answer) != len(question) or any(a not in (".", b) for a, b in zip(question, answer, strict=True)):
             return False
-        due = ""
+        expected = ""
         for mark in answer:
-            if mark in _CLOSED_BY:
-                due += _CLOSED_BY[mark]
-            elif not due or mark != due[-1]:
+            if mark in _CLOSING:
+                expected += _CLOSING[mark]
+            elif not expected or mark != expected[-1]:
                 return False
             else:
-                due = due[:-1]
-        return not due
+                expected = expected[:-1]
+        return not expected
 
 
 class Addition:
-    """The sum of two numbers of 3, 6 or 12 digits, with leading zeros throughout: 123+045=0168."""
+    """The sum of two numbers of 3, 6 or 12 digits, always with leading zeros: 123+045=0168."""
 
     levels: ClassVar[Mapping[str, Any]] = {"easy": 3, "medium": 6, "hard": 12}
 
     def width(self, level: str) -> int:
-        """Question and answer."""
         return 3 * self.levels[level] + 2
 
-    def rows(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Numbers drawn uniformly."""
+    def sample(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Uniform numbers."""
         digits = self.levels[level]
         pairs = rng.integers(0, 10**digits, (count, 2)).tolist()
         return [(f"{a:0{digits}}+{b:0{digits}}", f"{a + b:0{digits + 1}}") for a, b in pairs]
 
-    def known(self, question: str) -> str:
-        """Nothing; the answer has one digit more than the numbers."""
-        return "." * (len(question) // 2 + 1)
+    def partial_answer(self, question: str) -> str:
+        return "." * (len(question) // 2 + 1)  # one digit more than the numbers
 
     def check(self, question: str, answer: str) -> bool:
-        """Whether it is the sum, in as many digits as it should have."""
+        """Whether it is the sum, with the right number of digits."""
         a, b = question.split("+")
         return answer == f"{int(a) + int(b):0{len(a) + 1}}"
-
-
-VERSION = 1  # raise it when other rows come out
-
-
-SIZE, BLOCK = 50_000, 1000  # rows where none are asked for, and rows of a document
-
-
-@runtime_checkable
-class Task(Protocol):
-    """Questions with their answers in some levels of difficulty; all rows of a level have the same width."""
-
-    levels: ClassVar[Mapping[str, Any]]
-    """By name, the default first."""
-
-    def width(self, level: str) -> int:
-        """Characters of a question and its answer together."""
-        ...
-
-    def rows(self, level: str, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-        """Questions with a right answer each, drawn with `rng`."""
-        ...
-
-    def known(self, question: str) -> str:
-        """The answer as far as the question shows it, `.` for what is to be filled in. It has the answer's width."""
-        ...
-
-    def check(self, question: str, answer: str) -> bool:
-        """Whether an answer, which may be any text, is right."""
-        ...
 
 
 TASKS: dict[str, Task] = {
@@ -170,8 +160,8 @@ TASKS: dict[str, Task] = {
 
 
 @dataclass(frozen=True)
-class Exercise:
-    """So many rows of a task, a function of `seed`. Every question occurs once, so that no two parts share one."""
+class TaskData:
+    """`size` rows of a task, determined by `seed`. No question occurs twice, so no two parts share one."""
 
     name: str
     task: Task
@@ -180,34 +170,35 @@ class Exercise:
     seed: int
 
     def source(self) -> Documents:
-        """The rows as text, a thousand a document. Documents of sudoku share no grid."""
-        kept = cache(lambda: list(self._blocks()))  # read more than once
-        about = [self.name, VERSION, self.level, self.size, self.seed]
-        return Documents(":".join(map(str, [self.name, *about[2:]])), lambda: iter(kept()), about)
+        """The rows as text, a thousand per document. Documents of sudoku share no grid."""
+        documents = cache(lambda: list(self._documents()))  # read more than once
+        identity = [self.name, VERSION, self.level, self.size, self.seed]
+        name = f"{self.name}:{self.level}:{self.size}:{self.seed}"
+        return Documents(name, lambda: iter(documents()), identity)
 
     def rows(self) -> Iterator[str]:
-        """Fewer are the beginning of more. Raises UserError where there are not enough different questions."""
-        seen: set[str] = set()
+        """The rows; a smaller size gives the first of them. Raises UserError if the questions run out."""
+        questions: set[str] = set()
         block = 0
-        number = [*self.task.levels].index(self.level)
-        while len(seen) < self.size:
-            before = len(seen)
-            rng = np.random.default_rng([self.seed, number, block])
-            for question, answer in self.task.rows(self.level, BLOCK, rng):
-                if question not in seen and len(seen) < self.size:
-                    seen.add(question)
+        level_number = [*self.task.levels].index(self.level)
+        while len(questions) < self.size:
+            before = len(questions)
+            rng = np.random.default_rng([self.seed, level_number, block])
+            for question, answer in self.task.sample(self.level, BLOCK, rng):
+                if question not in questions and len(questions) < self.size:
+                    questions.add(question)
                     yield f"{question}={answer}"
             block += 1
-            if (len(seen) - before) * 10 < min(BLOCK, self.size - before):
+            if (len(questions) - before) * 10 < min(BLOCK, self.size - before):
                 raise UserError(f"{self.name}:{self.level} has too few different questions for {self.size} rows.")
 
-    def _blocks(self) -> Iterator[str]:
+    def _documents(self) -> Iterator[str]:
         rows = self.rows()
-        while block := "".join(f"{row}\n" for _, row in zip(range(BLOCK), rows, strict=False)):
-            yield block
+        while document := "".join(f"{row}\n" for row in islice(rows, BLOCK)):
+            yield document
 
-    def settings(self) -> dict[str, Any]:
-        """How such rows are best read: fields of TextConfig."""
+    def text_settings(self) -> dict[str, Any]:
+        """The fields of TextConfig that suit these rows."""
         return {
             "layout": "lines",
             "length": self.task.width(self.level) + 2,  # with = and the end
@@ -222,33 +213,33 @@ class Exercise:
             "mask": "question",
         }
 
-    def given(self, row: str) -> Bool[np.ndarray, " n"]:
-        """Which characters of a row are given: the question, and what it shows of the answer."""
+    def condition_mask(self, row: str) -> Bool[np.ndarray, " n"]:
+        """True at the characters of a row that are given: the question, and what it shows of the answer."""
         question, _, answer = row.partition("=")
-        known = [mark != "." for mark in self.task.known(question)[: len(answer)]]
-        return np.array([True] * (len(row) - len(answer)) + known)
+        shown = [mark != "." for mark in self.task.partial_answer(question)[: len(answer)]]
+        return np.array([True] * (len(row) - len(answer)) + shown)
 
-    def solved(self, row: str) -> bool:
-        """Whether a row is a question with a right answer."""
+    def is_correct(self, row: str) -> bool:
+        """Whether a row is a question with a correct answer."""
         question, _, answer = row.partition("=")
         return self.task.check(question, answer)
 
 
-def exercise(data: str) -> Exercise | None:
-    """What `data` names: TASK, TASK:LEVEL, TASK:LEVEL:SIZE or TASK:LEVEL:SIZE:SEED; None where it names no task.
+def parse_task(data: str) -> TaskData | None:
+    """The rows that `data` names: TASK, TASK:LEVEL, TASK:LEVEL:SIZE or TASK:LEVEL:SIZE:SEED; None if it names no task.
 
-    Raises UserError for levels and numbers that are none.
+    Raises UserError for an unknown level and for an invalid size or seed.
     """
     name, *parts = data.split(":")
     if name not in TASKS:
         return None
     levels = [*TASKS[name].levels]
     level, *numbers = parts or levels[:1]
-    usable = len(numbers) <= 2 and all(part.isascii() and part.isdigit() for part in numbers)
-    if level not in levels or not usable or numbers[:1] == ["0"]:
+    valid = len(numbers) <= 2 and all(number.isascii() and number.isdigit() for number in numbers)
+    if level not in levels or not valid or numbers[:1] == ["0"]:
         raise UserError(
-            f"{data} is not understood; write {name}:LEVEL, {name}:LEVEL:SIZE or {name}:LEVEL:SIZE:SEED, with "
-            f"{', '.join(levels)} for LEVEL."
+            f"{data} is not valid. Write {name}:LEVEL, {name}:LEVEL:SIZE or {name}:LEVEL:SIZE:SEED; "
+            f"LEVEL can be {', '.join(levels)}."
         )
-    size, seed = [*map(int, numbers), *(SIZE, 0)[len(numbers) :]]
-    return Exercise(name, TASKS[name], level, size, seed)
+    size, seed = [*map(int, numbers), *(DEFAULT_SIZE, 0)[len(numbers) :]]
+    return TaskData(name, TASKS[name], level, size, seed)

@@ -1,4 +1,4 @@
-"""What a tokenizer is, and the two that are ours: characters and bytes."""
+"""The tokenizer interface, and the two tokenizers that need no library: characters and bytes."""
 
 from __future__ import annotations
 
@@ -16,42 +16,41 @@ from ...core.files import write_text
 
 END, PAD, UNK = "[END]", "[PAD]", "[UNK]"
 
-
 Ids = np.ndarray  # int64, one dimension
 
 
 class Tokenizer(ABC):
-    """Text <-> token ids 0..vocab_size-1. Processes may add ids of their own (a mask) beyond the vocabulary."""
+    """Text <-> token ids 0..vocab_size-1. A process may add ids of its own (a mask) after the vocabulary."""
 
     kind: str
     vocab_size: int
     end_id: int | None
     pad_id: int | None
     unk_id: int | None
-    """The token read in place of whatever the vocabulary lacks; None where there is none."""
+    """The token for anything outside the vocabulary; None if there is none."""
 
     @abstractmethod
     def encode_counted(self, text: str) -> tuple[Ids, Ids | None]:
-        """The ids, and how many characters of `text` each stands for; they add up to len(text). None: one each."""
+        """The ids, and how many characters each stands for, adding up to len(text). None: one character each."""
 
     @abstractmethod
     def decode(self, ids: Collection[SupportsIndex]) -> str:
-        """The text of `ids` up to the first end token; padding is left out."""
+        """The text of `ids` up to the first end token, without padding."""
 
     @abstractmethod
     def token_text(self, id: int) -> str:
-        """One token as a person should see it."""
+        """One token as people should see it."""
 
     def token_bytes(self, id: int) -> bytes:
-        """What one token adds to a text, in UTF-8: a character may be cut into several tokens."""
+        """What one token adds to a text, in UTF-8; a character may be split over several tokens."""
         return self.decode([id]).encode()
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Everything `load` needs, as JSON."""
+        """Everything that `loading.from_dict` needs, as JSON."""
 
     def encode(self, text: str) -> Ids:
-        """The ids of `text`, int64, without end or padding. Raises UserError for text the vocabulary lacks."""
+        """The ids of `text`, int64, without end or padding. Raises UserError for text outside the vocabulary."""
         return self.encode_counted(text)[0]
 
     def save(self, path: str | Path) -> None:
@@ -59,21 +58,17 @@ class Tokenizer(ABC):
         write_text(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n")
 
     def _content(self, ids: Collection[SupportsIndex]) -> Ids:
-        """`ids` up to the first end, without padding."""
+        """`ids` up to the first end token, without padding."""
         content = np.asarray(ids, dtype=np.int64).reshape(-1)
         if self.end_id is not None and (ends := np.flatnonzero(content == self.end_id)).size:
             content = content[: ends[0]]
         return content if self.pad_id is None else content[content != self.pad_id]
 
 
-def _special_ids(first: int, specials: Sequence[str]) -> dict[str, int]:
-    return {name: first + i for i, name in enumerate(specials)}
-
-
 class Characters(Tokenizer):
     """One id per character of the training text, in code point order; special tokens follow.
 
-    `specials` may hold [END], [PAD] and [UNK]; without [UNK], encode raises UserError naming unseen characters.
+    `specials` may contain [END], [PAD] and [UNK]. Without [UNK], encode raises UserError naming unknown characters.
     """
 
     kind = "characters"
@@ -81,24 +76,25 @@ class Characters(Tokenizer):
     def __init__(self, characters: Iterable[str], specials: Sequence[str] = ()) -> None:
         self.characters = sorted(set(characters))
         self.specials = tuple(specials)
-        special = _special_ids(len(self.characters), self.specials)
-        self.vocab_size = len(self.characters) + len(special)
-        self.end_id, self.pad_id, self.unk_id = special.get(END), special.get(PAD), special.get(UNK)
+        special_ids = {name: len(self.characters) + i for i, name in enumerate(self.specials)}
+        self.vocab_size = len(self.characters) + len(special_ids)
+        self.end_id, self.pad_id, self.unk_id = map(special_ids.get, (END, PAD, UNK))
         self._points = code_points("".join(self.characters))
-        missing = -1 if self.unk_id is None else self.unk_id
-        self._id_of = np.full(int(self._points.max(initial=0)) + 2, missing, dtype=np.int32)  # the last: beyond all
+        unknown = -1 if self.unk_id is None else self.unk_id
+        # The last entry stands for all code points beyond the largest known one.
+        self._id_of = np.full(int(self._points.max(initial=0)) + 2, unknown, dtype=np.int32)
         self._id_of[self._points] = np.arange(len(self._points))
-        # Special tokens that survive `decode` (only [UNK] does) read as the replacement character.
-        self._point_of = np.concatenate([self._points, np.full(len(special), 0xFFFD, dtype=np.uint32)])
+        # The only special token that `decode` shows is [UNK], as the replacement character.
+        self._point_of = np.concatenate([self._points, np.full(len(special_ids), 0xFFFD, dtype=np.uint32)])
 
     def encode_counted(self, text: str) -> tuple[Ids, None]:
         points = code_points(text)
         ids = self._id_of[np.minimum(points, len(self._id_of) - 1)]
         if self.unk_id is None and ids.size and ids.min() < 0:
-            unseen = "".join(chr(p) for p in np.unique(points[ids < 0]))
+            unknown = "".join(chr(p) for p in np.unique(points[ids < 0]))
             raise UserError(
-                f"{_listed(unseen)} not in the tokenizer's vocabulary of {len(self.characters)} characters; "
-                "give text without, train with text that has them, or set text.unk=true when training."
+                f"{_listed(unknown)} not in the tokenizer's vocabulary of {len(self.characters)} characters. "
+                "Remove such characters, train with text that has them, or set text.unk=true when training."
             )
         return ids.astype(np.int64), None
 
@@ -111,21 +107,26 @@ class Characters(Tokenizer):
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "version": 1, "specials": list(self.specials), "characters": self.characters}
 
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Characters:
+        """The inverse of `to_dict`."""
+        return cls(saved["characters"], saved["specials"])
+
 
 class Bytes(Tokenizer):
-    """The 256 bytes of UTF-8; special tokens follow. What is no valid UTF-8 decodes to the replacement character."""
+    """The 256 bytes of UTF-8; special tokens follow. Invalid UTF-8 decodes to the replacement character."""
 
     kind = "bytes"
 
     def __init__(self, specials: Sequence[str] = ()) -> None:
         self.specials = tuple(specials)
-        special = _special_ids(256, self.specials)
-        self.vocab_size = 256 + len(special)
-        self.end_id, self.pad_id, self.unk_id = special.get(END), special.get(PAD), None
+        special_ids = {name: 256 + i for i, name in enumerate(self.specials)}
+        self.vocab_size = 256 + len(special_ids)
+        self.end_id, self.pad_id, self.unk_id = special_ids.get(END), special_ids.get(PAD), None
 
     def encode_counted(self, text: str) -> tuple[Ids, Ids]:
         raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-        return raw.astype(np.int64), leads(raw).astype(np.int64)
+        return raw.astype(np.int64), starts_character(raw).astype(np.int64)
 
     def decode(self, ids: Collection[SupportsIndex]) -> str:
         return self._content(ids).astype(np.uint8).tobytes().decode("utf-8", "replace")
@@ -141,19 +142,24 @@ class Bytes(Tokenizer):
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "version": 1, "specials": list(self.specials)}
 
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Bytes:
+        """The inverse of `to_dict`."""
+        return cls(saved["specials"])
+
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """A short hash of everything the tokenizer does."""
+    """A short hash of everything that defines the tokenizer."""
     return hashlib.sha256(json.dumps(tokenizer.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def leads(raw: np.ndarray) -> np.ndarray:
-    """Which bytes of UTF-8 begin a character."""
+def starts_character(raw: np.ndarray) -> np.ndarray:
+    """Which bytes of UTF-8 (uint8) are the first of a character; bool, same shape."""
     return (raw & 0xC0) != 0x80
 
 
 def code_points(text: str) -> np.ndarray:
-    """The characters of `text` as numbers."""
+    """The code points of the characters, uint32."""
     return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
 
 

@@ -1,4 +1,4 @@
-"""loading"""
+"""Loads tokenizers: our own files, and vocabularies of other projects."""
 
 from __future__ import annotations
 
@@ -12,75 +12,68 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ...core.errors import UserError
 from .base import UNK, Bytes, Characters, Tokenizer
+from .sentencepiece import SentencePiece
 from .subwords import Subwords
+
+_CLASSES = {cls.kind: cls for cls in (Characters, Bytes, SentencePiece)}  # all other kinds are Subwords
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
 def load(path: str | Path) -> Tokenizer:
-    """The tokenizer saved at `path`: one of ours, or a plain `tokenizer.json` of HuggingFace's `tokenizers`.
+    """The tokenizer in `path`: one of ours, or a tokenizer.json of HuggingFace's `tokenizers`.
 
-    Raises UserError where the file is missing or is neither.
+    Raises UserError if the file is missing or is neither.
     """
     path = Path(path)
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no tokenizer at {path}.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
-        raise UserError(f"{path} is no tokenizer.json: {error}.") from None
+        raise UserError(f"{path} is not a tokenizer file: {error}.") from None
     if not isinstance(saved, dict):
-        raise UserError(f"{path} is no tokenizer.json: it holds a {type(saved).__name__}.")
+        raise UserError(f"{path} is not a tokenizer file: expected an object, found {type(saved).__name__}.")
     try:
         return from_dict(saved)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no tokenizer.json of ours or of `tokenizers`: {error!r}.") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a tokenizer file: {error!r}.") from None
 
 
 def from_dict(saved: dict[str, Any]) -> Tokenizer:
-    """The tokenizer whose `to_dict` this is."""
-    kind = saved.get("kind")
-    if kind == "characters":
-        return Characters(saved["characters"], saved["specials"])
-    if kind == "bytes":
-        return Bytes(saved["specials"])
-    if kind == "sentencepiece":
-        from .sentencepiece import Pieces
-
-        return Pieces.from_dict(saved)
-    from .subwords import Subwords
-
-    return Subwords.from_dict(saved)
+    """The tokenizer with this `to_dict`, or of this tokenizer.json."""
+    return _CLASSES.get(saved.get("kind", ""), Subwords).from_dict(saved)
 
 
 def load_any(path: Path, specials: Sequence[str]) -> Tokenizer:
-    """A foreign vocabulary: tokenizer.json, vocab.json with merges.txt, vocab.txt of BERT, .model of SentencePiece.
+    """A vocabulary of any origin: tokenizer.json, vocab.json with merges.txt, BERT's vocab.txt, SentencePiece's .model.
 
-    `specials` name the tokens the layout needs: known ones are used, missing ones added. Raises UserError where there
-    is no such vocabulary.
+    `specials` are the special tokens that the layout needs: existing ones are used, missing ones added. Raises
+    UserError if there is no such vocabulary.
     """
-    names = ("tokenizer.json", "vocab.json", "vocab.txt")
     if path.is_dir():
-        found = next((path / name for name in names if (path / name).exists()), None)
-        if found is None:
-            raise UserError(f"The folder {path} has no vocabulary: none of {', '.join(names)}.")
-        path = found
+        file = next((path / name for name in _VOCABULARIES if (path / name).exists()), None)
+        if file is None:
+            raise UserError(f"The folder {path} has no vocabulary: none of {', '.join(_VOCABULARIES)}.")
+        path = file
     if not path.exists():
         raise UserError(f"There is no tokenizer at {path}.")
-    if path.suffix == ".model":
-        from .sentencepiece import Pieces
-
-        return Pieces(path.read_bytes(), specials)
+    has_merges = path.name != "tokenizer.json" and path.with_name("merges.txt").exists()
+    if path.suffix not in (".model", ".txt") and not has_merges:
+        loaded = load(path)
+        return loaded.with_specials(specials) if isinstance(loaded, Subwords) else loaded
     try:
-        if path.suffix == ".txt":
-            loaded = Subwords("file", _bert(path))
-        elif path.name != "tokenizer.json" and path.with_name("merges.txt").exists():
-            loaded = Subwords("file", _gpt2(path, path.with_name("merges.txt")))
-        else:
-            loaded = load(path)
+        if path.suffix == ".model":
+            return SentencePiece(path.read_bytes(), specials)
+        engine = _bert(path) if path.suffix == ".txt" else _gpt2(path, path.with_name("merges.txt"))
+        return Subwords("file", engine).with_specials(specials)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # the engine raises nothing more specific
-        raise UserError(f"{path} is no vocabulary: {error}.") from None
-    return loaded.with_specials(specials) if isinstance(loaded, Subwords) else loaded
+        raise UserError(f"{path} is not a vocabulary: {error}.") from None
 
 
 def _gpt2(vocab: Path, merges: Path) -> Engine:
@@ -93,7 +86,7 @@ def _gpt2(vocab: Path, merges: Path) -> Engine:
 def _bert(vocab: Path) -> Engine:
     engine = Engine(models.WordPiece.from_file(str(vocab), unk_token=UNK))
     if engine.token_to_id(UNK) is None:
-        raise UserError(f"it is no BERT vocabulary, it has no {UNK}.")
+        raise UserError(f"This is not a BERT vocabulary: {UNK} is missing.")
     special = ("[", "<")
     uncased = not any(token != token.lower() for token in engine.get_vocab() if not token.startswith(special))
     engine.normalizer = normalizers.BertNormalizer(lowercase=uncased)

@@ -1,0 +1,142 @@
+"""Builds the files of a corpus: learns the tokenizer, encodes every part into a shard, and describes them in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import asdict
+from itertools import groupby, takewhile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ..core.errors import UserError
+from .config import TextConfig
+from .documents import Unit, read_units
+from .labels import label_id, save_labels
+from .repeats import count_repeats
+from .shards import ShardWriter, open_shard, verify
+from .sources import Source
+from .splits import SplitBounds, SplitCounter, split_units
+from .tokenizers.base import Tokenizer
+from .tokenizers.learning import TokenizerLearner
+
+FORMAT = 1  # of the cache: raise it when the same configuration would give other tokens
+NO_PROGRESS_BELOW = 1 << 24  # bytes, which take a second or two
+
+
+def build_corpus(
+    folder: Path,
+    config: TextConfig,
+    source: Source,
+    separate: dict[str, Source],
+    tokenizer: Tokenizer | None,
+    console: Console,
+) -> None:
+    """Write tokenizer.json, a shard for each part, their labels and corpus.json into an empty folder.
+
+    `separate` are the sources of validation and test data that are not cut from `source`. Without a `tokenizer` one is
+    learned from the training part. Raises UserError for text that cannot be used.
+    """
+    counter = SplitCounter(config)
+    learner = None if tokenizer is not None else TokenizerLearner(config)
+    for unit in _units_with_progress(source, config, console, "Reading"):
+        counter.add(unit)
+        if learner:
+            learner.observe(unit)
+    if not counter.total:
+        raise UserError(f"{source.name} holds no text.")
+    bounds = counter.bounds(source.name)
+    if learner:
+        with closing(_units_with_progress(source, config, console, "Learning from")) as units:
+            training = takewhile(lambda item: item[0] == "train", split_units(units, bounds, config))
+            tokenizer = learner.learn((unit.all_text for _, unit in training), bounds.train)
+    assert tokenizer is not None
+    if config.layout != "stream" and (tokenizer.end_id is None or tokenizer.pad_id is None):
+        raise UserError(f"layout={config.layout} needs a tokenizer with an end and a padding token; this one has none.")
+    tokenizer.save(folder / "tokenizer.json")
+    _encode_source(folder, config, source, bounds, tokenizer, console)
+    for part, separate_source in separate.items():
+        units = _units_with_progress(separate_source, config, console, "Tokenising")
+        if not _encode_part(units, folder, part, config, tokenizer, f"the {part} text {separate_source.name}"):
+            raise UserError(f"{separate_source.name} holds no text.")
+    for path in folder.glob("*.tokens"):
+        verify(path)
+    description = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "bounds": asdict(bounds)}
+    if config.layout != "stream":
+        shards = {path.stem: open_shard(path) for path in sorted(folder.glob("*.tokens"))}
+        train = shards.pop("train")
+        description["repeated"] = {part: count_repeats(train, shard) for part, shard in shards.items()}
+    (folder / "corpus.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
+def _encode_source(
+    folder: Path, config: TextConfig, source: Source, bounds: SplitBounds, tokenizer: Tokenizer, console: Console
+) -> None:
+    """One pass over the source that writes one part after the other. Raises UserError for an empty part."""
+    _check_not_empty({part for part, (start, end) in bounds.spans().items() if start < end}, config, source)
+    written = set()
+    with closing(_units_with_progress(source, config, console, "Tokenising")) as units:
+        for part, items in groupby(split_units(units, bounds, config), key=lambda item: item[0]):
+            part_units = (unit for _, unit in items)
+            _encode_part(part_units, folder, part, config, tokenizer, f"the {part} part of {source.name}")
+            written.add(part)
+    _check_not_empty(written, config, source)  # a part can also end up empty because no word is cut
+
+
+def _check_not_empty(parts: set[str], config: TextConfig, source: Source) -> None:
+    for part in ("train", "valid", "test"):
+        wanted = part == "train" or (getattr(config, f"{part}_fraction") and not getattr(config, part))
+        if wanted and part not in parts:
+            raise UserError(f"{source.name} is too short: its {part} part is empty.")
+
+
+def _encode_part(
+    units: Iterable[Unit], folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer, name: str
+) -> int:
+    """Write the shard and the labels of a part, called `name` in errors; returns the number of its units."""
+    label_ids: list[int] = []
+    path = folder / f"{part}.tokens"
+    with ShardWriter(path, tokenizer.vocab_size, examples=config.layout != "stream") as shard:
+        for unit in units:
+            try:
+                _write_unit(shard, unit, config, tokenizer)
+            except UserError as error:
+                raise UserError(f"In {name}: {error}") from None
+            label_ids.append(label_id(config, unit.label))
+    if config.label:
+        save_labels(folder, part, label_ids)
+    return len(label_ids)
+
+
+def _write_unit(shard: ShardWriter, unit: Unit, config: TextConfig, tokenizer: Tokenizer) -> None:
+    tokens, char_counts = tokenizer.encode_counted(unit.text)
+    if config.layout == "stream":
+        shard.write(tokens, char_counts)
+        return
+    end_id = tokenizer.end_id
+    assert end_id is not None
+    source = tokenizer.encode(unit.source)
+    if config.source:
+        source = np.append(source, end_id)
+    if config.layout == "documents" and char_counts is None:
+        char_counts = np.ones_like(tokens)
+    if char_counts is not None:
+        # The end of a line is a character of the text, its line break; the end of a document is not. A source is
+        # conditioning, so its characters do not count.
+        end_chars = int(config.layout == "lines")
+        char_counts = np.concatenate([np.zeros_like(source), char_counts, [end_chars]])
+    shard.write(np.concatenate([source, tokens, [end_id]]), char_counts)
+    shard.end_example()
+
+
+def _units_with_progress(source: Source, config: TextConfig, console: Console, action: str) -> Generator[Unit]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=source.size < NO_PROGRESS_BELOW) as progress:
+        task = progress.add_task(f"{action} {source.name}", total=source.size or None)
+        for unit in read_units(source, config):
+            progress.update(task, completed=unit.bytes_read)
+            yield unit
