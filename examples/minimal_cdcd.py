@@ -3,9 +3,9 @@
     python examples/minimal_cdcd.py              a built-in language; about 15 seconds on one core
     python examples/minimal_cdcd.py my.txt       your own text, one short sentence per line
 
-Continuous diffusion (Dieleman et al. 2022, https://arxiv.org/abs/2211.15089) gives each token a vector and adds Gaussian
-noise to it. A network sees the noisy vectors and predicts the token behind each. To sample, start with noise alone and move
-every vector, step by step, towards the mean vector of its predicted tokens.
+Continuous diffusion (Dieleman et al. 2022, https://arxiv.org/abs/2211.15089) gives each token a vector and adds
+Gaussian noise to it. A network sees the noisy vectors and predicts the token behind each. To sample, start with noise
+alone and move every vector, step by step, towards the mean vector of its predicted tokens.
 
 Read minimal_mdlm.py first: steps 1, 4 and 5 are the same but for the names of the parts.
 """
@@ -40,15 +40,16 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
     number = {word: i for i, word in enumerate(vocab)}
     data = torch.tensor([[number[word] for word in row + [""] * (length - len(row))] for row in rows])
 
-    # 2. The embeddings, one row of a table per token. They are learned, but their norm is fixed: embeddings free to grow
-    #    would make the noise negligible.
+    # 2. The embeddings, one row of a table per token. They are learned, but their norm is fixed: embeddings that may
+    #    grow would make the noise negligible.
     torch.manual_seed(0)
     codec = TableCodec(torch.randn(len(vocab), 16), learned=True, normalise="l2")
 
-    # 3. The noise: x_t = x_0 + sigma(t) * eps. Sigma runs from 0.1 norms (every token can be read) to 10 norms (none can).
+    # 3. The noise: x_t = x_0 + sigma(t) * eps. Sigma runs from 0.1 norms (every token can be read) to 10 (none can).
     process = GaussianProcess(LogSigma(0.1 * codec.norm, 10.0 * codec.norm))
 
-    # 4. The network: a transformer that also receives the noise level (`adaln`) and predicts the token behind each vector.
+    # 4. The network: a transformer that also receives the noise level (`adaln`) and predicts the token behind each
+    #    vector.
     backbone = Transformer(width=64, depth=2, modulation="adaln", cond_dim=32)
     head = X0LogitsHead(backbone.width, codec)
     denoiser = EmbeddingDenoiser(backbone, process, codec, readout=head, self_conditioning=False)

@@ -4,7 +4,8 @@
     python examples/minimal_mdlm.py my.txt       your own text, one short sentence per line
 
 Masked diffusion (Sahoo et al. 2024, https://arxiv.org/abs/2406.07524) replaces each token by a mask with probability t.
-A network sees what is left and predicts the masked tokens. To sample, start with masks only and reveal them step by step.
+A network sees what is left and predicts the masked tokens. To sample, start with masks only and reveal them step by
+step.
 """
 
 import sys
@@ -26,9 +27,9 @@ from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.unmasking import Unmasking
 
 # A small language whose words agree in number: "this old dog sleeps .", "these old dogs sleep ."
-ADJECTIVES = "old young small tall angry happy red odd quiet brave wise blue".split()
-NOUNS = "dog cat bird king queen farmer doctor owl eagle ant teacher sailor".split()
-VERBS = "sleep sing run wait swim dream smile listen arrive jump read cook".split()
+ADJECTIVES = ["old", "young", "small", "tall", "angry", "happy", "red", "odd", "quiet", "brave", "wise", "blue"]
+NOUNS = ["dog", "cat", "bird", "king", "queen", "farmer", "doctor", "owl", "eagle", "ant", "teacher", "sailor"]
+VERBS = ["sleep", "sing", "run", "wait", "swim", "dream", "smile", "listen", "arrive", "jump", "read", "cook"]
 SENTENCES = [
     sentence
     for adjective in ADJECTIVES
