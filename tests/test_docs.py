@@ -5,8 +5,10 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from textdiffusion.data.tokenizers.base import Bytes
 from .published.reference import random_reference
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SMALL = [f"trunk.{size}" for size in ("width=64", "depth=1")] + ["text.length=32", "sampler.steps=2"]
+PACKAGE = ROOT / "src/textdiffusion"
+FOLDERS = ("src", "tests", "docs", "examples", "benchmarks")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = ["backbone.width=64", "backbone.depth=1", "text.length=32", "sampler.steps=2"]
 SHORT = ["training.steps=2", "training.batch_size=4", "training.eval_windows=2"]
 
 
@@ -67,7 +71,10 @@ def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path
 
 
-@pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "python")]))
+RUNNABLE = [page for page in PAGES if blocks(page, "python") and page.name != "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", named(RUNNABLE))
 def test_python_blocks_run(page: Path, place: Path):
     for block in blocks(page, "python"):
         for words in commands(page):
@@ -75,6 +82,27 @@ def test_python_blocks_run(page: Path, place: Path):
                 main([*words[1:], "--set", *SMALL, *SHORT])
         small = ", ".join(f'"{setting}"' for setting in SMALL + SHORT)
         exec(compile(re.sub(r'"training\.steps=\d+"', small, block), page.name, "exec"), {})
+
+
+def test_worked_examples_of_new_parts_run():
+    """In a process of its own: what they define is registered."""
+    sampler, schedule, recipe = blocks(ROOT / "CONTRIBUTING.md", "python")
+    use = """
+import torch
+from textdiffusion.core.randomness import Rng
+from textdiffusion.config.build import build_model
+config = mask_cosine.configs["default"]
+model = build_model(config, 7).eval()
+with torch.no_grad():
+    *_, last = Sweep()(model, Request.blank(2, 5, steps=3), rng=Rng.of(0, 2))
+assert last.index == 3 and bool((last.tokens < 7).all())
+t = torch.linspace(0.01, 1.0, 9)
+noise = Polynomial()
+assert torch.allclose(noise.time(noise.alpha(t)), t, atol=1e-5)
+slope = torch.autograd.functional.jvp(noise.alpha, t, torch.ones_like(t))[1]
+assert torch.allclose(-slope / noise.mask_prob(t), noise.loss_weight(t), rtol=1e-4)
+"""
+    subprocess.run([sys.executable, "-c", "\n".join((sampler, schedule, recipe, use))], check=True)
 
 
 @pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "console")]))
@@ -89,6 +117,8 @@ def test_commands_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str
             assert capsys.readouterr().out
         elif words[0] == "make":
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        elif words[0] == "python":
+            assert (ROOT / words[1]).exists()  # run by test_examples
         else:
             assert words[:2] == ["pip", "install"], words
 
@@ -120,9 +150,11 @@ def test_links_and_paths_lead_somewhere(page: Path):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):
         assert (page.parent / target).exists(), target
-    for path in re.findall(r"`((?:src|tests|docs|recipes)/[\w/.]+\w)`", text):
-        if "NAME" not in path:
-            assert (ROOT / path).exists() or (ROOT / "src/textdiffusion" / path).exists(), path
+    if page.name in ("CHANGELOG.md", "experiments.md"):  # they speak of the past
+        return
+    for path in re.findall(r"`((?:src|tests|docs|examples|benchmarks|[a-z]+)/[\w/.]*\w)`", text):
+        if path.split("/")[0] in (*FOLDERS, *(folder.name for folder in PACKAGE.iterdir())):
+            assert (ROOT / path).exists() or (PACKAGE / path).exists(), path
 
 
 def test_every_recipe_is_on_the_page_of_families():
@@ -138,7 +170,35 @@ def test_every_recipe_is_on_the_page_of_families():
     assert all(f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8") for name in recipes.names())
 
 
-def test_the_picture_is_an_svg():
+def test_every_sampler_guide_and_metric_has_a_row():
+    from textdiffusion.evaluation.metrics.base import all_metrics
+    from textdiffusion.guidance.base import GuideConfig
+
+    from textdiffusion.samplers.base import Sampler
+
+    def missing(page: str, names: Iterable[str]) -> set[str]:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+        return {name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", rows)}
+
+    assert not missing("samplers.md", Sampler.choices())
+    assert not missing("guidance.md", {*GuideConfig.choices()} - {"repaint"})
+    assert not missing("metrics.md", (metric.name for metric in all_metrics()))
+
+
+def test_the_tour_names_files_and_their_length():
+    text = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (\d+) \|", text, re.MULTILINE)
+    assert len(rows) > 15
+    for path, lines in rows:
+        actual = len((PACKAGE / path).read_text(encoding="utf-8").splitlines())
+        assert abs(int(lines) - actual) <= max(20, 0.25 * actual), f"{path} has {actual} lines"
+
+
+def test_pictures_are_small_and_whole():
     from xml.etree import ElementTree
 
     assert ElementTree.parse(ROOT / "docs/flow.svg").getroot().tag.endswith("svg")
+    gif = (ROOT / "docs/emerging.gif").read_bytes()
+    assert gif.startswith(b"GIF89a")
+    assert len(gif) < 1_500_000
