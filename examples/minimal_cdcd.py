@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from minimal_mdlm import SENTENCES
+from textdiffusion.diffusion.schedules import LogSigma
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
@@ -22,7 +23,6 @@ from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogSigma
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
 from textdiffusion.networks.output_heads import X0LogitsHead
 from textdiffusion.networks.transformer import Transformer

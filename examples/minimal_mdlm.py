@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from textdiffusion.diffusion.schedules import LogLinear
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
@@ -19,7 +20,6 @@ from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogLinear
 from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
 from textdiffusion.objectives.masked import MaskedELBO

@@ -1,12 +1,18 @@
 """Every tokenizer: exact round trips, characters counted, saved and loaded alike."""
 
+import io
 import json
+import random
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers
 
@@ -15,6 +21,7 @@ from textdiffusion.data.tokenizers import loading, subwords
 from textdiffusion.data.tokenizers.base import END, PAD, UNK, Bytes, Characters, Tokenizer, fingerprint
 from textdiffusion.data.tokenizers.loading import load
 from textdiffusion.data.tokenizers.sentencepiece import SentencePiece
+from textdiffusion.data.tokenizers.unigram import sample_segmentation
 
 TEXT = """The orange  grape is stir-fried, don't you think?
 A naïve Café in 漢字 and 😀 costs £ 10.50 - or [END] more ##s.
@@ -187,6 +194,59 @@ def test_segmentations_are_sampled_by_seed():
     assert sampled == again[::-1]
     assert len(set(sampled)) > 3
     assert {tokenizer.decode(ids) for ids in sampled} == {text}
+
+
+def segmentations(text: str, pieces: dict[str, float]) -> dict[tuple[str, ...], float]:
+    """All segmentations of a text and their log-probabilities."""
+    if not text:
+        return {(): 0.0}
+    prefixes = [text[:end] for end in range(1, len(text) + 1) if text[:end] in pieces]
+    return {
+        (piece, *rest): pieces[piece] + log_prob
+        for piece in prefixes
+        for rest, log_prob in segmentations(text[len(piece) :], pieces).items()
+    }
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_segmentations_are_sampled_in_proportion_to_their_probability(alpha):
+    log_probs = {"a": -1.5, "b": -2.5, "ab": -1.0, "ba": -2.0, "aba": -4.0}
+    weights = {pieces: np.exp(alpha * log_prob) for pieces, log_prob in segmentations("ababa", log_probs).items()}
+    rng, count = random.Random(5), 20_000
+    counts = Counter(tuple(sample_segmentation("ababa", log_probs, -99.0, alpha, rng)) for _ in range(count))
+    assert set(counts) == set(weights)
+    for pieces, weight in weights.items():
+        p = weight / sum(weights.values())
+        assert abs(counts[pieces] / count - p) < 4.5 * np.sqrt(p * (1 - p) / count)
+
+
+def test_the_likeliest_segmentation_is_that_of_the_library():
+    for tokenizer in (PLAIN["sentencepiece"], ENDED["sentencepiece"]):
+        assert isinstance(tokenizer, SentencePiece)
+        for text in (TEXT, "Zebra \u0416\U0001f600!", ""):
+            assert tokenizer.encode_sampled(text, alpha=1e4, seed=1).tolist() == tokenizer.encode(text).tolist()
+
+
+def test_segmentations_are_the_same_in_every_process(tmp_path):
+    PLAIN["sentencepiece"].save(tmp_path / "tokenizer.json")
+    code = (
+        "from textdiffusion.data.tokenizers.loading import load\n"
+        f"tokenizer = load({str(tmp_path / 'tokenizer.json')!r})\n"
+        f"print([tokenizer.encode_sampled({TEXT!r}, alpha=0.2, seed=seed).tolist() for seed in range(5)])"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    first, second = (process.communicate()[0] for process in processes)
+    assert json.loads(first) == json.loads(second)
+    assert len({str(ids) for ids in json.loads(first)}) == 5
+
+
+def test_only_unigram_models_have_probabilities():
+    model = io.BytesIO()
+    options = {"model_type": "bpe", "vocab_size": 80, "hard_vocab_limit": False, "minloglevel": 2}
+    SentencePieceTrainer.train(sentence_iterator=iter(TEXT.split("\n")), model_writer=model, **options)
+    assert not SentencePiece(model.getvalue()).log_probs
+    assert isinstance(PLAIN["sentencepiece"], SentencePiece)
+    assert PLAIN["sentencepiece"].log_probs
 
 
 def test_gpt2_from_vocab_and_merges(data: Path):

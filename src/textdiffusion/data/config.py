@@ -73,7 +73,7 @@ class TextConfig:
     unk: bool = False
     """Replace characters or words outside the vocabulary by [UNK] instead of refusing the text."""
     subword_sampling: float = 0.0
-    """SentencePiece only: sample training segmentations in proportion to p^this (0: always the most likely)."""
+    """Unigram SentencePiece only: sample training segmentations in proportion to p^this (0: always the most likely)."""
 
     layout: Layout = "stream"
     """Windows of one continuous stream, or one example per line or per document."""

@@ -153,6 +153,6 @@ def open_dataset(
 
 
 def _resegment(tokenizer: Tokenizer, alpha: float) -> Resegment:
-    if not isinstance(tokenizer, SentencePiece):
-        raise UserError(f"subword_sampling needs a SentencePiece tokenizer, not {tokenizer.kind}.")
+    if not isinstance(tokenizer, SentencePiece) or not tokenizer.log_probs:
+        raise UserError("subword_sampling needs a SentencePiece tokenizer with a unigram model.")
     return lambda tokens, seed: tokenizer.resegment(tokens, alpha, seed)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from ...core.errors import UserError
 from .base import END, PAD, Ids, Tokenizer, starts_character
+from .unigram import sample_segmentation
 
 _EMPTY = np.zeros(0, dtype=np.int64)
 _MAX_SENTENCE = 1000  # characters; the trainer skips sentences of more than 4192 bytes
+_UNKNOWN_PENALTY = 10.0  # nats below the least likely piece, as in the library
 
 
 class SentencePiece(Tokenizer):
@@ -97,12 +101,35 @@ class SentencePiece(Tokenizer):
             char_counts.append(counts)
         return np.concatenate(ids), np.concatenate(char_counts)
 
+    @cached_property
+    def log_probs(self) -> dict[str, float]:
+        """Log-probabilities of the pieces of a unigram model; empty for models of another type, such as BPE."""
+        processor = self._processor
+        try:
+            processor.nbest_encode("a", nbest_size=1)
+        except RuntimeError:
+            return {}
+        special = (processor.is_control, processor.is_unknown, processor.is_unused, processor.is_byte)
+        ids = [i for i in range(self._num_pieces) if not any(is_special(i) for is_special in special)]
+        return {processor.id_to_piece(i): processor.get_score(i) for i in ids}
+
     def encode_sampled(self, text: str, *, alpha: float, seed: int) -> Ids:
-        """A segmentation sampled with probability proportional to p(segmentation)^alpha, by `seed`."""
-        # The library samples from a global generator, so it is seeded right before.
-        _library().set_random_generator_seed(seed & 0xFFFFFFFF)
-        pieces = self._processor.encode(text, enable_sampling=True, alpha=alpha, nbest_size=-1)
-        return np.array(pieces, dtype=np.int64)
+        """A segmentation sampled with probability proportional to p(segmentation)^alpha under a unigram model.
+
+        The seed determines it in every process, which the library's own sampling does not offer.
+        """
+        rng, log_probs = random.Random(seed), self.log_probs
+        unknown = min(log_probs.values()) - _UNKNOWN_PENALTY
+        ids: list[int] = []
+        for line in map(self._processor.normalize, _lines(text)):
+            for piece in sample_segmentation(line, log_probs, unknown, alpha, rng):
+                ids += [self._processor.piece_to_id(piece)] if piece in log_probs else self._unknown_ids(piece)
+        return np.array(ids, dtype=np.int64)
+
+    def _unknown_ids(self, character: str) -> list[int]:
+        """The bytes of a character without a piece; [UNK] if the model has no bytes."""
+        ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+        return ids if all(map(self._processor.is_byte, ids)) else [self.unk_id]
 
     def resegment(self, ids: np.ndarray, alpha: float, seed: int) -> Ids:
         """A sampled segmentation of the text of `ids`, with its end token if there was one."""
