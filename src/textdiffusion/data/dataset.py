@@ -1,53 +1,75 @@
-"""What a data set offers: training batches as a pure function of (seed, step, row), and evaluation windows in order."""
+"""Windows of one part of a corpus: training batches as a pure function of (seed, step, row), evaluation in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..core.batch import Batch
+from ..core.errors import UserError
+from .config import TextConfig
 from .shards import Shard
+from .tokenizers.base import Tokenizer
+from .tokenizers.sentencepiece import SentencePiece
 
 Rows = range | Sequence[int] | np.ndarray
 """Row numbers or window numbers."""
 
-Resegment = Callable[[np.ndarray, int], np.ndarray]
-"""Maps tokens and an integer seed to another segmentation of the same text."""
 
+class Dataset(ABC):
+    """Windows of `length` tokens. `name` is that of the part, for errors, and `notes` are messages for the user."""
 
-@runtime_checkable
-class Dataset(Protocol):
-    """Windows of `length` tokens of one part of a corpus."""
+    notes: tuple[str, ...] = ()
 
-    shard: Shard
-    length: int
-    notes: tuple[str, ...]
-    """Messages for the user, such as how many examples were truncated."""
+    def __init__(self, shard: Shard, config: TextConfig, tokenizer: Tokenizer, *, seed: int, name: str) -> None:
+        if config.subword_sampling and not (isinstance(tokenizer, SentencePiece) and tokenizer.log_probs):
+            raise UserError("subword_sampling needs a SentencePiece tokenizer with a unigram model.")
+        self.shard, self.length, self.seed, self.name, self.tokenizer = shard, config.length, seed, name, tokenizer
+        self.pad_id, self.subword_sampling = tokenizer.pad_id or 0, config.subword_sampling
 
+    @abstractmethod
     def __len__(self) -> int:
         """The number of evaluation windows."""
-        ...
 
+    @abstractmethod
     def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:
         """The training rows `rows` (of 0..batch_size-1) of the global batch of `step`; [len(rows), length].
 
         A row depends on the seed, its step and its number alone. Each epoch visits every window once, in its own order.
         """
-        ...
 
+    @abstractmethod
+    def check_trainable(self) -> None:
+        """Raises UserError if there is not a single training window."""
+
+    @abstractmethod
+    def _positions(self, windows: np.ndarray) -> np.ndarray:
+        """Positions in the shard of the tokens of these windows [b, l]; at least `len(shard)` for padding."""
+
+    @abstractmethod
     def windows(self, rows: Rows) -> Batch:
         """The evaluation windows with these numbers, with the number of characters of each; [len(rows), length]."""
-        ...
 
     def positions(self, rows: Rows) -> np.ndarray:
         """Positions in the shard of the target tokens of these evaluation windows, in order, without padding."""
-        ...
+        positions = self._positions(np.asarray(rows, dtype=np.int64))
+        return positions[self.windows(rows).target_mask.numpy() & (positions < len(self.shard))]
 
-    def check_trainable(self) -> None:
-        """Raises UserError if there is not a single training window."""
-        ...
+    def _read(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens [b, l], which of them are not padding [b, l], and the number of characters [b] of these windows."""
+        positions = self._positions(windows)
+        valid_mask = positions < len(self.shard)
+        positions = np.minimum(positions, len(self.shard) - 1)
+        tokens = np.where(valid_mask, self.shard.tokens[positions], self.pad_id).astype(np.int64)
+        char_counts = valid_mask if self.shard.char_counts is None else self.shard.char_counts[positions] * valid_mask
+        return tokens, valid_mask, char_counts.sum(1, dtype=np.int64)
+
+    def _resegment(self, tokens: np.ndarray, seed: int) -> np.ndarray:
+        """Another segmentation of the same text."""
+        assert isinstance(self.tokenizer, SentencePiece)
+        return self.tokenizer.resegment(tokens, self.subword_sampling, seed)
 
 
 def evaluation_batches(dataset: Dataset, batch_size: int, rows: Rows | None = None) -> Iterator[Batch]:

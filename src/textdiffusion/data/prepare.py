@@ -11,33 +11,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from ..core.errors import UserError
 from .build import FORMAT, build_corpus
 from .config import TextConfig
-from .dataset import Dataset, Resegment
+from .dataset import Dataset
 from .documents import open_source
 from .examples import Examples
 from .labels import load_labels
-from .shards import Shard, open_shard
+from .shards import open_shard
 from .sources import Source
 from .stream import Stream
 from .tokenizers.base import Tokenizer, fingerprint
 from .tokenizers.loading import load
-from .tokenizers.sentencepiece import SentencePiece
 
 # Settings that apply when batches are read, so that the shards do not depend on them.
-READING_SETTINGS = (
-    "length",
-    "packing",
-    "model_padding",
-    "too_long",
-    "mask",
-    "condition_dropout",
-    "subword_sampling",
-)
+READING_SETTINGS = {"length", "packing", "model_padding", "too_long", "mask", "condition_dropout", "subword_sampling"}
 
 
 @dataclass(frozen=True)
@@ -94,9 +84,13 @@ def prepare(
         if part != "train" and not getattr(config, part) and not getattr(config, f"{part}_fraction"):
             continue
         shard = open_shard(folder / f"{part}.tokens")
-        labels = load_labels(folder, part) if config.label else None
         name = f"the {part} part of {config.data}"
-        datasets[part] = dataset = open_dataset(shard, config, tokenizer, seed=seed, name=name, labels=labels)
+        if config.layout == "stream":
+            dataset: Dataset = Stream(shard, config, tokenizer, seed=seed, name=name)
+        else:
+            labels = load_labels(folder, part) if config.label else None
+            dataset = Examples(shard, config, tokenizer, seed=seed, name=name, labels=labels)
+        datasets[part] = dataset
         notes += [f"{part}: {note}" for note in dataset.notes]
         if count := repeats.get(part):
             notes.append(f"{part}: {count} of {shard.header.examples} examples are also in the training part")
@@ -140,19 +134,3 @@ def _cache_key(config: TextConfig, tokenizer: Tokenizer | None, sources: list[So
         files = sorted(path.glob("*.*")) if path.is_dir() else [path]
         identity.append([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()])
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def open_dataset(
-    shard: Shard, config: TextConfig, tokenizer: Tokenizer, *, seed: int, name: str, labels: np.ndarray | None = None
-) -> Dataset:
-    """The data set of a shard in the configured layout. Raises UserError if they do not fit together."""
-    resegment = _resegment(tokenizer, config.subword_sampling) if config.subword_sampling else None
-    if config.layout == "stream":
-        return Stream(shard, config.length, tokenizer, seed=seed, name=name, resegment=resegment)
-    return Examples(shard, config, tokenizer, seed=seed, name=name, resegment=resegment, labels=labels)
-
-
-def _resegment(tokenizer: Tokenizer, alpha: float) -> Resegment:
-    if not isinstance(tokenizer, SentencePiece) or not tokenizer.log_probs:
-        raise UserError("subword_sampling needs a SentencePiece tokenizer with a unigram model.")
-    return lambda tokens, seed: tokenizer.resegment(tokens, alpha, seed)

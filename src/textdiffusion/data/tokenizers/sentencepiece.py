@@ -129,7 +129,7 @@ class SentencePiece(Tokenizer):
     def _unknown_ids(self, character: str) -> list[int]:
         """The bytes of a character without a piece; [UNK] if the model has no bytes."""
         ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
-        return ids if all(map(self._processor.is_byte, ids)) else [self.unk_id]
+        return ids if all(map(self._processor.is_byte, ids)) else [self._processor.unk_id()]
 
     def resegment(self, ids: np.ndarray, alpha: float, seed: int) -> Ids:
         """A sampled segmentation of the text of `ids`, with its end token if there was one."""
