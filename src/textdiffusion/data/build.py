@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Generator, Iterable
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
-from itertools import groupby, takewhile
+from itertools import groupby, pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..core.errors import UserError
 from .config import TextConfig
-from .documents import Unit, read_units
+from .documents import read_units
 from .labels import label_id, save_labels
-from .repeats import count_repeats
-from .shards import ShardWriter, open_shard, verify
-from .sources import Source
+from .shards import Shard, ShardWriter, open_shard, verify
+from .sources import Chunk, Source
 from .splits import SplitBounds, SplitCounter, split_units
 from .tokenizers.base import Tokenizer
 from .tokenizers.learning import TokenizerLearner
@@ -69,7 +70,7 @@ def build_corpus(
     if config.layout != "stream":
         shards = {path.stem: open_shard(path) for path in sorted(folder.glob("*.tokens"))}
         train = shards.pop("train")
-        description["repeated"] = {part: count_repeats(train, shard) for part, shard in shards.items()}
+        description["repeated"] = {part: _count_repeats(train, shard) for part, shard in shards.items()}
     (folder / "corpus.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
@@ -77,25 +78,25 @@ def _encode_source(
     folder: Path, config: TextConfig, source: Source, bounds: SplitBounds, tokenizer: Tokenizer, console: Console
 ) -> None:
     """One pass over the source that writes one part after the other. Raises UserError for an empty part."""
-    _check_not_empty({part for part, (start, end) in bounds.spans().items() if start < end}, config, source)
+    needed = [part for part in ("valid", "test") if getattr(config, f"{part}_fraction") and not getattr(config, part)]
+
+    def check(parts: Collection[str]) -> None:
+        for part in ("train", *needed):
+            if part not in parts:
+                raise UserError(f"{source.name} is too short: its {part} part is empty.")
+
+    check([part for part, (start, end) in bounds.spans().items() if start < end])
     written = set()
     with closing(_units_with_progress(source, config, console, "Tokenising")) as units:
         for part, items in groupby(split_units(units, bounds, config), key=lambda item: item[0]):
             part_units = (unit for _, unit in items)
             _encode_part(part_units, folder, part, config, tokenizer, f"the {part} part of {source.name}")
             written.add(part)
-    _check_not_empty(written, config, source)  # a part can also end up empty because no word is cut
-
-
-def _check_not_empty(parts: set[str], config: TextConfig, source: Source) -> None:
-    for part in ("train", "valid", "test"):
-        wanted = part == "train" or (getattr(config, f"{part}_fraction") and not getattr(config, part))
-        if wanted and part not in parts:
-            raise UserError(f"{source.name} is too short: its {part} part is empty.")
+    check(written)  # a part can also end up empty because no word is cut
 
 
 def _encode_part(
-    units: Iterable[Unit], folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer, name: str
+    units: Iterable[Chunk], folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer, name: str
 ) -> int:
     """Write the shard and the labels of a part, called `name` in errors; returns the number of its units."""
     label_ids: list[int] = []
@@ -112,7 +113,7 @@ def _encode_part(
     return len(label_ids)
 
 
-def _write_unit(shard: ShardWriter, unit: Unit, config: TextConfig, tokenizer: Tokenizer) -> None:
+def _write_unit(shard: ShardWriter, unit: Chunk, config: TextConfig, tokenizer: Tokenizer) -> None:
     tokens, char_counts = tokenizer.encode_counted(unit.text)
     if config.layout == "stream":
         shard.write(tokens, char_counts)
@@ -133,10 +134,22 @@ def _write_unit(shard: ShardWriter, unit: Unit, config: TextConfig, tokenizer: T
     shard.end_example()
 
 
-def _units_with_progress(source: Source, config: TextConfig, console: Console, action: str) -> Generator[Unit]:
+def _units_with_progress(source: Source, config: TextConfig, console: Console, action: str) -> Generator[Chunk]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=source.size < NO_PROGRESS_BELOW) as progress:
         task = progress.add_task(f"{action} {source.name}", total=source.size or None)
         for unit in read_units(source, config):
             progress.update(task, completed=unit.bytes_read)
             yield unit
+
+
+def _count_repeats(train: Shard, held_out: Shard) -> int:
+    """How many examples of `held_out` equal an example of `train`, token by token; both use the same tokenizer."""
+    counts = Counter(_digests(held_out))  # of the smaller part, since its digests are kept in memory
+    return sum(counts[digest] for digest in {digest for digest in _digests(train) if digest in counts})
+
+
+def _digests(shard: Shard) -> Iterator[bytes]:
+    assert shard.starts is not None
+    for start, end in pairwise(shard.starts.tolist()):
+        yield hashlib.blake2b(shard.tokens[start:end].tobytes(), digest_size=16).digest()

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer
-from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
@@ -15,19 +13,17 @@ from ..core.randomness import Rng
 from .config import TextConfig
 from .labels import label_id
 from .normalisers import normalise
-from .tokenizers.base import Tokenizer
-
-Tokens = Integer[np.ndarray, " _"]
+from .tokenizers.base import Ids, Tokenizer
 
 
-def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) -> Tokens:
+def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     """The tokens of a source and its end token, which precede the text; empty for a run without sources.
 
     Raises UserError if the run takes no source, if it needs one, or if the source fills a window.
     """
-    if source is None and text.source:
-        raise UserError("This run needs a source (source=..., --source).")
     if source is None:
+        if text.source:
+            raise UserError("This run needs a source (source=..., --source).")
         return np.zeros(0, dtype=np.int64)
     if not text.source:
         raise UserError(f"This run takes no source; {_conditions(text)}.")
@@ -38,7 +34,7 @@ def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) ->
     return tokens
 
 
-def strip_source(tokens: Tokens, text: TextConfig, tokenizer: Tokenizer) -> Tokens:
+def strip_source(tokens: Ids, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     """The tokens after the source and its end token: the text itself."""
     return tokens[int((tokens == tokenizer.end_id).argmax()) + 1 :] if text.source else tokens
 
@@ -60,22 +56,20 @@ def with_label(batch: Batch, text: TextConfig, label: str | None) -> Batch:
 
 def _conditions(text: TextConfig) -> str:
     conditions = [f"a label ({', '.join(text.labels)})"] * bool(text.label) + ["a source"] * bool(text.source)
-    if not conditions:
-        return "it was trained on text alone (see text.source and text.label)"
-    return f"it takes {' and '.join(conditions)}"
+    takes = f"it takes {' and '.join(conditions)}"
+    return takes if conditions else "it was trained on text alone (see text.source and text.label)"
 
 
 def drop_condition(batch: Batch, pad_id: int) -> Batch:
     """The batch without labels, and with padding in place of the conditioning tokens."""
     labels = None if batch.labels is None else torch.zeros_like(batch.labels)
-    if batch.condition_mask is None:
-        return replace(batch, labels=labels)
-    return replace(batch, tokens=batch.tokens.masked_fill(batch.condition_mask, pad_id), labels=labels)
+    tokens = batch.tokens if batch.condition_mask is None else batch.tokens.masked_fill(batch.condition_mask, pad_id)
+    return replace(batch, tokens=tokens, labels=labels)
 
 
 def condition_dropout(batch: Batch, probability: float, pad_id: int, rng: Rng) -> Batch:
     """The batch after `drop_condition` of each row with this probability."""
-    dropped: Bool[Tensor, " b"] = rng.uniform() < probability
+    dropped = rng.uniform() < probability
     unconditional = drop_condition(batch, pad_id)
     labels = None if batch.labels is None else torch.where(dropped, 0, batch.labels)
     return replace(batch, tokens=torch.where(dropped[:, None], unconditional.tokens, batch.tokens), labels=labels)

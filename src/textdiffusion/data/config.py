@@ -12,19 +12,9 @@ TokenizerKind = Literal["characters", "bytes", "words", "bpe", "wordpiece", "sen
 Layout = Literal["stream", "lines", "documents"]
 Split = Literal["cut", "documents", "files"]
 TooLong = Literal["truncate", "drop", "error"]
-MaskKind = Literal[
-    "none",
-    "prefix",
-    "random",
-    "given_span",
-    "span",
-    "shuffled_span",
-    "prefixes",
-    "spans",
-    "given_spans",
-    "mixed",
-    "question",
-]
+SimpleMask = Literal["none", "prefix", "random", "given_span", "span", "shuffled_span"]
+MixedMask = Literal["prefixes", "spans", "given_spans", "mixed"]
+MaskKind = Literal[SimpleMask, MixedMask, "question"]
 
 LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # tokenizers with a vocabulary size to choose
 

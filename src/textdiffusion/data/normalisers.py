@@ -10,10 +10,6 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 _LETTERS = bytes(c if c in b"abcdefghijklmnopqrstuvwxyz" else 0x20 for c in bytes(range(256)).lower())
 
 
-def _identity(text: str) -> str:
-    return text
-
-
 def _text8(text: str) -> str:
     """The rules of text8: a-z and single spaces; ASCII capitals in lower case, digits spelled out, the rest spaces.
 
@@ -29,7 +25,7 @@ def _text8(text: str) -> str:
     return f"{' ' if raw[:1] == b' ' else ''}{words}{' ' if raw[-1:] == b' ' else ''}"
 
 
-NORMALISERS: dict[str, Callable[[str], str]] = {"none": _identity, "lower": str.lower, "text8": _text8}
+NORMALISERS: dict[str, Callable[[str], str]] = {"none": lambda text: text, "lower": str.lower, "text8": _text8}
 
 
 def normalise(name: str, text: str) -> str:

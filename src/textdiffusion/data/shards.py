@@ -37,18 +37,17 @@ class Header:
     examples: int | None
     sha256: str
 
-    def sizes(self) -> list[int]:
-        """Bytes of the tokens, the character counts and the starts, each rounded up to a multiple of 8."""
-        return [-(-count * np.dtype(dtype).itemsize // 8) * 8 for dtype, count in self.arrays()]
+    def layout(self) -> list[tuple[str, int, int]]:
+        """Dtype, length and bytes of tokens, character counts and starts; an absent one has length 0.
 
-    def arrays(self) -> list[tuple[str, int]]:
-        """The dtype and length of the three arrays; an absent one has length 0."""
-        starts = 0 if self.examples is None else self.examples + 1
-        return [
+        The bytes are rounded up to a multiple of 8.
+        """
+        arrays = [
             (self.dtype, self.tokens),
             (self.chars_dtype or "uint8", self.tokens if self.chars_dtype else 0),
-            ("int64", starts),
+            ("int64", 0 if self.examples is None else self.examples + 1),
         ]
+        return [(dtype, count, -(-count * np.dtype(dtype).itemsize // 8) * 8) for dtype, count in arrays]
 
 
 @dataclass(frozen=True)
@@ -145,19 +144,13 @@ def open_shard(path: Path) -> Shard:
     """Map a shard. Raises UserError if it is missing, is not a shard, or is not as long as its header says."""
     header = _read_header(path)
     raw = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array: np.memmap's own indexing is slow
-    arrays = []
-    offset = HEADER
-    for (dtype, count), size in zip(header.arrays(), header.sizes(), strict=True):
+    arrays, offset = [], HEADER
+    for dtype, count, size in header.layout():
         arrays.append(raw[offset : offset + count * np.dtype(dtype).itemsize].view(dtype))
         offset += size
     tokens, char_counts, starts = arrays
-    return Shard(
-        path,
-        header,
-        tokens,
-        char_counts if header.chars_dtype else None,
-        None if header.examples is None else starts,
-    )
+    has_counts, has_examples = header.chars_dtype is not None, header.examples is not None
+    return Shard(path, header, tokens, char_counts if has_counts else None, starts if has_examples else None)
 
 
 def verify(path: Path) -> None:
@@ -184,7 +177,7 @@ def _read_header(path: Path) -> Header:
         raise _damaged(path, "its header cannot be read") from None
     if header.format != FORMAT or header.version != VERSION:
         raise _damaged(path, f"it is {header.format!r} version {header.version}, not {FORMAT!r} version {VERSION}")
-    if (size := path.stat().st_size) != (expected := HEADER + sum(header.sizes())):
+    if (size := path.stat().st_size) != (expected := HEADER + sum(size for *_, size in header.layout())):
         raise _damaged(path, f"it has {size} bytes, but its header says {expected}")
     return header
 

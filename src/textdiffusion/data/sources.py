@@ -36,6 +36,11 @@ class Chunk:
     source: str = ""
     label: str = ""
 
+    @property
+    def all_text(self) -> str:
+        """The source and the text, for learning a tokenizer."""
+        return f"{self.source}\n{self.text}" if self.source else self.text
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -90,37 +95,30 @@ class Files:
         bytes_before = 0
         for number, path in enumerate(self.paths):
             last_record = None
-            for (text, source, label), record, bytes_read in self._read(path):
-                if record != last_record:
-                    if self.limit and document + 1 == self.limit:
-                        return
-                    document, last_record = document + 1, record
-                yield Chunk(text, document, number, bytes_before + bytes_read, source, label)
+            with path.open("rb") as raw:
+                for record, (text, source, label) in self._records(path, raw):
+                    if record != last_record:
+                        if self.limit and document + 1 == self.limit:
+                            return
+                        document, last_record = document + 1, record
+                    yield Chunk(text, document, number, bytes_before + raw.tell(), source, label)
             bytes_before += path.stat().st_size
 
-    def _read(self, path: Path) -> Iterator[tuple[tables.Texts, int, int]]:
-        """Text, source and label; the number of the record (0 in a text file); bytes read of this file."""
-        with path.open("rb") as raw:
-            stream: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-            try:
-                yield from self._records(path, stream, raw.tell)
-            except (gzip.BadGzipFile, EOFError) as error:
-                raise UserError(f"{path} is not a complete gzip file: {error}.") from None
-
-    def _records(
-        self, path: Path, stream: io.BufferedIOBase, tell: Callable[[], int]
-    ) -> Iterator[tuple[tables.Texts, int, int]]:
+    def _records(self, path: Path, raw: io.BufferedIOBase) -> Iterator[tuple[int, tables.Texts]]:
+        """The number of the record (0 in a text file) and its text, source and label."""
+        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
         kind = file_type(path)
-        if kind not in TABLE_SUFFIXES:
-            for text in decode_chunks(path, stream, self.encoding):
-                yield (text, "", ""), 0, tell()
-            return
-        if kind == ".parquet":
-            records = tables.read_parquet(path, self.fields)
-        else:
-            records = tables.read_table(path, kind, decode_chunks(path, stream, self.encoding), self.fields)
-        for number, record in enumerate(records, start=1):
-            yield record, number, tell()
+        try:
+            if kind == ".parquet":
+                yield from enumerate(tables.read_parquet(path, self.fields), start=1)
+                return
+            chunks = decode_chunks(path, stream, self.encoding)
+            if kind in TABLE_SUFFIXES:
+                yield from enumerate(tables.read_table(path, kind, chunks, self.fields), start=1)
+            else:
+                yield from ((0, (text, "", "")) for text in chunks)
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise UserError(f"{path} is not a complete gzip file: {error}.") from None
 
 
 class Documents:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from ..core.errors import UserError
 from .config import TextConfig
-from .documents import Unit, unit_size
+from .documents import unit_size
+from .sources import Chunk
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,10 @@ class SplitCounter:
     """Counts the characters or examples of a source, and then places the bounds between the parts."""
 
     def __init__(self, config: TextConfig) -> None:
-        self.config = config
-        self.total = 0
-        self._starts = array("q")  # of the documents or files, if the split respects them
-        self._last = -1
+        self.config, self.total = config, 0
+        self._starts, self._last = array("q"), -1  # of the documents or files, if the split respects them
 
-    def add(self, unit: Unit) -> None:
+    def add(self, unit: Chunk) -> None:
         """Count the next unit."""
         number = {"cut": -1, "documents": unit.document, "files": unit.file}[self.config.split]
         if number != self._last:
@@ -64,10 +63,10 @@ class SplitCounter:
         return SplitBounds(starts[num_train], starts[max(num_train + (valid > 0), count - num_test)], self.total)
 
 
-def split_units(units: Iterator[Unit], bounds: SplitBounds, config: TextConfig) -> Iterator[tuple[str, Unit]]:
+def split_units(units: Iterator[Chunk], bounds: SplitBounds, config: TextConfig) -> Iterator[tuple[str, Chunk]]:
     """Every unit with its part; a unit of a stream is cut at the end of a part."""
     position = 0
-    rest: Unit | None = None
+    rest: Chunk | None = None
     for part, (_, end) in bounds.spans().items():
         while position < end:
             unit, rest = _cut(rest or next(units), end - position, config)
@@ -75,7 +74,7 @@ def split_units(units: Iterator[Unit], bounds: SplitBounds, config: TextConfig) 
             position += unit_size(unit, config)
 
 
-def _cut(unit: Unit, position: int, config: TextConfig) -> tuple[Unit, Unit | None]:
+def _cut(unit: Chunk, position: int, config: TextConfig) -> tuple[Chunk, Chunk | None]:
     """A unit of a stream cut at a character, or for tokenizer=words after the word there; None if nothing remains."""
     text = unit.text
     if config.layout != "stream" or position >= len(text):

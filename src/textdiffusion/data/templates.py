@@ -49,29 +49,27 @@ def parse(template: str) -> list[str | int]:
     for match in _GAP.finditer(template):
         text += template[end : match.start()]
         end = match.end()
-        if match[0].startswith("\\"):
+        if match[0] == "\\[MASK":
             text += "[MASK"
-            continue
-        pieces += [text] if text else []
-        pieces.append(_count(match[0], match[1], bool(match[2])))
-        text = ""
-    text += template[end:]
+        else:
+            pieces += [text] if text else []
+            pieces.append(_count(match[0], match[1], bool(match[2])))
+            text = ""
     if not pieces:
         raise UserError(f"The template {template!r} has no gap; write one as [MASK] or [MASK:5].")
-    return pieces + ([text] if text else [])
+    text += template[end:]
+    return [*pieces, text] if text else pieces
 
 
 def _count(gap: str, inside: str, closed: bool) -> int:
     if not closed:
         raise UserError(f"{gap!r} in the template has no closing bracket; for the literal text write \\[MASK.")
-    if not inside:
-        return OPEN
-    if not re.fullmatch(r":[0-9]+", inside) or not 1 <= int(inside[1:]) <= MAX_GAP:
+    if inside and not (re.fullmatch(r":[0-9]+", inside) and 1 <= int(inside[1:]) <= MAX_GAP):
         raise UserError(
             f"{gap!r} in the template is not a valid gap. Write [MASK] or [MASK:N] with N from 1 to {MAX_GAP}, or "
             "\\[MASK for the literal text."
         )
-    return int(inside[1:])
+    return int(inside[1:] or OPEN)
 
 
 def with_lengths(template: str, counts: Sequence[int]) -> str:
@@ -90,19 +88,19 @@ def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0) -> Row:
 
     Raises UserError as `parse` does, for text outside the vocabulary, and for an open gap anywhere else.
     """
+    pieces = parse(template)
+    if OPEN in pieces[:-1]:
+        raise UserError(f"Every gap of {template!r} except the last needs its number of tokens, as in [MASK:5].")
     rows: list[Row] = []
-    pieces, spaced = parse(template), False
-    for piece, following in zip(pieces, [*pieces[1:], None], strict=True):
+    spaced = False
+    for i, piece in enumerate(pieces):
         if isinstance(piece, str):
-            spaced = piece.endswith(" ") and isinstance(following, int) and bool(_begins_with_space(tokenizer).any())
-            tokens = tokenizer.encode(piece[:-1] if spaced else piece)
-            rows.append(make_row(tokens, 0))
-            continue
-        if piece == OPEN and following is not None:
-            raise UserError(f"Every gap of {template!r} except the last needs its number of tokens, as in [MASK:5].")
-        count = piece or max(max_tokens - sum(len(row.tokens) for row in rows), 1)
-        rows.append(make_row(_EMPTY, count)._replace(spaced=(np.arange(count) == 0) & spaced))
-        spaced = False
+            spaced = piece.endswith(" ") and i + 1 < len(pieces) and bool(_begins_with_space(tokenizer).any())
+            rows.append(make_row(tokenizer.encode(piece[:-1] if spaced else piece), 0))
+        else:
+            count = piece or max(max_tokens - sum(len(row.tokens) for row in rows), 1)
+            rows.append(make_row(_EMPTY, count)._replace(spaced=(np.arange(count) == 0) & spaced))
+            spaced = False
     return _concatenate(rows)
 
 
@@ -139,18 +137,15 @@ def batch(
     With an open last gap a row has `max_tokens` tokens, within which the model ends the text. Raises UserError as
     `encode` does, and for such a gap if texts have no end (`ended` is False).
     """
-    first = make_row(_EMPTY if source is None else source, 0)
-    rows = [
-        _concatenate([first, encode(template, tokenizer, max_tokens - len(first.tokens))]) for template in templates
-    ]
-    has_open_end = [parse(template)[-1] == OPEN for template in templates]
-    if any(has_open_end) and not ended:
+    prompt = make_row(_EMPTY if source is None else source, 0)
+    rows = [_concatenate([prompt, encode(each, tokenizer, max_tokens - len(prompt.tokens))]) for each in templates]
+    ends = [parse(template)[-1] != OPEN for template in templates]
+    if not (ended or all(ends)):
         raise UserError(
             "This run was trained on a stream (text.layout=stream), so it cannot propose where a text ends. Give the "
             "last gap a number of tokens, as in [MASK:20]."
         )
-    ends = [ended and not has_open for has_open in has_open_end]
-    return collate(rows, tokenizer, num=num, ended=ends, padded_to=padded_to)
+    return collate(rows, tokenizer, num=num, ended=[ended and end for end in ends], padded_to=padded_to)
 
 
 def make_row(given: np.ndarray, num_free: int) -> Row:
@@ -173,21 +168,19 @@ def collate(
     rows up to this length with given padding, as in runs that model it; otherwise the padding of shorter rows is
     outside `valid_mask`. Free positions with nothing given after them may hold the end and padding.
     """
-    end_id = tokenizer.end_id
-    has_end = [end and end_id is not None for end in ended] or [False] * len(rows)
-    length = max([padded_to, *(len(row.tokens) + end for row, end in zip(rows, has_end, strict=True))])
+    if tokenizer.end_id is not None:
+        end = make_row(np.array([tokenizer.end_id]), 0)
+        has_end = ended or [False] * len(rows)
+        rows = [_concatenate([row, end]) if ends else row for row, ends in zip(rows, has_end, strict=True)]
+    length = max([padded_to, *(len(row.tokens) for row in rows)])
     tokens = np.full((len(rows), length), tokenizer.pad_id or 0, dtype=np.int64)
     condition_mask, valid_mask = np.ones(tokens.shape, dtype=bool), np.zeros(tokens.shape, dtype=bool)
     allowed_set_ids = np.full(tokens.shape, TEXT)
-    for i, (row, end) in enumerate(zip(rows, has_end, strict=True)):
+    for i, row in enumerate(rows):
         count = len(row.tokens)
-        tokens[i, :count], condition_mask[i, :count] = row.tokens, row.condition_mask
-        valid_mask[i, : count + end] = True
-        if end:
-            assert end_id is not None
-            tokens[i, count] = end_id
-        ending = count if end else np.flatnonzero(row.condition_mask).max(initial=-1) + 1
-        allowed_set_ids[i, ending:count] = ENDING
+        tokens[i, :count], condition_mask[i, :count], valid_mask[i, :count] = row.tokens, row.condition_mask, True
+        last_given = np.flatnonzero(row.condition_mask).max(initial=-1)
+        allowed_set_ids[i, last_given + 1 : count] = ENDING
         allowed_set_ids[i, :count][row.spaced] = SPACED
     models_padding = bool(padded_to) or bool(valid_mask.all())
 

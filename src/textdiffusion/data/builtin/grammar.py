@@ -13,35 +13,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TypeVar
 
 from ...core.errors import UserError
 from ..sources import Documents
 from . import lexicon
+from .generated import parse_size_and_seed, to_documents
 from .grammar_parser import is_sentence
 from .lexicon import PLURAL, SINGULAR, Forms
 
 VERSION = 1  # raise it when the same seed would give other sentences
-DEFAULT_SIZE = 50_000  # sentences
-DOCUMENT = 1000  # sentences
 
 T = TypeVar("T")
 
 
 def source(detail: str = "") -> Documents:
     """The data `grammar:SIZE:SEED`, from `detail` "SIZE:SEED", "SIZE" or "" (50,000 sentences, seed 0)."""
-    parts = detail.split(":") if detail else []
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts) or parts[:1] == ["0"]:
+    numbers = parse_size_and_seed(detail.split(":") if detail else [])
+    if numbers is None:
         raise UserError(f"grammar:{detail} is not valid. Write grammar, grammar:SIZE or grammar:SIZE:SEED.")
-    size, seed = [*map(int, parts), *(DEFAULT_SIZE, 0)[len(parts) :]]
-
-    def documents() -> Iterator[str]:
-        lines = sentences(size, seed)
-        while document := "".join(f"{line}\n" for line in islice(lines, DOCUMENT)):
-            yield document
-
-    return Documents(f"grammar:{size}:{seed}", documents, ["grammar", VERSION, size, seed])
+    size, seed = numbers
+    return Documents(
+        f"grammar:{size}:{seed}", lambda: to_documents(sentences(size, seed)), ["grammar", VERSION, size, seed]
+    )
 
 
 def sentences(count: int, seed: int = 0) -> Iterator[str]:
@@ -138,9 +132,7 @@ class _Generator:
         """Words and their value."""
         left, a = self.operand(depth - 1)
         right, b = self.operand(depth - 1)
-        possible = [
-            sign for sign, operation in lexicon.OPERATIONS.items() if 0 <= operation(a, b) <= lexicon.MAX_NUMBER
-        ]
+        possible = [sign for sign, result in lexicon.OPERATIONS.items() if 0 <= result(a, b) <= lexicon.MAX_NUMBER]
         if not possible:  # both are large and a < b, so b - a is possible
             left, a, right, b, possible = right, b, left, a, ["-"]
         sign = self._choice(possible)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,11 +12,10 @@ from jaxtyping import Bool
 
 from ...core.errors import UserError
 from ..sources import Documents
+from .generated import DOCUMENT, parse_size_and_seed, to_documents
 from .sudoku import Sudoku
 
 VERSION = 1  # raise it when the same seed would give other rows
-DEFAULT_SIZE = 50_000  # rows
-BLOCK = 1000  # rows sampled together, which are one document
 
 _LETTERS = np.array(list("abcdefghij"))
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -171,7 +169,7 @@ class TaskData:
 
     def source(self) -> Documents:
         """The rows as text, a thousand per document. Documents of sudoku share no grid."""
-        documents = cache(lambda: list(self._documents()))  # read more than once
+        documents = cache(lambda: list(to_documents(self.rows())))  # read more than once
         identity = [self.name, VERSION, self.level, self.size, self.seed]
         name = f"{self.name}:{self.level}:{self.size}:{self.seed}"
         return Documents(name, lambda: iter(documents()), identity)
@@ -179,23 +177,17 @@ class TaskData:
     def rows(self) -> Iterator[str]:
         """The rows; a smaller size gives the first of them. Raises UserError if the questions run out."""
         questions: set[str] = set()
-        block = 0
-        level_number = [*self.task.levels].index(self.level)
+        block, level_number = 0, [*self.task.levels].index(self.level)
         while len(questions) < self.size:
             before = len(questions)
             rng = np.random.default_rng([self.seed, level_number, block])
-            for question, answer in self.task.sample(self.level, BLOCK, rng):
+            for question, answer in self.task.sample(self.level, DOCUMENT, rng):
                 if question not in questions and len(questions) < self.size:
                     questions.add(question)
                     yield f"{question}={answer}"
             block += 1
-            if (len(questions) - before) * 10 < min(BLOCK, self.size - before):
+            if (len(questions) - before) * 10 < min(DOCUMENT, self.size - before):
                 raise UserError(f"{self.name}:{self.level} has too few different questions for {self.size} rows.")
-
-    def _documents(self) -> Iterator[str]:
-        rows = self.rows()
-        while document := "".join(f"{row}\n" for row in islice(rows, BLOCK)):
-            yield document
 
     def text_settings(self) -> dict[str, Any]:
         """The fields of TextConfig that suit these rows."""
@@ -234,12 +226,11 @@ def parse_task(data: str) -> TaskData | None:
     if name not in TASKS:
         return None
     levels = [*TASKS[name].levels]
-    level, *numbers = parts or levels[:1]
-    valid = len(numbers) <= 2 and all(number.isascii() and number.isdigit() for number in numbers)
-    if level not in levels or not valid or numbers[:1] == ["0"]:
+    level, *rest = parts or levels[:1]
+    numbers = parse_size_and_seed(rest)
+    if level not in levels or numbers is None:
         raise UserError(
             f"{data} is not valid. Write {name}:LEVEL, {name}:LEVEL:SIZE or {name}:LEVEL:SIZE:SEED; "
             f"LEVEL can be {', '.join(levels)}."
         )
-    size, seed = [*map(int, numbers), *(DEFAULT_SIZE, 0)[len(numbers) :]]
-    return TaskData(name, TASKS[name], level, size, seed)
+    return TaskData(name, TASKS[name], level, *numbers)

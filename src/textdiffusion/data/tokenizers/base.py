@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -23,6 +23,7 @@ class Tokenizer(ABC):
     """Text <-> token ids 0..vocab_size-1. A process may add ids of its own (a mask) after the vocabulary."""
 
     kind: str
+    specials: tuple[str, ...] = ()
     vocab_size: int
     end_id: int | None
     pad_id: int | None
@@ -45,9 +46,9 @@ class Tokenizer(ABC):
         """What one token adds to a text, in UTF-8; a character may be split over several tokens."""
         return self.decode([id]).encode()
 
-    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Everything that `loading.from_dict` needs, as JSON."""
+        return {"kind": self.kind, "version": 1, "specials": list(self.specials)}
 
     def encode(self, text: str) -> Ids:
         """The ids of `text`, int64, without end or padding. Raises UserError for text outside the vocabulary."""
@@ -56,6 +57,14 @@ class Tokenizer(ABC):
     def save(self, path: str | Path) -> None:
         """Writes a human-readable JSON file, atomically."""
         write_text(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n")
+
+    def _add_specials(self, specials: Sequence[str], size: int, known: Mapping[str, int] | None = None) -> None:
+        """Number the special tokens: those `known` to the vocabulary as there, the others after its `size` tokens."""
+        ids = dict(known or {})
+        self._size, self._added = size, [name for name in specials if name not in ids]
+        ids |= {name: size + i for i, name in enumerate(self._added)}
+        self.specials, self.vocab_size = tuple(specials), size + len(self._added)
+        self.end_id, self.pad_id, self.unk_id = (ids[name] if name in specials else None for name in (END, PAD, UNK))
 
     def _content(self, ids: Collection[SupportsIndex]) -> Ids:
         """`ids` up to the first end token, without padding."""
@@ -75,17 +84,14 @@ class Characters(Tokenizer):
 
     def __init__(self, characters: Iterable[str], specials: Sequence[str] = ()) -> None:
         self.characters = sorted(set(characters))
-        self.specials = tuple(specials)
-        special_ids = {name: len(self.characters) + i for i, name in enumerate(self.specials)}
-        self.vocab_size = len(self.characters) + len(special_ids)
-        self.end_id, self.pad_id, self.unk_id = map(special_ids.get, (END, PAD, UNK))
+        self._add_specials(specials, len(self.characters))
         self._points = code_points("".join(self.characters))
         unknown = -1 if self.unk_id is None else self.unk_id
         # The last entry stands for all code points beyond the largest known one.
         self._id_of = np.full(int(self._points.max(initial=0)) + 2, unknown, dtype=np.int32)
         self._id_of[self._points] = np.arange(len(self._points))
         # The only special token that `decode` shows is [UNK], as the replacement character.
-        self._point_of = np.concatenate([self._points, np.full(len(special_ids), 0xFFFD, dtype=np.uint32)])
+        self._point_of = np.concatenate([self._points, np.full(len(self.specials), 0xFFFD, dtype=np.uint32)])
 
     def encode_counted(self, text: str) -> tuple[Ids, None]:
         points = code_points(text)
@@ -105,7 +111,7 @@ class Characters(Tokenizer):
         return self.characters[id] if id < len(self.characters) else self.specials[id - len(self.characters)]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "version": 1, "specials": list(self.specials), "characters": self.characters}
+        return super().to_dict() | {"characters": self.characters}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Characters:
@@ -119,10 +125,7 @@ class Bytes(Tokenizer):
     kind = "bytes"
 
     def __init__(self, specials: Sequence[str] = ()) -> None:
-        self.specials = tuple(specials)
-        special_ids = {name: 256 + i for i, name in enumerate(self.specials)}
-        self.vocab_size = 256 + len(special_ids)
-        self.end_id, self.pad_id, self.unk_id = special_ids.get(END), special_ids.get(PAD), None
+        self._add_specials(specials, 256)
 
     def encode_counted(self, text: str) -> tuple[Ids, Ids]:
         raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
@@ -138,9 +141,6 @@ class Bytes(Tokenizer):
 
     def token_bytes(self, id: int) -> bytes:
         return bytes([id]) if id < 256 else b""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "version": 1, "specials": list(self.specials)}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Bytes:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..config import TextConfig
-from ..documents import Unit, unit_size
+from ..documents import unit_size
+from ..sources import Chunk
 from . import subwords
 from .base import END, PAD, UNK, Bytes, Characters, Tokenizer, code_points
 from .loading import load_any
@@ -29,7 +30,7 @@ class TokenizerLearner:
         self._seen = np.zeros(0x110000, dtype=bool)
         self._first_position: dict[str, int] = {}
 
-    def observe(self, unit: Unit) -> None:
+    def observe(self, unit: Chunk) -> None:
         """Record the characters of the next unit."""
         if self.config.tokenizer not in ("characters", "wordpiece"):
             return

@@ -35,14 +35,10 @@ class SentencePiece(Tokenizer):
         except RuntimeError as error:
             raise UserError(f"This is not a SentencePiece model: {error}.") from None
         self._model = model
-        self._specials = tuple(specials)
         self._num_pieces = self._processor.get_piece_size()
         model_ids = {END: self._processor.eos_id(), PAD: self._processor.pad_id()}
-        special_ids = {name: model_ids[name] for name in specials if model_ids.get(name, -1) >= 0}
-        self._added = [name for name in specials if name not in special_ids]
-        special_ids |= {name: self._num_pieces + i for i, name in enumerate(self._added)}
-        self.vocab_size = self._num_pieces + len(self._added)
-        self.end_id, self.pad_id, self.unk_id = special_ids.get(END), special_ids.get(PAD), self._processor.unk_id()
+        self._add_specials(specials, self._num_pieces, {name: id for name, id in model_ids.items() if id >= 0})
+        self.unk_id = self._processor.unk_id()
         self._char_counts = np.array([self._char_count(i) for i in range(self._num_pieces)], dtype=np.int64)
 
     def _char_count(self, id: int) -> int:
@@ -153,7 +149,7 @@ class SentencePiece(Tokenizer):
         """The model, and its pieces for people to read."""
         pieces = [self._processor.id_to_piece(i) for i in range(self._num_pieces)]
         model = base64.b64encode(self._model).decode()
-        return {"kind": self.kind, "version": 1, "specials": list(self._specials), "pieces": pieces, "model": model}
+        return super().to_dict() | {"pieces": pieces, "model": model}
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> SentencePiece:
