@@ -78,11 +78,10 @@ def _encode_source(
     folder: Path, config: TextConfig, source: Source, bounds: SplitBounds, tokenizer: Tokenizer, console: Console
 ) -> None:
     """One pass over the source that writes one part after the other. Raises UserError for an empty part."""
-    needed = [part for part in ("valid", "test") if getattr(config, f"{part}_fraction") and not getattr(config, part)]
 
     def check(parts: Collection[str]) -> None:
-        for part in ("train", *needed):
-            if part not in parts:
+        for part in config.parts:
+            if part not in parts and (part == "train" or not getattr(config, part)):
                 raise UserError(f"{source.name} is too short: its {part} part is empty.")
 
     check([part for part, (start, end) in bounds.spans().items() if start < end])

@@ -98,6 +98,12 @@ class TextConfig:
         """Names of the fields with a record's text, source and label; empty if there is none."""
         return self.field, self.source, self.label
 
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the data that are not left empty: train, valid and test."""
+        held_out = [name for name in ("valid", "test") if getattr(self, name) or getattr(self, f"{name}_fraction")]
+        return ["train", *held_out]
+
     def __post_init__(self) -> None:
         choices = {"tokenizer": TokenizerKind, "layout": Layout, "split": Split, "too_long": TooLong, "mask": MaskKind}
         for name, allowed in (*((n, get_args(kind)) for n, kind in choices.items()), ("normaliser", NORMALISERS)):

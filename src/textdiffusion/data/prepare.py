@@ -80,9 +80,7 @@ def prepare(
     repeats = json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("repeated", {})
     datasets: dict[str, Dataset] = {}
     notes: list[str] = []
-    for part in ("train", "valid", "test"):
-        if part != "train" and not getattr(config, part) and not getattr(config, f"{part}_fraction"):
-            continue
+    for part in config.parts:
         shard = open_shard(folder / f"{part}.tokens")
         name = f"the {part} part of {config.data}"
         if config.layout == "stream":

@@ -142,35 +142,23 @@ def _candidates(cells: Grids) -> Grids:
 
 def _random_grid(rng: np.random.Generator) -> Int[np.ndarray, " 81"]:
     """A random complete grid, by backtracking on the blank with the fewest candidates."""
-    cells, used = [0] * 81, [[0] * 9 for _ in range(3)]
-    unit_of = _UNIT_OF.T.tolist()
-
-    def toggle(cell: int, bit: int) -> None:
-        for kind, unit in zip(used, unit_of[cell], strict=True):
-            kind[unit] ^= bit
+    cells = np.zeros(81, dtype=np.int16)
 
     def fill() -> bool:
-        candidates = {
-            cell: _ALL_DIGITS & ~(used[0][row] | used[1][column] | used[2][box])
-            for cell, (row, column, box) in enumerate(unit_of)
-            if not cells[cell]
-        }
-        if not candidates:
+        if cells.all():
             return True
-        cell = min(candidates, key=lambda cell: candidates[cell].bit_count())
+        candidates = _candidates(cells[None])[0]
+        cell = int(np.where(cells > 0, 10, _POPCOUNT[candidates]).argmin())
         for digit in rng.permutation(9):
-            bit = 1 << int(digit)
-            if candidates[cell] & bit:
-                cells[cell] = bit
-                toggle(cell, bit)
+            if candidates[cell] >> digit & 1:
+                cells[cell] = 1 << digit
                 if fill():
                     return True
                 cells[cell] = 0
-                toggle(cell, bit)
         return False
 
     fill()
-    return np.array(cells, dtype=np.int16)
+    return cells
 
 
 def _images(rng: np.random.Generator, *grids: Grids) -> list[Grids]:

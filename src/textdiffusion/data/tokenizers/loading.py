@@ -13,7 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from ...core.errors import UserError
 from .base import UNK, Bytes, Characters, Tokenizer
 from .sentencepiece import SentencePiece
-from .subwords import Subwords
+from .subwords import Subwords, byte_level
 
 _CLASSES = {cls.kind: cls for cls in (Characters, Bytes, SentencePiece)}  # all other kinds are Subwords
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
@@ -68,19 +68,15 @@ def load_any(path: Path, specials: Sequence[str]) -> Tokenizer:
     try:
         if path.suffix == ".model":
             return SentencePiece(path.read_bytes(), specials)
-        engine = _bert(path) if path.suffix == ".txt" else _gpt2(path, path.with_name("merges.txt"))
+        if path.suffix == ".txt":
+            engine = _bert(path)
+        else:
+            engine = byte_level(models.BPE.from_file(str(path), str(path.with_name("merges.txt"))))
         return Subwords("file", engine).with_specials(specials)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # the engine raises nothing more specific
         raise UserError(f"{path} is not a vocabulary: {error}.") from None
-
-
-def _gpt2(vocab: Path, merges: Path) -> Engine:
-    engine = Engine(models.BPE.from_file(str(vocab), str(merges)))
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    engine.decoder = decoders.ByteLevel()
-    return engine
 
 
 def _bert(vocab: Path) -> Engine:

@@ -124,13 +124,18 @@ def train_words(texts: Iterable[str], vocab_size: int, specials: Sequence[str], 
     return Subwords("words", engine).with_specials(specials)
 
 
+def byte_level(model: models.BPE) -> Engine:
+    """A tokenizer that applies the model to bytes."""
+    engine = Engine(model)
+    engine.pre_tokenizer, engine.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return engine
+
+
 def train_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str]) -> Subwords:
     """Byte-level BPE: 256 bytes, then merges; any text round-trips."""
     if vocab_size < (least := 256 + len(specials)):
         raise UserError(f"vocab_size is {vocab_size}; byte-level BPE needs at least {least}.")
-    engine = Engine(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    engine.decoder = decoders.ByteLevel()
+    engine = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(specials),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
