@@ -15,17 +15,17 @@ from pathlib import Path
 
 import torch
 from minimal_mdlm import SENTENCES
+from textdiffusion.diffusion.schedules import LogSigma
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import TableCodec
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
 from textdiffusion.networks.output_heads import X0LogitsHead
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 from textdiffusion.objectives.embedding_losses import ScoreInterpolation
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
@@ -50,7 +50,7 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
 
     # 4. The network: a transformer that also receives the noise level (`adaln`) and predicts the token behind each
     #    vector.
-    backbone = Transformer(width=64, depth=2, modulation="adaln", cond_dim=32)
+    backbone = Transformer(TransformerConfig(width=64, depth=2, modulation="adaln", cond_dim=32))
     head = X0LogitsHead(backbone.width, codec)
     denoiser = EmbeddingDenoiser(backbone, process, codec, readout=head, self_conditioning=False)
     model = DiffusionModel(codec, process, UniformDensity(), denoiser)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from textdiffusion.diffusion.schedules import LogLinear
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
@@ -19,9 +20,8 @@ from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogLinear
-from textdiffusion.networks.token_denoiser import TokenDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.token_denoiser import MaskDenoiserConfig, TokenDenoiser
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 from textdiffusion.objectives.masked import MaskedELBO
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.unmasking import Unmasking
@@ -53,7 +53,7 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
 
     # 3. The network: a transformer that sees the text with its masks and predicts the token behind every one of them.
     torch.manual_seed(0)
-    denoiser = TokenDenoiser(Transformer(width=64, depth=2), process)
+    denoiser = TokenDenoiser(Transformer(TransformerConfig(width=64, depth=2)), process, MaskDenoiserConfig())
     model = DiffusionModel(TokenCodec(len(vocab)), process, UniformDensity(), denoiser)
 
     # 4. Training. The loss is the cross-entropy at the masks, weighted by 1/t: a bound on -log p(text). The weight is

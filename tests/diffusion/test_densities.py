@@ -163,6 +163,7 @@ def test_cauchy_fit_recovers_a_known_curve():
     density = _fit(CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3, rate=0.05), curve, steps=400)
     even = (torch.arange(1000) + 0.5) / 1000
     before = CauchyDensity(3.0171 / 200, 1.7785 / 200, 10.3).predicted_loss(even)
+    assert before is not None
     assert float((before - curve(even)).square().mean().sqrt()) > 5
     assert float((density.predicted_loss(even) - curve(even)).square().mean().sqrt()) < 0.15
     assert float(density.icdf(torch.tensor([0.55]))) == pytest.approx(mu, rel=0.2)
@@ -177,13 +178,13 @@ def test_the_steady_density_follows_the_gradient_of_the_second_moment():
     """On average over its own draws, the gradient is that of the integral of L^2 / p: Plaid's rule for its schedule."""
     density = MinVarianceDensity(8, uniform_mix=0.2)
     with torch.no_grad():
-        density.logits[1].copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
-        density.averaged.copy_(density.logits)
+        density.fit[1].copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
+        density.averaged.copy_(density.fit)
         density.averaged[1, 3] += 0.7  # draws lag behind what is fitted
     t = density.icdf((torch.arange(200_000) + 0.5) / 200_000)
-    (found,) = torch.autograd.grad(density.fitting_loss(t, _integrand(t)).mean(), density.logits)
+    (found,) = torch.autograd.grad(density.fitting_loss(t, _integrand(t)).mean(), density.fit)
     even = (torch.arange(200_000) + 0.5) / 200_000
-    share = density.logits[1].double()
+    share = density.fit[1].double()
     logits = share.detach().clone().requires_grad_()
     p = 8 * (0.8 * logits.softmax(0) + 0.2 / 8)[(even * 8).long()]
     moment = (_integrand(even).double() ** 2 / p).mean()
@@ -221,7 +222,7 @@ def test_a_fit_that_is_not_finite_leaves_the_last_good_curve(make):
 def test_a_steep_curve_has_a_gradient_far_below_its_rise():
     density = _gumbel(scale=0.003)
     loss = density.fitting_loss(torch.tensor([0.01, 0.36]), torch.ones(2))
-    grad = torch.autograd.grad(loss.sum(), density.curve)[0]
+    grad = torch.autograd.grad(loss.sum(), density.fit)[0]
     assert bool(loss.isfinite().all())
     assert bool(grad.isfinite().all())
     assert float(grad.abs().sum()) > 0

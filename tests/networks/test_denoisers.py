@@ -16,13 +16,15 @@ from textdiffusion.core.registry import build
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
-from textdiffusion.diffusion.codecs import BitCodec, EmbeddingCodec, SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import BitCodec, EmbeddingCodec, SimplexCodec, TableCodec, bits
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
 from textdiffusion.networks.layers import CanonConv, visible_neighbours
+from textdiffusion.networks.next_token_denoiser import NextTokenDenoiser
 from textdiffusion.networks.output_heads import (
     BitLogits,
     BitLogitsHead,
@@ -32,8 +34,8 @@ from textdiffusion.networks.output_heads import (
     X0RegressionHead,
 )
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
-from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.token_denoiser import MaskDenoiserConfig, TokenDenoiser
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 from textdiffusion.networks.unet import UNetConfig
 
 V, L = 7, 8
@@ -57,26 +59,28 @@ TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 def _backbone(**options):
     options.setdefault("cond_dim", 16)
     options.setdefault("conv_radius", 2)
-    return Transformer(64, 2, **options)
+    return Transformer(TransformerConfig(64, 2, **options))
 
 
-TABLES = {"ngram_dim": 4, "ngram_size": 3, "ngram_rows": 100}  # pairs have rows of their own (8^2), triples are hashed
+TABLES = MaskDenoiserConfig(
+    ngram_dim=4, ngram_size=3, ngram_rows=100
+)  # pairs have rows of their own (8^2), triples are hashed
 
 
 def _denoiser(kind, **options) -> Any:
     torch.manual_seed(0)
     process = AbsorbingProcess(V, LogLinear())
-    tables = TABLES if "tables" in kind else {}
+    tables = TABLES if "tables" in kind else MaskDenoiserConfig()
     match kind:
         case "masked" | "masked, tables":
-            return TokenDenoiser(_backbone(**options), process, time=False, **tables)
+            return TokenDenoiser(_backbone(**options), process, tables, time=False)
         case "masked, time":
-            return TokenDenoiser(_backbone(modulation="adaln", **options), process, time=True)
+            return TokenDenoiser(_backbone(modulation="adaln", **options), process, tables, time=True)
         case "masked, film":
-            return TokenDenoiser(_backbone(modulation="film", **options), process, time=True)
+            return TokenDenoiser(_backbone(modulation="film", **options), process, tables, time=True)
         case "next" | "next, tables":
             order = AutoregressiveProcess(V)
-            return NextTokenDenoiser(_backbone(**options), order, **tables)
+            return NextTokenDenoiser(_backbone(**options), order, tables)
         case "soft tokens":
             simplex, noise = SimplexCodec(V, 1.0), GaussianProcess(LogSigma(0.1, 50.0))
             backbone = _backbone(modulation="adaln", **options)

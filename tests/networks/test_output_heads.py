@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from textdiffusion.diffusion.codecs import EmbeddingCodec, SimplexCodec
+from textdiffusion.diffusion.table_codecs import EmbeddingCodec, SimplexCodec
 from textdiffusion.networks.output_heads import X0RegressionHead
 
 CODECS = {

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.batch import Batch, position_ids
 from ..core.registry import builds
-from ..diffusion.codecs import TableCodec
+from ..core.types import Hidden, Logits, NoiseTimes, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
+from ..diffusion.table_codecs import TableCodec
 from .attention import attention_mask
 from .backbone import Backbone
 from .denoiser import DenoiserConfig
@@ -34,7 +34,7 @@ class DecodedEmbedding(nn.Module):
         self.log_prior = nn.Parameter(torch.zeros(vocab_size))
         self.tokens = nn.Parameter(0.5 * torch.randn(vocab_size, width))
 
-    def forward(self, evidence: Float[Tensor, "b l v"]) -> Float[Tensor, "b l w"]:
+    def forward(self, evidence: Logits) -> Hidden:
         """`evidence` is log q(x_t | token) up to a constant."""
         return (evidence + self.log_prior).softmax(-1) @ self.tokens
 
@@ -43,9 +43,9 @@ class DecodedEmbedding(nn.Module):
 class EmbeddingDenoiserConfig(DenoiserConfig):
     """Noisy vectors, clean conditioning tokens and self-conditioning in, a prediction of the clean vectors out."""
 
-    processes: ClassVar[tuple[type[nn.Module], ...]] = (GaussianProcess,)
-    codecs: ClassVar[tuple[type[nn.Module], ...]] = (TableCodec,)
-    needs_noise_level: ClassVar[bool] = True
+    processes: ClassVar = (GaussianProcess,)
+    codecs: ClassVar = (TableCodec,)
+    needs_noise_level: ClassVar = True
 
     output_head: OutputHeadConfig = X0Logits()  # noqa: RUF009 - it is frozen
     decode_input: bool = False
@@ -81,14 +81,7 @@ class EmbeddingDenoiser(LabelConditioned):
         self.decode_input = DecodedEmbedding(codec.vocab_size, backbone.width) if decode_input else None
         self.scale = codec.scale
 
-    def forward(
-        self,
-        xt: Float[Tensor, "b l d"],
-        t: Float[Tensor, "b *l"],
-        *,
-        batch: Batch,
-        self_cond: Float[Tensor, "b l d"] | None = None,
-    ) -> Prediction:
+    def forward(self, xt: Vectors, t: NoiseTimes, *, batch: Batch, self_cond: Vectors | None = None) -> Prediction:
         """p(x_0 | x_t). `self_cond` is an earlier posterior mean (None: there is none yet)."""
         sigma = self.process.sigma_over(t, xt)
         condition_mask = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.batch import Batch
+from ..core.types import Hidden
 
 
 class LabelEmbedding(nn.Embedding):
@@ -24,7 +24,7 @@ class LabelConditioned(nn.Module):
         super().__init__()
         self.labels: LabelEmbedding | None = None
 
-    def add_label(self, features: Float[Tensor, "b l w"], batch: Batch) -> Float[Tensor, "b l w"]:
+    def add_label(self, features: Hidden, batch: Batch) -> Hidden:
         """The features, with the vector of the row's label added at every position."""
         if self.labels is None or batch.labels is None:
             return features

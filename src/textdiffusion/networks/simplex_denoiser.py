@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.batch import Batch, position_ids
 from ..core.registry import builds
-from ..diffusion.codecs import SimplexCodec
+from ..core.types import Logits, NoiseTimes, Sigma
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
+from ..diffusion.table_codecs import SimplexCodec
 from .attention import attention_mask
 from .backbone import Backbone
 from .denoiser import DenoiserConfig
@@ -30,9 +30,9 @@ class SimplexDenoiserConfig(DenoiserConfig):
     `reading`: soft tokens are the softmax of the state at the paper's scale (`shrunken`), or follow by Bayes' rule.
     """
 
-    processes: ClassVar[tuple[type[nn.Module], ...]] = (GaussianProcess,)
-    codecs: ClassVar[tuple[type[nn.Module], ...]] = (SimplexCodec,)
-    needs_noise_level: ClassVar[bool] = True
+    processes: ClassVar = (GaussianProcess,)
+    codecs: ClassVar = (SimplexCodec,)
+    needs_noise_level: ClassVar = True
 
     output_head: OutputHeadConfig = X0Logits()  # noqa: RUF009 - it is frozen
     reading: Reading = "shrunken"
@@ -68,14 +68,7 @@ class SimplexDenoiser(LabelConditioned):
         self.tokens = nn.Parameter(0.5 * torch.randn(codec.vocab_size, backbone.width))
         self.condition_embedding = nn.Parameter(torch.zeros(backbone.width))
 
-    def forward(
-        self,
-        xt: Float[Tensor, "b l v"],
-        t: Float[Tensor, "b *l"],
-        *,
-        batch: Batch,
-        self_cond: Float[Tensor, "b l v"] | None = None,
-    ) -> Prediction:
+    def forward(self, xt: Logits, t: NoiseTimes, *, batch: Batch, self_cond: Logits | None = None) -> Prediction:
         """p(x_0 | x_t). `self_cond` is an earlier posterior mean (None, or 0 in a row: there is none yet)."""
         sigma = self.process.sigma_over(t, xt)
         probs = self.soft_tokens(xt, sigma)
@@ -92,7 +85,7 @@ class SimplexDenoiser(LabelConditioned):
         )
         return self.output_head(hidden, xt, sigma)
 
-    def soft_tokens(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:
+    def soft_tokens(self, xt: Logits, sigma: Sigma) -> Logits:
         """Probabilities of the tokens, read from the noisy state alone."""
         if self.log_prior is not None:
             return (self.codec.evidence(xt, sigma) + self.log_prior).softmax(-1)

@@ -8,15 +8,16 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..core.errors import UserError
 from ..core.registry import builds, check_bounds
+from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 from .attention import rotary
 from .backbone import BackboneConfig, Modulation
 from .layers import HEAD_DIM, LayerNorm, Linear, TimeEmbedding, num_heads, sinusoids
-from .transformer import Block
+from .transformer import Block, TransformerConfig
 
 
 class Convolution(Linear):
@@ -102,40 +103,20 @@ class UNet(nn.Module):
     counts as padding, so nothing is seen through a mask; packed rows and causal orders need a transformer.
     """
 
-    def __init__(
-        self,
-        width: int,
-        depth: int,
-        *,
-        multipliers: tuple[int, ...],
-        cond_dim: int,
-        modulation: Literal["none", "film"],
-        time_frequency: float,
-    ) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.width = width
-        self.modulation: Modulation = modulation
-        self.compute_dtype = torch.float32
+        self.width, self.compute_dtype = config.width, torch.float32
+        self.modulation: Modulation = config.modulation
+        width, depth, multipliers, cond_dim = config.width, config.depth, config.multipliers, config.cond_dim
         self.position_proj = Linear(HEAD_DIM, width, bias=False)
         nn.init.zeros_(self.position_proj.weight)
-        time_dim = cond_dim if modulation != "none" else 0
-        self.time = TimeEmbedding(cond_dim, max_frequency=time_frequency) if time_dim else None
+        time_dim = cond_dim if config.modulation != "none" else 0
+        self.time = TimeEmbedding(cond_dim, max_frequency=config.time_frequency) if time_dim else None
         sizes, levels = [m * width for m in multipliers], len(multipliers)
         self.counts = [(depth + levels - 1 - i) // levels for i in range(levels)]
         down = [ConvolutionBlock(c, c, time_dim) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
         up = [ConvolutionBlock(2 * c, c, time_dim) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
-        middle = Block(
-            sizes[-1],
-            mlp_ratio=4,
-            cond_dim=cond_dim,
-            modulation=modulation,
-            activation="relu2",
-            qk_norm=True,
-            bias=False,
-            norm_weight=False,
-            norm_bias=False,
-            dropout=0.0,
-        )
+        middle = Block(TransformerConfig(sizes[-1], 1, cond_dim=cond_dim, modulation=config.modulation))
         self.blocks = nn.ModuleList((*down, middle, *reversed(up)))
         pairs = list(pairwise(sizes))
         self.downsample = nn.ModuleList(Linear(2 * fine, coarse) for fine, coarse in pairs)
@@ -146,18 +127,12 @@ class UNet(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(
-        self,
-        x: Float[Tensor, "b l w"],
-        noise_level: Float[Tensor, "b *l"] | None,
-        positions: Int[Tensor, "#b l"],
-        mask: Bool[Tensor, "#b 1 l l"] | None,
-    ) -> Float[Tensor, "b l w"]:
+        self, x: Hidden, noise_level: NoiseTimes | None, positions: PositionIds, mask: AttentionMask | None
+    ) -> Hidden:
         """`noise_level` is that of rows or positions (None without a time input)."""
         x = x.to(self.compute_dtype)
         x = x + self.position_proj(sinusoids(positions.float(), HEAD_DIM).to(x.dtype))
-        condition = None
-        if self.time is not None and noise_level is not None:
-            condition = self.time(noise_level if noise_level.ndim == 2 else noise_level[:, None])
+        condition = None if self.time is None or noise_level is None else self.time(noise_level)
         hidden, condition, valid = self._padded(x, condition, None if mask is None else mask[:, 0].all(-2)[..., None])
         levels, skips, blocks = [(condition, valid)], [], iter(self.blocks)
         for i, count in enumerate(self.counts):
