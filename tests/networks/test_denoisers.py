@@ -91,7 +91,7 @@ def _denoiser(kind, **options) -> Any:
             backbone = build(UNetConfig(64, depth=2)) if "U-Net" in kind else _backbone(modulation="adaln", **options)
             head: Any = X0LogitsHead(64, codec, prior=kind == "states")
             if "regressed" in kind:
-                head = X0RegressionHead(64, codec)
+                head = X0RegressionHead(64, codec, X0Regression())
             if "bits" in kind:
                 codec = BitCodec(bits(V), 1.0)
                 head = BitLogitsHead(64, codec)
@@ -403,7 +403,7 @@ def test_a_regression_that_starts_from_the_states_own_evidence():
     """Untrained it is Bayes' rule over the table, as untrained logits on the same evidence are; little noise leaves
     it nothing to add."""
     codec = TableCodec(torch.randn(V, 6, generator=torch.Generator().manual_seed(0)))
-    regressed, logits = X0RegressionHead(64, codec, preconditioning="evidence"), X0LogitsHead(64, codec)
+    regressed, logits = X0RegressionHead(64, codec, X0Regression("evidence")), X0LogitsHead(64, codec)
     sigma = torch.tensor([0.05, 1.0])[:, None, None]
     hidden, x = torch.randn(2, L, 64), codec.encode(_ids(2)) + sigma * torch.randn(2, L, 6)
     torch.testing.assert_close(regressed(hidden, x, sigma).mean, logits(hidden, x, sigma).mean)
@@ -441,7 +441,7 @@ def test_film_is_linear_and_may_hide_all_that_a_branch_sees(activation):
     seen = block.out(block.qkv(shifts[0])[128:]) + block.down(bend[activation](block.up(shifts[1])))
     block.canon = None  # which sums fewer places at the ends
     x, turn = torch.randn(2, L, 64), rotary(torch.arange(L)[None], 64)
-    torch.testing.assert_close(block(x, backbone.time(level)[:, None], turn, None), x + seen, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(block(x, backbone.time(level), turn, None), x + seen, atol=1e-4, rtol=1e-4)
     _muted(backbone.modulate, shifts[:1])
     torch.testing.assert_close(backbone(x, level, torch.arange(L)[None], None), shifts[0].expand_as(x))
 

@@ -21,7 +21,7 @@ from ..data.tokenizers.loading import load_any
 from ..diffusion.table_codecs import TableCodec
 from ..storage.weights import load_tensors
 from .backbone import BackboneConfig, Modulation
-from .layers import Linear, TimeEmbedding
+from .layers import Linear, TimeEmbedding, zero_init
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ class BertBackbone(nn.Module):
         if config.frozen:
             bert.requires_grad_(False)
         self.time = TimeEmbedding(config.cond_dim, max_frequency=config.time_frequency)
-        self.time_proj = Linear(config.cond_dim, config.width)
-        nn.init.zeros_(self.time_proj.weight)
-        nn.init.zeros_(self.time_proj.bias)
+        self.time_proj = zero_init(Linear(config.cond_dim, config.width))
 
     def forward(
         self, x: Hidden, noise_level: NoiseTimes | None, positions: PositionIds, mask: AttentionMask | None

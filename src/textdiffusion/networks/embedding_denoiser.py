@@ -8,16 +8,14 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ..core.batch import Batch, position_ids
+from ..core.batch import Batch
 from ..core.registry import builds
 from ..core.types import Hidden, Logits, NoiseTimes, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from ..diffusion.table_codecs import TableCodec
-from .attention import attention_mask
 from .backbone import Backbone
-from .denoiser import DenoiserConfig
-from .labels import LabelConditioned
+from .denoiser import DenoiserConfig, LabelConditioned
 from .layers import Linear
 from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
@@ -92,8 +90,4 @@ class EmbeddingDenoiser(LabelConditioned):
         features = self.input(torch.cat((scaled, clean, bit, estimate * (1.0 - bit) / self.scale), dim=-1))
         if self.decode_input is not None:
             features = features + self.decode_input(self.codec.evidence(xt, sigma)) * (1.0 - bit)
-        features = self.add_label(features, batch)
-        hidden = self.backbone(
-            features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
-        )
-        return self.output_head(hidden, xt, sigma)
+        return self.output_head(self.run_backbone(features, self.process.time_conditioning(t), batch), xt, sigma)

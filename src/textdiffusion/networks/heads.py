@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..core.types import Table
 from ..diffusion.table_codecs import BitCodec, TableCodec
-from .layers import Linear
+from .layers import Linear, zero_init
 
 
 class LinearHead(Linear):
@@ -17,8 +17,7 @@ class LinearHead(Linear):
     def __init__(self, width: int, vocab_size: int) -> None:
         super().__init__(width, vocab_size)
         self.vocab_size = vocab_size
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        zero_init(self)
 
 
 class TokenPriorHead(nn.Module):

@@ -27,6 +27,13 @@ class Linear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
+def zero_init(layer: Linear) -> Linear:
+    """The same layer, with all its parameters zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class LayerNorm(nn.LayerNorm):
     """A layer norm whose float32 weights are cast to the dtype of its input."""
 
@@ -57,6 +64,14 @@ class TimeEmbedding(nn.Module):
         """From noise levels of order 1, per row or position; frequencies are log-spaced over four decades."""
         noise_level = noise_level if noise_level.ndim == 2 else noise_level[:, None]
         return F.silu(self.mlp(sinusoids(noise_level.float() * self.max_frequency, self.features)))
+
+
+def modulated(x: Hidden, modulate: Linear | None, condition: Float[Tensor, "b #l c"] | None) -> Hidden:
+    """`x` scaled and shifted by a linear map of the condition (None: unchanged)."""
+    if modulate is None or condition is None:
+        return x
+    shift, scale = modulate(condition.to(x.dtype)).chunk(2, dim=-1)
+    return x * (1.0 + scale) + shift
 
 
 class CanonConv(nn.Module):

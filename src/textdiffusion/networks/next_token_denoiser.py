@@ -13,10 +13,9 @@ from ..core.types import NoiseTimes, Tokens
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from .attention import attention_mask
-from .denoiser import NgramDenoiserConfig
+from .denoiser import LabelConditioned, NgramDenoiserConfig
 from .embedding import BEFORE, TokenEmbedding
 from .heads import LinearHead
-from .labels import LabelConditioned
 from .transformer import Transformer
 
 

@@ -18,7 +18,7 @@ from ..diffusion.prediction import LazyPrediction, Prediction
 from ..diffusion.table_codecs import BitCodec, TableCodec
 from ..diffusion.vector_predictions import BitPrediction, X0Prediction
 from .heads import BitHead, LinearHead, PriorHead, RoundingHead
-from .layers import Linear
+from .layers import Linear, zero_init
 
 
 class OutputHeadConfig(Part, ABC):
@@ -87,22 +87,12 @@ class X0RegressionHead(nn.Module):
     prediction's mean is that of the rounded tokens, and its `x0_estimate` is the state.
     """
 
-    def __init__(
-        self,
-        width: int,
-        codec: TableCodec,
-        *,
-        preconditioning: Preconditioning = "none",
-        mean_from_logits: bool = False,
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, width: int, codec: TableCodec, config: X0Regression) -> None:
         super().__init__()
-        self.preconditioning, self.mean_from_logits = preconditioning, mean_from_logits
+        self.preconditioning, self.mean_from_logits = config.preconditioning, config.mean_from_logits
         self.codec, self.scale = codec, codec.scale
-        self.output = Linear(width, codec.dim)
-        self.rounding = RoundingHead(codec, bias)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_init(Linear(width, codec.dim))
+        self.rounding = RoundingHead(codec, config.bias)
 
     def forward(self, hidden: Hidden, x: Vectors, sigma: Sigma) -> Prediction:
         """The predicted state and the distribution of the tokens near it."""
@@ -147,9 +137,7 @@ class BitLogitsHead(nn.Module):
     def __init__(self, width: int, codec: BitCodec, *, prior: bool = True) -> None:
         super().__init__()
         self.codec, self.prior, self.head = codec, prior, BitHead(codec)
-        self.output = Linear(width, codec.dim)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_init(Linear(width, codec.dim))
 
     def forward(self, hidden: Hidden, x: Vectors, sigma: Sigma) -> Prediction:
         """The distribution of the bits, which are independent."""

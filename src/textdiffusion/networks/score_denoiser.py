@@ -96,16 +96,10 @@ class ScoreDenoiser(TokenDenoiser):
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        process: AbsorbingProcess | UniformProcess,
-        config: NgramDenoiserConfig,
-        *,
-        scale_by_sigma: bool,
-        time: bool = True,
+        self, backbone: Backbone, process: AbsorbingProcess | UniformProcess, config: ScoreDenoiserConfig
     ) -> None:
-        super().__init__(backbone, process, config, time=time)
-        self.scale_by_sigma = scale_by_sigma
+        super().__init__(backbone, process, config, time=config.time)
+        self.scale_by_sigma = config.scale_by_sigma
 
     def output(self, hidden: Hidden, xt: Tokens, t: NoiseTimes) -> Prediction:
         """The ratios at the noised positions of x_t."""

@@ -8,16 +8,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from ..core.batch import Batch, position_ids
+from ..core.batch import Batch
 from ..core.registry import builds
 from ..core.types import Logits, NoiseTimes, Sigma
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from ..diffusion.table_codecs import SimplexCodec
-from .attention import attention_mask
 from .backbone import Backbone
-from .denoiser import DenoiserConfig
-from .labels import LabelConditioned
+from .denoiser import DenoiserConfig, LabelConditioned
 from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
 Reading = Literal["shrunken", "bayes"]
@@ -79,11 +77,8 @@ class SimplexDenoiser(LabelConditioned):
         features = probs @ self.tokens
         condition_mask = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
         clean = nn.functional.embedding(batch.tokens, self.tokens) + self.condition_embedding
-        features = self.add_label(torch.where(condition_mask[..., None], clean, features), batch)
-        hidden = self.backbone(
-            features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
-        )
-        return self.output_head(hidden, xt, sigma)
+        features = torch.where(condition_mask[..., None], clean, features)
+        return self.output_head(self.run_backbone(features, self.process.time_conditioning(t), batch), xt, sigma)
 
     def soft_tokens(self, xt: Logits, sigma: Sigma) -> Logits:
         """Probabilities of the tokens, read from the noisy state alone."""

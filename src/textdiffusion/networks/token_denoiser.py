@@ -7,19 +7,17 @@ from typing import ClassVar
 
 import torch
 
-from ..core.batch import Batch, position_ids
+from ..core.batch import Batch
 from ..core.registry import builds
 from ..core.types import Hidden, Logits, NoiseTimes, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from ..diffusion.process import TokenProcess
 from ..diffusion.token_noise import TokenNoiseProcess
-from .attention import attention_mask
 from .backbone import Backbone
-from .denoiser import NgramDenoiserConfig
+from .denoiser import LabelConditioned, NgramDenoiserConfig
 from .embedding import AROUND, TokenEmbedding
 from .heads import LinearHead, TokenPriorHead
-from .labels import LabelConditioned
 
 
 @dataclass(frozen=True)
@@ -90,5 +88,4 @@ class TokenDenoiser(LabelConditioned):
         features = self.embedding(xt, self.process.vocab_size, batch)
         if soft is not None:
             features = features + soft @ self.embedding.tokens.weight - self.embedding.tokens(xt)
-        mask = attention_mask("full", batch)
-        return self.backbone(self.add_label(features, batch), noise_level, position_ids(batch), mask)
+        return self.run_backbone(features, noise_level, batch)

@@ -19,7 +19,18 @@ from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 from .attention import attend, rotary, rotate
 from .backbone import BackboneConfig, Modulation
 from .kv_cache import KVCache
-from .layers import HEAD_DIM, CanonConv, LayerNorm, Linear, TimeEmbedding, num_heads, sinusoids, visible_neighbours
+from .layers import (
+    HEAD_DIM,
+    CanonConv,
+    LayerNorm,
+    Linear,
+    TimeEmbedding,
+    modulated,
+    num_heads,
+    sinusoids,
+    visible_neighbours,
+    zero_init,
+)
 
 Activation = Literal["relu2", "gelu"]
 
@@ -68,13 +79,12 @@ class Block(nn.Module):
         self.norm1 = LayerNorm(width, elementwise_affine=config.norm_weight, bias=config.norm_bias)
         self.norm2 = LayerNorm(width, elementwise_affine=config.norm_weight, bias=config.norm_bias)
         self.qkv = Linear(width, 3 * width, bias=False)
-        self.out = Linear(width, width, bias=False)
+        self.out = zero_init(Linear(width, width, bias=False))
         self.up = Linear(width, hidden_width, bias=config.bias)
         self.down = Linear(hidden_width, width, bias=config.bias)
         chunks = {"none": 0, "film": 4, "adaln": 6}[modulation]
-        self.modulate = Linear(config.cond_dim, chunks * width) if chunks else None
-        for weight in (self.out.weight, self.down.weight, *(self.modulate.parameters() if self.modulate else ())):
-            nn.init.zeros_(weight)
+        self.modulate = zero_init(Linear(config.cond_dim, chunks * width)) if chunks else None
+        nn.init.zeros_(self.down.weight)
         if modulation == "adaln":  # zero gates already start the branches at zero
             nn.init.kaiming_uniform_(self.out.weight, a=math.sqrt(5))
             nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
@@ -137,15 +147,12 @@ class Transformer(nn.Module):
         self.width, self.conv_radius = config.width, config.conv_radius
         self.modulation: Modulation = config.modulation
         self.gradient_checkpointing, self.compute_dtype = config.gradient_checkpointing, torch.float32
-        self.position_proj = Linear(HEAD_DIM, self.width, bias=False) if config.absolute_positions else None
+        self.position_proj = zero_init(Linear(HEAD_DIM, self.width, bias=False)) if config.absolute_positions else None
         has_time = config.modulation != "none"
         self.time = TimeEmbedding(config.cond_dim, max_frequency=config.time_frequency) if has_time else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = LayerNorm(self.width, elementwise_affine=config.norm_weight, bias=config.norm_bias)
-        self.modulate = Linear(config.cond_dim, 2 * self.width) if has_time else None
-        for layer in (self.position_proj, self.modulate):
-            for parameter in layer.parameters() if layer is not None else ():
-                nn.init.zeros_(parameter)
+        self.modulate = zero_init(Linear(config.cond_dim, 2 * self.width)) if has_time else None
 
     def forward(
         self,
@@ -170,8 +177,4 @@ class Transformer(nn.Module):
                 x = checkpoint(block, x, condition, angles, mask, None, visible, use_reentrant=False)
             else:
                 x = block(x, condition, angles, mask, None if caches is None else caches[number], visible)
-        x = self.norm(x)
-        if self.modulate is not None and condition is not None:
-            shift, scale = self.modulate(condition.to(x.dtype)).chunk(2, dim=-1)
-            x = x * (1.0 + scale) + shift
-        return x
+        return modulated(self.norm(x), self.modulate, condition)

@@ -16,7 +16,7 @@ from ..core.registry import builds, check_bounds
 from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 from .attention import rotary
 from .backbone import BackboneConfig, Modulation
-from .layers import HEAD_DIM, LayerNorm, Linear, TimeEmbedding, num_heads, sinusoids
+from .layers import HEAD_DIM, LayerNorm, Linear, TimeEmbedding, modulated, num_heads, sinusoids, zero_init
 from .transformer import Block, TransformerConfig
 
 
@@ -46,9 +46,8 @@ class ConvolutionBlock(nn.Module):
         self.norm2 = LayerNorm(outputs, elementwise_affine=False)
         self.conv1, self.conv2 = Convolution(inputs, outputs), Convolution(outputs, outputs)
         self.shortcut = Linear(inputs, outputs, bias=False) if inputs != outputs else nn.Identity()
-        self.modulate = Linear(cond_dim, 2 * outputs) if cond_dim else None
-        for parameter in (*self.conv2.parameters(), *(self.modulate.parameters() if self.modulate else ())):
-            nn.init.zeros_(parameter)
+        self.modulate = zero_init(Linear(cond_dim, 2 * outputs)) if cond_dim else None
+        zero_init(self.conv2)
 
     def forward(
         self,
@@ -57,9 +56,7 @@ class ConvolutionBlock(nn.Module):
         valid: Float[Tensor, "#b l 1"] | None,
     ) -> Float[Tensor, "b l m"]:
         hidden = self.norm2(self.conv1(_masked(F.silu(self.norm1(x)), valid)))
-        if self.modulate is not None and condition is not None:
-            shift, scale = self.modulate(condition.to(hidden.dtype)).chunk(2, dim=-1)
-            hidden = hidden * (1.0 + scale) + shift
+        hidden = modulated(hidden, self.modulate, condition)
         return self.shortcut(x) + self.conv2(_masked(F.silu(hidden), valid))
 
 
@@ -108,8 +105,7 @@ class UNet(nn.Module):
         self.width, self.compute_dtype = config.width, torch.float32
         self.modulation: Modulation = config.modulation
         width, depth, multipliers, cond_dim = config.width, config.depth, config.multipliers, config.cond_dim
-        self.position_proj = Linear(HEAD_DIM, width, bias=False)
-        nn.init.zeros_(self.position_proj.weight)
+        self.position_proj = zero_init(Linear(HEAD_DIM, width, bias=False))
         time_dim = cond_dim if config.modulation != "none" else 0
         self.time = TimeEmbedding(cond_dim, max_frequency=config.time_frequency) if time_dim else None
         sizes, levels = [m * width for m in multipliers], len(multipliers)
@@ -122,9 +118,7 @@ class UNet(nn.Module):
         self.downsample = nn.ModuleList(Linear(2 * fine, coarse) for fine, coarse in pairs)
         self.upsample = nn.ModuleList(Linear(coarse, 2 * fine) for fine, coarse in pairs)
         self.norm = LayerNorm(width, elementwise_affine=False)
-        self.modulate = Linear(cond_dim, 2 * width) if time_dim else None
-        for parameter in self.modulate.parameters() if self.modulate else ():
-            nn.init.zeros_(parameter)
+        self.modulate = zero_init(Linear(cond_dim, 2 * width)) if time_dim else None
 
     def forward(
         self, x: Hidden, noise_level: NoiseTimes | None, positions: PositionIds, mask: AttentionMask | None
@@ -152,11 +146,8 @@ class UNet(nn.Module):
                 hidden = next(blocks)(torch.cat((hidden, skips.pop()), dim=-1), *levels[i])
             if i:
                 hidden = self.upsample[i - 1](hidden).unflatten(-1, (2, -1)).flatten(1, 2)
-        hidden = self.norm(hidden[:, : x.shape[1]])
-        if self.modulate is not None and levels[0][0] is not None:
-            shift, scale = self.modulate(levels[0][0][:, : x.shape[1]].to(hidden.dtype)).chunk(2, dim=-1)
-            hidden = hidden * (1.0 + scale) + shift
-        return hidden
+        condition = None if levels[0][0] is None else levels[0][0][:, : x.shape[1]]
+        return modulated(self.norm(hidden[:, : x.shape[1]]), self.modulate, condition)
 
     def _padded(
         self, x: Tensor, condition: Tensor | None, valid: Tensor | None
