@@ -12,16 +12,16 @@ import sys
 from pathlib import Path
 
 import torch
-from textdiffusion.diffusion.schedules import LogLinear
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.alpha_schedules import Linear
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.networks.token_denoiser import TokenDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.token_denoiser import MaskDenoiserConfig, TokenDenoiser
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 from textdiffusion.objectives.masked import MaskedELBO
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.unmasking import Unmasking
@@ -49,11 +49,11 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
     data = torch.tensor([[number[word] for word in row + [""] * (length - len(row))] for row in rows])
 
     # 2. The noise: at time t, in [0, 1], each token has become a mask with probability t.
-    process = AbsorbingProcess(len(vocab), LogLinear(eps=0.0))
+    process = AbsorbingProcess(len(vocab), Linear())
 
     # 3. The network: a transformer that sees the text with its masks and predicts the token behind every one of them.
     torch.manual_seed(0)
-    denoiser = TokenDenoiser(Transformer(width=64, depth=2), process)
+    denoiser = TokenDenoiser(Transformer(TransformerConfig(width=64, depth=2)), process, MaskDenoiserConfig())
     model = DiffusionModel(TokenCodec(len(vocab)), process, UniformDensity(), denoiser)
 
     # 4. Training. The loss is the cross-entropy at the masks, weighted by 1/t: a bound on -log p(text). The weight is

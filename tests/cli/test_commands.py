@@ -14,7 +14,7 @@ from textdiffusion import TextDiffusion, recipes
 from textdiffusion.cli.output import print_texts
 from textdiffusion.cli.train import UNLIMITED, Train
 from textdiffusion.core.errors import UserError
-from textdiffusion.diffusion.codecs import Bits, Embeddings
+from textdiffusion.diffusion.table_codecs import Bits, Embeddings
 from textdiffusion.inference.selection import best_of, fluency, mbr
 from textdiffusion.networks.transformer import TransformerConfig
 

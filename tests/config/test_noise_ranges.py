@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from textdiffusion.core.registry import build
-from textdiffusion.diffusion.codecs import Bits, Embeddings, Simplex
 from textdiffusion.diffusion.curve_densities import Cauchy, Gumbel
 from textdiffusion.diffusion.gaussian import Gaussian
 from textdiffusion.diffusion.sigma_schedules import (
@@ -18,6 +17,7 @@ from textdiffusion.diffusion.sigma_schedules import (
     LogSigma,
     SqrtSigma,
 )
+from textdiffusion.diffusion.table_codecs import Bits, Embeddings, Simplex
 
 VOCAB = 11
 CODECS = {

@@ -6,15 +6,8 @@ from typing import get_args
 import pytest
 import torch
 
-from textdiffusion.diffusion.codecs import (
-    BitCodec,
-    EmbeddingCodec,
-    Normalisation,
-    SimplexCodec,
-    TableCodec,
-    TokenCodec,
-    bits,
-)
+from textdiffusion.diffusion.codecs import TokenCodec
+from textdiffusion.diffusion.table_codecs import BitCodec, EmbeddingCodec, Normalisation, SimplexCodec, TableCodec, bits
 
 TABLES = {"bits": bits(5), "one-hot": torch.eye(5), "random": torch.randn(5, 7)}
 

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from textdiffusion.diffusion import prediction
-from textdiffusion.diffusion.codecs import BitCodec, TableCodec, bits
-from textdiffusion.diffusion.prediction import BitPrediction, LazyPrediction, Prediction, X0Prediction
-from textdiffusion.networks.output_heads import BitHead, LinearHead, RoundingHead
+from textdiffusion.diffusion.prediction import LazyPrediction, Prediction
+from textdiffusion.diffusion.table_codecs import BitCodec, TableCodec, bits
+from textdiffusion.diffusion.vector_predictions import BitPrediction, X0Prediction
+from textdiffusion.networks.heads import BitHead, LinearHead, RoundingHead
 
 B, L, W, V, D = 3, 5, 8, 11, 4
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
-from textdiffusion.diffusion.codecs import EmbeddingCodec, SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import EmbeddingCodec, SimplexCodec, TableCodec, bits
 from textdiffusion.diffusion.uniform import UniformProcess
 
 

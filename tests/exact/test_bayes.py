@@ -1,44 +1,91 @@
 """The reverse laws against Bayes' rule by brute force."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from textdiffusion.config.discovery import import_parts
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
+from textdiffusion.core.registry import build
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
+from textdiffusion.diffusion.process import ProcessConfig, TokenProcess
 from textdiffusion.diffusion.sigma_schedules import KarrasSigma, LogSigma
 from textdiffusion.diffusion.uniform import UniformProcess
 
 from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, point, tables
 
+import_parts()
 SCHEDULES = [Linear(), LogLinear(), LogLinear(0.1), CosineAlpha()]
-# Processes whose noise is tokens, with the law of pure noise over four of them.
-RANDOM = [(UniformProcess, torch.full((4,), 0.25))]
+PROCESSES = {
+    kind: part for kind, part in ProcessConfig.choices().items() if issubclass(part.module or object, TokenProcess)
+}
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+every_token_process = pytest.mark.parametrize("part", PROCESSES.values(), ids=PROCESSES)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_absorbing_posterior_of_a_known_token_is_bayes_rule(schedule):
-    vocab_size, process = 4, AbsorbingProcess(4, schedule)
-    s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
-    states = torch.arange(vocab_size + 1)[:, None]  # one position, every state
+def _build(part, vocab_size, schedule) -> Any:
+    return build(part(schedule=schedule), vocab_size=vocab_size)
+
+
+def _dense(process, xt, prediction, t, s):
+    """The probabilities of every state at s, at every position."""
+    return process.posterior(xt, prediction, t, s).dense(xt, process.num_states)
+
+
+@every_schedule
+@every_token_process
+def test_posterior_of_a_known_token_is_bayes_rule(part, schedule):
+    vocab_size, process = 4, _build(part, 4, schedule)
+    n = process.num_states
+    states = torch.arange(n)[:, None]  # one position, every state
+    s, t = torch.full((n,), 0.35), torch.full((n,), 0.8)
+    noise = _build(part, 4, Linear()).log_likelihood(states, torch.zeros_like(states), torch.ones(n)).exp()[:, 0]
+    survive = schedule.alpha(t[:1]) / schedule.alpha(s[:1])
+    step = survive * torch.eye(n) + (1 - survive) * noise  # q(x_t | x_s)
     for token in range(vocab_size):
         x0 = torch.full_like(states, token)
-        now = process.log_likelihood(states, x0, t.expand(vocab_size + 1)).exp()[:, 0]
-        then = process.log_likelihood(states, x0, s.expand(vocab_size + 1)).exp()[:, 0]
-        # q(x_t | x_s) of a survivor; a mask stays a mask.
-        survive = schedule.alpha(t) / schedule.alpha(s)
-        step = torch.diag(torch.cat((survive.expand(vocab_size), torch.ones(1))))
-        step[:vocab_size, vocab_size] = 1 - survive
+        now, then = (process.log_likelihood(states, x0, time).exp()[:, 0] for time in (t, s))
         torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
-        for state in (token, vocab_size):
-            expected = then * step[:, state] / now[state]
-            xt = torch.full((1, 1), state)
-            law = process.posterior(xt, point(x0[:1], vocab_size), t, s).dense(xt, process.num_states)
-            torch.testing.assert_close(law[0, 0], expected)
+        posterior = _dense(process, states, point(x0, vocab_size), t, s)[:, 0]
+        possible = now > 0
+        torch.testing.assert_close(posterior[possible], (then * step.T / now[:, None])[possible])
+
+
+@every_token_process
+def test_reverse_draws_its_posterior(part):
+    process, draws = _build(part, 4, LogLinear()), 40_000
+    last = process.num_states - 1  # the mask, if there is one
+    xt = torch.tensor([[last, 2, last]]).expand(draws, 3)
+    logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
+    t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
+    xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
+    posterior = _dense(process, xt[:1], Prediction(logits[None]), t[:1], s[:1])[0]
+    frequencies = nn.functional.one_hot(xs, process.num_states).float().mean(0)
+    assert bool(((frequencies - posterior).abs() <= 4 * torch.sqrt(posterior * (1 - posterior) / draws)).all())
+    clean = _dense(process, xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1])[0, :, :4]
+    noisy = process.is_noisy(xt[:1])[0]
+    torch.testing.assert_close(clean[noisy], logits.softmax(-1)[noisy])  # at s = 0 it is the prediction itself
+
+
+@every_token_process
+def test_there_and_back(part):
+    """add_noise draws q(x_t | x_0), and reverse with a certain prediction q(x_s | x_0)."""
+    process, n = _build(part, 4, Linear()), 40_000
+    x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
+    t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
+    xt = process.add_noise(x0, t, rng=rng.fork("corrupt"))
+    xs = process.reverse(xt, point(x0, 4), t, s, rng=rng.fork("reverse"))
+    states = torch.arange(process.num_states)[:, None]
+    for x, time in ((xt, t), (xs, s)):
+        marginal = process.log_likelihood(states, torch.full_like(states, 2), time[: len(states)]).exp()[:, 0]
+        frequencies = torch.bincount(x.flatten(), minlength=len(states)) / n
+        assert bool(((frequencies - marginal).abs() <= 4 * torch.sqrt(marginal * (1 - marginal) / n)).all())
 
 
 def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_one():
@@ -54,36 +101,6 @@ def test_absorbing_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_tru
             law = process.posterior(xt, point(x0[None], 3), t, s).dense(xt, process.num_states)[0]
             expected += p * law
         torch.testing.assert_close(process.posterior(xt, prediction, t, s).dense(xt, process.num_states)[0], expected)
-
-
-def test_absorbing_reverse_draws_its_posterior():
-    process, draws = AbsorbingProcess(4, LogLinear()), 40_000
-    xt = torch.tensor([[4, 2, 4]]).expand(draws, 3)
-    logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
-    t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
-    xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
-    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.num_states)[0]
-    seen = nn.functional.one_hot(xs, 5).float().mean(0)
-    assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-@pytest.mark.parametrize(("made", "noise"), RANDOM)
-def test_posterior_of_a_known_token_under_random_tokens_is_bayes_rule(made, noise, schedule):
-    vocab_size, process = 4, made(4, schedule)
-    s, t = torch.full((1,), 0.35), torch.full((1,), 0.8)
-    states = torch.arange(vocab_size)[:, None]  # one position, every state
-    survive = schedule.alpha(t) / schedule.alpha(s)
-    step = survive * torch.eye(vocab_size) + (1 - survive) * noise  # q(x_t | x_s)
-    for token in range(vocab_size):
-        x0 = torch.full_like(states, token)
-        now = process.log_likelihood(states, x0, t.expand(vocab_size)).exp()[:, 0]
-        then = process.log_likelihood(states, x0, s.expand(vocab_size)).exp()[:, 0]
-        torch.testing.assert_close(then @ step, now)  # the marginals of the chain agree
-        law = process.posterior(states, point(x0, vocab_size), t.expand(vocab_size), s.expand(vocab_size)).dense(
-            states, process.num_states
-        )[:, 0]
-        torch.testing.assert_close(law, then * step.T / now[:, None])
 
 
 def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_one():
@@ -105,11 +122,11 @@ def test_uniform_posterior_under_the_ideal_denoiser_is_the_marginal_of_the_true_
             torch.testing.assert_close(process.leave_one_out(xt, prediction, t).probs[0, i], blind)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-@pytest.mark.parametrize("made", [AbsorbingProcess, UniformProcess])
-def test_divergences_are_those_of_the_laws(made, schedule):
+@every_schedule
+@every_token_process
+def test_divergences_are_those_of_the_laws(part, schedule):
     """And their rate is their limit, at every level of noise, in float32."""
-    vocab_size, process = 5, made(5, schedule)
+    vocab_size, process = 5, _build(part, 5, schedule)
     draw = torch.Generator().manual_seed(0)
     xt = torch.cartesian_prod(torch.arange(process.num_states), torch.arange(vocab_size))
     xt, x0 = xt[:, :1], xt[:, 1:]
@@ -149,34 +166,6 @@ def test_uniform_rate_is_udlms_formula():
         plain = vocab_size / a_z - vocab_size / b_z - (a / a_z * torch.log(b_z * a / (b * a_z))).sum(-1, keepdim=True)
         rate = process.kl_rate(xt, x0, said, t, torch.ones_like(xt).bool())[0]
         torch.testing.assert_close(rate, (-0.99 / (vocab_size * alpha) * plain)[..., 0], rtol=1e-4, atol=1e-5)
-
-
-def test_uniform_reverse_draws_its_posterior():
-    process, draws = UniformProcess(4, LogLinear()), 40_000
-    xt = torch.tensor([[3, 2, 1]]).expand(draws, 3)
-    logits = torch.tensor([[0.0, 1.0, -1.0, 3.0], [0.0, 0.0, 0.0, 0.0], [2.0, -torch.inf, 0.5, 0.0]])
-    t, s = torch.full((draws,), 0.9), torch.full((draws,), 0.5)
-    xs = process.reverse(xt, Prediction(logits.expand(draws, 3, 4)), t, s, rng=Rng.of(0, draws))
-    law = process.posterior(xt[:1], Prediction(logits[None]), t[:1], s[:1]).dense(xt[:1], process.num_states)[0]
-    seen = nn.functional.one_hot(xs, 4).float().mean(0)
-    assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / draws)).all())
-    clean = process.posterior(xt[:1], Prediction(logits[None]), t[:1], 0.0 * s[:1]).dense(xt[:1], process.num_states)
-    torch.testing.assert_close(clean[0], logits.softmax(-1))  # at s = 0 it is the prediction itself
-
-
-@pytest.mark.parametrize(("made", "noise"), RANDOM)
-def test_random_tokens_there_and_back(made, noise):
-    """corrupt draws q(x_t | x_0), and reverse with a certain prediction q(x_s | x_0)."""
-    process, n = made(4, Linear()), 40_000
-    x0, rng = torch.full((n, 1), 2), Rng.of(3, n)
-    t, s = torch.full((n,), 0.7), torch.full((n,), 0.3)
-    xt = process.add_noise(x0, t, rng=rng.fork("corrupt"))
-    xs = process.reverse(xt, point(x0, 4), t, s, rng=rng.fork("reverse"))
-    for x, at in ((xt, 0.7), (xs, 0.3)):
-        law = noise * at
-        law[2] += 1 - at
-        seen = torch.bincount(x.flatten(), minlength=4) / n
-        assert bool(((seen - law).abs() <= 4 * torch.sqrt(law * (1 - law) / n)).all())
 
 
 def test_levels_of_noise_may_differ_by_position():

@@ -13,9 +13,9 @@ from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
 from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.prediction import Prediction
-from textdiffusion.networks.block_denoiser import BlockDenoiser
+from textdiffusion.networks.block_denoiser import BlockDenoiser, BlockDenoiserConfig
 from textdiffusion.networks.token_denoiser import TokenDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 from textdiffusion.objectives.masked import MaskedELBO, MaskedLikelihood
 from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
@@ -28,7 +28,7 @@ LANGUAGE = Language.random(VOCAB, LENGTH)
 POSSIBLE = LANGUAGE.law > 0
 TEXTS, LAW = LANGUAGE.ids[POSSIBLE], LANGUAGE.law[POSSIBLE].double()
 SIZES = [1, 2, 3]  # 2 leaves a shorter last block
-TABLES = {"ngram_dim": 4, "ngram_size": 3, "ngram_rows": 100}
+TABLES = BlockDenoiserConfig(ngram_dim=4, ngram_size=3, ngram_rows=100)
 
 
 @dataclass
@@ -99,7 +99,7 @@ def _network(size, vocab_size=VOCAB, length=LENGTH, **backbone):
     """A network of no merit, in which every parameter has an effect."""
     torch.manual_seed(0)
     process = _process(size, vocab_size=vocab_size)
-    denoiser = BlockDenoiser(Transformer(64, 2, cond_dim=16, **backbone), process, **TABLES)
+    denoiser = BlockDenoiser(Transformer(TransformerConfig(64, 2, cond_dim=16, **backbone)), process, TABLES)
     for p in denoiser.parameters():
         p.data = torch.randn(p.shape) * (0.2 if p.ndim > 1 else 0.1)
     return _with_windows(assemble(TokenCodec(vocab_size), process, denoiser.requires_grad_(False)), length)
@@ -221,7 +221,7 @@ def test_one_block_is_masked_diffusion():
     """The network, the loss, the likelihood and the samples are those of the absorbing process."""
     blocks = _network(LENGTH)
     backbone, process = blocks.denoiser.backbone, blocks.process.inside
-    denoiser = TokenDenoiser(backbone, process, time=False, **TABLES)
+    denoiser = TokenDenoiser(backbone, process, TABLES, time=False)
     denoiser.load_state_dict(blocks.denoiser.state_dict())
     whole = assemble(TokenCodec(VOCAB), process, denoiser.requires_grad_(False))
     batch, rng = Batch(LANGUAGE.ids), Rng.of(0, len(LANGUAGE.ids))

@@ -12,8 +12,8 @@ from textdiffusion.core.registry import build
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
 from textdiffusion.diffusion.blocks import BlockProcess
-from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import TableCodec
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Request

@@ -7,7 +7,6 @@ from torch import nn
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.binned_densities import MinVarianceDensity, TimeWarpDensity
-from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.curve_densities import GumbelDensity
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
@@ -20,6 +19,7 @@ from textdiffusion.diffusion.sigma_schedules import (
     LogSigma,
     SqrtSigma,
 )
+from textdiffusion.diffusion.table_codecs import TableCodec
 from textdiffusion.objectives import gaussian_elbo
 from textdiffusion.objectives.base import predict_x0
 from textdiffusion.objectives.gaussian_elbo import (

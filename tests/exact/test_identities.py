@@ -9,11 +9,11 @@ from torch import nn
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
-from textdiffusion.diffusion.codecs import BitCodec, bits
 from textdiffusion.diffusion.curve_densities import GumbelDensity
-from textdiffusion.diffusion.prediction import BitPrediction
 from textdiffusion.diffusion.sigma_schedules import CosineSigma, KarrasSigma, LinearBeta, LogSigma, SqrtSigma
-from textdiffusion.networks.output_heads import BitHead
+from textdiffusion.diffusion.table_codecs import BitCodec, bits
+from textdiffusion.diffusion.vector_predictions import BitPrediction
+from textdiffusion.networks.heads import BitHead
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
 

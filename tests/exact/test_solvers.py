@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import TableCodec
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.dpm_solver import DPMSolver

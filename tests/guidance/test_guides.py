@@ -9,10 +9,10 @@ from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.codecs import TableCodec, bits
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import TableCodec, bits
 from textdiffusion.guidance.classifier import EnergyGradient
 from textdiffusion.guidance.logits import AllowedTokens, Temperature, TopKTopP
 from textdiffusion.guidance.replacement import Replacement

@@ -16,13 +16,15 @@ from textdiffusion.core.registry import build
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
-from textdiffusion.diffusion.codecs import BitCodec, EmbeddingCodec, SimplexCodec, TableCodec, TokenCodec, bits
+from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import BitCodec, EmbeddingCodec, SimplexCodec, TableCodec, bits
 from textdiffusion.networks.attention import rotary
 from textdiffusion.networks.classifier import NoisyClassifier
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
 from textdiffusion.networks.layers import CanonConv, visible_neighbours
+from textdiffusion.networks.next_token_denoiser import NextTokenDenoiser
 from textdiffusion.networks.output_heads import (
     BitLogits,
     BitLogitsHead,
@@ -32,8 +34,8 @@ from textdiffusion.networks.output_heads import (
     X0RegressionHead,
 )
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
-from textdiffusion.networks.token_denoiser import NextTokenDenoiser, TokenDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.token_denoiser import MaskDenoiserConfig, TokenDenoiser
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 from textdiffusion.networks.unet import UNetConfig
 
 V, L = 7, 8
@@ -57,26 +59,28 @@ TRANSFORMERS = [kind for kind in KINDS if "U-Net" not in kind]
 def _backbone(**options):
     options.setdefault("cond_dim", 16)
     options.setdefault("conv_radius", 2)
-    return Transformer(64, 2, **options)
+    return Transformer(TransformerConfig(64, 2, **options))
 
 
-TABLES = {"ngram_dim": 4, "ngram_size": 3, "ngram_rows": 100}  # pairs have rows of their own (8^2), triples are hashed
+TABLES = MaskDenoiserConfig(
+    ngram_dim=4, ngram_size=3, ngram_rows=100
+)  # pairs have rows of their own (8^2), triples are hashed
 
 
 def _denoiser(kind, **options) -> Any:
     torch.manual_seed(0)
     process = AbsorbingProcess(V, LogLinear())
-    tables = TABLES if "tables" in kind else {}
+    tables = TABLES if "tables" in kind else MaskDenoiserConfig()
     match kind:
         case "masked" | "masked, tables":
-            return TokenDenoiser(_backbone(**options), process, time=False, **tables)
+            return TokenDenoiser(_backbone(**options), process, tables, time=False)
         case "masked, time":
-            return TokenDenoiser(_backbone(modulation="adaln", **options), process, time=True)
+            return TokenDenoiser(_backbone(modulation="adaln", **options), process, tables, time=True)
         case "masked, film":
-            return TokenDenoiser(_backbone(modulation="film", **options), process, time=True)
+            return TokenDenoiser(_backbone(modulation="film", **options), process, tables, time=True)
         case "next" | "next, tables":
             order = AutoregressiveProcess(V)
-            return NextTokenDenoiser(_backbone(**options), order, **tables)
+            return NextTokenDenoiser(_backbone(**options), order, tables)
         case "soft tokens":
             simplex, noise = SimplexCodec(V, 1.0), GaussianProcess(LogSigma(0.1, 50.0))
             backbone = _backbone(modulation="adaln", **options)
@@ -87,7 +91,7 @@ def _denoiser(kind, **options) -> Any:
             backbone = build(UNetConfig(64, depth=2)) if "U-Net" in kind else _backbone(modulation="adaln", **options)
             head: Any = X0LogitsHead(64, codec, prior=kind == "states")
             if "regressed" in kind:
-                head = X0RegressionHead(64, codec)
+                head = X0RegressionHead(64, codec, X0Regression())
             if "bits" in kind:
                 codec = BitCodec(bits(V), 1.0)
                 head = BitLogitsHead(64, codec)
@@ -399,7 +403,7 @@ def test_a_regression_that_starts_from_the_states_own_evidence():
     """Untrained it is Bayes' rule over the table, as untrained logits on the same evidence are; little noise leaves
     it nothing to add."""
     codec = TableCodec(torch.randn(V, 6, generator=torch.Generator().manual_seed(0)))
-    regressed, logits = X0RegressionHead(64, codec, preconditioning="evidence"), X0LogitsHead(64, codec)
+    regressed, logits = X0RegressionHead(64, codec, X0Regression("evidence")), X0LogitsHead(64, codec)
     sigma = torch.tensor([0.05, 1.0])[:, None, None]
     hidden, x = torch.randn(2, L, 64), codec.encode(_ids(2)) + sigma * torch.randn(2, L, 6)
     torch.testing.assert_close(regressed(hidden, x, sigma).mean, logits(hidden, x, sigma).mean)
@@ -437,7 +441,7 @@ def test_film_is_linear_and_may_hide_all_that_a_branch_sees(activation):
     seen = block.out(block.qkv(shifts[0])[128:]) + block.down(bend[activation](block.up(shifts[1])))
     block.canon = None  # which sums fewer places at the ends
     x, turn = torch.randn(2, L, 64), rotary(torch.arange(L)[None], 64)
-    torch.testing.assert_close(block(x, backbone.time(level)[:, None], turn, None), x + seen, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(block(x, backbone.time(level), turn, None), x + seen, atol=1e-4, rtol=1e-4)
     _muted(backbone.modulate, shifts[:1])
     torch.testing.assert_close(backbone(x, level, torch.arange(L)[None], None), shifts[0].expand_as(x))
 

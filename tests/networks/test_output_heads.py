@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from textdiffusion.diffusion.codecs import EmbeddingCodec, SimplexCodec
-from textdiffusion.networks.output_heads import X0RegressionHead
+from textdiffusion.diffusion.table_codecs import EmbeddingCodec, SimplexCodec
+from textdiffusion.networks.output_heads import X0Regression, X0RegressionHead
 
 CODECS = {
     "embeddings": EmbeddingCodec(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), normalise="l2"),
@@ -29,7 +29,7 @@ def test_the_ideal_output_gives_the_ideal_denoiser(codec, kind):
     _, _, x, sigma, scale = _states(codec)
     probs = codec.evidence(x, sigma).softmax(-1)
     ideal = probs @ codec.table()
-    head = X0RegressionHead(codec.dim, codec, preconditioning=kind)
+    head = X0RegressionHead(codec.dim, codec, X0Regression(kind))
     torch.nn.init.eye_(head.output.weight)
     skip, out = head.coefficients(sigma / scale)
     said = head((ideal - skip * x) / (out * scale), x, sigma)
@@ -40,7 +40,7 @@ def test_karras_gives_the_network_a_target_of_unit_variance_and_the_least_of_its
     """EDM, appendix B.6: Var[(x0 - c_skip x) / c_out] = 1, and c_skip is where c_out is least."""
     codec = CODECS["embeddings"]
     _, x0, x, sigma, scale = _states(codec, 20_000)
-    head = X0RegressionHead(4, codec, preconditioning="karras")
+    head = X0RegressionHead(4, codec, X0Regression("karras"))
     skip, out = head.coefficients(sigma / scale)
     target = (x0 - skip * x) / (out * scale)
     variance = target.square().mean((1, 2)).view(-1, 5).mean(0)
@@ -52,7 +52,7 @@ def test_karras_gives_the_network_a_target_of_unit_variance_and_the_least_of_its
 
 @pytest.mark.parametrize("kind", ["karras", "tanh"])
 def test_clean_states_pass_and_noise_is_left_to_the_network(kind):
-    head = X0RegressionHead(4, CODECS["embeddings"], preconditioning=kind)
+    head = X0RegressionHead(4, CODECS["embeddings"], X0Regression(kind))
     for noise, skips, outs in ((1e-4, 1.0, 0.0), (1e4, 0.0, 1.0)):
         skip, out = head.coefficients(torch.tensor(noise))
         assert float(skip) == pytest.approx(skips, abs=2e-4)
@@ -66,7 +66,7 @@ def test_an_interpolated_mean_is_that_of_the_tokens_read(codec):
     made = {}
     for interpolated in (False, True):
         torch.manual_seed(0)
-        head = X0RegressionHead(4, codec, preconditioning="karras", mean_from_logits=interpolated)
+        head = X0RegressionHead(4, codec, X0Regression("karras", mean_from_logits=interpolated))
         made[interpolated] = head(hidden, x, sigma)
     torch.testing.assert_close(made[True].logits, made[False].logits)
     torch.testing.assert_close(made[True].mean, made[True].probs @ codec.table())
@@ -76,7 +76,7 @@ def test_an_interpolated_mean_is_that_of_the_tokens_read(codec):
 def test_a_fresh_preconditioned_network_reads_the_nearest_token_at_low_noise():
     codec = CODECS["embeddings"]
     ids, _, x, sigma, _ = _states(codec)
-    head = X0RegressionHead(4, codec, preconditioning="karras")
+    head = X0RegressionHead(4, codec, X0Regression("karras"))
     read = head(torch.randn(len(x), 1, 4), x, sigma).logits.argmax(-1)
     near = sigma[:, 0, 0] < 0.1
     assert torch.equal(read[near], ids[near])

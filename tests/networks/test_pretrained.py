@@ -10,7 +10,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.core.registry import build
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.data.tokenizers.subwords import train_words
-from textdiffusion.diffusion.codecs import EmbeddingCodec
+from textdiffusion.diffusion.table_codecs import EmbeddingCodec
 from textdiffusion.networks.bert import load_pretrained_embeddings
 
 TOKENIZER = Characters("abcd e")

@@ -48,7 +48,7 @@ def test_settings_stand_above_the_module_that_they_build(base):
         ("udlm", "process.kind=absorbing", "token_denoiser works with process.kind=uniform, not with absorbing"),
         (
             "mdlm",
-            "denoiser.kind=score_denoiser process.kind=gaussian",
+            "denoiser.kind=score_denoiser codec.kind=embeddings process.kind=gaussian",
             "process.kind=absorbing or uniform, not",
         ),
         ("mdlm", "denoiser.kind=simplex_denoiser", "simplex_denoiser works with codec.kind=simplex, not with tokens"),

@@ -5,12 +5,12 @@ import torch
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.codecs import SimplexCodec, TableCodec
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.sigma_schedules import LogSigma
+from textdiffusion.diffusion.table_codecs import SimplexCodec, TableCodec
 from textdiffusion.networks.output_heads import X0LogitsHead
 from textdiffusion.networks.simplex_denoiser import SimplexDenoiser
-from textdiffusion.networks.transformer import Transformer
+from textdiffusion.networks.transformer import Transformer, TransformerConfig
 
 V, L, K = 7, 6, 5.0
 CODEC = SimplexCodec(V, K)
@@ -20,7 +20,7 @@ IDS = torch.randint(V, (4, L), generator=torch.Generator().manual_seed(0))
 
 def _denoiser(reading):
     torch.manual_seed(0)
-    backbone = Transformer(64, 1, modulation="adaln", cond_dim=16)
+    backbone = Transformer(TransformerConfig(64, 1, modulation="adaln", cond_dim=16))
     process = GaussianProcess(LogSigma(0.5, 200.0))
     denoiser = SimplexDenoiser(backbone, process, CODEC, output_head=X0LogitsHead(64, CODEC), reading=reading)
     for p in denoiser.parameters():

@@ -69,7 +69,7 @@ def test_film_is_linear_and_may_hide_all_that_a_convolution_sees():
         modulate.bias.data = torch.cat((shift, torch.full((32,), -1.0)))
     x = torch.randn(2, L, 32)
     seen = block.conv2(torch.nn.functional.silu(shift).expand_as(x))
-    torch.testing.assert_close(block(x, net.time(level)[:, None], None), block.shortcut(x) + seen)
+    torch.testing.assert_close(block(x, net.time(level), None), block.shortcut(x) + seen)
     torch.testing.assert_close(net(x, level, torch.arange(L)[None], None), shift.expand_as(x))
 
 

@@ -194,7 +194,7 @@ def test_learned_embeddings_and_the_density_get_gradients():
     model = _model("cdcd")
     model.objective(model, _batch(16), rng=Rng.of(0, 16)).total.backward()
     assert float(model.codec.weight.grad.abs().sum()) > 0
-    assert float(model.time_density.curve.grad.abs().sum()) > 0
+    assert float(model.time_density.fit.grad.abs().sum()) > 0
 
 
 def test_anchored_squares_are_both_terms_of_one_prediction():
@@ -285,7 +285,7 @@ def test_rows_whose_fit_is_no_number_leave_the_others_their_gradient(bad):
         model = _model("cdcd")
         model.time_density = GumbelDensity(0.4, 0.1, 2.0, uniform_mix=0.0)
         fit = density_fit(model, t, nats, where.bool())
-        return [fit.detach(), *torch.autograd.grad(fit, model.time_density.curve)]
+        return [fit.detach(), *torch.autograd.grad(fit, model.time_density.fit)]
 
     expected = gradient(t[2:], nats[2:], where[2:])
     if bad == "nats":
@@ -321,7 +321,7 @@ def test_squared_error_is_of_the_mean_at_noised_positions():
     torch.testing.assert_close(loss.parts["squared_error"], torch.stack(rows).mean().detach())
     torch.testing.assert_close(loss.total, loss.parts["squared_error"] + loss.parts["density_fit"])
     loss.total.backward()
-    assert float(model.time_density.curve.grad.abs().sum()) > 0
+    assert float(model.time_density.fit.grad.abs().sum()) > 0
 
 
 def _diffusion_lm(t, rows=64, **weights):

@@ -5,9 +5,10 @@ import torch
 
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.codecs import TableCodec
-from textdiffusion.diffusion.prediction import Prediction, X0Prediction, one_hot_logits
-from textdiffusion.networks.output_heads import RoundingHead
+from textdiffusion.diffusion.prediction import Prediction, one_hot_logits
+from textdiffusion.diffusion.table_codecs import TableCodec
+from textdiffusion.diffusion.vector_predictions import X0Prediction
+from textdiffusion.networks.heads import RoundingHead
 from textdiffusion.samplers.projections import (
     ClampedPrediction,
     GreedyProjection,

@@ -43,7 +43,7 @@ def test_every_parameter_is_in_one_group_with_the_right_settings(tmp_path):
                 seen[parameter] = (type(optimizer).__name__, group["lr"], group["weight_decay"])
     names = {name: seen[p] for name, p in model.named_parameters()}
     assert len(seen) == len(names)
-    assert names["time_density.curve"] == ("AdamW", 0.02, 0.0)
+    assert names["time_density.fit"] == ("AdamW", 0.02, 0.0)
     assert names["codec.weight"] == ("AdamW", 0.001, 0.0)
     assert names["denoiser.decode_input.tokens"] == ("AdamW", 0.001, 0.0)
     assert all(seen[p][2] == 0.0 for p in model.denoiser.backbone.parameters() if p.ndim == 4)  # of `reach`
@@ -61,7 +61,7 @@ def test_embeddings_and_all_that_is_learned_of_the_noise_have_rates_of_their_own
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     names = {name: rates[p] for name, p in model.named_parameters()}
     assert names["codec.weight"] == 0.03
-    assert names["time_density.logits"] == names["process.schedule.ends"] == 0.02
+    assert names["time_density.fit"] == names["process.schedule.ends"] == 0.02
     assert names["denoiser.input.weight"] == 0.001
 
 
@@ -73,7 +73,7 @@ def test_the_densitys_gradient_does_not_shrink_the_networks(tmp_path):
     gradient = torch.zeros_like(optimizers.network[0])
     gradient[0, 0] = 0.5
     optimizers.network[0].grad = gradient
-    model.time_density.curve.grad = torch.full((3,), 1e6)
+    model.time_density.fit.grad = torch.full((3,), 1e6)
     assert float(optimizers.step(0.0)) == pytest.approx(0.5)
     assert float(gradient[0, 0]) == pytest.approx(0.5)
 
@@ -86,7 +86,7 @@ def test_a_gradient_above_the_clip_is_cut_to_it(clip, norm, tmp_path):
     gradients[0].view(-1)[0], gradients[1].view(-1)[0] = 3.0, 4.0
     for p, gradient in zip(optimizers.network, gradients, strict=True):
         p.grad = gradient
-    model.time_density.curve.grad = noise = torch.tensor([0.0, 5.0, 0.0])
+    model.time_density.fit.grad = noise = torch.tensor([0.0, 5.0, 0.0])
     assert float(optimizers.step(0.0)) == pytest.approx(5.0)
     assert float(gradients[0].norm()) == pytest.approx(0.6 * norm)
     assert float(gradients[1].norm()) == pytest.approx(0.8 * norm)
@@ -98,15 +98,15 @@ def test_a_gradient_of_the_density_that_is_no_number_is_left_out(tmp_path):
     model = model_of("cdcd", tmp_path)
     optimizers = Optimizers(model, model.config.training)
     for bad in (math.inf, math.nan):
-        model.time_density.curve.grad = torch.tensor([bad, 1.0, 1.0])
+        model.time_density.fit.grad = torch.tensor([bad, 1.0, 1.0])
         model.codec.weight.grad = torch.ones_like(model.codec.weight)
         before = model.codec.weight.detach().clone()
         optimizers.step(1.0)
         assert not torch.equal(model.codec.weight, before)
-    before = model.time_density.curve.detach().clone()
-    model.time_density.curve.grad = torch.ones(3)
+    before = model.time_density.fit.detach().clone()
+    model.time_density.fit.grad = torch.ones(3)
     optimizers.step(1.0)
-    assert bool((model.time_density.curve < before).all())
+    assert bool((model.time_density.fit < before).all())
 
 
 def test_orthogonalised_keeps_the_directions_and_evens_the_lengths():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
-from textdiffusion.diffusion.codecs import Embeddings
+from textdiffusion.diffusion.table_codecs import Embeddings
 from textdiffusion.training.run import train
 
 from .tiny import tiny

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.registry import build
 from ..diffusion.model import DiffusionModel
-from ..networks.labels import LabelEmbedding
+from ..networks.denoiser import LabelEmbedding
 from .config import Config
 
 

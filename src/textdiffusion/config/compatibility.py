@@ -17,18 +17,19 @@ from ..data.masks import scatters_conditions
 from ..diffusion.absorbing import Absorbing, AbsorbingProcess
 from ..diffusion.binned_densities import LossSecondMoment, MinVariance
 from ..diffusion.blocks import BlockAbsorbing
-from ..diffusion.codecs import Embeddings
 from ..diffusion.curve_densities import Gumbel
 from ..diffusion.densities import Uniform
 from ..diffusion.gaussian import Gaussian, GaussianProcess
 from ..diffusion.sigma_schedules import LearnedLogSigma, LogSigma
+from ..diffusion.table_codecs import Embeddings
 from ..diffusion.uniform import UniformNoise
 from ..networks.block_denoiser import BlockDenoiserConfig
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
+from ..networks.next_token_denoiser import NextTokenDenoiserConfig
 from ..networks.output_heads import X0Regression
 from ..networks.score_denoiser import ScoreDenoiserConfig
 from ..networks.simplex_denoiser import SimplexDenoiserConfig
-from ..networks.token_denoiser import MaskDenoiserConfig, NextTokenDenoiserConfig
+from ..networks.token_denoiser import MaskDenoiserConfig
 from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, SquaredError
 from ..objectives.gaussian_elbo import GaussianELBO
 from ..objectives.next_token import NextToken

@@ -79,8 +79,8 @@ def build(part: Part, **context: Any) -> Any:
     """The module that a part's settings describe.
 
     The parameters of the module's `__init__` are filled by name from the settings and from `context` (such as `codec`,
-    `process`, `vocab_size`); settings that are parts with modules are built first. A module that needs more than that
-    has a class method `from_config(part, **context)`.
+    `process`, `vocab_size`); `config` is `part` itself. Settings that are parts with modules are built first. A module
+    that needs more than that has a class method `from_config(part, **context)`.
     """
     module = type(part).module
     if module is None:
@@ -88,10 +88,14 @@ def build(part: Part, **context: Any) -> Any:
     if hasattr(module, "from_config"):
         return module.from_config(part, **context)
     fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(typing.cast(Any, part))}
-    values = context | {
-        name: build(value, **context) if isinstance(value, Part) and type(value).module else value
-        for name, value in fields.items()
-    }
+    values = (
+        context
+        | {"config": part}
+        | {
+            name: build(value, **context) if isinstance(value, Part) and type(value).module else value
+            for name, value in fields.items()
+        }
+    )
     parameters = inspect.signature(module).parameters
     return module(**{name: values[name] for name in parameters if name in values})
 

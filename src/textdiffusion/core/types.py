@@ -1,4 +1,4 @@
-"""Shapes of tensors by name: `b` rows, `l` positions, `v` tokens of the vocabulary."""
+"""Shapes of tensors by name: `b` rows, `l` positions, `v` tokens, `d` coordinates of a state, `w` features."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ PerRow = Float[Tensor, " b"]
 """One number per row."""
 Times = Float[Tensor, " b"]
 """Noise levels t in [0, 1], one per row."""
+NoiseTimes = Float[Tensor, "b *l"]
+"""Times t in [0, 1], one per row or one per position."""
+Values = Float[Tensor, "*b"]
+"""Numbers of any shape, such as times, noise levels or fractions, on which a function acts one by one."""
+Vectors = Float[Tensor, "b l d"]
+"""States of a process over vectors."""
+Sigma = Float[Tensor, "b #l 1"]
+"""Noise levels, one per row or per position, shaped to multiply `Vectors`."""
+Table = Float[Tensor, "v d"]
+"""The clean state of every token."""
+Hidden = Float[Tensor, "b l w"]
+"""Features of a network."""
+PositionIds = Int[Tensor, "#b l"]
+"""Numbers of positions in their example, or of their blocks."""
+AttentionMask = Bool[Tensor, "#b 1 l n"]
+"""True where a query may see a key."""
 RowIndex = Int[Tensor, " b"]
 """One integer per row, such as its number or its label."""
 Scalar = Float[Tensor, ""]

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import builds
+from ..core.types import Mask, NoiseTimes, PerPosition, Tokens, Values
 from .alpha_schedules import AlphaSchedule, Linear
 from .codecs import TokenCodec
 from .densities import low_discrepancy
 from .prediction import Prediction
-from .process import ProcessConfig, TokenProcess
+from .process import KLAndNLL, ProcessConfig, TokenProcess
 from .ratios import AbsorbingGraph, ReverseStep
 
 TimeInput = Literal["mask_prob", "sigma"]
@@ -38,10 +39,8 @@ class Absorbing(ProcessConfig):
 
     def __post_init__(self) -> None:
         if self.time_input == "sigma" and not float(self.schedule.alpha(torch.ones((), device="cpu"))) > 0.0:
-            raise UserError(
-                f"process.time_input=sigma is infinite at t = 1 of schedule={self.schedule.kind}; use log_linear or "
-                "geometric."
-            )
+            infinite = f"process.time_input=sigma is infinite at t = 1 of schedule={self.schedule.kind}"
+            raise UserError(f"{infinite}; use log_linear or geometric.")
 
 
 @builds(Absorbing)
@@ -57,8 +56,7 @@ class AbsorbingProcess(TokenProcess):
         self.vocab_size, self.num_states, self.mask, self.schedule = vocab_size, vocab_size + 1, vocab_size, schedule
         self.graph = AbsorbingGraph(vocab_size, schedule)
 
-    def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The value a time-conditioned network receives for t: 1 - alpha, or sigma = -ln(alpha)."""
+    def time_conditioning(self, t: Values) -> Values:
         return -torch.log(self.schedule.alpha(t)) if self.time_input == "sigma" else self.schedule.mask_prob(t)
 
     def block_starts(self, batch: Batch) -> Int[Tensor, "1 1"]:
@@ -69,62 +67,37 @@ class AbsorbingProcess(TokenProcess):
         """Uniforms that noise levels are drawn with, one for each row, stratified over the global batch."""
         return low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))[:, None]
 
-    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Tokens, *, rng: Rng) -> Tokens:
         """All masked."""
         return torch.full_like(like, self.mask)
 
-    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """A sample of q(x_t | x_0)."""
+    def add_noise(self, x0: Tokens, t: NoiseTimes, *, rng: Rng) -> Tokens:
         survives = rng.uniform(x0.shape[1]) < self._per_position(self.schedule.alpha(t), x0)
         return torch.where(survives, x0, self.mask)
 
-    def log_likelihood(
-        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
-    ) -> Float[Tensor, "b l"]:
-        """log q(x_t | x_0) in nats per position."""
+    def log_likelihood(self, xt: Tokens, x0: Tokens, t: NoiseTimes) -> PerPosition:
         alpha = self._per_position(self.schedule.alpha(t), x0)
-        log_prob_token = torch.where(xt == x0, torch.log(alpha), -torch.inf)
-        return torch.where(xt == self.mask, torch.log1p(-alpha), log_prob_token)
+        return torch.where(xt == self.mask, torch.log1p(-alpha), torch.where(xt == x0, torch.log(alpha), -torch.inf))
 
-    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The positions that a reverse step may change: masks."""
+    def is_noisy(self, xt: Tokens) -> Mask:
         return xt == self.mask
 
-    def self_log_odds(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> None:
+    def self_log_odds(self, xt: Tokens, t: NoiseTimes) -> None:
         """None: a mask carries no information about its token."""
 
-    def posterior(
-        self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> ReverseStep:
+    def posterior(self, xt: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes) -> ReverseStep:
         """p(x_s | x_t) for s < t (MDLM, eq. 7): reveal with probability (alpha_s - alpha_t) / (1 - alpha_t)."""
         return ReverseStep(torch.where(self.is_noisy(xt), self._reveal_prob(xt, t, s), 0.0), prediction.logits)
 
-    def kl(
-        self,
-        xt: Int[Tensor, "b l"],
-        x0: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        where: Bool[Tensor, "b l"],
-    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+    def kl(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, where: Mask) -> KLAndNLL:
         nll = prediction.nll(x0, where & self.is_noisy(xt))
         return self._reveal_prob(xt, t, s) * nll, nll
 
-    def kl_rate(
-        self,
-        xt: Int[Tensor, "b l"],
-        x0: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        where: Bool[Tensor, "b l"],
-    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
-        """The limit of kl / (t - s) as s tends to t, and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+    def kl_rate(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, where: Mask) -> KLAndNLL:
         nll = prediction.nll(x0, where & self.is_noisy(xt))
         return self._per_position(self.schedule.loss_weight(t), xt) * nll, nll
 
-    def _reveal_prob(self, xt: Tensor, t: Tensor, s: Tensor) -> Float[Tensor, "b l"]:
+    def _reveal_prob(self, xt: Tensor, t: Tensor, s: Tensor) -> PerPosition:
         mask_prob_t = self._per_position(self.schedule.mask_prob(t), xt)
         mask_prob_s = self._per_position(self.schedule.mask_prob(s), xt)
         return ((mask_prob_t - mask_prob_s) / mask_prob_t).expand(xt.shape)

@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.registry import builds, check_bounds
+from ..core.types import PerRow, Times, Values
 from .densities import TimeDensityConfig
+from .fitted_density import FittedDensity
 from .gaussian import GaussianProcess
 
 
@@ -29,68 +31,41 @@ class TimeWarp(TimeDensityConfig):
 
 
 @builds(TimeWarp)
-class TimeWarpDensity(nn.Module):
+class TimeWarpDensity(FittedDensity):
     """CDCD's time warping: a monotone piecewise-linear fit of cross-entropy against t (section 3.4 and appendix A).
 
-    The softmax of `logits[0]` is the width of each bin of [0, 1]. exp(`logits[1]`) is the rise of the loss in each bin,
-    and its softmax the probability of the bin. Draws follow a moving average of both, updated at `rate`.
+    The softmax of `fit[0]` is the width of each bin of [0, 1]. exp(`fit[1]`) is the rise of the loss in each bin, and
+    its softmax the probability of the bin.
     """
 
     def __init__(self, bins: int = 100, uniform_mix: float = 0.0, rate: float = 0.01) -> None:
-        super().__init__()
-        uniform_logits = torch.full((2, bins), -math.log(bins))
-        self.logits = nn.Parameter(uniform_logits)
-        self.register_buffer("averaged", uniform_logits.clone())
-        self.uniform_mix, self.rate = uniform_mix, rate
+        super().__init__(torch.full((2, bins), -math.log(bins)), uniform_mix, rate)
 
-    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The t whose cumulative probability is u."""
+    def icdf(self, u: Values) -> Values:
         width, prob = self._bins(self.averaged)
         edges, cdf = width.cumsum(0), prob.cumsum(0)
         i = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(max=len(width) - 1)
         return (edges[i] - width[i] + width[i] * (u - (cdf[i] - prob[i])) / prob[i]).clamp(0.0, 1.0)
 
-    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Values) -> Values:
         """Quantiles of the draws, the uniform part included: times of equal loss drop where that is 0, for sampling."""
         return self.icdf(u)
 
-    def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Log density of t, in nats."""
-        return self._log_prob(t, self.averaged)
-
-    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Importance-weighted squared error of the fit, from cross-entropy in nats per token."""
-        weight = torch.exp(-self.log_prob(t))
-        return weight * (self._loss_curve(t, self.logits) - nats.detach()) ** 2
-
-    def predicted_loss(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None:
-        """The averaged curve, in nats per token."""
-        return self._loss_curve(t, self.averaged)
-
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Moves the averaged fit towards the current one. Call once per training step, however the batch is split.
-
-        A fit that is not finite is replaced by the average.
-        """
-        self.logits.copy_(torch.where(self.logits.isfinite().all(), self.logits, self.averaged))
-        self.averaged.lerp_(self.logits, self.rate)
-
-    def _loss_curve(self, t: Tensor, logits: Float[Tensor, "2 n"]) -> Tensor:
-        width, height = self._widths(logits[0]), logits[1].exp()
+    def _loss_curve(self, t: Tensor, fit: Float[Tensor, "2 n"]) -> Tensor:
+        width, height = self._widths(fit[0]), fit[1].exp()
         i = self._bin_index(t, width)
         left_edge = width.cumsum(0)[i] - width[i]
         return height.cumsum(0)[i] - height[i] + height[i] * (t - left_edge) / width[i]
 
-    def _log_prob(self, t: Tensor, logits: Float[Tensor, "2 n"]) -> Tensor:
-        width, prob = self._bins(logits)
+    def _log_prob(self, t: Tensor, fit: Float[Tensor, "2 n"]) -> Tensor:
+        width, prob = self._bins(fit)
         i = self._bin_index(t, width)
         return torch.log(prob[i] / width[i])
 
-    def _bins(self, logits: Float[Tensor, "2 n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    def _bins(self, fit: Float[Tensor, "2 n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """The width and the probability of every bin."""
-        width = self._widths(logits[0])
-        return width, (1.0 - self.uniform_mix) * logits[1].softmax(0) + self.uniform_mix * width
+        width = self._widths(fit[0])
+        return width, (1.0 - self.uniform_mix) * fit[1].softmax(0) + self.uniform_mix * width
 
     @staticmethod
     def _widths(logits: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -98,7 +73,7 @@ class TimeWarpDensity(nn.Module):
         return width / width.sum()
 
     @staticmethod
-    def _bin_index(t: Float[Tensor, "*b"], width: Float[Tensor, " n"]) -> Int[Tensor, "*b"]:
+    def _bin_index(t: Values, width: Float[Tensor, " n"]) -> Int[Tensor, "*b"]:
         return torch.searchsorted(width.detach().cumsum(0), t.contiguous(), right=True).clamp(max=len(width) - 1)
 
 
@@ -122,13 +97,13 @@ class MinVarianceDensity(TimeWarpDensity):
     It is least where p is proportional to the root mean square of the integrand L.
     """
 
-    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def fitting_loss(self, t: Times, nats: PerRow) -> PerRow:
         """E[(L / p)^2] under the fitted density p, with draws from the averaged one; `nats` is L, not weighted."""
         # The gradient with respect to the edges would need the integrand on them, so widths are fixed.
-        logits = torch.stack((self.logits[0].detach(), self.logits[1]))
-        return nats.detach() ** 2 * torch.exp(-self.log_prob(t) - self._log_prob(t, logits))
+        fit = torch.stack((self.fit[0].detach(), self.fit[1]))
+        return nats.detach() ** 2 * torch.exp(-self.log_prob(t) - self._log_prob(t, fit))
 
-    def predicted_loss(self, t: Float[Tensor, "*b"]) -> None:
+    def predicted_loss(self, t: Values) -> None:
         """None: no curve of cross-entropy is learned."""
 
 
@@ -154,6 +129,6 @@ class LossSecondMomentDensity(MinVarianceDensity):
     the loss does not change most where it is largest.
     """
 
-    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Values) -> Values:
         """Equal steps of t."""
         return u

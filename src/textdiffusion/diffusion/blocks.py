@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.batch import Batch, position_ids
 from ..core.randomness import Rng
 from ..core.registry import builds, check_bounds
+from ..core.types import Mask, NoiseTimes, PerPosition, PositionIds, Tokens
 from .absorbing import AbsorbingProcess
 from .alpha_schedules import AlphaSchedule, Linear
 from .codecs import TokenCodec
@@ -48,15 +48,15 @@ class BlockProcess(nn.Module):
         self.inside, self.block_size = AbsorbingProcess(vocab_size, schedule), block_size
         self.vocab_size, self.mask, self.schedule = vocab_size, self.inside.mask, schedule
 
-    def block_ids(self, batch: Batch) -> Int[Tensor, "#b l"]:
+    def block_ids(self, batch: Batch) -> PositionIds:
         """The number of every position's block, from 0 in each example."""
         return position_ids(batch) // self.block_size
 
-    def block_starts(self, batch: Batch) -> Int[Tensor, "#b l"]:
+    def block_starts(self, batch: Batch) -> PositionIds:
         """The position in its row where the block of every position begins."""
         return torch.arange(batch.tokens.shape[1], device=batch.tokens.device) - position_ids(batch) % self.block_size
 
-    def stratified_uniforms(self, batch: Batch, *, rng: Rng) -> Float[Tensor, "b l"]:
+    def stratified_uniforms(self, batch: Batch, *, rng: Rng) -> PerPosition:
         """Uniforms, one for each block, stratified to reduce the variance of the gradient.
 
         Each block of a row receives a random one of as many equal intervals of [0, 1], and uniforms are evenly spread
@@ -73,25 +73,21 @@ class BlockProcess(nn.Module):
         within = low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))[:, None]
         return ((interval + within) / num_blocks).gather(1, block_index.expand(len(interval), -1))
 
-    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Tokens, *, rng: Rng) -> Tokens:
         """All masked."""
         return self.inside.sample_prior(like, rng=rng)
 
-    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """A sample of q(x_t | x_0)."""
+    def add_noise(self, x0: Tokens, t: NoiseTimes, *, rng: Rng) -> Tokens:
         return self.inside.add_noise(x0, self._block_time(t, x0.shape[1]), rng=rng)
 
-    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    def is_noisy(self, xt: Tokens) -> Mask:
         """The positions that a reverse step may change: masks."""
         return self.inside.is_noisy(xt)
 
-    def log_likelihood(
-        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
-    ) -> Float[Tensor, "b l"]:
-        """log q(x_t | x_0) in nats per position."""
+    def log_likelihood(self, xt: Tokens, x0: Tokens, t: NoiseTimes) -> PerPosition:
         return self.inside.log_likelihood(xt, x0, self._block_time(t, x0.shape[1]))
 
-    def _block_time(self, t: Float[Tensor, "b *l"], length: int) -> Float[Tensor, "b l"]:
+    def _block_time(self, t: NoiseTimes, length: int) -> PerPosition:
         """The time inside its block at every position."""
         if t.ndim == 2:
             return t

@@ -10,70 +10,47 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core.registry import builds, check_bounds
-from .codecs import TableCodec
+from ..core.types import Values
 from .densities import TimeDensityConfig
+from .fitted_density import FittedDensity
 from .gaussian import GaussianProcess
 from .sigma_schedules import LogSigma
+from .table_codecs import TableCodec
 
 
-class CurveDensity(nn.Module, ABC):
+class CurveDensity(FittedDensity, ABC):
     """The slope of an entropy curve L(t) = o + h G((t - mu) / b) on [0, 1]: equal drops of L are equally likely.
 
-    The curve (mu, ln b, ln h and perhaps o; mu and b in units of `unit`) is fitted to the training losses; draws follow
-    a moving average of it, updated at `rate`. A fraction `uniform_mix` of the draws is uniform in t.
+    `fit` is (mu, ln b, ln h and perhaps o), with mu and b in units of `unit`.
     """
 
-    def __init__(self, curve: Sequence[float], uniform_mix: float, rate: float, unit: float = 1.0) -> None:
-        super().__init__()
-        self.curve = nn.Parameter(torch.tensor(curve))
-        self.register_buffer("averaged", self.curve.detach().clone())
-        self.uniform_mix, self.rate, self.unit = uniform_mix, rate, unit
+    def __init__(self, fit: Sequence[float], uniform_mix: float, rate: float, unit: float = 1.0) -> None:
+        super().__init__(torch.tensor(fit), uniform_mix, rate)
+        self.unit = unit
 
-    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def icdf(self, u: Values) -> Values:
         """The t of every u; the uniform part of the mixture takes the smallest u, so t does not rise with all of u."""
         curve_u = ((u - self.uniform_mix) / (1.0 - self.uniform_mix)).clamp(0.0, 1.0)
         t = self._inverse(curve_u, *self._location_and_scale(self.averaged)).clamp(0.0, 1.0)
         return torch.where(u < self.uniform_mix, u / max(self.uniform_mix, 1e-30), t)
 
-    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sampling_times(self, u: Values) -> Values:
         """Quantiles of the curve alone: times of equal information, for sampling."""
         return self.icdf(self.uniform_mix + u * (1.0 - self.uniform_mix))
 
-    def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Log density of t, in nats."""
-        slope = self._slope(t, *self._location_and_scale(self.averaged))
+    def _log_prob(self, t: Tensor, fit: Float[Tensor, " p"]) -> Tensor:
+        slope = self._slope(t, *self._location_and_scale(fit))
         return torch.log((1.0 - self.uniform_mix) * slope + self.uniform_mix)
 
-    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Importance-weighted squared error of the curve, from cross-entropy in nats per token (CDCD, section 3.4).
-
-        The weight 1 / p(t) matters, because the draws come from the very density that is being learned.
-        """
-        weight = torch.exp(-self.log_prob(t))
-        return weight * (self._loss_curve(t, self.curve) - nats.detach()) ** 2
-
-    def predicted_loss(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The averaged curve, in nats per token."""
-        return self._loss_curve(t, self.averaged)
-
-    @torch.no_grad()
-    def update_average(self) -> None:
-        """Moves the averaged curve towards the fitted one. Call once per training step, however the batch is split.
-
-        A fit that is not finite is replaced by the average.
-        """
-        self.curve.copy_(torch.where(self.curve.isfinite().all(), self.curve, self.averaged))
-        self.averaged.lerp_(self.curve, self.rate)
-
-    def _location_and_scale(self, curve: Float[Tensor, " p"]) -> tuple[Tensor, Tensor]:
+    def _location_and_scale(self, fit: Float[Tensor, " p"]) -> tuple[Tensor, Tensor]:
         """mu and b."""
-        return curve[0] * self.unit, curve[1].clamp(-9.0, 4.0).exp() * self.unit
+        return fit[0] * self.unit, fit[1].clamp(-9.0, 4.0).exp() * self.unit
 
-    def _loss_curve(self, t: Tensor, curve: Float[Tensor, " p"]) -> Tensor:
-        return curve[2].exp() * self._standard_curve(t, *self._location_and_scale(curve)) + curve[3:].sum()
+    def _loss_curve(self, t: Tensor, fit: Float[Tensor, " p"]) -> Tensor:
+        return fit[2].exp() * self._standard_curve(t, *self._location_and_scale(fit)) + fit[3:].sum()
 
     @abstractmethod
     def _standard_curve(self, t: Tensor, mu: Tensor, scale: Tensor) -> Tensor:

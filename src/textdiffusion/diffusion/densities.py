@@ -7,16 +7,16 @@ quantiles are a sampling grid of equal information per step. What it learns is s
 from __future__ import annotations
 
 import math
-from abc import ABC
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.randomness import Rng
 from ..core.registry import Part, builds, check_bounds
+from ..core.types import PerRow, Times, Values
 
 
 class TimeDensityConfig(Part, ABC):
@@ -25,24 +25,34 @@ class TimeDensityConfig(Part, ABC):
     processes: ClassVar[tuple[type[nn.Module], ...]] = ()
 
 
-@runtime_checkable
-class TimeDensity(Protocol):
-    """A distribution of t in [0, 1]."""
+class TimeDensity(nn.Module, ABC):
+    """A distribution of t in [0, 1]. One that learns also has a loss to fit, and draws from a moving average."""
 
-    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
+    @abstractmethod
+    def icdf(self, u: Values) -> Values:
+        """The t whose cumulative probability is u."""
 
-    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
+    @abstractmethod
+    def log_prob(self, t: Values) -> Values:
+        """Log density of t, in nats."""
 
-    def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]: ...
+    def sampling_times(self, u: Values) -> Values:
+        """Times for sampling, from 0 to 1 as u goes from 0 to 1."""
+        return u
 
-    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]: ...
+    def fitting_loss(self, t: Times, nats: PerRow) -> PerRow:
+        """What training adds to the loss, from the cross-entropy per token at each t (zero: nothing is learned)."""
+        return torch.zeros_like(nats)
 
-    def predicted_loss(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"] | None: ...
+    def predicted_loss(self, t: Values) -> Values | None:
+        """The learned curve of cross-entropy, in nats per token (None: no such curve is learned)."""
+        return None
 
-    def update_average(self) -> None: ...
+    def update_average(self) -> None:
+        """Moves the draws towards the fit. Call once per training step, however the batch is split."""
 
 
-def low_discrepancy(rng: Rng, total: int) -> Float[Tensor, " b"]:
+def low_discrepancy(rng: Rng, total: int) -> PerRow:
     """Uniforms in (0, 1), one per row, that cover the interval evenly over the global batch of `total` rows.
 
     u_i = (u_0 + i / total) mod 1 with one shared u_0 (Kingma et al. 2021, appendix I.1).
@@ -63,32 +73,16 @@ class Uniform(TimeDensityConfig):
 
 
 @builds(Uniform)
-class UniformDensity(nn.Module):
+class UniformDensity(TimeDensity):
     """t uniform in [low, high]. A bound estimated from these draws alone needs all of [0, 1]."""
 
     def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
         super().__init__()
         self.low, self.high = low, high
 
-    def icdf(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The t whose cumulative probability is u."""
+    def icdf(self, u: Values) -> Values:
         return self.low + (self.high - self.low) * u
 
-    def sampling_times(self, u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Equal steps of t over all of [0, 1], for sampling."""
-        return u
-
-    def log_prob(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """Log density of t, in nats."""
+    def log_prob(self, t: Values) -> Values:
         inside = (t - 0.5 * (self.low + self.high)).abs() <= 0.5 * (self.high - self.low) + 1e-6  # draws are rounded
         return torch.where(inside, -math.log(self.high - self.low), -torch.inf)
-
-    def fitting_loss(self, t: Float[Tensor, " b"], nats: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Zero: nothing is learned."""
-        return torch.zeros_like(nats)
-
-    def predicted_loss(self, t: Float[Tensor, "*b"]) -> None:
-        """None: no curve of cross-entropy is learned."""
-
-    def update_average(self) -> None:
-        """Does nothing: nothing is learned."""

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.registry import build, builds, check_bounds
-from .sigma_schedules import NoiseSchedule, SigmaSchedule, Times
+from ..core.types import Values
+from .sigma_schedules import NoiseSchedule, SigmaSchedule
 
 Betas = Literal["linear", "cosine", "sqrt", "trunc_cos", "trunc_lin", "pw_lin"]
 
@@ -58,14 +59,14 @@ class DiscreteBetaSchedule(nn.Module):
         log_sigma = 0.5 * torch.log(torch.expm1(-log_alpha_bar)) + math.log(scale)
         self.register_buffer("log_sigma", log_sigma.float(), persistent=False)
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         """Noise level at t."""
         table, last = self.log_sigma.to(t.dtype), len(self.log_sigma) - 1
         position = t * last
         i = position.detach().long().clamp(0, last - 1)
         return torch.exp(table[i] + (position - i) * (table[i + 1] - table[i]))
 
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         """The t of a noise level, clipped to [0, 1]."""
         table, last = self.log_sigma.to(sigma.dtype), len(self.log_sigma) - 1
         value = torch.log(sigma).contiguous()

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.randomness import Rng
 from ..core.registry import builds
-from .codecs import TableCodec
+from ..core.types import NoiseTimes, PerPosition, Sigma, Values, Vectors
 from .prediction import Prediction
 from .process import ProcessConfig
 from .sigma_schedules import LogSigma, NoiseSchedule, SigmaSchedule
+from .table_codecs import TableCodec
 
 
 @dataclass(frozen=True)
 class DiagonalNormal:
     """A diagonal normal distribution with one standard deviation per position."""
 
-    mean: Float[Tensor, "b l d"]
-    std: Float[Tensor, "b #l 1"]
+    mean: Vectors
+    std: Sigma
 
 
 @dataclass(frozen=True)
@@ -54,65 +54,52 @@ class GaussianProcess(nn.Module):
         """The process with its schedule in the units of the codec's states."""
         return cls(part.schedule.scaled(codec.norm, codec.dim))
 
-    def snap_to_grid(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def snap_to_grid(self, t: Values) -> Values:
         """The grid point that training uses for a sample t of its density; t itself if there is no grid."""
         if not self.num_levels:
             return t
         return (t * self.num_levels).floor().clamp(max=self.num_levels - 1) / (self.num_levels - 1)
 
-    def sigma(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def sigma(self, t: Values) -> Values:
         """The noise level at t."""
         return self.schedule.sigma(t)
 
-    def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time_conditioning(self, t: Values) -> Values:
         """The value a time-conditioned network receives for t: ln(sigma) / 4 (EDM, table 1)."""
         return torch.log(self.sigma(t)) / 4.0
 
-    def dlogsigma_dt(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def dlogsigma_dt(self, t: Values) -> Values:
         """d ln sigma / dt, which turns a density of t into one of ln sigma; differentiable in a learned schedule."""
         create_graph = torch.is_grad_enabled() and any(True for _ in self.parameters())
         with torch.enable_grad():
             times = t.detach().clone().requires_grad_()
             return torch.autograd.grad(torch.log(self.sigma(times)).sum(), times, create_graph=create_graph)[0]
 
-    def sample_prior(self, like: Float[Tensor, "b l d"], *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def sample_prior(self, like: Vectors, *, rng: Rng) -> Vectors:
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
         return self.sigma(like.new_ones(())) * rng.normal(*like.shape[1:])
 
-    def add_noise(self, x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def add_noise(self, x0: Vectors, t: NoiseTimes, *, rng: Rng) -> Vectors:
         """A sample of q(x_t | x_0)."""
         return x0 + self.sigma_over(t, x0) * rng.normal(*x0.shape[1:])
 
-    def forward_step(
-        self, xs: Float[Tensor, "b l d"], s: Float[Tensor, "b *l"], t: Float[Tensor, "b *l"], *, rng: Rng
-    ) -> Float[Tensor, "b l d"]:
+    def forward_step(self, xs: Vectors, s: NoiseTimes, t: NoiseTimes, *, rng: Rng) -> Vectors:
         """A sample of q(x_t | x_s), t >= s."""
         added_variance = self.sigma_over(t, xs) ** 2 - self.sigma_over(s, xs) ** 2
         return xs + torch.sqrt(added_variance.clamp(min=0.0)) * rng.normal(*xs.shape[1:])
 
-    def log_likelihood(
-        self, xt: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]
-    ) -> Float[Tensor, "b l"]:
+    def log_likelihood(self, xt: Vectors, x0: Vectors, t: NoiseTimes) -> PerPosition:
         """log q(x_t | x_0) in nats per position (a density)."""
         sigma = self.sigma_over(t, x0)
         squares = ((xt - x0) / sigma).square().sum(-1)
         return -0.5 * squares - x0.shape[-1] * (torch.log(sigma[..., 0]) + 0.5 * math.log(2.0 * math.pi))
 
-    def posterior(
-        self, xt: Float[Tensor, "b l d"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> DiagonalNormal:
+    def posterior(self, xt: Vectors, prediction: Prediction, t: NoiseTimes, s: NoiseTimes) -> DiagonalNormal:
         """p(x_s | x_t, x_0 = prediction.mean), the ancestral (DDPM) distribution in this frame."""
         return self.step(xt, prediction, t, s, eta=1.0)
 
     def step(
-        self,
-        xt: Float[Tensor, "b l d"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        *,
-        eta: float,
-        renoise: bool = False,
+        self, xt: Vectors, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, *, eta: float, renoise: bool = False
     ) -> DiagonalNormal:
         """The distribution of x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
 
@@ -126,16 +113,16 @@ class GaussianProcess(nn.Module):
 
     def reverse(
         self,
-        xt: Float[Tensor, "b l d"],
+        xt: Vectors,
         prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
+        t: NoiseTimes,
+        s: NoiseTimes,
         *,
         rng: Rng,
         eta: float = 1.0,
         renoise: bool = False,
         limit: float = 0.0,
-    ) -> Float[Tensor, "b l d"]:
+    ) -> Vectors:
         """A sample of x_s, by default from the posterior; `eta` and `renoise` select other rules with its marginals.
 
         A positive `limit` truncates the noise of every coordinate at that many standard deviations.
@@ -147,7 +134,7 @@ class GaussianProcess(nn.Module):
         noise = rng.truncated_normal(limit, *shape) if limit else rng.normal(*shape)
         return distribution.mean + distribution.std * noise
 
-    def sigma_over(self, t: Float[Tensor, "b *l"], x: Float[Tensor, "b l d"]) -> Float[Tensor, "b #l 1"]:
+    def sigma_over(self, t: NoiseTimes, x: Vectors) -> Sigma:
         """The noise level at t, one per row or per position, shaped to multiply states."""
         sigma = self.sigma(t)
         return sigma[..., None] if sigma.ndim == x.ndim - 1 else sigma[:, None, None]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch
+from ..core.types import NoiseTimes
 from .prediction import Prediction
 
 
@@ -23,9 +23,7 @@ class Denoiser(Protocol):
     time_independent: bool
     self_conditioning: bool
 
-    def __call__(
-        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
-    ) -> Prediction: ...
+    def __call__(self, xt: Tensor, t: NoiseTimes, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction: ...
 
 
 class DiffusionModel(nn.Module):

@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ..core.randomness import Rng
 from ..core.registry import Part
+from ..core.types import Mask, NoiseTimes, PerPosition, Tokens, Values
 from .alpha_schedules import AlphaSchedule
 from .prediction import Prediction
 from .ratios import Graph, ReverseStep
+
+KLAndNLL = tuple[PerPosition, PerPosition]
+"""A divergence, and -log p(x_0 | x_t), both in nats at the positions asked for and 0 elsewhere."""
 
 
 class ProcessConfig(Part, ABC):
@@ -36,77 +39,48 @@ class TokenProcess(nn.Module, ABC):
     graph: Graph
 
     @abstractmethod
-    def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def time_conditioning(self, t: Values) -> Values:
         """The value a time-conditioned network receives for t."""
 
     @abstractmethod
-    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample_prior(self, like: Tokens, *, rng: Rng) -> Tokens:
         """A sample of x_1, pure noise."""
 
     @abstractmethod
-    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def add_noise(self, x0: Tokens, t: NoiseTimes, *, rng: Rng) -> Tokens:
         """A sample of q(x_t | x_0)."""
 
     @abstractmethod
-    def log_likelihood(
-        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
-    ) -> Float[Tensor, "b l"]:
+    def log_likelihood(self, xt: Tokens, x0: Tokens, t: NoiseTimes) -> PerPosition:
         """log q(x_t | x_0) in nats per position."""
 
     @abstractmethod
-    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
+    def is_noisy(self, xt: Tokens) -> Mask:
         """The positions that a reverse step may change."""
 
     @abstractmethod
-    def self_log_odds(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"] | None:
+    def self_log_odds(self, xt: Tokens, t: NoiseTimes) -> PerPosition | None:
         """log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another token) in nats; None if noisy states are uninformative."""
 
-    def forward_step(
-        self, xs: Int[Tensor, "b l"], s: Float[Tensor, "b *l"], t: Float[Tensor, "b *l"], *, rng: Rng
-    ) -> Int[Tensor, "b l"]:
+    def forward_step(self, xs: Tokens, s: NoiseTimes, t: NoiseTimes, *, rng: Rng) -> Tokens:
         """A sample of q(x_t | x_s), t >= s: a state survives with probability alpha_t / alpha_s."""
         alpha = self._per_position(self.schedule.alpha(t) / self.schedule.alpha(s), xs)
         survives = rng.fork("survive").uniform(xs.shape[1]) < alpha
         return torch.where(survives, xs, self.sample_prior(xs, rng=rng.fork("token")))
 
     @abstractmethod
-    def posterior(
-        self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> ReverseStep:
+    def posterior(self, xt: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes) -> ReverseStep:
         """p(x_s | x_t) for s < t, q(x_s | x_t, x_0) averaged over p(x_0 | x_t)."""
 
     @abstractmethod
-    def kl(
-        self,
-        xt: Int[Tensor, "b l"],
-        x0: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        where: Bool[Tensor, "b l"],
-    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+    def kl(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, where: Mask) -> KLAndNLL:
+        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction))."""
 
     @abstractmethod
-    def kl_rate(
-        self,
-        xt: Int[Tensor, "b l"],
-        x0: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        where: Bool[Tensor, "b l"],
-    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
-        """The limit of kl / (t - s) as s tends to t, and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+    def kl_rate(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, where: Mask) -> KLAndNLL:
+        """The limit of kl / (t - s) as s tends to t."""
 
-    def reverse(
-        self,
-        xt: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
+    def reverse(self, xt: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, *, rng: Rng) -> Tokens:
         """A sample of x_s from the posterior."""
         return self.posterior(xt, prediction, t, s).sample(xt, rng=rng)
 
@@ -114,29 +88,3 @@ class TokenProcess(nn.Module, ABC):
     def _per_position(value: Tensor, x: Tensor) -> Tensor:
         """A value per row or per position, shaped to combine with states."""
         return value if value.ndim == x.ndim else value[:, None]
-
-
-class TokenNoiseProcess(TokenProcess):
-    """A process whose noise is tokens: a token survives with probability alpha(t), else the prior replaces it."""
-
-    def time_conditioning(self, t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The value a time-conditioned network receives for t: 1 - alpha, the probability of being replaced."""
-        return self.schedule.mask_prob(t)
-
-    def add_noise(self, x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """A sample of q(x_t | x_0)."""
-        survives = rng.fork("survive").uniform(x0.shape[1]) < self._per_position(self.schedule.alpha(t), x0)
-        return torch.where(survives, x0, self.sample_prior(x0, rng=rng.fork("token")))
-
-    def is_noisy(self, xt: Int[Tensor, "b l"]) -> Bool[Tensor, "b l"]:
-        """The positions that a reverse step may change: all."""
-        return torch.ones_like(xt, dtype=torch.bool)
-
-    def leave_one_out(self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"]) -> Prediction:
-        """p(x_0 at a position | x_t at all other positions), the leave-one-out prediction.
-
-        The reverse step and the bounds of this process are simple in it. It is the output x_theta of UDLM and Duo.
-        """
-        log_odds = self.self_log_odds(xt, t)
-        assert log_odds is not None
-        return Prediction(prediction.logits.scatter_add(-1, xt[..., None], -log_odds[..., None]))

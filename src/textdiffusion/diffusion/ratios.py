@@ -19,10 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..core.randomness import Rng
+from ..core.types import Logits, Mask, PerPosition, Tokens, Values
 from .alpha_schedules import AlphaSchedule
 
 Ids = Int[Tensor, "*b"]
-Times = Float[Tensor, "*b"]
 PerToken = Float[Tensor, "*b v"]
 
 
@@ -34,16 +34,16 @@ class ReverseStep:
     discrete 5.3). `logits` are the log weights of the new token, which may be the old one.
     """
 
-    jump_prob: Float[Tensor, "b l"]
-    logits: Float[Tensor, "b l v"]
+    jump_prob: PerPosition
+    logits: Logits
 
-    def sample(self, xt: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample(self, xt: Tokens, *, rng: Rng) -> Tokens:
         """A sample of x_s."""
-        jumps: Bool[Tensor, "b l"] = rng.fork("reveal").uniform(xt.shape[1]) < self.jump_prob
+        jumps: Mask = rng.fork("reveal").uniform(xt.shape[1]) < self.jump_prob
         token = rng.fork("token").categorical_at(jumps, self.logits[jumps].softmax(-1))
         return xt.masked_scatter(jumps, token)
 
-    def dense(self, xt: Int[Tensor, "b l"], num_states: int) -> Float[Tensor, "b l num_states"]:
+    def dense(self, xt: Tokens, num_states: int) -> Float[Tensor, "b l num_states"]:
         """The probabilities of x_s over all states, of which the first `v` are tokens."""
         stay = F.one_hot(xt, num_states).to(self.logits.dtype)
         jump = F.pad(self.logits.softmax(-1), (0, num_states - self.logits.shape[-1]))
@@ -54,20 +54,20 @@ class ReverseStep:
 class Graph(Protocol):
     """The probability ratios of a process. Positions may have any shape; `t` has one entry for each."""
 
-    def log_score(self, logits: PerToken, xt: Ids, t: Times) -> PerToken: ...
+    def log_score(self, logits: PerToken, xt: Ids, t: Values) -> PerToken: ...
 
-    def x0_logits(self, log_score: PerToken, xt: Ids, t: Times) -> PerToken: ...
+    def x0_logits(self, log_score: PerToken, xt: Ids, t: Values) -> PerToken: ...
 
-    def score_entropy(self, log_score: PerToken, x0: Ids, xt: Ids, t: Times) -> Times: ...
+    def score_entropy(self, log_score: PerToken, x0: Ids, xt: Ids, t: Values) -> Values: ...
 
-    def prior_kl(self, ids: Ids, nll: Callable[[], Float[Tensor, "*b"]]) -> Float[Tensor, "*b"] | float: ...
+    def prior_kl(self, ids: Ids, nll: Callable[[], Values]) -> Values | float: ...
 
-    def euler(self, log_score: PerToken, xt: Ids, t: Times, s: Times) -> ReverseStep: ...
+    def euler(self, log_score: PerToken, xt: Ids, t: Values, s: Values) -> ReverseStep: ...
 
-    def tweedie(self, log_score: PerToken, xt: Ids, t: Times, s: Times) -> ReverseStep: ...
+    def tweedie(self, log_score: PerToken, xt: Ids, t: Values, s: Values) -> ReverseStep: ...
 
 
-def _log_odds(schedule: AlphaSchedule, t: Times) -> Times:
+def _log_odds(schedule: AlphaSchedule, t: Values) -> Values:
     """log (e^sigma - 1) = log (1 - alpha) / alpha; finite because sigma is clipped at 40."""
     return torch.log(schedule.mask_prob(t)) - torch.log(schedule.alpha(t).clamp(min=math.exp(-40.0)))
 
@@ -79,15 +79,15 @@ class AbsorbingGraph:
     vocab_size: int
     schedule: AlphaSchedule
 
-    def log_score(self, logits: PerToken, xt: Ids, t: Times) -> PerToken:
+    def log_score(self, logits: PerToken, xt: Ids, t: Values) -> PerToken:
         """s_y = p(x0 = y | x_t) / (e^sigma - 1)."""
         return logits.log_softmax(-1) - _log_odds(self.schedule, t)[..., None]
 
-    def x0_logits(self, log_score: PerToken, xt: Ids, t: Times) -> PerToken:
+    def x0_logits(self, log_score: PerToken, xt: Ids, t: Values) -> PerToken:
         """The inverse. The mass, the sum of their exponentials, is 1 if the ratios are those of a distribution."""
         return log_score + _log_odds(self.schedule, t)[..., None]
 
-    def score_entropy(self, log_score: PerToken, x0: Ids, xt: Ids, t: Times) -> Times:
+    def score_entropy(self, log_score: PerToken, x0: Ids, xt: Ids, t: Values) -> Values:
         """Nats per unit of t (SEDD, eq. 10): sigma' [sum_y s_y - r log s_x0 + r (log r - 1)], r = 1 / (e^sigma - 1).
 
         That is loss_weight(t) [mass - 1 - log mass - log p(x0)]: the masked bound plus a penalty for an error of the
@@ -97,21 +97,21 @@ class AbsorbingGraph:
         nats = torch.expm1(logits.logsumexp(-1)) - logits.gather(-1, x0[..., None])[..., 0]
         return torch.where(xt == self.vocab_size, self.schedule.loss_weight(t) * nats, 0.0)
 
-    def prior_kl(self, ids: Ids, nll: Callable[[], Float[Tensor, "*b"]]) -> Float[Tensor, "*b"] | float:
+    def prior_kl(self, ids: Ids, nll: Callable[[], Values]) -> Values | float:
         """The cost of starting from masks alone if tokens survive with probability alpha(1)."""
         alpha = float(self.schedule.alpha(torch.ones(())))
         return alpha * nll() if alpha > 0.0 else 0.0
 
-    def euler(self, log_score: PerToken, xt: Ids, t: Times, s: Times) -> ReverseStep:
+    def euler(self, log_score: PerToken, xt: Ids, t: Values, s: Values) -> ReverseStep:
         """One Euler step from t to s (SEDD, section 4.1)."""
         return self._reverse_step(log_score, xt, t, (t - s) * self.schedule.loss_weight(t))
 
-    def tweedie(self, log_score: PerToken, xt: Ids, t: Times, s: Times) -> ReverseStep:
+    def tweedie(self, log_score: PerToken, xt: Ids, t: Values, s: Values) -> ReverseStep:
         """A step that is exact for each position by itself (SEDD, section 4.2)."""
         mask_prob_t, mask_prob_s = self.schedule.mask_prob(t), self.schedule.mask_prob(s)
         return self._reverse_step(log_score, xt, t, (mask_prob_t - mask_prob_s) / mask_prob_t)
 
-    def _reverse_step(self, log_score: PerToken, xt: Ids, t: Times, reveal_prob: Times) -> ReverseStep:
+    def _reverse_step(self, log_score: PerToken, xt: Ids, t: Values, reveal_prob: Values) -> ReverseStep:
         """`reveal_prob` is the jump probability if the ratios have mass 1."""
         logits = self.x0_logits(log_score, xt, t)
         jump_prob = (reveal_prob * logits.logsumexp(-1).exp()).clamp(max=1.0)
@@ -129,7 +129,7 @@ class UniformGraph:
     vocab_size: int
     schedule: AlphaSchedule
 
-    def log_score(self, logits: PerToken, xt: Ids, t: Times) -> PerToken:
+    def log_score(self, logits: PerToken, xt: Ids, t: Values) -> PerToken:
         """s_y = sum_a p(x0 = a | x_t) q(y | a) / q(x_t | a), a sum without cancellation."""
         is_self, log_odds = _one_hot(xt, self.vocab_size), self._log_alpha_over_c(t)
         log_p = logits.log_softmax(-1)
@@ -137,13 +137,13 @@ class UniformGraph:
         same = (log_p.gather(-1, xt[..., None]) - F.softplus(log_odds)).exp()
         return torch.log(other + same + (log_p + log_odds).exp()).masked_fill(is_self, 0.0)
 
-    def x0_logits(self, log_score: PerToken, xt: Ids, t: Times) -> PerToken:
+    def x0_logits(self, log_score: PerToken, xt: Ids, t: Values) -> PerToken:
         """p(x0 | x_t) of s / sum(s) = alpha pi + c, where pi = p(x0 | the other positions of x_t) is clipped at 0."""
         c, alpha = self.schedule.mask_prob(t)[..., None] / self.vocab_size, self.schedule.alpha(t)[..., None]
         pi = (log_score.softmax(-1) - c).clamp(min=1e-30)
         return torch.log(pi) + torch.log(torch.where(_one_hot(xt, self.vocab_size), alpha + c, c))
 
-    def score_entropy(self, log_score: PerToken, x0: Ids, xt: Ids, t: Times) -> Times:
+    def score_entropy(self, log_score: PerToken, x0: Ids, xt: Ids, t: Values) -> Values:
         """Nats per unit of t (SEDD, eq. 10): sigma' / K * sum over y != x_t of s_y - r_y + r_y log (r_y / s_y).
 
         r_y = q(y | x0) / q(x_t | x0).
@@ -155,18 +155,18 @@ class UniformGraph:
         terms = log_r.exp() * (torch.expm1(gap) - gap)
         return self._rate(t) * terms.masked_fill(_one_hot(xt, self.vocab_size), 0.0).sum(-1)
 
-    def prior_kl(self, ids: Ids, nll: Callable[[], Float[Tensor, "*b"]]) -> float:
+    def prior_kl(self, ids: Ids, nll: Callable[[], Values]) -> float:
         """KL(q(x_1 | x_0) || uniform) of a position."""
         alpha = float(self.schedule.alpha(torch.ones(())))
         c = (1.0 - alpha) / self.vocab_size
         return (alpha + c) * math.log((alpha + c) * self.vocab_size) + (self.vocab_size - 1) * c * math.log1p(-alpha)
 
-    def euler(self, log_score: PerToken, xt: Ids, t: Times, s: Times) -> ReverseStep:
+    def euler(self, log_score: PerToken, xt: Ids, t: Values, s: Values) -> ReverseStep:
         """One Euler step from t to s (SEDD, section 4.1)."""
         logits = log_score.masked_fill(_one_hot(xt, self.vocab_size), -torch.inf)
         return ReverseStep(((t - s) * self._rate(t) * logits.logsumexp(-1).exp()).clamp(max=1.0), logits)
 
-    def tweedie(self, log_score: PerToken, xt: Ids, t: Times, s: Times) -> ReverseStep:
+    def tweedie(self, log_score: PerToken, xt: Ids, t: Values, s: Values) -> ReverseStep:
         """A step that is exact for each position by itself (SEDD, section 4.2).
 
         s / sum(s) is the distribution of the token here at t given the other positions. Undoing the noise between s and
@@ -181,11 +181,11 @@ class UniformGraph:
         jump_prob = torch.where(alpha_ts[..., 0] > 1e-5, jump.sum(-1) / weights.sum(-1), 0.0)
         return ReverseStep(jump_prob, torch.log(jump))
 
-    def _log_alpha_over_c(self, t: Times) -> Float[Tensor, "*b 1"]:
+    def _log_alpha_over_c(self, t: Values) -> Float[Tensor, "*b 1"]:
         """log (alpha / c)."""
         return math.log(self.vocab_size) - _log_odds(self.schedule, t)[..., None]
 
-    def _rate(self, t: Times) -> Times:
+    def _rate(self, t: Values) -> Values:
         """sigma' / K."""
         return self.schedule.loss_weight(t) * torch.exp(-self._log_alpha_over_c(t)[..., 0])
 

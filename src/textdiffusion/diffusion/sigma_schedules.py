@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.registry import Part, build, builds, check_bounds
-
-Times = Float[Tensor, "*b"]
+from ..core.types import Values
 
 
 @runtime_checkable
@@ -26,9 +24,9 @@ class NoiseSchedule(Protocol):
     @property
     def num_levels(self) -> int: ...
 
-    def sigma(self, t: Times) -> Times: ...
+    def sigma(self, t: Values) -> Values: ...
 
-    def time(self, sigma: Times) -> Times: ...
+    def time(self, sigma: Values) -> Values: ...
 
 
 class SigmaSchedule(Part, ABC):
@@ -61,11 +59,11 @@ class SigmaRange(SigmaSchedule, ABC):
         return replace(self, sigma_min=self.sigma_min * norm, sigma_max=self.sigma_max * norm)
 
     @abstractmethod
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         """Noise level at t."""
 
     @abstractmethod
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         """The t of a noise level."""
 
 
@@ -77,10 +75,10 @@ def _check_range(part: SigmaRange | LearnedLogSigma) -> None:
 class LogSigma(SigmaRange):
     """ln sigma linear in t."""
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         return torch.exp(math.log(self.sigma_min) + t * math.log(self.sigma_max / self.sigma_min))
 
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         return torch.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
 
@@ -88,10 +86,10 @@ class LogSigma(SigmaRange):
 class LinearSigma(SigmaRange):
     """sigma linear in t (CDCD's time)."""
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         return self.sigma_min + t * (self.sigma_max - self.sigma_min)
 
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         return (sigma - self.sigma_min) / (self.sigma_max - self.sigma_min)
 
 
@@ -105,11 +103,11 @@ class KarrasSigma(SigmaRange, name="karras"):
         super().__post_init__()
         check_bounds(self, rho=(0.1, 100.0))
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         root_min, root_max = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (root_min + t * (root_max - root_min)) ** self.rho
 
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         root_min, root_max = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (sigma ** (1 / self.rho) - root_min) / (root_max - root_min)
 
@@ -127,19 +125,19 @@ class ClippedSigma(SigmaRange, ABC):
         super().__post_init__()
         check_bounds(self, sigma_scale=(1e-6, None))
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         return self.sigma_scale * self._sigma(t, self.sigma_min / self.sigma_scale, self.sigma_max / self.sigma_scale)
 
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         """The t of a noise level, clipped to [0, 1]."""
         return self._time(sigma / self.sigma_scale)
 
     @abstractmethod
-    def _sigma(self, t: Times, low: float, high: float) -> Times:
+    def _sigma(self, t: Values, low: float, high: float) -> Values:
         """The paper's sigma, clipped to [low, high]."""
 
     @abstractmethod
-    def _time(self, sigma: Times) -> Times:
+    def _time(self, sigma: Values) -> Values:
         """The t of the paper's sigma, clipped to [0, 1]."""
 
 
@@ -156,12 +154,12 @@ class CosineSigma(ClippedSigma, name="cosine"):
         super().__post_init__()
         check_bounds(self, s=(1e-6, 1.0))
 
-    def _sigma(self, t: Times, low: float, high: float) -> Times:
+    def _sigma(self, t: Values, low: float, high: float) -> Values:
         angle = (t + self.s) / (1.0 + self.s) * (0.5 * math.pi)
         # Clipped before the tangent: a float32 angle that is rounded past a right angle has a negative one.
         return torch.tan(angle.clamp(math.atan(low), math.atan(high)))
 
-    def _time(self, sigma: Times) -> Times:
+    def _time(self, sigma: Values) -> Values:
         return (torch.atan(sigma) * (2.0 / math.pi) * (1.0 + self.s) - self.s).clamp(0.0, 1.0)
 
 
@@ -175,12 +173,12 @@ class SqrtSigma(ClippedSigma, name="sqrt"):
         super().__post_init__()
         check_bounds(self, s=(1e-6, 1.0))
 
-    def _sigma(self, t: Times, low: float, high: float) -> Times:
+    def _sigma(self, t: Values, low: float, high: float) -> Values:
         # Clipped below 1, so that the slope beyond is 0 and not NaN.
         noise_fraction = torch.sqrt(t + self.s).clamp(max=1.0 - 2.0**-24)
         return torch.sqrt(noise_fraction / (1.0 - noise_fraction)).clamp(low, high)
 
-    def _time(self, sigma: Times) -> Times:
+    def _time(self, sigma: Values) -> Values:
         noise_fraction = sigma**2 / (1.0 + sigma**2)
         return (noise_fraction**2 - self.s).clamp(0.0, 1.0)
 
@@ -196,11 +194,11 @@ class LinearBeta(ClippedSigma):
         super().__post_init__()
         check_bounds(self, beta_min=(1e-6, None), beta_max=(self.beta_min * 1.001, None))
 
-    def _sigma(self, t: Times, low: float, high: float) -> Times:
+    def _sigma(self, t: Values, low: float, high: float) -> Values:
         integral = self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
         return torch.sqrt(torch.expm1(integral).clamp(low**2, high**2))
 
-    def _time(self, sigma: Times) -> Times:
+    def _time(self, sigma: Values) -> Values:
         integral, slope = torch.log1p(sigma**2), self.beta_max - self.beta_min
         return ((torch.sqrt(self.beta_min**2 + 2.0 * slope * integral) - self.beta_min) / slope).clamp(0.0, 1.0)
 
@@ -232,10 +230,10 @@ class LearnedLogSigmaSchedule(nn.Module):
         super().__init__()
         self.ends = nn.Parameter(torch.tensor((math.log(sigma_min), math.log(sigma_max))))
 
-    def sigma(self, t: Times) -> Times:
+    def sigma(self, t: Values) -> Values:
         """Noise level at t."""
         return torch.exp(self.ends[0] + t * (self.ends[1] - self.ends[0]))
 
-    def time(self, sigma: Times) -> Times:
+    def time(self, sigma: Values) -> Values:
         """The t of a noise level."""
         return (torch.log(sigma) - self.ends[0]) / (self.ends[1] - self.ends[0])

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..core.randomness import Rng
 from ..core.registry import builds
+from ..core.types import Mask, NoiseTimes, PerPosition, Tokens
 from .alpha_schedules import AlphaSchedule, LogLinear
 from .codecs import TokenCodec
 from .prediction import Prediction
-from .process import ProcessConfig, TokenNoiseProcess
+from .process import KLAndNLL, ProcessConfig
 from .ratios import ReverseStep, UniformGraph
+from .token_noise import TokenNoiseProcess
 
 MIN_NOISE_PROB = 2.0**-24  # 1 - alpha is clipped at this where something is divided by it
 
@@ -38,26 +40,20 @@ class UniformProcess(TokenNoiseProcess):
         self.vocab_size, self.num_states, self.schedule = vocab_size, vocab_size, schedule
         self.graph = UniformGraph(vocab_size, schedule)
 
-    def sample_prior(self, like: Int[Tensor, "b l"], *, rng: Rng) -> Int[Tensor, "b l"]:
-        """Uniformly random tokens."""
+    def sample_prior(self, like: Tokens, *, rng: Rng) -> Tokens:
         return (rng.random_uint32(like.shape[1]) * self.vocab_size) >> 32
 
-    def log_likelihood(
-        self, xt: Int[Tensor, "b l"], x0: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]
-    ) -> Float[Tensor, "b l"]:
-        """log q(x_t | x_0) in nats per position."""
+    def log_likelihood(self, xt: Tokens, x0: Tokens, t: NoiseTimes) -> PerPosition:
         alpha = self._per_position(self.schedule.alpha(t), x0)
         noise_prob = self._per_position(self.schedule.mask_prob(t), x0)
         return torch.log(alpha * (xt == x0) + noise_prob / self.vocab_size)
 
-    def self_log_odds(self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Float[Tensor, "b l"]:
+    def self_log_odds(self, xt: Tokens, t: NoiseTimes) -> PerPosition:
         """log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another token), in nats: the evidence of a state for itself."""
         noise_prob = self._noise_prob(t, xt)
         return torch.log1p(self.vocab_size * (1.0 - noise_prob) / noise_prob).expand(xt.shape)
 
-    def posterior(
-        self, xt: Int[Tensor, "b l"], prediction: Prediction, t: Float[Tensor, "b *l"], s: Float[Tensor, "b *l"]
-    ) -> ReverseStep:
+    def posterior(self, xt: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes) -> ReverseStep:
         """p(x_s | x_t) for s < t (UDLM, eq. 14, split in two), q(x_s | x_t, x_0) averaged over p(x_0 | x_t).
 
         With pi the leave-one-out prediction, a position jumps with probability
@@ -72,16 +68,7 @@ class UniformProcess(TokenNoiseProcess):
         jump_prob = (noise_prob_t - noise_prob_s) / alpha_s / (self.vocab_size * alpha_t * pi_xt + noise_prob_t)
         return ReverseStep(jump_prob, torch.log(alpha_s[..., None] * pi + noise_prob_s[..., None] / self.vocab_size))
 
-    def kl(
-        self,
-        xt: Int[Tensor, "b l"],
-        x0: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        s: Float[Tensor, "b *l"],
-        where: Bool[Tensor, "b l"],
-    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
-        """KL(q(x_s | x_t, x_0) || p(x_s | x_t, prediction)) and -log p(x_0 | x_t), nats at `where`, 0 elsewhere."""
+    def kl(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, where: Mask) -> KLAndNLL:
         contrast, true_s, gap, nll = self._compare(xt, x0, prediction, t, s, where)
         noise_prob_t, noise_prob_s = self._noise_prob(t, xt), self._noise_prob(s, xt)
         true_t = torch.where(xt == x0, noise_prob_t + self.vocab_size * (1.0 - noise_prob_t), noise_prob_t)
@@ -90,14 +77,7 @@ class UniformProcess(TokenNoiseProcess):
         nats = jump / self.vocab_size * true_s / true_t * contrast + stay_nats
         return torch.where(where, torch.where(noise_prob_s > MIN_NOISE_PROB, nats, nll), 0.0), nll
 
-    def kl_rate(
-        self,
-        xt: Int[Tensor, "b l"],
-        x0: Int[Tensor, "b l"],
-        prediction: Prediction,
-        t: Float[Tensor, "b *l"],
-        where: Bool[Tensor, "b l"],
-    ) -> tuple[Float[Tensor, "b l"], Float[Tensor, "b l"]]:
+    def kl_rate(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, where: Mask) -> KLAndNLL:
         """The limit of kl / (t - s) as s tends to t (UDLM, eq. 18, grouped as in Duo), and -log p(x_0 | x_t)."""
         contrast, _, gap, nll = self._compare(xt, x0, prediction, t, t, where)
         rate = self._per_position(
@@ -122,7 +102,7 @@ class UniformProcess(TokenNoiseProcess):
         gap = (odds_x0 - odds_pi) / (noise_prob * (1.0 + odds_x0) * (1.0 + odds_pi))
         return contrast, noise_prob * (1.0 + odds_x0), gap, nll
 
-    def _noise_prob(self, t: Tensor, x: Tensor) -> Float[Tensor, "b *l"]:
+    def _noise_prob(self, t: Tensor, x: Tensor) -> NoiseTimes:
         """1 - alpha, clipped so that it is never 0."""
         return self._per_position(self.schedule.mask_prob(t).clamp(min=MIN_NOISE_PROB), x)
 

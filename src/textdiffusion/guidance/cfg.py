@@ -17,9 +17,10 @@ from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser, DiffusionModel
-from ..diffusion.prediction import Prediction, PredictionWithMean
+from ..diffusion.prediction import Prediction
 from ..diffusion.process import TokenProcess
 from ..diffusion.ratios import Graph
+from ..diffusion.vector_predictions import PredictionWithMean
 from ..samplers.base import Guide, LogitsGuide, Request, Run
 from .base import GuideConfig
 

@@ -16,11 +16,12 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..diffusion.codecs import TableCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser
-from ..diffusion.prediction import Prediction, PredictionWithMean
+from ..diffusion.prediction import Prediction
 from ..diffusion.process import TokenProcess
+from ..diffusion.table_codecs import TableCodec
+from ..diffusion.vector_predictions import PredictionWithMean
 from ..samplers.base import Guide, LogitsGuide, Request, Run, WrappedDenoiser
 from .base import GuideConfig
 from .trained_classifier import LogProbFn, load

@@ -16,7 +16,8 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..diffusion.model import Denoiser
-from ..diffusion.prediction import GuidedPrediction, Prediction, one_hot_logits
+from ..diffusion.prediction import Prediction, one_hot_logits
+from ..diffusion.vector_predictions import GuidedPrediction
 from ..samplers.base import Guide, LogitsGuide, Outermost, Request, Run, WrappedDenoiser
 from . import patterns, regex
 from .automata import Automaton

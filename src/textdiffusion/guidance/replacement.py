@@ -16,7 +16,7 @@ from ..core.registry import check_bounds
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction, one_hot_logits
-from ..diffusion.process import TokenNoiseProcess
+from ..diffusion.token_noise import TokenNoiseProcess
 from ..samplers.base import Guide, Request, Run, WrappedDenoiser
 from .base import GuideConfig
 

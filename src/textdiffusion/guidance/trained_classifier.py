@@ -16,7 +16,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.registry import to_dict
 from ..data.tokenizers.base import fingerprint
-from ..diffusion.codecs import TableCodec
+from ..diffusion.table_codecs import TableCodec
 from ..networks.classifier import NoisyClassifier
 from ..samplers.base import Run
 from ..storage.weights import load_weights, save_tensors, tensors_of

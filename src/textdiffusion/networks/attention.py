@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..core.batch import Batch, position_ids
+from ..core.types import PositionIds
 
 Pattern = Literal["full", "causal", "block_causal", "two_stream"]
 
@@ -31,7 +32,7 @@ def attention_mask(pattern: Pattern, batch: Batch, block_size: int = 1) -> Bool[
     return (mask if example_mask is None else mask & example_mask)[:, None]
 
 
-def _pattern_mask(pattern: Pattern, block_ids: Int[Tensor, "#b l"]) -> Bool[Tensor, "#b m n"] | None:
+def _pattern_mask(pattern: Pattern, block_ids: PositionIds) -> Bool[Tensor, "#b m n"] | None:
     query, key = block_ids[:, :, None], block_ids[:, None, :]
     match pattern:
         case "full":
@@ -57,7 +58,7 @@ def _example_mask(batch: Batch) -> Bool[Tensor, "b l l"] | None:
     return mask | torch.eye(batch.tokens.shape[1], dtype=torch.bool, device=batch.tokens.device)
 
 
-def rotary(positions: Int[Tensor, "#b l"], dim: int, base: float = 10000.0) -> Float[Tensor, "2 #b 1 l half"]:
+def rotary(positions: PositionIds, dim: int, base: float = 10000.0) -> Float[Tensor, "2 #b 1 l half"]:
     """Cosines and sines of rotary positions (RoFormer, eq. 34)."""
     frequencies = base ** (-torch.arange(0, dim, 2, device=positions.device).float() / dim)
     angles = positions[:, None, :, None].float() * frequencies

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.registry import Part
+from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 
 Modulation = Literal["none", "adaln", "film", "added"]
 """How the noise level acts on the features: not at all, by adaptive layer norms with gates (adaLN-Zero, Peebles & Xie
@@ -48,9 +48,5 @@ class Backbone(Protocol):
     blocks: nn.ModuleList
 
     def __call__(
-        self,
-        x: Float[Tensor, "b l w"],
-        noise_level: Float[Tensor, "b *l"] | None,
-        positions: Int[Tensor, "#b l"],
-        mask: Bool[Tensor, "#b 1 l l"] | None,
-    ) -> Float[Tensor, "b l w"]: ...
+        self, x: Hidden, noise_level: NoiseTimes | None, positions: PositionIds, mask: AttentionMask | None
+    ) -> Hidden: ...

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.errors import UserError
 from ..core.registry import builds, check_bounds
+from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 from ..data.tokenizers.base import Tokenizer
 from ..data.tokenizers.loading import load_any
-from ..diffusion.codecs import TableCodec
+from ..diffusion.table_codecs import TableCodec
 from ..storage.weights import load_tensors
 from .backbone import BackboneConfig, Modulation
-from .layers import Linear, TimeEmbedding
+from .layers import Linear, TimeEmbedding, zero_init
 
 
 @dataclass(frozen=True)
@@ -65,51 +66,34 @@ class BertBackbone(nn.Module):
 
     modulation: Modulation = "added"
 
-    def __init__(
-        self,
-        width: int,
-        depth: int,
-        *,
-        heads: int,
-        mlp_ratio: int,
-        positions: int,
-        cond_dim: int,
-        time_frequency: float,
-        dropout: float,
-        frozen: bool,
-    ) -> None:
+    def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.width, self.positions, self.compute_dtype = width, positions, torch.float32
+        self.width, self.positions, self.compute_dtype = config.width, config.positions, torch.float32
         self.shape = {
-            "hidden_size": width,
-            "num_hidden_layers": depth,
-            "num_attention_heads": heads,
-            "intermediate_size": mlp_ratio * width,
-            "max_position_embeddings": positions,
+            "hidden_size": config.width,
+            "num_hidden_layers": config.depth,
+            "num_attention_heads": config.heads,
+            "intermediate_size": config.mlp_ratio * config.width,
+            "max_position_embeddings": config.positions,
         }
-        config = {**self.shape, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-        bert = transformers().BertModel(transformers().BertConfig(vocab_size=1, **config), add_pooling_layer=False)
+        dropout = {"hidden_dropout_prob": config.dropout, "attention_probs_dropout_prob": config.dropout}
+        settings = transformers().BertConfig(vocab_size=1, **self.shape, **dropout)
+        bert = transformers().BertModel(settings, add_pooling_layer=False)
         bert.embeddings.word_embeddings = nn.Identity()  # it never sees ids
         self.embeddings, self.encoder, self.blocks = bert.embeddings, bert.encoder, bert.encoder.layer
-        if frozen:
+        if config.frozen:
             bert.requires_grad_(False)
-        self.time = TimeEmbedding(cond_dim, max_frequency=time_frequency)
-        self.time_proj = Linear(cond_dim, width)
-        nn.init.zeros_(self.time_proj.weight)
-        nn.init.zeros_(self.time_proj.bias)
+        self.time = TimeEmbedding(config.cond_dim, max_frequency=config.time_frequency)
+        self.time_proj = zero_init(Linear(config.cond_dim, config.width))
 
     def forward(
-        self,
-        x: Float[Tensor, "b l w"],
-        noise_level: Float[Tensor, "b *l"] | None,
-        positions: Int[Tensor, "#b l"],
-        mask: Bool[Tensor, "#b 1 l l"] | None,
-    ) -> Float[Tensor, "b l w"]:
+        self, x: Hidden, noise_level: NoiseTimes | None, positions: PositionIds, mask: AttentionMask | None
+    ) -> Hidden:
         """`noise_level` is that of rows or positions (None: not added). Raises UserError at rows that are too long."""
         if x.shape[1] > self.positions:
             raise UserError(f"{x.shape[1]} tokens are too many for the encoder, which has {self.positions} positions.")
         if noise_level is not None:
-            x = x + self.time_proj(self.time(noise_level if noise_level.ndim == 2 else noise_level[:, None]))
+            x = x + self.time_proj(self.time(noise_level))
         autocast = self.compute_dtype != torch.float32
         with torch.autocast(x.device.type, dtype=self.compute_dtype, enabled=autocast):
             hidden = self.embeddings(inputs_embeds=x, position_ids=positions)

@@ -11,21 +11,23 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
 from ..core.registry import builds
+from ..core.types import NoiseTimes, PerRow, Tokens
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from .attention import attention_mask
 from .denoiser import NgramDenoiserConfig
-from .embedding import AROUND, Blocks, NgramTables, TokenEmbedding
-from .output_heads import LinearHead
-from .transformer import KVCache, Transformer
+from .embedding import AROUND, Blocks, TokenEmbedding
+from .heads import LinearHead
+from .kv_cache import KVCache
+from .transformer import Transformer
 
 
 @dataclass(frozen=True)
 class BlockDenoiserConfig(NgramDenoiserConfig):
     """Every block from itself and those before it; n-gram tables do not see later blocks."""
 
-    processes: ClassVar[tuple[type[nn.Module], ...]] = (BlockProcess,)
-    backbones: ClassVar[tuple[type[nn.Module], ...]] = (Transformer,)
+    processes: ClassVar = (BlockProcess,)
+    backbones: ClassVar = (Transformer,)
 
 
 @builds(BlockDenoiserConfig)
@@ -38,24 +40,13 @@ class BlockDenoiser(nn.Module):
     time_independent = True
     self_conditioning = False
 
-    def __init__(
-        self,
-        backbone: Transformer,
-        process: BlockProcess,
-        *,
-        ngram_dim: int = 0,
-        ngram_size: int = 3,
-        ngram_rows: int = 1 << 14,
-    ) -> None:
+    def __init__(self, backbone: Transformer, process: BlockProcess, config: NgramDenoiserConfig) -> None:
         super().__init__()
         self.backbone, self.process = backbone, process
-        ngrams = NgramTables(AROUND, ngram_dim, ngram_size, ngram_rows)
-        self.embedding = TokenEmbedding(process.vocab_size + 1, backbone.width, ngrams)
+        self.embedding = TokenEmbedding(process.vocab_size + 1, backbone.width, config, AROUND)
         self.head = LinearHead(backbone.width, process.vocab_size)
 
-    def forward(
-        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
-    ) -> Prediction:
+    def forward(self, xt: Tokens, t: NoiseTimes, *, batch: Batch, self_cond: None = None) -> Prediction:
         """All blocks in one pass over two copies [x_t ; x_0], where x_0 is `batch.tokens`.
 
         No block sees the clean tokens of its own or later blocks.
@@ -67,7 +58,7 @@ class BlockDenoiser(nn.Module):
         hidden = self.backbone(torch.cat(copies, dim=1), _zero_level(xt), positions.repeat(1, 2), mask)
         return LazyPrediction(hidden[:, : xt.shape[1]], self.head)
 
-    def begin(self, like: Int[Tensor, "b l"]) -> BlockCache:
+    def begin(self, like: Tokens) -> BlockCache:
         """The cache before the first block, for as many rows as `like` has."""
         return BlockCache(self, Batch(like[:, :0]), [KVCache() for _ in self.backbone.blocks])
 
@@ -129,6 +120,6 @@ def _append(finished: Batch, x: Int[Tensor, "b n"], valid_mask: Bool[Tensor, "b 
     return Batch(torch.cat((finished.tokens, x), dim=1), valid_mask=valid_mask)
 
 
-def _zero_level(x: Int[Tensor, "b n"]) -> Float[Tensor, " b"]:
+def _zero_level(x: Int[Tensor, "b n"]) -> PerRow:
     """A noise level of 0 for every row."""
     return torch.zeros(len(x), device=x.device)

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
-from ..diffusion.codecs import TableCodec
+from ..core.types import Hidden, Logits, Times
+from ..diffusion.table_codecs import TableCodec
 from .attention import attention_mask
 from .embedding_denoiser import DecodedEmbedding
 from .layers import Linear
-from .transformer import Transformer
+from .transformer import Transformer, TransformerConfig
 
 
 class NoisyClassifier(nn.Module):
@@ -30,13 +31,11 @@ class NoisyClassifier(nn.Module):
         state_dim = codec.dim if isinstance(codec, TableCodec) else codec.vocab_size + 1  # one more for the mask
         self.input = Linear(state_dim, width, bias=False)
         # Squared ReLUs have zero gradient where they are off, and guidance needs gradients.
-        self.backbone = Transformer(
-            width, depth, cond_dim=128, modulation="film", activation="gelu", absolute_positions=True
-        )
+        self.backbone = Transformer(TransformerConfig(width, depth, modulation="film", activation="gelu"))
         self.out = nn.Linear(width, labels)
 
     def forward(
-        self, xt: Tensor, t: Float[Tensor, " b"], batch: Batch, mixture: tuple[Tensor, Tensor] | None = None
+        self, xt: Tensor, t: Times, batch: Batch, mixture: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "b k"]:
         """Log probabilities of the labels. `mixture`: ids [b, l] to mix into x_t, and their fractions [b, l]."""
         if self.decoded is None:
@@ -50,7 +49,7 @@ class NoisyClassifier(nn.Module):
         features = self.input(xt / torch.sqrt(sigma**2 + codec.scale**2))
         return self._log_probs(features + self.decoded(codec.evidence(xt, sigma)), t, batch)
 
-    def soft(self, probs: Float[Tensor, "b l v"], batch: Batch) -> Float[Tensor, "b k"]:
+    def soft(self, probs: Logits, batch: Batch) -> Float[Tensor, "b k"]:
         """Log probabilities of the labels of clean texts whose tokens are mixtures."""
         t = probs.new_zeros(len(probs))
         if self.decoded is None:
@@ -59,9 +58,7 @@ class NoisyClassifier(nn.Module):
         features = self.input(codec.mean(probs) / codec.scale) + probs @ self.decoded.tokens
         return self._log_probs(features, t, batch)
 
-    def _log_probs(
-        self, features: Float[Tensor, "b l w"], t: Float[Tensor, " b"], batch: Batch
-    ) -> Float[Tensor, "b k"]:
+    def _log_probs(self, features: Hidden, t: Times, batch: Batch) -> Float[Tensor, "b k"]:
         hidden = self.backbone(features, t, position_ids(batch), attention_mask("full", batch))
         valid = hidden.new_ones(hidden.shape[:2]) if batch.valid_mask is None else batch.valid_mask.to(hidden.dtype)
         pooled = (hidden * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)

@@ -1,14 +1,17 @@
-"""Settings that denoisers have in common: what they work with, and their n-gram tables."""
+"""What denoisers have in common: the settings of their partners and n-gram tables, and labels as an input."""
 
 from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
+from ..core.batch import Batch, position_ids
 from ..core.registry import Part, check_bounds
+from ..core.types import Hidden, NoiseTimes
+from .attention import attention_mask
 
 
 class DenoiserConfig(Part, ABC):
@@ -38,3 +41,33 @@ class NgramDenoiserConfig(DenoiserConfig, ABC):
 
     def __post_init__(self) -> None:
         check_bounds(self, ngram_dim=(0, None), ngram_size=(2, 4), ngram_rows=(1, None))
+
+
+class LabelEmbedding(nn.Embedding):
+    """A vector for each of `num_labels` labels, numbered from 1; number 0 means no label, and its vector stays zero."""
+
+    def __init__(self, num_labels: int, width: int) -> None:
+        super().__init__(num_labels + 1, width, padding_idx=0)
+        nn.init.normal_(self.weight, std=0.5)
+        self.weight.data[0].zero_()
+
+
+class LabelConditioned(nn.Module):
+    """A denoiser that adds the embedding of a row's label to its features, if `labels` is set."""
+
+    backbone: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels: LabelEmbedding | None = None
+
+    def add_label(self, features: Hidden, batch: Batch) -> Hidden:
+        """The features, with the vector of the row's label added at every position."""
+        if self.labels is None or batch.labels is None:
+            return features
+        return features + self.labels(batch.labels)[:, None]
+
+    def run_backbone(self, features: Hidden, noise_level: NoiseTimes, batch: Batch) -> Hidden:
+        """The backbone's output, where all positions of an example see each other; the label is added to the input."""
+        mask = attention_mask("full", batch)
+        return self.backbone(self.add_label(features, batch), noise_level, position_ids(batch), mask)

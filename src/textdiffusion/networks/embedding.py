@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.batch import Batch
 from ..core.randomness import mix
+from ..core.types import Hidden, PositionIds, Tokens
+from .denoiser import NgramDenoiserConfig
 from .layers import Linear
 
 NgramOffsets = tuple[tuple[int, ...], ...]
@@ -20,24 +21,11 @@ BEFORE: NgramOffsets = ((-1, 0), (-2, -1), (-3, -2), (-2, -1, 0), (-3, -2, -1), 
 
 
 @dataclass(frozen=True)
-class NgramTables:
-    """Tables of vectors for the groups of at most `size` tokens among `offsets`.
-
-    A table has at most `rows` rows of `dim` numbers (0: there are no tables).
-    """
-
-    offsets: NgramOffsets
-    dim: int
-    size: int
-    rows: int
-
-
-@dataclass(frozen=True)
 class Blocks:
     """The number of each position's block, and the clean tokens, which later blocks see."""
 
-    block_ids: Int[Tensor, "#b l"]
-    clean_tokens: Int[Tensor, "b l"]
+    block_ids: PositionIds
+    clean_tokens: Tokens
 
 
 class TokenEmbedding(nn.Module):
@@ -47,24 +35,24 @@ class TokenEmbedding(nn.Module):
     network its local context without a matrix product, so it need not learn to fetch it (docs/experiments.md).
     """
 
-    def __init__(self, vocab_size: int, width: int, ngrams: NgramTables, *, num_states: int | None = None) -> None:
-        """`vocab_size` counts the id beyond the ends of an example; `num_states` ids occur inside one (None: all)."""
+    def __init__(
+        self, vocab_size: int, width: int, ngrams: NgramDenoiserConfig, offsets: NgramOffsets, num_states: int = 0
+    ) -> None:
+        """`vocab_size` counts the id beyond the ends of an example; `num_states` ids occur inside one (0: all)."""
         super().__init__()
         self.vocab_size = vocab_size
         self.tokens = nn.Embedding(num_states or vocab_size, width)
         nn.init.normal_(self.tokens.weight, std=0.5)
-        self.offsets = [group for group in ngrams.offsets if len(group) <= ngrams.size] if ngrams.dim else []
+        self.offsets = [group for group in offsets if len(group) <= ngrams.ngram_size] if ngrams.ngram_dim else []
         self.left_context = max((-offset for group in self.offsets for offset in group), default=0)
         """Tokens to the left of a position that its features depend on."""
         if self.offsets:
-            self.rows = [min(ngrams.rows, vocab_size ** len(group)) for group in self.offsets]
-            self.tables = nn.Embedding(sum(self.rows), ngrams.dim)
+            self.rows = [min(ngrams.ngram_rows, vocab_size ** len(group)) for group in self.offsets]
+            self.tables = nn.Embedding(sum(self.rows), ngrams.ngram_dim)
             nn.init.normal_(self.tables.weight, std=0.5)
-            self.out = Linear(len(self.offsets) * ngrams.dim, width, bias=False)
+            self.out = Linear(len(self.offsets) * ngrams.ngram_dim, width, bias=False)
 
-    def forward(
-        self, ids: Int[Tensor, "b l"], boundary_id: int, batch: Batch, blocks: Blocks | None = None
-    ) -> Float[Tensor, "b l w"]:
+    def forward(self, ids: Tokens, boundary_id: int, batch: Batch, blocks: Blocks | None = None) -> Hidden:
         """`boundary_id` stands in for neighbours beyond the ends of an example, or in later `blocks`."""
         features = self.tokens(ids)
         if not self.offsets:
@@ -85,7 +73,7 @@ class TokenEmbedding(nn.Module):
             first += rows
         return features + self.out(self.tables(torch.stack(index, dim=-1)).flatten(2))
 
-    def _row(self, ids: list[Int[Tensor, "b l"]], rows: int) -> Int[Tensor, "b l"]:
+    def _row(self, ids: list[Tokens], rows: int) -> Tokens:
         """The row of a group of ids: one of its own if the table has a row for every group, else by hashing."""
         number = ids[0]
         for other in ids[1:]:
@@ -93,13 +81,7 @@ class TokenEmbedding(nn.Module):
         return number if self.vocab_size ** len(ids) == rows else mix(number & 0xFFFFFFFF) % rows
 
 
-def _neighbour(
-    ids: Int[Tensor, "b l"],
-    offset: int,
-    boundary_id: int,
-    segment_ids: Int[Tensor, "b l"] | None,
-    blocks: Blocks | None,
-) -> Int[Tensor, "b l"]:
+def _neighbour(ids: Tokens, offset: int, boundary_id: int, segment_ids: Tokens | None, blocks: Blocks | None) -> Tokens:
     """The id `offset` positions to the right; `boundary_id` if that is another example's or in a later block."""
     shifted = _shift(ids, offset, boundary_id)
     if blocks is not None:
@@ -113,7 +95,7 @@ def _neighbour(
     return torch.where(_shift(segment_ids, offset, -1) == segment_ids, shifted, boundary_id)
 
 
-def _shift(x: Int[Tensor, "b l"], offset: int, fill: int) -> Int[Tensor, "b l"]:
+def _shift(x: Tokens, offset: int, fill: int) -> Tokens:
     length = x.shape[1]
     offset = max(-length, min(offset, length))
     padding = abs(offset)

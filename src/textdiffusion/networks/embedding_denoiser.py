@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from ..core.batch import Batch, position_ids
+from ..core.batch import Batch
 from ..core.registry import builds
-from ..diffusion.codecs import TableCodec
+from ..core.types import Hidden, Logits, NoiseTimes, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
-from .attention import attention_mask
+from ..diffusion.table_codecs import TableCodec
 from .backbone import Backbone
-from .denoiser import DenoiserConfig
-from .labels import LabelConditioned
+from .denoiser import DenoiserConfig, LabelConditioned
 from .layers import Linear
 from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
@@ -34,7 +32,7 @@ class DecodedEmbedding(nn.Module):
         self.log_prior = nn.Parameter(torch.zeros(vocab_size))
         self.tokens = nn.Parameter(0.5 * torch.randn(vocab_size, width))
 
-    def forward(self, evidence: Float[Tensor, "b l v"]) -> Float[Tensor, "b l w"]:
+    def forward(self, evidence: Logits) -> Hidden:
         """`evidence` is log q(x_t | token) up to a constant."""
         return (evidence + self.log_prior).softmax(-1) @ self.tokens
 
@@ -43,9 +41,9 @@ class DecodedEmbedding(nn.Module):
 class EmbeddingDenoiserConfig(DenoiserConfig):
     """Noisy vectors, clean conditioning tokens and self-conditioning in, a prediction of the clean vectors out."""
 
-    processes: ClassVar[tuple[type[nn.Module], ...]] = (GaussianProcess,)
-    codecs: ClassVar[tuple[type[nn.Module], ...]] = (TableCodec,)
-    needs_noise_level: ClassVar[bool] = True
+    processes: ClassVar = (GaussianProcess,)
+    codecs: ClassVar = (TableCodec,)
+    needs_noise_level: ClassVar = True
 
     output_head: OutputHeadConfig = X0Logits()  # noqa: RUF009 - it is frozen
     decode_input: bool = False
@@ -81,14 +79,7 @@ class EmbeddingDenoiser(LabelConditioned):
         self.decode_input = DecodedEmbedding(codec.vocab_size, backbone.width) if decode_input else None
         self.scale = codec.scale
 
-    def forward(
-        self,
-        xt: Float[Tensor, "b l d"],
-        t: Float[Tensor, "b *l"],
-        *,
-        batch: Batch,
-        self_cond: Float[Tensor, "b l d"] | None = None,
-    ) -> Prediction:
+    def forward(self, xt: Vectors, t: NoiseTimes, *, batch: Batch, self_cond: Vectors | None = None) -> Prediction:
         """p(x_0 | x_t). `self_cond` is an earlier posterior mean (None: there is none yet)."""
         sigma = self.process.sigma_over(t, xt)
         condition_mask = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
@@ -99,8 +90,4 @@ class EmbeddingDenoiser(LabelConditioned):
         features = self.input(torch.cat((scaled, clean, bit, estimate * (1.0 - bit) / self.scale), dim=-1))
         if self.decode_input is not None:
             features = features + self.decode_input(self.codec.evidence(xt, sigma)) * (1.0 - bit)
-        features = self.add_label(features, batch)
-        hidden = self.backbone(
-            features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
-        )
-        return self.output_head(hidden, xt, sigma)
+        return self.output_head(self.run_backbone(features, self.process.time_conditioning(t), batch), xt, sigma)

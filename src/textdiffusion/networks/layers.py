@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..core.types import AttentionMask, Hidden, NoiseTimes, Values
+
 HEAD_DIM = 64  # the width at which both CPU and GPU matrix units are well fed
 
 
@@ -25,6 +27,13 @@ class Linear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype), bias)
 
 
+def zero_init(layer: Linear) -> Linear:
+    """The same layer, with all its parameters zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class LayerNorm(nn.LayerNorm):
     """A layer norm whose float32 weights are cast to the dtype of its input."""
 
@@ -33,7 +42,7 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
 
 
-def sinusoids(x: Float[Tensor, "*b"], features: int) -> Float[Tensor, "*b f"]:
+def sinusoids(x: Values, features: int) -> Float[Tensor, "*b f"]:
     """Cosines and sines of `x` at frequencies log-spaced from 1 down to 1 / 10000."""
     steps = torch.arange(features // 2, device=x.device) / (features // 2)
     angles = x[..., None] * torch.exp(-math.log(10000.0) * steps)
@@ -51,9 +60,18 @@ class TimeEmbedding(nn.Module):
         self.features, self.max_frequency = features, max_frequency
         self.mlp = nn.Sequential(Linear(features, width), nn.SiLU(), Linear(width, width))
 
-    def forward(self, noise_level: Float[Tensor, "*b"]) -> Float[Tensor, "*b c"]:
-        """The noise level should be of order 1; frequencies are log-spaced over four decades up to the largest."""
+    def forward(self, noise_level: NoiseTimes) -> Float[Tensor, "b #l c"]:
+        """From noise levels of order 1, per row or position; frequencies are log-spaced over four decades."""
+        noise_level = noise_level if noise_level.ndim == 2 else noise_level[:, None]
         return F.silu(self.mlp(sinusoids(noise_level.float() * self.max_frequency, self.features)))
+
+
+def modulated(x: Hidden, modulate: Linear | None, condition: Float[Tensor, "b #l c"] | None) -> Hidden:
+    """`x` scaled and shifted by a linear map of the condition (None: unchanged)."""
+    if modulate is None or condition is None:
+        return x
+    shift, scale = modulate(condition.to(x.dtype)).chunk(2, dim=-1)
+    return x * (1.0 + scale) + shift
 
 
 class CanonConv(nn.Module):
@@ -69,7 +87,7 @@ class CanonConv(nn.Module):
         self.radius = radius
         self.weight = nn.Parameter(torch.zeros(width, 1, 1, 2 * radius + 1))
 
-    def forward(self, x: Float[Tensor, "b l w"], visible: Bool[Tensor, "k #b l 1"] | None) -> Float[Tensor, "b l w"]:
+    def forward(self, x: Hidden, visible: Bool[Tensor, "k #b l 1"] | None) -> Hidden:
         """`visible` is `visible_neighbours` of the attention mask (None: all neighbours are visible)."""
         weight = self.weight.to(x.dtype)
         if visible is None and not torch.compiler.is_compiling():
@@ -84,7 +102,7 @@ class CanonConv(nn.Module):
         return total
 
 
-def visible_neighbours(mask: Bool[Tensor, "#b 1 l l"], radius: int) -> Bool[Tensor, "k #b l 1"]:
+def visible_neighbours(mask: AttentionMask, radius: int) -> Bool[Tensor, "k #b l 1"]:
     """Whether a position may see its neighbour, for each of the 2 `radius` + 1 offsets from left to right."""
     length, visible = mask.shape[-1], []
     for neighbour in range(-radius, radius + 1):

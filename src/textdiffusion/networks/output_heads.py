@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.registry import Part, builds
-from ..diffusion.codecs import BitCodec, TableCodec
-from ..diffusion.prediction import BitPrediction, LazyPrediction, Prediction, X0Prediction
-from .layers import Linear
+from ..core.types import Hidden, Sigma, Values, Vectors
+from ..diffusion.prediction import LazyPrediction, Prediction
+from ..diffusion.table_codecs import BitCodec, TableCodec
+from ..diffusion.vector_predictions import BitPrediction, X0Prediction
+from .heads import BitHead, LinearHead, PriorHead, RoundingHead
+from .layers import Linear, zero_init
 
 
 class OutputHeadConfig(Part, ABC):
@@ -29,52 +31,7 @@ class OutputHeadConfig(Part, ABC):
 class OutputHead(Protocol):
     """Makes a Prediction from the backbone's features, the noisy state and its noise level."""
 
-    def __call__(
-        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
-    ) -> Prediction: ...
-
-
-class LinearHead(Linear):
-    """A linear map from features to logits, zero at the start."""
-
-    def __init__(self, width: int, vocab_size: int) -> None:
-        super().__init__(width, vocab_size)
-        self.vocab_size = vocab_size
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
-
-
-class TokenPriorHead(nn.Module):
-    """Logits of a learned map plus the exact evidence of the noisy token itself: a PriorHead for tokens.
-
-    So the network need only learn what the other positions say about this one. The input is the features, then the
-    noisy token and its evidence in nats.
-    """
-
-    def __init__(self, linear: LinearHead, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.linear, self.vocab_size, self.dtype = linear, linear.vocab_size, dtype
-
-    def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
-        features, token, evidence = hidden.split((self.linear.in_features, 1, 1), dim=-1)
-        return self.linear(features.to(self.dtype)).float().scatter_add(-1, token.long(), evidence)
-
-
-class PriorHead(nn.Module):
-    """Logits of a learned map plus the exact evidence of the noisy state itself (Plaid's output prior, section 4.3).
-
-    log N(x; e_k, sigma^2) is <x, e_k> / sigma^2 - |e_k|^2 / (2 sigma^2) up to a constant, so the network need only
-    learn what the context adds. The input is the features, then x / sigma^2 and -1 / (2 sigma^2).
-    """
-
-    def __init__(self, linear: LinearHead, table: Float[Tensor, "v d"], dtype: torch.dtype) -> None:
-        super().__init__()
-        self.linear, self.table, self.vocab_size, self.dtype = linear, table, linear.vocab_size, dtype
-
-    def forward(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
-        rows = torch.cat((self.table, self.table.square().sum(-1, keepdim=True)), dim=-1)
-        features, evidence = hidden.split((self.linear.in_features, rows.shape[1]), dim=-1)
-        return self.linear(features.to(self.dtype)).float() + evidence.float() @ rows.T
+    def __call__(self, hidden: Hidden, x: Vectors, sigma: Sigma) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -93,9 +50,7 @@ class X0LogitsHead(nn.Module):
         self.codec, self.prior = codec, prior
         self.head = LinearHead(width, codec.vocab_size)
 
-    def forward(
-        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
-    ) -> Prediction:
+    def forward(self, hidden: Hidden, x: Vectors, sigma: Sigma) -> Prediction:
         """The distribution of the clean tokens given x_t."""
         table = self.codec.table()
         if not self.prior:
@@ -103,23 +58,6 @@ class X0LogitsHead(nn.Module):
         evidence = torch.cat((x, torch.full_like(x[..., :1], -0.5)), dim=-1) / sigma**2
         head = PriorHead(self.head, table, hidden.dtype)
         return LazyPrediction(torch.cat((hidden.float(), evidence), dim=-1), head, table)
-
-
-class RoundingHead(nn.Module):
-    """A vector to logits of the tokens near it: -|x - e_k|^2 / 2 up to a constant.
-
-    For rows of equal norm this is the inner product that Diffusion-LM rounds by (section 4.2), with a map tied to the
-    embeddings. Without the `bias` the likeliest token is the nearest.
-    """
-
-    def __init__(self, codec: TableCodec, bias: bool = True) -> None:
-        super().__init__()
-        self.codec, self.vocab_size = codec, codec.vocab_size
-        self.bias = nn.Parameter(torch.zeros(codec.vocab_size)) if bias else None
-
-    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
-        logits = self.codec.evidence(x.float(), torch.ones((), device=x.device))
-        return logits if self.bias is None else logits + self.bias
 
 
 Preconditioning = Literal["none", "karras", "tanh", "evidence"]
@@ -149,26 +87,14 @@ class X0RegressionHead(nn.Module):
     prediction's mean is that of the rounded tokens, and its `x0_estimate` is the state.
     """
 
-    def __init__(
-        self,
-        width: int,
-        codec: TableCodec,
-        *,
-        preconditioning: Preconditioning = "none",
-        mean_from_logits: bool = False,
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, width: int, codec: TableCodec, config: X0Regression) -> None:
         super().__init__()
-        self.preconditioning, self.mean_from_logits = preconditioning, mean_from_logits
+        self.preconditioning, self.mean_from_logits = config.preconditioning, config.mean_from_logits
         self.codec, self.scale = codec, codec.scale
-        self.output = Linear(width, codec.dim)
-        self.rounding = RoundingHead(codec, bias)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_init(Linear(width, codec.dim))
+        self.rounding = RoundingHead(codec, config.bias)
 
-    def forward(
-        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
-    ) -> Prediction:
+    def forward(self, hidden: Hidden, x: Vectors, sigma: Sigma) -> Prediction:
         """The predicted state and the distribution of the tokens near it."""
         table, learned = self.codec.table(), self.output(hidden).float()
         if self.preconditioning == "evidence":
@@ -181,7 +107,7 @@ class X0RegressionHead(nn.Module):
             state = c_skip * x + c_out * self.scale * learned
         return X0Prediction(state, self.rounding, table, self.mean_from_logits)
 
-    def coefficients(self, noise: Float[Tensor, "*b"]) -> tuple[Tensor | float, Tensor | float]:
+    def coefficients(self, noise: Values) -> tuple[Tensor | float, Tensor | float]:
         """c_skip and c_out / s at a noise level sigma / s."""
         match self.preconditioning:
             case "karras":
@@ -192,24 +118,11 @@ class X0RegressionHead(nn.Module):
                 return 0.0, 1.0
 
 
-class BitHead:
-    """Logits of bits to logits of tokens: log sigmoid(sign * odds) is sign * odds / 2 up to a term all words share.
-
-    Code words without a token get no probability.
-    """
-
-    def __init__(self, codec: BitCodec) -> None:
-        self.codec, self.vocab_size = codec, codec.vocab_size
-
-    def __call__(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
-        return hidden @ self.codec.table().T * (0.5 / self.codec.scale)
-
-
 @dataclass(frozen=True)
 class BitLogits(OutputHeadConfig):
     """Log odds of each bit of a code word. `prior` adds the evidence of the noisy bit itself to them."""
 
-    codecs: ClassVar[tuple[type[nn.Module], ...]] = (BitCodec,)
+    codecs: ClassVar = (BitCodec,)
 
     prior: bool = True
 
@@ -224,13 +137,9 @@ class BitLogitsHead(nn.Module):
     def __init__(self, width: int, codec: BitCodec, *, prior: bool = True) -> None:
         super().__init__()
         self.codec, self.prior, self.head = codec, prior, BitHead(codec)
-        self.output = Linear(width, codec.dim)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_init(Linear(width, codec.dim))
 
-    def forward(
-        self, hidden: Float[Tensor, "b l w"], x: Float[Tensor, "b l d"], sigma: Float[Tensor, "b #l 1"]
-    ) -> Prediction:
+    def forward(self, hidden: Hidden, x: Vectors, sigma: Sigma) -> Prediction:
         """The distribution of the bits, which are independent."""
         odds = self.output(hidden).float()
         if self.prior:

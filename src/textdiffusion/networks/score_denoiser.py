@@ -7,17 +7,18 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..core.registry import builds
+from ..core.types import Hidden, Logits, Mask, NoiseTimes, PerPosition, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from ..diffusion.ratios import Graph
 from ..diffusion.uniform import UniformProcess
 from .backbone import Backbone
 from .denoiser import NgramDenoiserConfig
-from .output_heads import LinearHead
+from .heads import LinearHead
 from .token_denoiser import TokenDenoiser
 
 
@@ -51,7 +52,7 @@ class ScoreHead(nn.Module):
 class ScorePrediction(LazyPrediction):
     """Ratios of probabilities, held as features; the distribution of the clean tokens follows from them."""
 
-    def __init__(self, hidden: Float[Tensor, "b l w"], head: ScoreHead) -> None:
+    def __init__(self, hidden: Hidden, head: ScoreHead) -> None:
         super().__init__(hidden, head)
         self.score_head = head
 
@@ -60,20 +61,13 @@ class ScorePrediction(LazyPrediction):
         return self.score_head.log_score(self.hidden.flatten(0, 1))
 
     @cached_property
-    def logits(self) -> Float[Tensor, "b l v"]:
+    def logits(self) -> Logits:
         return self.score_head.graph.x0_logits(*self._log_score).unflatten(0, self.hidden.shape[:2])
 
-    def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+    def log_score(self, graph: Graph, xt: Tokens, t: PerPosition) -> Logits:
         return self._log_score[0].unflatten(0, xt.shape)
 
-    def score_entropy(
-        self,
-        graph: Graph,
-        tokens: Int[Tensor, "b l"],
-        where: Bool[Tensor, "b l"],
-        xt: Int[Tensor, "b l"],
-        t: Float[Tensor, "b l"],
-    ) -> Float[Tensor, "b l"]:
+    def score_entropy(self, graph: Graph, tokens: Tokens, where: Mask, xt: Tokens, t: PerPosition) -> PerPosition:
         def of_positions(hidden: Tensor, tokens: Tensor) -> Tensor:
             log_score, xt, t = self.score_head.log_score(hidden)
             return graph.score_entropy(log_score, tokens, xt, t)
@@ -88,7 +82,7 @@ class ScoreDenoiserConfig(NgramDenoiserConfig):
     `scale_by_sigma` divides the ratios at masks by their growth as noise falls, so the network need not learn it.
     """
 
-    processes: ClassVar[tuple[type[nn.Module], ...]] = (AbsorbingProcess, UniformProcess)
+    processes: ClassVar = (AbsorbingProcess, UniformProcess)
 
     scale_by_sigma: bool = True
     time: bool = True
@@ -102,22 +96,12 @@ class ScoreDenoiser(TokenDenoiser):
     """
 
     def __init__(
-        self,
-        backbone: Backbone,
-        process: AbsorbingProcess | UniformProcess,
-        *,
-        scale_by_sigma: bool,
-        time: bool = True,
-        ngram_dim: int = 0,
-        ngram_size: int = 3,
-        ngram_rows: int = 1 << 14,
+        self, backbone: Backbone, process: AbsorbingProcess | UniformProcess, config: ScoreDenoiserConfig
     ) -> None:
-        super().__init__(
-            backbone, process, time=time, ngram_dim=ngram_dim, ngram_size=ngram_size, ngram_rows=ngram_rows
-        )
-        self.scale_by_sigma = scale_by_sigma
+        super().__init__(backbone, process, config, time=config.time)
+        self.scale_by_sigma = config.scale_by_sigma
 
-    def output(self, hidden: Float[Tensor, "b l w"], xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"]) -> Prediction:
+    def output(self, hidden: Hidden, xt: Tokens, t: NoiseTimes) -> Prediction:
         """The ratios at the noised positions of x_t."""
         times = (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
         head = ScoreHead(self.head, self.process.graph, self.scale_by_sigma)

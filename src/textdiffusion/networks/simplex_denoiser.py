@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from ..core.batch import Batch, position_ids
+from ..core.batch import Batch
 from ..core.registry import builds
-from ..diffusion.codecs import SimplexCodec
+from ..core.types import Logits, NoiseTimes, Sigma
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
-from .attention import attention_mask
+from ..diffusion.table_codecs import SimplexCodec
 from .backbone import Backbone
-from .denoiser import DenoiserConfig
-from .labels import LabelConditioned
+from .denoiser import DenoiserConfig, LabelConditioned
 from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
 Reading = Literal["shrunken", "bayes"]
@@ -30,9 +28,9 @@ class SimplexDenoiserConfig(DenoiserConfig):
     `reading`: soft tokens are the softmax of the state at the paper's scale (`shrunken`), or follow by Bayes' rule.
     """
 
-    processes: ClassVar[tuple[type[nn.Module], ...]] = (GaussianProcess,)
-    codecs: ClassVar[tuple[type[nn.Module], ...]] = (SimplexCodec,)
-    needs_noise_level: ClassVar[bool] = True
+    processes: ClassVar = (GaussianProcess,)
+    codecs: ClassVar = (SimplexCodec,)
+    needs_noise_level: ClassVar = True
 
     output_head: OutputHeadConfig = X0Logits()  # noqa: RUF009 - it is frozen
     reading: Reading = "shrunken"
@@ -68,14 +66,7 @@ class SimplexDenoiser(LabelConditioned):
         self.tokens = nn.Parameter(0.5 * torch.randn(codec.vocab_size, backbone.width))
         self.condition_embedding = nn.Parameter(torch.zeros(backbone.width))
 
-    def forward(
-        self,
-        xt: Float[Tensor, "b l v"],
-        t: Float[Tensor, "b *l"],
-        *,
-        batch: Batch,
-        self_cond: Float[Tensor, "b l v"] | None = None,
-    ) -> Prediction:
+    def forward(self, xt: Logits, t: NoiseTimes, *, batch: Batch, self_cond: Logits | None = None) -> Prediction:
         """p(x_0 | x_t). `self_cond` is an earlier posterior mean (None, or 0 in a row: there is none yet)."""
         sigma = self.process.sigma_over(t, xt)
         probs = self.soft_tokens(xt, sigma)
@@ -86,13 +77,10 @@ class SimplexDenoiser(LabelConditioned):
         features = probs @ self.tokens
         condition_mask = torch.zeros_like(batch.target_mask) if batch.condition_mask is None else batch.condition_mask
         clean = nn.functional.embedding(batch.tokens, self.tokens) + self.condition_embedding
-        features = self.add_label(torch.where(condition_mask[..., None], clean, features), batch)
-        hidden = self.backbone(
-            features, self.process.time_conditioning(t), position_ids(batch), attention_mask("full", batch)
-        )
-        return self.output_head(hidden, xt, sigma)
+        features = torch.where(condition_mask[..., None], clean, features)
+        return self.output_head(self.run_backbone(features, self.process.time_conditioning(t), batch), xt, sigma)
 
-    def soft_tokens(self, xt: Float[Tensor, "b l v"], sigma: Float[Tensor, "b #l 1"]) -> Float[Tensor, "b l v"]:
+    def soft_tokens(self, xt: Logits, sigma: Sigma) -> Logits:
         """Probabilities of the tokens, read from the noisy state alone."""
         if self.log_prior is not None:
             return (self.codec.evidence(xt, sigma) + self.log_prior).softmax(-1)

@@ -8,15 +8,16 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ..core.errors import UserError
 from ..core.registry import builds, check_bounds
+from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 from .attention import rotary
 from .backbone import BackboneConfig, Modulation
-from .layers import HEAD_DIM, LayerNorm, Linear, TimeEmbedding, num_heads, sinusoids
-from .transformer import Block
+from .layers import HEAD_DIM, LayerNorm, Linear, TimeEmbedding, modulated, num_heads, sinusoids, zero_init
+from .transformer import Block, TransformerConfig
 
 
 class Convolution(Linear):
@@ -45,9 +46,8 @@ class ConvolutionBlock(nn.Module):
         self.norm2 = LayerNorm(outputs, elementwise_affine=False)
         self.conv1, self.conv2 = Convolution(inputs, outputs), Convolution(outputs, outputs)
         self.shortcut = Linear(inputs, outputs, bias=False) if inputs != outputs else nn.Identity()
-        self.modulate = Linear(cond_dim, 2 * outputs) if cond_dim else None
-        for parameter in (*self.conv2.parameters(), *(self.modulate.parameters() if self.modulate else ())):
-            nn.init.zeros_(parameter)
+        self.modulate = zero_init(Linear(cond_dim, 2 * outputs)) if cond_dim else None
+        zero_init(self.conv2)
 
     def forward(
         self,
@@ -56,9 +56,7 @@ class ConvolutionBlock(nn.Module):
         valid: Float[Tensor, "#b l 1"] | None,
     ) -> Float[Tensor, "b l m"]:
         hidden = self.norm2(self.conv1(_masked(F.silu(self.norm1(x)), valid)))
-        if self.modulate is not None and condition is not None:
-            shift, scale = self.modulate(condition.to(hidden.dtype)).chunk(2, dim=-1)
-            hidden = hidden * (1.0 + scale) + shift
+        hidden = modulated(hidden, self.modulate, condition)
         return self.shortcut(x) + self.conv2(_masked(F.silu(hidden), valid))
 
 
@@ -102,62 +100,33 @@ class UNet(nn.Module):
     counts as padding, so nothing is seen through a mask; packed rows and causal orders need a transformer.
     """
 
-    def __init__(
-        self,
-        width: int,
-        depth: int,
-        *,
-        multipliers: tuple[int, ...],
-        cond_dim: int,
-        modulation: Literal["none", "film"],
-        time_frequency: float,
-    ) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.width = width
-        self.modulation: Modulation = modulation
-        self.compute_dtype = torch.float32
-        self.position_proj = Linear(HEAD_DIM, width, bias=False)
-        nn.init.zeros_(self.position_proj.weight)
-        time_dim = cond_dim if modulation != "none" else 0
-        self.time = TimeEmbedding(cond_dim, max_frequency=time_frequency) if time_dim else None
+        self.width, self.compute_dtype = config.width, torch.float32
+        self.modulation: Modulation = config.modulation
+        width, depth, multipliers, cond_dim = config.width, config.depth, config.multipliers, config.cond_dim
+        self.position_proj = zero_init(Linear(HEAD_DIM, width, bias=False))
+        time_dim = cond_dim if config.modulation != "none" else 0
+        self.time = TimeEmbedding(cond_dim, max_frequency=config.time_frequency) if time_dim else None
         sizes, levels = [m * width for m in multipliers], len(multipliers)
         self.counts = [(depth + levels - 1 - i) // levels for i in range(levels)]
         down = [ConvolutionBlock(c, c, time_dim) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
         up = [ConvolutionBlock(2 * c, c, time_dim) for c, n in zip(sizes, self.counts, strict=True) for _ in range(n)]
-        middle = Block(
-            sizes[-1],
-            mlp_ratio=4,
-            cond_dim=cond_dim,
-            modulation=modulation,
-            activation="relu2",
-            qk_norm=True,
-            bias=False,
-            norm_weight=False,
-            norm_bias=False,
-            dropout=0.0,
-        )
+        middle = Block(TransformerConfig(sizes[-1], 1, cond_dim=cond_dim, modulation=config.modulation))
         self.blocks = nn.ModuleList((*down, middle, *reversed(up)))
         pairs = list(pairwise(sizes))
         self.downsample = nn.ModuleList(Linear(2 * fine, coarse) for fine, coarse in pairs)
         self.upsample = nn.ModuleList(Linear(coarse, 2 * fine) for fine, coarse in pairs)
         self.norm = LayerNorm(width, elementwise_affine=False)
-        self.modulate = Linear(cond_dim, 2 * width) if time_dim else None
-        for parameter in self.modulate.parameters() if self.modulate else ():
-            nn.init.zeros_(parameter)
+        self.modulate = zero_init(Linear(cond_dim, 2 * width)) if time_dim else None
 
     def forward(
-        self,
-        x: Float[Tensor, "b l w"],
-        noise_level: Float[Tensor, "b *l"] | None,
-        positions: Int[Tensor, "#b l"],
-        mask: Bool[Tensor, "#b 1 l l"] | None,
-    ) -> Float[Tensor, "b l w"]:
+        self, x: Hidden, noise_level: NoiseTimes | None, positions: PositionIds, mask: AttentionMask | None
+    ) -> Hidden:
         """`noise_level` is that of rows or positions (None without a time input)."""
         x = x.to(self.compute_dtype)
         x = x + self.position_proj(sinusoids(positions.float(), HEAD_DIM).to(x.dtype))
-        condition = None
-        if self.time is not None and noise_level is not None:
-            condition = self.time(noise_level if noise_level.ndim == 2 else noise_level[:, None])
+        condition = None if self.time is None or noise_level is None else self.time(noise_level)
         hidden, condition, valid = self._padded(x, condition, None if mask is None else mask[:, 0].all(-2)[..., None])
         levels, skips, blocks = [(condition, valid)], [], iter(self.blocks)
         for i, count in enumerate(self.counts):
@@ -177,11 +146,8 @@ class UNet(nn.Module):
                 hidden = next(blocks)(torch.cat((hidden, skips.pop()), dim=-1), *levels[i])
             if i:
                 hidden = self.upsample[i - 1](hidden).unflatten(-1, (2, -1)).flatten(1, 2)
-        hidden = self.norm(hidden[:, : x.shape[1]])
-        if self.modulate is not None and levels[0][0] is not None:
-            shift, scale = self.modulate(levels[0][0][:, : x.shape[1]].to(hidden.dtype)).chunk(2, dim=-1)
-            hidden = hidden * (1.0 + scale) + shift
-        return hidden
+        condition = None if levels[0][0] is None else levels[0][0][:, : x.shape[1]]
+        return modulated(self.norm(hidden[:, : x.shape[1]]), self.modulate, condition)
 
     def _padded(
         self, x: Tensor, condition: Tensor | None, valid: Tensor | None

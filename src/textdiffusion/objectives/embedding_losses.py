@@ -15,7 +15,7 @@ from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
-from ..diffusion.prediction import X0Prediction
+from ..diffusion.vector_predictions import X0Prediction
 from .base import Loss, Objective, density_fit, noise_batch, per_token
 
 

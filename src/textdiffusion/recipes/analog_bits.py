@@ -7,11 +7,11 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..diffusion.codecs import Bits
 from ..diffusion.curve_densities import Gumbel
 from ..diffusion.densities import Uniform
 from ..diffusion.gaussian import Gaussian
 from ..diffusion.sigma_schedules import CosineSigma, LogSigma
+from ..diffusion.table_codecs import Bits
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Logits, X0Regression
 from ..networks.unet import UNetConfig

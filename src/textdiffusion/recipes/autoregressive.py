@@ -10,7 +10,7 @@ from ..data.config import TextConfig
 from ..diffusion.autoregressive import AutoregressiveOrder
 from ..diffusion.codecs import Tokens
 from ..diffusion.densities import Uniform
-from ..networks.token_denoiser import NextTokenDenoiserConfig
+from ..networks.next_token_denoiser import NextTokenDenoiserConfig
 from ..objectives.next_token import NextToken, NextTokenLikelihood
 from ..samplers.autoregressive import Autoregressive
 from . import Variants, recipe

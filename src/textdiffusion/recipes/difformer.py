@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..diffusion.codecs import Embeddings
 from ..diffusion.curve_densities import Gumbel
 from ..diffusion.densities import Uniform
 from ..diffusion.gaussian import Gaussian
 from ..diffusion.sigma_schedules import LogSigma, SqrtSigma
+from ..diffusion.table_codecs import Embeddings
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Regression
 from ..networks.transformer import TransformerConfig

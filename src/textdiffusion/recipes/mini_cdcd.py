@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..diffusion.codecs import Embeddings
 from ..diffusion.curve_densities import Cauchy
 from ..diffusion.gaussian import Gaussian
 from ..diffusion.sigma_schedules import LinearSigma, LogSigma
+from ..diffusion.table_codecs import Embeddings
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Regression
 from ..networks.transformer import TransformerConfig

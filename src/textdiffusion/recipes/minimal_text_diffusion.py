@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..data.config import TextConfig
-from ..diffusion.codecs import Embeddings
+from ..diffusion.table_codecs import Embeddings
 from ..samplers.ddim import DDIM
 from . import Variants, recipe
 from .diffusion_lm import diffusion_lm

@@ -6,9 +6,9 @@ from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
 from ..diffusion.binned_densities import MinVariance
-from ..diffusion.codecs import Embeddings
 from ..diffusion.gaussian import Gaussian
 from ..diffusion.sigma_schedules import LearnedLogSigma
+from ..diffusion.table_codecs import Embeddings
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Logits
 from ..networks.transformer import TransformerConfig

@@ -7,11 +7,11 @@ from dataclasses import replace
 from ..config.config import Config
 from ..config.training import Training
 from ..data.config import TextConfig
-from ..diffusion.codecs import Embeddings
 from ..diffusion.curve_densities import Gumbel
 from ..diffusion.densities import Uniform
 from ..diffusion.gaussian import Gaussian
 from ..diffusion.sigma_schedules import CosineSigma, KarrasSigma, LogSigma
+from ..diffusion.table_codecs import Embeddings
 from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
 from ..networks.output_heads import X0Logits
 from ..networks.transformer import TransformerConfig

@@ -16,7 +16,8 @@ from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
-from ..diffusion.prediction import Prediction, PredictionWithMean
+from ..diffusion.prediction import Prediction
+from ..diffusion.vector_predictions import PredictionWithMean
 from .base import Request, Sampler, SamplingState, Step
 from .projections import ClampedPrediction
 from .time_grids import Learned, TimeGrid

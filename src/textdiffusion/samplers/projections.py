@@ -12,7 +12,8 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import Part, check_bounds
-from ..diffusion.prediction import Prediction, PredictionWithMean, one_hot_logits
+from ..diffusion.prediction import Prediction, one_hot_logits
+from ..diffusion.vector_predictions import PredictionWithMean
 
 
 class Projection(Part, ABC):

@@ -22,7 +22,7 @@ from ..core.randomness import Rng
 from ..data.conditions import condition_dropout
 from ..data.masks import sample_condition_mask
 from ..data.prepare import Corpus
-from ..diffusion.codecs import Embeddings
+from ..diffusion.table_codecs import Embeddings
 from ..networks.bert import load_pretrained_embeddings
 from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, TrainingState, read_tensors
 from ..storage.weights import load_weights, tensors_of
