@@ -22,7 +22,7 @@ from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
 from textdiffusion.networks.output_heads import X0LogitsHead
 from textdiffusion.networks.transformer import Transformer
