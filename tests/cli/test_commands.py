@@ -181,7 +181,8 @@ def test_a_recipe_is_described_in_whole(textdiffusion):
     assert told.startswith(textdiffusion("recipes", "sedd", "--json").out.split('"what": "')[1].split('"')[0])
     assert "`as_published` is the paper's small OpenWebText model" in told
     assert "Variants: default, uniform, as_published" in told
-    assert "There is no recipe 'sed'; there are analog_bits," in textdiffusion("recipes", "sed").err
+    assert "There is no recipe 'sed'; did you mean sedd?" in textdiffusion("recipes", "sed").err
+    assert "There is no recipe 'x'; there are analog_bits," in textdiffusion("recipes", "x").err
 
 
 def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
@@ -305,6 +306,7 @@ def test_settings_of_every_type():
         "training.steps=1e3",
         "text.data=7",
         "process.schedule=karras",
+        "time_density.kind=cauchy",
         "backbone.dropout=0",
     ).config()
     assert isinstance(config.codec, Embeddings)
@@ -323,7 +325,10 @@ def test_settings_of_every_type():
     [
         ("training.steps=many", "must be a whole number"),
         ("text.unk=yes", "true or false"),
-        ("process.schedule=steep", "it can be log_sigma"),
+        (
+            "process.schedule=steep",
+            "it can be cosine, discrete_betas, karras, learned_log_sigma, linear_beta, linear_sigma, log_sigma, sqrt.",
+        ),
         ("codec.kind=nothing", "embeddings"),
         ("training=3", "group of settings"),
         ("backbone=3", "There is no backbone '3'; it can be bert, transformer, unet."),

@@ -35,7 +35,7 @@ FAILURES = [
     (["evaluate", "nowhere", "--target-error", "0"], "must be above 0"),
     (["noise", ""], "The text is empty."),
     (["noise", "abc", "--t", "1.5"], "t is 1.5"),
-    (["train", "mldm", "--data", "x", "--out", "y"], "There is no recipe 'mldm'; there are"),
+    (["train", "mldm", "--data", "x", "--out", "y"], "There is no recipe 'mldm'; did you mean mdlm?"),
     (["train", "mdlm", "--data", "x", "--out", "y", "--variant", "v"], "mdlm has no variant 'v'; it has default"),
     (["train", "mdlm", "--data", "x", "--out", "y", "--set", "backbone.widht=3"], "did you mean backbone.width?"),
     (["train", "mdlm", "--data", "x", "--out", "y", "--set", "width=3"], "did you mean backbone.width?"),

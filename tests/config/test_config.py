@@ -72,7 +72,7 @@ def _changed(path, value):
         ("process.kind", "tokens", ["config.process.kind is 'tokens'"]),
         ("process.kind", None, ["config.process.kind is None"]),
         ("process.kind", ["absorbing"], ["config.process.kind is ['absorbing']"]),
-        ("process.schedule", "quadratic", ["'quadratic'", "linear", "cosine"]),
+        ("process.schedule.kind", "quadratic", ["'quadratic'", "linear", "cosine"]),
         ("process.schedule", 3, ["config.process.schedule is 3"]),
         ("backbone.width", "wide", ["config.backbone.width is 'wide'", "whole number"]),
         ("backbone.width", 1.5, ["config.backbone.width is 1.5", "whole number"]),

@@ -236,7 +236,8 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"temperature": float("nan")}, "above 0"),
         (
             {"sampler": "ddim"},
-            "DDIM cannot act on AbsorbingProcess: it needs GaussianProcess. It can use ancestral, euler, first_hitting",
+            "DDIM cannot act on AbsorbingProcess: it needs GaussianProcess. "
+            "This run can use ancestral, euler, first_hitting",
         ),
         ({"sampler": "ancestrl"}, "did you mean ancestral"),
         ({"sampler": "ancestral:eta=1"}, "no 'eta'"),

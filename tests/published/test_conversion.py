@@ -238,7 +238,7 @@ def test_a_published_folder_is_not_taken_for_a_run(tmp_path: Path, tiny_run: Cal
     for write in (sedd_hub, mdlm_hub, sedd_local):
         source = write(tmp_path / write.__name__, reference, reference)
         with pytest.raises(
-            UserError, match=f"no run but holds published weights.*textdiffusion convert {source} --out"
+            UserError, match=f"holds published weights, not a run.*textdiffusion convert {source} --out"
         ):
             TextDiffusion.from_pretrained(source)
         with pytest.raises(UserError, match="textdiffusion convert"):

@@ -11,10 +11,17 @@ from tyro.conf import Positional, arg
 from ..core.errors import UserError
 from .measuring import Bounding, Sweeping
 from .output import note, print_json, print_table, status
-from .parsing import RunName
+from .parsing import RunName, check_folders
 
 UNIT = " (characters)"
-COLUMNS = f"forward bits{UNIT}", f"reverse bits{UNIT}", "pooled entropy", "distinct-2", "repetition", "frontier area"
+COLUMNS = (
+    f"forward bits{UNIT}",
+    f"reverse bits{UNIT}",
+    "pooled entropy",
+    "distinct-2",
+    "repetition",
+    "MAUVE (own features)",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +46,7 @@ class Compare(Bounding, Sweeping):
             raise UserError("RUN is missing; name at least one run.")
         if self.levels < 0:
             raise UserError(f"--levels is {self.levels}; it must be at least 1, or 0 for none.")
-        for option, path in (("out", self.out), ("markdown", self.markdown)):
-            if path and not Path(path).absolute().parent.is_dir():
-                raise UserError(f"--{option} is {path}, but there is no folder {Path(path).absolute().parent}.")
+        check_folders(out=self.out, markdown=self.markdown)
         from ..core.files import atomic
         from ..data.prepare import default_cache
         from ..evaluation.compare import compare

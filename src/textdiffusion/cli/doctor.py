@@ -36,7 +36,7 @@ class Doctor:
         findings = [*_machine(), *_installed(), *(_run(Path(self.run)) if self.run else ())]
         out = console()
         for name, value, ok in findings:
-            out.print(f"{'ok' if ok else '!!'}  {name:<14} {value}", markup=False, style=None if ok else "red")
+            out.print(f"{'ok' if ok else '!!'}  {name:<19} {value}", markup=False, style=None if ok else "red")
         if not all(ok for _, _, ok in findings):
             raise UserError("Something is damaged or missing: see the lines that begin with !!.")
 

@@ -74,7 +74,7 @@ class Samplers:
         rows = []
         for entry in entries:
             marks = (" *" if entry["intended"] else "") + (" +" if entry["in_masks"] else "")
-            rows.append((entry["name"] + marks, _joined(entry["settings"]), entry["what"]))
+            rows.append((entry["name"] + marks, _typed(entry["settings"]), entry["what"]))
         print_table(("SAMPLER", "SETTINGS", "WHAT IT DOES"), rows)
         print("* default for this run")
         if any(entry["in_masks"] for entry in entries):
@@ -101,7 +101,7 @@ class Guides:
         if self.json:
             print_json(entries)
             return
-        rows = [(entry["name"], _joined(entry["settings"]), entry["what"]) for entry in entries]
+        rows = [(entry["name"], _typed(entry["settings"]), entry["what"]) for entry in entries]
         print_table(("GUIDE", "SETTINGS", "WHAT IT DOES"), rows)
 
 
@@ -110,5 +110,18 @@ def _summary(part: type) -> str:
     return " ".join((part.__doc__ or "").partition("\n\n")[0].split())
 
 
-def _joined(settings: dict[str, Any]) -> str:
-    return ",".join(f"{key}={value}" for key, value in settings.items())
+def _typed(settings: dict[str, Any]) -> str:
+    """Settings as a user types them: `steps=64,grid=karras:rho=7`, further settings of a part as `grid.name=value`."""
+    words: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            nested = {name: each for name, each in value.items() if name != "kind"}
+            value = value["kind"] + "".join(
+                f"{f',{key}.' if i else ':'}{name}={_number(each)}" for i, (name, each) in enumerate(nested.items())
+            )
+        words.append(f"{key}={_number(value)}")
+    return ",".join(words)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import tyro
@@ -40,6 +41,13 @@ def parse(command: type[C], words: Sequence[str], prog: str) -> C:
         if not end.code:
             raise
         raise UserError(_sentence(printed.getvalue(), prog)) from None
+
+
+def check_folders(**paths: str) -> None:
+    """Raises UserError for an option whose path, if any, is to be in a folder that does not exist."""
+    for option, path in paths.items():
+        if path and not (folder := Path(path).absolute().parent).is_dir():
+            raise UserError(f"--{option} is {path}, but there is no folder {folder}.")
 
 
 def _check_options(command: type[Any], words: Sequence[str], prog: str) -> None:

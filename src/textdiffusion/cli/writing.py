@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ..core.errors import UserError
 from .output import console, note, print_json, print_texts, status
-from .parsing import RunName
+from .parsing import RunName, check_folders
 
 if TYPE_CHECKING:
     from ..core.batch import Batch
@@ -77,9 +76,7 @@ class Writing:
         """The run. Raises UserError for options that exclude each other, before anything slow."""
         if self.watch and self.json:
             raise UserError("--watch and --json exclude each other: both write to standard output.")
-        for option, path in (("html", self.html), ("gif", self.gif)):
-            if path and not Path(path).absolute().parent.is_dir():
-                raise UserError(f"--{option} is {path}, but there is no folder {Path(path).absolute().parent}.")
+        check_folders(html=self.html, gif=self.gif)
         if self.steps < 0:
             raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for the sampler's default.")
         if self.num < 1:
@@ -121,16 +118,17 @@ class Writing:
             "steps": steps,
             "calls": round(nfe, 2),
             "sampler": self.sampler or run.config.sampler.kind,
-            **({"source": self.source} if self.source else {}),
-            **({"label": self.label} if self.label else {}),
-            **({"guides": list(self.guide)} if self.guide else {}),
+            "source": self.source or None,
+            "label": self.label or None,
+            "guides": list(self.guide) or None,
             "temperature": self.temperature,
-            **({"top_k": self.top_k} if self.top_k else {}),
-            **({"top_p": self.top_p} if self.top_p < 1.0 else {}),
+            "top_k": self.top_k or None,
+            "top_p": self.top_p if self.top_p < 1.0 else None,
             "seed": self.seed,
-            **({"best_of": self.best_of} if self.best_of > 1 else {}),
-            **({"mbr": self.mbr} if self.mbr > 1 else {}),
+            "best_of": self.best_of if self.best_of > 1 else None,
+            "mbr": self.mbr if self.mbr > 1 else None,
         }
+        facts = {name: value for name, value in facts.items() if value is not None}
         self._save(frames, facts)
         if self.json:
             ranks = [round(bits[text], 4) if text else None for text in texts] if self.rank else []

@@ -70,6 +70,8 @@ def read_labelled(path: str | Path) -> list[tuple[str, str]]:
         with path.open("rb") as file:
             records = read_table(path, file_type, decode_chunks(path, file, "utf-8"), ("text", "", "label"), columns)
             pairs = [(text, label) for text, _, label in records]
+    except UserError as error:
+        raise UserError(f"{error} Write each line as text, tab, label." if columns else str(error)) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     for number, pair in enumerate(pairs, 1):

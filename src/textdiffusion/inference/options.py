@@ -61,14 +61,12 @@ class SamplingOptions:
         Raises UserError for options that are not allowed, or that the run's process does not allow.
         """
         default = run.config.sampler
-        settings = overrides.sampler(self.sampler, default) if isinstance(self.sampler, str) else self.sampler
-        settings = settings or default
-        sampler = settings
+        sampler = overrides.sampler(self.sampler, default) if isinstance(self.sampler, str) else self.sampler or default
         if problem := sampler_problem(sampler, run.config, run.model.process):
-            raise UserError(f"{problem} It can use {', '.join(run.samplers())}.")
+            raise UserError(f"{problem} This run can use {', '.join(run.samplers())}.")
         model = adapt_model(sampler, run.model, self.seed)
         # Samplers that write position by position may have 0 steps: one per token.
-        steps = self.steps if self.steps is not None else settings.steps or batch.tokens.shape[1]
+        steps = self.steps if self.steps is not None else sampler.steps or batch.tokens.shape[1]
         check_count("steps", steps)
         return Generation(model, sampler, steps, self._guides(run, model, batch), self.seed)
 

@@ -63,6 +63,8 @@ def convert(
         raise UserError(f"{out} is not empty; choose another folder for the run.")
     path = find_weights(source)
     settings = _settings(source)
+    if "schema" in settings.data:
+        raise UserError(f"{source} is a run already; convert takes published weights.")
     settings.check()
     tensors, prefixed = read_tensors(path, allow_pickle)
     vocab_size = _shape(path, tensors, "vocab_embed.embedding", 2)[0] - 1

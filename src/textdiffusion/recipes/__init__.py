@@ -11,6 +11,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import cached_property
 
 from ..config.config import Config
@@ -58,7 +59,9 @@ def get(name: str) -> Recipe:
     """The recipe in the file of that name. Raises UserError for an unknown one."""
     name = name.replace("-", "_")
     if name not in names():
-        raise UserError(f"There is no recipe {name!r}; there are {', '.join(names())}.")
+        close = get_close_matches(name, names(), 1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names())}."
+        raise UserError(f"There is no recipe {name!r}; {hint}")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 
 

@@ -1,26 +1,14 @@
 """Analog Bits: generating discrete data using diffusion models with self-conditioning (Chen et al. 2022)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.curve_densities import Gumbel
-from ..diffusion.densities import Uniform
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.sigma_schedules import CosineSigma, LogSigma
-from ..diffusion.table_codecs import Bits
-from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
-from ..networks.output_heads import X0Logits, X0Regression
-from ..networks.unet import UNetConfig
-from ..objectives.embedding_losses import SquaredError
-from ..objectives.gaussian_elbo import GaussianLikelihood
-from ..samplers.ddim import DDIM
-from ..samplers.dpm_solver import DPMSolver
+from ..config import Config, TextConfig, Training
+from ..diffusion import Bits, CosineSigma, Gaussian, Gumbel, LogSigma, Uniform
+from ..networks import EmbeddingDenoiserConfig, UNetConfig, X0Logits, X0Regression
+from ..objectives import GaussianLikelihood, SquaredError
+from ..samplers import DDIM, DPMSolver
 from . import Variants, recipe
-from .common import SMALL_WITH_TIME
+from .common import PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -49,29 +37,15 @@ def analog_bits() -> Variants:
         sampler=DPMSolver(steps=64),
         training=Training(optimizer="muon"),
     )
-    published = Config(
+    published = replace(
+        default,
         text=TextConfig(data="war_and_peace.txt", tokenizer="bytes", length=64),
         codec=Bits(),
         process=Gaussian(schedule=CosineSigma(sigma_min=1e-3, sigma_max=1e3)),
         time_density=Uniform(),
         backbone=UNetConfig(width=256, depth=9, multipliers=(1, 2, 4), cond_dim=256),
         denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(bias=False)),
-        objective=SquaredError(),
-        likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=2000, time_offset=2.0),
-        training=Training(
-            steps=200_000,
-            batch_size=64,
-            lr=2e-4,
-            warmup=0,
-            decay="constant",
-            optimizer="adamw",
-            beta2=0.99,
-            ema=0.9999,
-        ),
+        training=replace(PUBLISHED_TRAINING, steps=200_000, batch_size=64, lr=2e-4, warmup=0, beta2=0.99),
     )
-    return {
-        "default": default,
-        "unet": replace(default, backbone=UNetConfig()),
-        "as_published": published,
-    }
+    return {"default": default, "unet": replace(default, backbone=UNetConfig()), "as_published": published}

@@ -1,18 +1,12 @@
 """The same network made causal: the baseline of every table."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.autoregressive import AutoregressiveOrder
-from ..diffusion.codecs import Tokens
-from ..diffusion.densities import Uniform
-from ..networks.next_token_denoiser import NextTokenDenoiserConfig
-from ..objectives.next_token import NextToken, NextTokenLikelihood
-from ..samplers.autoregressive import Autoregressive
+from ..config import Config, TextConfig, Training
+from ..diffusion import AutoregressiveOrder, Tokens, Uniform
+from ..networks import NextTokenDenoiserConfig
+from ..objectives import NextToken, NextTokenLikelihood
+from ..samplers import Autoregressive
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 

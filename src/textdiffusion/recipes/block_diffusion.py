@@ -1,20 +1,12 @@
 """Block Diffusion: Interpolating Between Autoregressive and Diffusion Language Models (Arriola et al. 2025)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.alpha_schedules import Linear, LogLinear
-from ..diffusion.blocks import BlockAbsorbing
-from ..diffusion.codecs import Tokens
-from ..diffusion.densities import Uniform
-from ..networks.block_denoiser import BlockDenoiserConfig
-from ..networks.transformer import TransformerConfig
-from ..objectives.masked import MaskedELBO, MaskedLikelihood
-from ..samplers.blocks import BlockAncestral
+from ..config import Config, TextConfig, Training
+from ..diffusion import BlockAbsorbing, Linear, LogLinear, Tokens, Uniform
+from ..networks import BlockDenoiserConfig, TransformerConfig
+from ..objectives import MaskedELBO, MaskedLikelihood
+from ..samplers import BlockAncestral
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING
 

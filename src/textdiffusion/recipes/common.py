@@ -1,10 +1,7 @@
 """Networks, texts and training settings that several recipes share."""
 
-from __future__ import annotations
-
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..networks.transformer import TransformerConfig
+from ..config import TextConfig, Training
+from ..networks import TransformerConfig
 
 SMALL = TransformerConfig(width=128, depth=4, conv_radius=4)
 """The default network, for models that need no noise level: about 0.8 million parameters."""
@@ -26,15 +23,13 @@ PUBLISHED_BACKBONE = TransformerConfig(
 )
 """The small diffusion transformer of SEDD (Lou et al. 2023) and of the papers after it."""
 
+GELU_BACKBONE = TransformerConfig(
+    modulation="film", activation="gelu", qk_norm=False, absolute_positions=False, bias=True
+)
+"""The transformer of most other papers, with their width and depth to be set."""
+
 PUBLISHED_TRAINING = Training(
-    steps=1_000_000,
-    batch_size=512,
-    lr=3e-4,
-    warmup=2500,
-    decay="constant",
-    optimizer="adamw",
-    beta2=0.999,
-    ema=0.9999,
+    steps=1_000_000, batch_size=512, lr=3e-4, warmup=2500, decay="constant", optimizer="adamw", beta2=0.999, ema=0.9999
 )
 """How these papers train it."""
 

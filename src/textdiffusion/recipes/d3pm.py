@@ -1,24 +1,14 @@
 """Structured Denoising Diffusion Models in Discrete State-Spaces (Austin et al. 2021)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.absorbing import Absorbing
-from ..diffusion.alpha_schedules import CosineAlpha, Linear
-from ..diffusion.codecs import Tokens
-from ..diffusion.densities import Uniform
-from ..diffusion.uniform import UniformNoise
-from ..networks.token_denoiser import MaskDenoiserConfig, TokenDenoiserConfig
-from ..networks.transformer import TransformerConfig
-from ..objectives.discrete import DiscreteELBO, DiscreteLikelihood
-from ..samplers.ancestral import Ancestral
-from ..samplers.unmasking import Unmasking
+from ..config import Config, TextConfig, Training
+from ..diffusion import Absorbing, CosineAlpha, Linear, Tokens, Uniform, UniformNoise
+from ..networks import MaskDenoiserConfig, TokenDenoiserConfig
+from ..objectives import DiscreteELBO, DiscreteLikelihood
+from ..samplers import Ancestral, Unmasking
 from . import Variants, recipe
-from .common import SMALL, SMALL_WITH_TIME
+from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL, SMALL_WITH_TIME
 
 STEPS = 1000  # of the chain
 
@@ -58,21 +48,10 @@ def d3pm() -> Variants:
     published = replace(
         default,
         text=TextConfig(length=256),
-        backbone=TransformerConfig(
-            width=768,
-            depth=12,
-            modulation="film",
-            cond_dim=768,
-            activation="gelu",
-            qk_norm=False,
-            bias=True,
-            norm_weight=True,
-        ),
+        backbone=replace(GELU_BACKBONE, width=768, depth=12, cond_dim=768, absolute_positions=True, norm_weight=True),
         denoiser=MaskDenoiserConfig(time=True),
         objective=DiscreteELBO(steps=STEPS, cross_entropy=0.01 * STEPS),
         sampler=Ancestral(steps=STEPS),
-        training=Training(
-            steps=1_000_000, batch_size=512, lr=5e-4, warmup=10_000, decay="inverse_sqrt", optimizer="adamw", ema=0.9999
-        ),
+        training=replace(PUBLISHED_TRAINING, lr=5e-4, warmup=10_000, decay="inverse_sqrt", beta2=0.99),
     )
     return {"default": default, "uniform": uniform, "as_published": published}

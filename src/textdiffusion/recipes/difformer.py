@@ -1,23 +1,14 @@
 """Difformer: Empowering Diffusion Models on the Embedding Space for Text Generation (Gao et al. 2022)."""
 
-from __future__ import annotations
+from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.curve_densities import Gumbel
-from ..diffusion.densities import Uniform
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.sigma_schedules import LogSigma, SqrtSigma
-from ..diffusion.table_codecs import Embeddings
-from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
-from ..networks.output_heads import X0Regression
-from ..networks.transformer import TransformerConfig
-from ..objectives.embedding_losses import MSEWithCrossEntropy
-from ..objectives.gaussian_elbo import GaussianLikelihood
-from ..samplers.ddim import DDIM
+from ..config import Config, TextConfig, Training
+from ..diffusion import Embeddings, Gaussian, Gumbel, LogSigma, SqrtSigma, Uniform
+from ..networks import EmbeddingDenoiserConfig, X0Regression
+from ..objectives import GaussianLikelihood, MSEWithCrossEntropy
+from ..samplers import DDIM
 from . import Variants, recipe
-from .common import SMALL_WITH_TIME
+from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -44,34 +35,24 @@ def difformer() -> Variants:
         sampler=DDIM(steps=64),
         training=Training(optimizer="muon"),
     )
-    published = Config(
+    published = replace(
+        default,
         text=TextConfig(layout="lines", tokenizer="bpe", vocab_size=10_000, length=128, mask="prefix"),
         codec=Embeddings(dim=128, norm="affine"),
         process=Gaussian(schedule=SqrtSigma(sigma_min=1e-3, sigma_max=100.0, sigma_scale=4.0)),
         time_density=Uniform(),
-        backbone=TransformerConfig(
-            width=512,
-            depth=12,
-            modulation="film",
-            activation="gelu",
-            qk_norm=False,
-            absolute_positions=False,
-            bias=True,
-            norm_weight=True,
-            norm_bias=True,
-            dropout=0.1,
-        ),
+        backbone=replace(GELU_BACKBONE, width=512, depth=12, norm_weight=True, norm_bias=True, dropout=0.1),
         denoiser=EmbeddingDenoiserConfig(output_head=X0Regression()),
         objective=MSEWithCrossEntropy(grad_to_targets=True),
-        likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=20, eta=1.0),
-        training=Training(
+        training=replace(
+            PUBLISHED_TRAINING,
             steps=500_000,
             batch_size=256,
             lr=5e-4,
             warmup=10_000,
             decay="inverse_sqrt",
-            optimizer="adamw",
+            beta2=0.99,
             ema=0.0,
         ),
     )

@@ -1,35 +1,14 @@
 """Diffusion-LM (Li et al. 2022)."""
 
-from __future__ import annotations
+from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.densities import Uniform
-from ..diffusion.discrete_betas import DiscreteBetas
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.table_codecs import Embeddings
-from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
-from ..networks.output_heads import X0Regression
-from ..networks.transformer import TransformerConfig
-from ..objectives.embedding_losses import DiffusionLM
-from ..objectives.gaussian_elbo import GaussianLikelihood
-from ..samplers.ddim import DDIM
+from ..config import Config, TextConfig, Training
+from ..diffusion import DiscreteBetas, Embeddings, Gaussian, Uniform
+from ..networks import EmbeddingDenoiserConfig, X0Regression
+from ..objectives import DiffusionLM, GaussianLikelihood
+from ..samplers import DDIM
 from . import Variants, recipe
-from .common import SMALL_WITH_TIME
-
-BERT_BASE = TransformerConfig(
-    width=768,
-    depth=12,
-    modulation="adaln",
-    cond_dim=16,
-    activation="gelu",
-    qk_norm=False,
-    bias=True,
-    norm_weight=True,
-    norm_bias=True,
-    dropout=0.1,
-)
+from .common import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -58,7 +37,8 @@ def diffusion_lm() -> Variants:
         sampler=DDIM(steps=64, eta=1.0),
         training=Training(optimizer="muon"),
     )
-    published = Config(
+    published = replace(
+        default,
         text=TextConfig(
             data="hf:tuetschek/e2e_nlg",
             field="human_reference",
@@ -69,24 +49,11 @@ def diffusion_lm() -> Variants:
             length=64,
             model_padding=True,
         ),
-        codec=Embeddings(dim=16, init_std=1.0, norm="none"),
-        process=Gaussian(schedule=DiscreteBetas(betas="sqrt", steps=2000)),
-        time_density=Uniform(),
-        backbone=BERT_BASE,
+        backbone=replace(PUBLISHED_BACKBONE, cond_dim=16, absolute_positions=True, norm_bias=True),
         denoiser=EmbeddingDenoiserConfig(output_head=X0Regression(), self_conditioning=False),
-        objective=DiffusionLM(),
-        likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=2000, eta=1.0, clamp=1.0),
-        training=Training(
-            steps=200_000,
-            batch_size=64,
-            lr=1e-4,
-            warmup=0,
-            decay="linear",
-            optimizer="adamw",
-            beta2=0.999,
-            grad_clip=0.0,
-            ema=0.9999,
+        training=replace(
+            PUBLISHED_TRAINING, steps=200_000, batch_size=64, lr=1e-4, warmup=0, decay="linear", grad_clip=0.0
         ),
     )
     return {"default": default, "as_published": published}

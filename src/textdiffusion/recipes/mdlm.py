@@ -1,20 +1,12 @@
 """Simple and Effective Masked Diffusion Language Models (Sahoo et al. 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.absorbing import Absorbing
-from ..diffusion.alpha_schedules import Linear, LogLinear
-from ..diffusion.codecs import Tokens
-from ..diffusion.densities import Uniform
-from ..networks.token_denoiser import MaskDenoiserConfig
-from ..objectives.masked import MaskedELBO, MaskedLikelihood
-from ..samplers.ancestral import Ancestral
-from ..samplers.unmasking import Unmasking
+from ..config import Config, TextConfig, Training
+from ..diffusion import Absorbing, Linear, LogLinear, Tokens, Uniform
+from ..networks import MaskDenoiserConfig
+from ..objectives import MaskedELBO, MaskedLikelihood
+from ..samplers import Ancestral, Unmasking
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 

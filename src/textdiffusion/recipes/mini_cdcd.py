@@ -1,22 +1,16 @@
 """mini CDCD (github.com/markov-bio/cdcd, 2024): continuous diffusion of categorical data, small and open."""
 
-from __future__ import annotations
+from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.curve_densities import Cauchy
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.sigma_schedules import LinearSigma, LogSigma
-from ..diffusion.table_codecs import Embeddings
-from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
-from ..networks.output_heads import X0Regression
-from ..networks.transformer import TransformerConfig
-from ..objectives.embedding_losses import ScoreInterpolation
-from ..objectives.gaussian_elbo import GaussianLikelihood
-from ..samplers.ddim import DDIM
+from ..config import Config, TextConfig, Training
+from ..diffusion import Cauchy, Embeddings, Gaussian, LinearSigma, LogSigma
+from ..networks import EmbeddingDenoiserConfig, TransformerConfig, X0Regression
+from ..objectives import GaussianLikelihood, ScoreInterpolation
+from ..samplers import DDIM
 from . import Variants, recipe
-from .common import SMALL_WITH_TIME
+from .common import PUBLISHED_TRAINING, SMALL_WITH_TIME
+
+FINAL_LR_RATIO = 0.97**380  # the learning rate falls by 3 % every 100 steps
 
 
 @recipe
@@ -47,7 +41,8 @@ def mini_cdcd() -> Variants:
         sampler=DDIM(steps=64),
         training=Training(optimizer="muon"),
     )
-    published = Config(
+    published = replace(
+        default,
         text=TextConfig(
             data="hf:roneneldan/TinyStories",
             field="text",
@@ -63,18 +58,15 @@ def mini_cdcd() -> Variants:
             width=576, depth=32, modulation="adaln", cond_dim=64, activation="gelu", absolute_positions=False
         ),
         denoiser=EmbeddingDenoiserConfig(output_head=head, self_conditioning=False),
-        objective=ScoreInterpolation(),
-        likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=1000, eta=0.0),
-        training=Training(
+        training=replace(
+            PUBLISHED_TRAINING,
             steps=40_000,
             batch_size=64,
             lr=5e-3,
             warmup=2000,
             decay="exponential",
-            min_lr_ratio=0.97**380,  # by 3 % every 100 steps
-            optimizer="adamw",
-            beta2=0.999,
+            min_lr_ratio=FINAL_LR_RATIO,
             ema=0.0,
         ),
     )

@@ -1,12 +1,10 @@
 """Minimal text diffusion (A. Madaan's teaching version of Diffusion-LM, 2022)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..data.config import TextConfig
-from ..diffusion.table_codecs import Embeddings
-from ..samplers.ddim import DDIM
+from ..config import TextConfig
+from ..diffusion import Embeddings
+from ..samplers import DDIM
 from . import Variants, recipe
 from .diffusion_lm import diffusion_lm
 

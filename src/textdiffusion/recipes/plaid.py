@@ -1,21 +1,14 @@
 """Likelihood-Based Diffusion Language Models (Gulrajani and Hashimoto 2023)."""
 
-from __future__ import annotations
+from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.binned_densities import MinVariance
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.sigma_schedules import LearnedLogSigma
-from ..diffusion.table_codecs import Embeddings
-from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
-from ..networks.output_heads import X0Logits
-from ..networks.transformer import TransformerConfig
-from ..objectives.gaussian_elbo import GaussianELBO, GaussianLikelihood
-from ..samplers.ddim import DDIM
+from ..config import Config, TextConfig, Training
+from ..diffusion import Embeddings, Gaussian, LearnedLogSigma, MinVariance
+from ..networks import EmbeddingDenoiserConfig, X0Logits
+from ..objectives import GaussianELBO, GaussianLikelihood
+from ..samplers import DDIM
 from . import Variants, recipe
-from .common import SMALL_WITH_TIME
+from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -47,37 +40,24 @@ def plaid() -> Variants:
         sampler=DDIM(steps=64, eta=1.0),
         training=Training(optimizer="muon"),
     )
-    published = Config(
+    published = replace(
+        default,
         text=TextConfig(data="hf:openwebtext", field="text", tokenizer="bpe", vocab_size=32_000, length=256),
-        codec=Embeddings(dim=16),
         # gamma = 2 ln sigma from -3 to 6
         process=Gaussian(schedule=LearnedLogSigma(sigma_min=0.2231, sigma_max=20.09)),
         time_density=MinVariance(uniform_mix=0.0),
-        backbone=TransformerConfig(
-            width=384,
-            depth=16,
-            modulation="film",
-            cond_dim=32,
-            activation="gelu",
-            qk_norm=False,
-            absolute_positions=False,
-            bias=True,
-        ),
+        backbone=replace(GELU_BACKBONE, width=384, depth=16, cond_dim=32),
         denoiser=EmbeddingDenoiserConfig(output_head=head),
-        objective=GaussianELBO(),
-        likelihood=GaussianLikelihood(learned_decoder=True),
         sampler=DDIM(steps=4096, eta=1.0),
-        training=Training(
+        training=replace(
+            PUBLISHED_TRAINING,
             steps=92_000,
             batch_size=256,
             lr=1.4e-3,
             codec_lr=1e-2,
             density_lr=1e-2,
-            warmup=2500,
             decay="linear",
-            optimizer="adamw",
             beta2=0.99,
-            ema=0.9999,
         ),
     )
     return {"default": default, "as_published": published}

@@ -1,22 +1,12 @@
 """Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution (Lou et al. 2023)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.absorbing import Absorbing
-from ..diffusion.alpha_schedules import LogLinear
-from ..diffusion.codecs import Tokens
-from ..diffusion.densities import Uniform
-from ..diffusion.uniform import UniformNoise
-from ..networks.score_denoiser import ScoreDenoiserConfig
-from ..objectives.masked import MaskedLikelihood
-from ..objectives.score_entropy import ScoreEntropy, ScoreEntropyLikelihood
-from ..samplers.ancestral import Euler, Tweedie
-from ..samplers.unmasking import Unmasking
+from ..config import Config, TextConfig, Training
+from ..diffusion import Absorbing, LogLinear, Tokens, Uniform, UniformNoise
+from ..networks import ScoreDenoiserConfig
+from ..objectives import MaskedLikelihood, ScoreEntropy, ScoreEntropyLikelihood
+from ..samplers import Euler, Tweedie, Unmasking
 from . import Variants, recipe
 from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 

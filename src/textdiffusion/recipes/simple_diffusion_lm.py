@@ -1,24 +1,14 @@
 """simple-diffusion-lm (Rowland 2023) and its successor, score-based-diffusion-lm."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.curve_densities import Gumbel
-from ..diffusion.densities import Uniform
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.sigma_schedules import CosineSigma, KarrasSigma, LogSigma
-from ..diffusion.table_codecs import Embeddings
-from ..networks.embedding_denoiser import EmbeddingDenoiserConfig
-from ..networks.output_heads import X0Logits
-from ..networks.transformer import TransformerConfig
-from ..objectives.embedding_losses import MSEWithCrossEntropy, ScoreInterpolation
-from ..objectives.gaussian_elbo import GaussianLikelihood
-from ..samplers.ddim import DDIM
+from ..config import Config, TextConfig, Training
+from ..diffusion import CosineSigma, Embeddings, Gaussian, Gumbel, KarrasSigma, LogSigma, Uniform
+from ..networks import EmbeddingDenoiserConfig, X0Logits
+from ..objectives import GaussianLikelihood, MSEWithCrossEntropy, ScoreInterpolation
+from ..samplers import DDIM
 from . import Variants, recipe
+from .common import GELU_BACKBONE, SMALL_WITH_TIME
 
 
 @recipe
@@ -38,14 +28,15 @@ def simple_diffusion_lm() -> Variants:
         codec=Embeddings(dim=16, norm="layer"),
         process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),
-        backbone=TransformerConfig(width=128, depth=4, conv_radius=4, modulation="film", cond_dim=32),
+        backbone=replace(SMALL_WITH_TIME, modulation="film"),
         denoiser=EmbeddingDenoiserConfig(decode_input=True),
         objective=MSEWithCrossEntropy(),
         likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=64, renoise=True),
         training=Training(optimizer="muon"),
     )
-    published = Config(
+    published = replace(
+        default,
         text=TextConfig(
             layout="lines",
             tokenizer="sentencepiece",
@@ -57,19 +48,8 @@ def simple_diffusion_lm() -> Variants:
         codec=Embeddings(dim=64, init_std=1e-3, norm="affine"),
         process=Gaussian(schedule=CosineSigma(sigma_min=1e-3, sigma_max=100.0)),
         time_density=Uniform(),
-        backbone=TransformerConfig(
-            width=512,
-            depth=8,
-            modulation="film",
-            activation="gelu",
-            qk_norm=False,
-            absolute_positions=False,
-            bias=True,
-            dropout=0.1,
-        ),
+        backbone=replace(GELU_BACKBONE, width=512, depth=8, dropout=0.1),
         denoiser=EmbeddingDenoiserConfig(output_head=X0Logits(prior=False)),
-        objective=MSEWithCrossEntropy(),
-        likelihood=GaussianLikelihood(),
         sampler=DDIM(steps=200, renoise=True),
         training=Training(
             steps=800_000,

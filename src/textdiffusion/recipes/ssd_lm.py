@@ -1,26 +1,14 @@
 """SSD-LM (Han, Kumar and Tsvetkov 2022) and TESS (Karimi Mahabadi et al. 2023)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.curve_densities import Gumbel
-from ..diffusion.densities import Uniform
-from ..diffusion.gaussian import Gaussian
-from ..diffusion.sigma_schedules import CosineSigma, LogSigma
-from ..diffusion.table_codecs import Simplex
-from ..networks.output_heads import X0Logits
-from ..networks.simplex_denoiser import SimplexDenoiserConfig
-from ..networks.transformer import TransformerConfig
-from ..objectives.embedding_losses import ScoreInterpolation
-from ..objectives.gaussian_elbo import GaussianLikelihood
-from ..samplers.ddim import DDIM
-from ..samplers.projections import SampleProjection
+from ..config import Config, TextConfig, Training
+from ..diffusion import CosineSigma, Gaussian, Gumbel, LogSigma, Simplex, Uniform
+from ..networks import SimplexDenoiserConfig, X0Logits
+from ..objectives import GaussianLikelihood, ScoreInterpolation
+from ..samplers import DDIM, SampleProjection
 from . import Variants, recipe
-from .common import SMALL_WITH_TIME
+from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -68,29 +56,20 @@ def ssd_lm() -> Variants:
             data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="roberta", length=200, mask="prefix"
         ),
         process=Gaussian(schedule=replace(cosine, sigma_min=1e-4)),
-        backbone=TransformerConfig(
+        backbone=replace(
+            GELU_BACKBONE,
             width=1024,
             depth=24,
-            modulation="film",
             cond_dim=32,
-            activation="gelu",
-            qk_norm=False,
-            bias=True,
+            absolute_positions=True,
             norm_weight=True,
             norm_bias=True,
             dropout=0.1,
         ),
         denoiser=SimplexDenoiserConfig(output_head=X0Logits(prior=False), reading="shrunken", self_conditioning=False),
         sampler=DDIM(steps=1000, renoise=True, projection=SampleProjection(top_p=0.95)),
-        training=Training(
-            steps=100_000,
-            batch_size=6144,
-            lr=1e-4,
-            warmup=2000,
-            decay="linear",
-            optimizer="adamw",
-            beta2=0.999,
-            ema=0.0,
+        training=replace(
+            PUBLISHED_TRAINING, steps=100_000, batch_size=6144, lr=1e-4, warmup=2000, decay="linear", ema=0.0
         ),
     )
     return {"default": default, "tess": tess, "as_published": published}

@@ -1,19 +1,12 @@
 """Simple Guidance Mechanisms for Discrete Diffusion Models (Schiff et al. 2024): uniform diffusion language models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from ..config.config import Config
-from ..config.training import Training
-from ..data.config import TextConfig
-from ..diffusion.alpha_schedules import LogLinear
-from ..diffusion.codecs import Tokens
-from ..diffusion.densities import Uniform
-from ..diffusion.uniform import UniformNoise
-from ..networks.token_denoiser import TokenDenoiserConfig
-from ..objectives.discrete import DiscreteELBO, DiscreteLikelihood, Duality
-from ..samplers.ancestral import Ancestral
+from ..config import Config, TextConfig, Training
+from ..diffusion import LogLinear, Tokens, Uniform, UniformNoise
+from ..networks import TokenDenoiserConfig
+from ..objectives import DiscreteELBO, DiscreteLikelihood, Duality
+from ..samplers import Ancestral
 from . import Variants, recipe
 from .common import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 

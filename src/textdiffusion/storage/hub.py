@@ -80,4 +80,4 @@ def _import_hub(purpose: str) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return (str(error).removeprefix("Got: ").strip().splitlines() or [type(error).__name__])[0][:300]
