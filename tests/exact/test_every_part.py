@@ -85,7 +85,11 @@ VALUES_BY_TYPE = {str: "fig", int: 1, float: 1.0, bool: True}
 def _example(kind: type[GuideConfig], **values: str) -> GuideConfig:
     """The settings of a guide: its defaults, and examples of those that it requires."""
     types = typing.get_type_hints(kind)
-    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    required = [
+        f.name
+        for f in dataclasses.fields(typing.cast(typing.Any, kind))
+        if f.default is f.default_factory is dataclasses.MISSING
+    ]
     return kind(**{name: values[name] if name in values else VALUES_BY_TYPE[types[name]] for name in required})
 
 
