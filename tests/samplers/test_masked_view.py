@@ -170,7 +170,7 @@ def test_guides_are_those_of_masks(tiny_run):
     dropped = ("text.layout=lines", "text.condition_dropout=0.1", *LETTERS[:2])
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *dropped), device="cpu")
     with pytest.raises(
-        UserError, match=r"cfg with a run trained with text\.drop needs a sampler of the run's own noise"
+        UserError, match=r"cfg with a run trained with text\.condition_dropout needs a sampler of the run's own noise"
     ):
         run.infill(template, sampler="unmasking", guides=["cfg:weight=2"])
 

@@ -22,7 +22,7 @@ from .base import Request
 from .token_state import TokenState, token_probs
 
 Column = Float[Tensor, "b 1"]
-Probs = Float[Tensor, "b #l"]  # one per position, or one for all positions of a row
+RemaskProbs = Float[Tensor, "b #l"]  # one per position, or one for all positions of a row
 
 
 class RemaskingRule(Part, ABC):
@@ -33,7 +33,7 @@ class RemaskingRule(Part, ABC):
         return times
 
     @abstractmethod
-    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> Probs:
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         """The probability at every position, at most `limit`; at a mask it adds to the probability of revealing.
 
         `is_plateau`: alpha(s) = alpha(t), so that the step only trades tokens for masks.
@@ -44,7 +44,7 @@ class RemaskingRule(Part, ABC):
 class Cap(RemaskingRule):
     """At most eta (ReMDM-cap)."""
 
-    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> Probs:
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         return limit.clamp(max=eta)
 
 
@@ -52,7 +52,7 @@ class Cap(RemaskingRule):
 class Rescale(RemaskingRule):
     """The fraction eta of what is possible (ReMDM-rescale)."""
 
-    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> Probs:
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         return limit * eta
 
 
@@ -60,7 +60,7 @@ class Rescale(RemaskingRule):
 class Confidence(RemaskingRule):
     """The fraction eta of what is possible on average, and more for tokens of low confidence (ReMDM-conf)."""
 
-    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> Probs:
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         revealed = ~state.process.is_noisy(state.x) & state.batch.target_mask
         weight = torch.exp(-state.confidence) * revealed
         mean = weight.sum(-1, keepdim=True) / revealed.sum(-1, keepdim=True)
@@ -90,7 +90,7 @@ class Loop(RemaskingRule):
         times[-1] = 0.0  # also where t_off = 0
         return times
 
-    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> Probs:
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         return limit.clamp(max=eta) * is_plateau
 
 
