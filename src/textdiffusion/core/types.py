@@ -13,6 +13,8 @@ Logits = Float[Tensor, "b l v"]
 """Unnormalised log-probabilities of tokens."""
 Probs = Float[Tensor, "b l v"]
 """Probabilities of tokens, which sum to 1 over `v`."""
+Vectors = Float[Tensor, "b l d"]
+"""A vector per position, such as a noisy state of a Gaussian process."""
 PerPosition = Float[Tensor, "b l"]
 """One number per position, such as a loss in nats or a confidence."""
 PerRow = Float[Tensor, " b"]
@@ -23,8 +25,6 @@ NoiseTimes = Float[Tensor, "b *l"]
 """Times t in [0, 1], one per row or one per position."""
 Values = Float[Tensor, "*b"]
 """Numbers of any shape, such as times, noise levels or fractions, on which a function acts one by one."""
-Vectors = Float[Tensor, "b l d"]
-"""States of a process over vectors."""
 Sigma = Float[Tensor, "b #l 1"]
 """Noise levels, one per row or per position, shaped to multiply `Vectors`."""
 Table = Float[Tensor, "v d"]
