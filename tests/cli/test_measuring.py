@@ -47,7 +47,7 @@ def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny
     corpus.unlink()
     alone = textdiffusion("evaluate", run, "--data", other, "--num", 2)
     assert alone.code == 0
-    assert "no n-gram to compare with" in alone.err
+    assert "there is no n-gram to compare with" in alone.err
     assert "were not judged: the training text is not available" in alone.err
     assert "gram" not in alone.out
 
@@ -78,7 +78,7 @@ def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     told = json.loads(textdiffusion("frontier", run, *few, "--json").out)
     assert told["dtype"] == "float32"
     assert [point["run"] for point in told["points"][:2]] == [run.name] * 2
-    assert "must end in .svg" in textdiffusion("frontier", run, "--out", "a.png").err
+    assert "its name must end in .svg" in textdiffusion("frontier", run, "--out", "a.png").err
     page = textdiffusion("compare", run, *few, "--draws", 2, "--levels", 2, "--out", tmp_path / "a.html")
     assert page.code == 0, page.err
     assert [run.name, "mdlm", "<="] in [line.replace("|", " ").split()[:3] for line in page.out.splitlines()]

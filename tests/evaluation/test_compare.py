@@ -103,7 +103,8 @@ def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
 
 def test_unlike_protocols_are_refused_before_anything_is_measured(tiny_run: Callable[..., Path], tmp_path: Path):
     runs = [str(tiny_run("mdlm", f"text.length={length}", "text.test_fraction=0.25")) for length in (16, 32)]
-    with pytest.raises(UserError, match="the window in tokens is 16 for the one and 32 for the other"):
+    short, long = (Path(run).name for run in runs)
+    with pytest.raises(UserError, match=f"the window in tokens is 16 for {short} and 32 for {long}"):
         compare(runs, OPTIONS, tmp_path)
     assert not any(Path(run, "measured").exists() for run in runs)
     with pytest.raises(UserError, match="named twice"):

@@ -13,15 +13,15 @@ from .measuring import Bounding, Sweeping
 from .output import note, print_json, print_table, status
 from .parsing import RunName, check_folders
 
-UNIT = " (characters)"
-COLUMNS = (
-    f"forward bits{UNIT}",
-    f"reverse bits{UNIT}",
-    "pooled entropy",
-    "distinct-2",
-    "repetition",
-    "MAUVE (own features)",
-)
+COLUMNS = {
+    "forward bits (characters)": "forward bits",
+    "reverse bits (characters)": "reverse bits",
+    "pooled entropy": "pooled entropy",
+    "distinct-2": "distinct-2",
+    "repetition": "repetition",
+    "MAUVE (own features)": "MAUVE (own features)",
+}
+"""The metrics of the table by their names in a report, and their titles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class Frontier(Sweeping):
                     settings = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{point.nfe:g}"]
                 values = [point.values[metric] for metric in COLUMNS]
                 rows.append(settings + ["-" if value is None else f"{value:.4g}" for value in values])
-            print_table(["sampler", "steps", "T", "calls", *(name.removesuffix(UNIT) for name in COLUMNS)], rows)
+            print_table(["sampler", "steps", "T", "calls", *COLUMNS.values()], rows)
             print("The closer to the held-out text the better; a useful run is closer than the baseline rows.")
             print(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
         if self.out:
