@@ -18,11 +18,11 @@ from minimal_mdlm import SENTENCES
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.diffusion.codecs import TableCodec
+from textdiffusion.diffusion.codecs import EmbeddingCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogSigma
+from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.networks.embedding_denoiser import EmbeddingDenoiser
 from textdiffusion.networks.output_heads import X0LogitsHead
 from textdiffusion.networks.transformer import Transformer
@@ -43,7 +43,7 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
     # 2. The embeddings, one row of a table per token. They are learned, but their norm is fixed: embeddings that may
     #    grow would make the noise negligible.
     torch.manual_seed(0)
-    codec = TableCodec(torch.randn(len(vocab), 16), learned=True, normalise="l2")
+    codec = EmbeddingCodec(torch.randn(len(vocab), 16), learned=True, normalise="l2")
 
     # 3. The noise: x_t = x_0 + sigma(t) * eps. Sigma runs from 0.1 norms (every token can be read) to 10 (none can).
     process = GaussianProcess(LogSigma(0.1 * codec.norm, 10.0 * codec.norm))
@@ -52,7 +52,7 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
     #    vector.
     backbone = Transformer(width=64, depth=2, modulation="adaln", cond_dim=32)
     head = X0LogitsHead(backbone.width, codec)
-    denoiser = EmbeddingDenoiser(backbone, process, codec, readout=head, self_conditioning=False)
+    denoiser = EmbeddingDenoiser(backbone, process, codec, output_head=head, self_conditioning=False)
     model = DiffusionModel(codec, process, UniformDensity(), denoiser)
 
     # 5. Training. The loss is the plain cross-entropy of the tokens, averaged over noise levels. It never reaches 0: at

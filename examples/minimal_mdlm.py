@@ -19,7 +19,7 @@ from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.model import DiffusionModel
-from textdiffusion.diffusion.schedules import LogLinear
+from textdiffusion.diffusion.alpha_schedules import Linear
 from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
 from textdiffusion.objectives.masked import MaskedELBO
@@ -49,7 +49,7 @@ def main(sentences: list[str] = SENTENCES, steps: int = 1000, num: int = 8) -> t
     data = torch.tensor([[number[word] for word in row + [""] * (length - len(row))] for row in rows])
 
     # 2. The noise: at time t, in [0, 1], each token has become a mask with probability t.
-    process = AbsorbingProcess(len(vocab), LogLinear(eps=0.0))
+    process = AbsorbingProcess(len(vocab), Linear())
 
     # 3. The network: a transformer that sees the text with its masks and predicts the token behind every one of them.
     torch.manual_seed(0)
