@@ -1,6 +1,7 @@
 """What README and docs show is run: Python blocks as they stand, commands with a small network and few steps."""
 
 import ast
+import dataclasses
 import json
 import re
 import shlex
@@ -11,12 +12,20 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import get_type_hints
+from xml.etree import ElementTree
 
 import pytest
 from safetensors.torch import save_file
 
+from textdiffusion import recipes
 from textdiffusion.cli import COMMANDS, main
+from textdiffusion.config.config import Config
+from textdiffusion.core.registry import Part
 from textdiffusion.data.tokenizers.base import Bytes
+from textdiffusion.evaluation.metrics.base import all_metrics
+from textdiffusion.guidance.base import GuideConfig
+from textdiffusion.samplers.base import Sampler
 
 from .published.reference import random_reference
 
@@ -158,8 +167,6 @@ def test_links_and_paths_lead_somewhere(page: Path):
 
 
 def test_every_recipe_is_on_the_page_of_families():
-    from textdiffusion import recipes
-
     text = (ROOT / "docs/families.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (\w+): .*\n((?:(?!^## ).*\n)*)", text, re.MULTILINE))
     assert sorted(sections) == recipes.names()
@@ -171,11 +178,6 @@ def test_every_recipe_is_on_the_page_of_families():
 
 
 def test_every_sampler_guide_and_metric_has_a_row():
-    from textdiffusion.evaluation.metrics.base import all_metrics
-    from textdiffusion.guidance.base import GuideConfig
-
-    from textdiffusion.samplers.base import Sampler
-
     def missing(page: str, names: Iterable[str]) -> set[str]:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
@@ -195,9 +197,35 @@ def test_the_tour_names_files_and_their_length():
         assert abs(int(lines) - actual) <= max(20, 0.25 * actual), f"{path} has {actual} lines"
 
 
-def test_pictures_are_small_and_whole():
-    from xml.etree import ElementTree
+def setting_paths(cls: type, prefix: str) -> Iterator[str]:
+    """The paths of all settings below a dataclass, for every kind of each part."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        path, hint = f"{prefix}{field.name}", hints[field.name]
+        yield path
+        if isinstance(hint, type) and issubclass(hint, Part):
+            yield f"{path}.kind"
+            for kind in hint.choices().values():
+                yield from setting_paths(kind, f"{path}.")
+        elif dataclasses.is_dataclass(hint):
+            yield from setting_paths(hint, f"{path}.")
 
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if page.name not in ("CHANGELOG.md", "experiments.md")]))
+def test_settings_that_pages_name_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    paths = {*setting_paths(Config, "")}
+    sections = "|".join(field.name for field in dataclasses.fields(Config))
+    for path in re.findall(rf"(?<![\w./])((?:{sections})(?:\.[a-z]\w*)+)(?![\w(/]|\.\w)", text):
+        assert path in paths or Path(path).suffix in (".md", ".py", ".csv"), path
+    parts = Sampler.choices() | GuideConfig.choices()
+    for name, keys in re.findall(rf"[`\" ]({'|'.join(parts)}):((?:[a-z][\w.]*=[^`\"\s]*))", text):
+        settings = {*setting_paths(parts[name], "")}
+        for key in re.findall(r"(?:^|,)([a-z][\w.]*)=", keys):
+            assert key in settings, f"{name}:{key}"
+
+
+def test_pictures_are_small_and_whole():
     assert ElementTree.parse(ROOT / "docs/flow.svg").getroot().tag.endswith("svg")
     gif = (ROOT / "docs/emerging.gif").read_bytes()
     assert gif.startswith(b"GIF89a")
