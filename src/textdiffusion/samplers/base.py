@@ -127,11 +127,13 @@ class Sampler(Part, ABC):
     """An algorithm that turns noise into text: its fields are its settings, and calling it samples.
 
     `processes` are the processes it supports. `steps` is the number of steps unless a request asks for another; where
-    `min_steps` is 0, it may be 0: one step per token.
+    `min_steps` is 0, it may be 0: one step per token. `converges`: with its default settings and an ideal denoiser it
+    samples the data distribution in the limit of many steps; where not, the docstring says what it samples from.
     """
 
     processes: ClassVar[tuple[type, ...]]
     min_steps: ClassVar[int] = 1
+    converges: ClassVar[bool] = True
 
     steps: int = 64
 

@@ -163,6 +163,7 @@ class PathPlanning(Ancestral, name="p2"):
     """
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    converges: ClassVar[bool] = False
 
     eta: float = 1.0
 
