@@ -63,7 +63,7 @@ def named(pages: list[Path]) -> list:
 
 
 @pytest.fixture
-def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the run and the text that the pages speak of."""
     shutil.copytree(tiny_run("mdlm"), tmp_path / "runs/shakespeare")
     published(tmp_path / "sedd-small")
@@ -84,7 +84,7 @@ RUNNABLE = [page for page in PAGES if blocks(page, "python") and page.name != "C
 
 
 @pytest.mark.parametrize("page", named(RUNNABLE))
-def test_python_blocks_run(page: Path, place: Path):
+def test_python_blocks_run(page: Path, workspace: Path):
     for block in blocks(page, "python"):
         for words in commands(page):
             if words[:2] == ["textdiffusion", "train"] and f'"{words[words.index("--out") + 1]}"' in block:
@@ -94,8 +94,13 @@ def test_python_blocks_run(page: Path, place: Path):
 
 
 def test_worked_examples_of_new_parts_run():
-    """In a process of its own: what they define is registered."""
-    sampler, schedule, recipe = blocks(ROOT / "CONTRIBUTING.md", "python")
+    """In a separate process, because what they define is registered. Their imports are relative to their folder."""
+    files = []
+    for folder, code in zip(
+        ("samplers", "diffusion", "recipes"), blocks(ROOT / "CONTRIBUTING.md", "python"), strict=True
+    ):
+        absolute = code.replace("from ..", "from textdiffusion.").replace("from . ", f"from textdiffusion.{folder} ")
+        files.append(absolute.replace("from .", f"from textdiffusion.{folder}."))
     use = """
 import torch
 from textdiffusion.core.randomness import Rng
@@ -111,11 +116,11 @@ assert torch.allclose(noise.time(noise.alpha(t)), t, atol=1e-5)
 slope = torch.autograd.functional.jvp(noise.alpha, t, torch.ones_like(t))[1]
 assert torch.allclose(-slope / noise.mask_prob(t), noise.loss_weight(t), rtol=1e-4)
 """
-    subprocess.run([sys.executable, "-c", "\n".join((sampler, schedule, recipe, use))], check=True)
+    subprocess.run([sys.executable, "-c", "\n".join((*files, use))], check=True)
 
 
 @pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "console")]))
-def test_commands_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str]):
+def test_commands_run(page: Path, workspace: Path, capsys: pytest.CaptureFixture[str]):
     for words in commands(page):
         if words[0] == "textdiffusion":
             if words[1] == "train-classifier":
