@@ -230,6 +230,13 @@ def test_settings_that_pages_name_exist(page: Path):
             assert key in settings, f"{name}:{key}"
 
 
+def test_the_reference_has_every_part():
+    modules = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/reference.md").read_text(encoding="utf-8"), re.MULTILINE))
+    parts = {part for base in Part.__subclasses__() for part in base.choices().values()}
+    for part in parts - {*GuideConfig.choices().values()}:  # guides are on a page of their own
+        assert part.__module__ in modules or not part.__module__.startswith("textdiffusion."), part
+
+
 def test_pictures_are_small_and_whole():
     assert ElementTree.parse(ROOT / "docs/flow.svg").getroot().tag.endswith("svg")
     gif = (ROOT / "docs/emerging.gif").read_bytes()
