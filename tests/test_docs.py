@@ -1,6 +1,7 @@
 """What README and docs show is run: Python blocks as they stand, commands with a small network and few steps."""
 
 import ast
+import dataclasses
 import json
 import re
 import shlex
@@ -11,12 +12,20 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import get_type_hints
+from xml.etree import ElementTree
 
 import pytest
 from safetensors.torch import save_file
 
+from textdiffusion import recipes
 from textdiffusion.cli import COMMANDS, main
+from textdiffusion.config.config import Config
+from textdiffusion.core.registry import Part
 from textdiffusion.data.tokenizers.base import Bytes
+from textdiffusion.evaluation.metrics.base import all_metrics
+from textdiffusion.guidance.base import GuideConfig
+from textdiffusion.samplers.base import Sampler
 
 from .published.reference import random_reference
 
@@ -54,7 +63,7 @@ def named(pages: list[Path]) -> list:
 
 
 @pytest.fixture
-def place(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the run and the text that the pages speak of."""
     shutil.copytree(tiny_run("mdlm"), tmp_path / "runs/shakespeare")
     published(tmp_path / "sedd-small")
@@ -75,7 +84,7 @@ RUNNABLE = [page for page in PAGES if blocks(page, "python") and page.name != "C
 
 
 @pytest.mark.parametrize("page", named(RUNNABLE))
-def test_python_blocks_run(page: Path, place: Path):
+def test_python_blocks_run(page: Path, workspace: Path):
     for block in blocks(page, "python"):
         for words in commands(page):
             if words[:2] == ["textdiffusion", "train"] and f'"{words[words.index("--out") + 1]}"' in block:
@@ -85,8 +94,13 @@ def test_python_blocks_run(page: Path, place: Path):
 
 
 def test_worked_examples_of_new_parts_run():
-    """In a process of its own: what they define is registered."""
-    sampler, schedule, recipe = blocks(ROOT / "CONTRIBUTING.md", "python")
+    """In a separate process, because what they define is registered. Their imports are relative to their folder."""
+    files = []
+    for folder, code in zip(
+        ("samplers", "diffusion", "recipes"), blocks(ROOT / "CONTRIBUTING.md", "python"), strict=True
+    ):
+        absolute = code.replace("from ..", "from textdiffusion.").replace("from . ", f"from textdiffusion.{folder} ")
+        files.append(absolute.replace("from .", f"from textdiffusion.{folder}."))
     use = """
 import torch
 from textdiffusion.core.randomness import Rng
@@ -102,11 +116,11 @@ assert torch.allclose(noise.time(noise.alpha(t)), t, atol=1e-5)
 slope = torch.autograd.functional.jvp(noise.alpha, t, torch.ones_like(t))[1]
 assert torch.allclose(-slope / noise.mask_prob(t), noise.loss_weight(t), rtol=1e-4)
 """
-    subprocess.run([sys.executable, "-c", "\n".join((sampler, schedule, recipe, use))], check=True)
+    subprocess.run([sys.executable, "-c", "\n".join((*files, use))], check=True)
 
 
 @pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "console")]))
-def test_commands_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str]):
+def test_commands_run(page: Path, workspace: Path, capsys: pytest.CaptureFixture[str]):
     for words in commands(page):
         if words[0] == "textdiffusion":
             if words[1] == "train-classifier":
@@ -158,8 +172,6 @@ def test_links_and_paths_lead_somewhere(page: Path):
 
 
 def test_every_recipe_is_on_the_page_of_families():
-    from textdiffusion import recipes
-
     text = (ROOT / "docs/families.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (\w+): .*\n((?:(?!^## ).*\n)*)", text, re.MULTILINE))
     assert sorted(sections) == recipes.names()
@@ -171,10 +183,6 @@ def test_every_recipe_is_on_the_page_of_families():
 
 
 def test_every_sampler_guide_and_metric_has_a_row():
-    from textdiffusion.evaluation.metrics.base import all_metrics
-    from textdiffusion.guidance.base import GuideConfig
-    from textdiffusion.samplers.base import Sampler
-
     def missing(page: str, names: Iterable[str]) -> set[str]:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
@@ -194,9 +202,42 @@ def test_the_tour_names_files_and_their_length():
         assert abs(int(lines) - actual) <= max(20, 0.25 * actual), f"{path} has {actual} lines"
 
 
-def test_pictures_are_small_and_whole():
-    from xml.etree import ElementTree
+def setting_paths(cls: type, prefix: str) -> Iterator[str]:
+    """The paths of all settings below a dataclass, for every kind of each part."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        path, hint = f"{prefix}{field.name}", hints[field.name]
+        yield path
+        if isinstance(hint, type) and issubclass(hint, Part):
+            yield f"{path}.kind"
+            for kind in hint.choices().values():
+                yield from setting_paths(kind, f"{path}.")
+        elif dataclasses.is_dataclass(hint):
+            yield from setting_paths(hint, f"{path}.")
 
+
+@pytest.mark.parametrize("page", named([page for page in PAGES if page.name not in ("CHANGELOG.md", "experiments.md")]))
+def test_settings_that_pages_name_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    paths = {*setting_paths(Config, "")}
+    sections = "|".join(field.name for field in dataclasses.fields(Config))
+    for path in re.findall(rf"(?<![\w./])((?:{sections})(?:\.[a-z]\w*)+)(?![\w(/]|\.\w)", text):
+        assert path in paths or Path(path).suffix in (".md", ".py", ".csv"), path
+    parts = Sampler.choices() | GuideConfig.choices()
+    for name, keys in re.findall(rf"[`\" ]({'|'.join(parts)}):((?:[a-z][\w.]*=[^`\"\s]*))", text):
+        settings = {*setting_paths(parts[name], "")}
+        for key in re.findall(r"(?:^|,)([a-z][\w.]*)=", keys):
+            assert key in settings, f"{name}:{key}"
+
+
+def test_the_reference_has_every_part():
+    modules = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/reference.md").read_text(encoding="utf-8"), re.MULTILINE))
+    parts = {part for base in Part.__subclasses__() for part in base.choices().values()}
+    for part in parts - {*GuideConfig.choices().values()}:  # guides are on a page of their own
+        assert part.__module__ in modules or not part.__module__.startswith("textdiffusion."), part
+
+
+def test_pictures_are_small_and_whole():
     assert ElementTree.parse(ROOT / "docs/flow.svg").getroot().tag.endswith("svg")
     gif = (ROOT / "docs/emerging.gif").read_bytes()
     assert gif.startswith(b"GIF89a")
