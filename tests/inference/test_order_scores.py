@@ -55,7 +55,7 @@ def test_a_prefix_is_given(tiny_run: MakeRun):
         (("mdlm",), {"order": "left", "per_step": 0}, "per_step is 0; it must be at least 1"),
         (("mdlm",), {"per_step": 2}, "per_step=2 has no effect without an order"),
         (("udlm",), {"order": "left"}, "OrderLikelihood cannot act on UniformProcess: it needs AbsorbingProcess"),
-        (("cdcd", "text.mask=none"), {"order": "left"}, "OrderLikelihood needs an embedding run trained with given tokens anywhere"),
+        (("cdcd", "text.mask=none"), {"order": "left"}, "OrderLikelihood needs an embedding run"),
     ],
 )
 def test_runs_without_an_order_are_refused(tiny_run: MakeRun, recipe: tuple[str, ...], options: dict, says: str):
