@@ -34,6 +34,23 @@ def test_evaluate(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     assert (missing.code, missing.out) == (2, "")
 
 
+def test_evaluate_in_an_order(textdiffusion, tiny_run: MakeRun):
+    run = tiny_run("mdlm", "text.test_fraction=0.3")
+    options = ("--order", "entropy", "--per-step", 4, "--windows", 3, "--num", 0)
+    plain = textdiffusion("evaluate", run, *options)
+    score = json.loads(textdiffusion("evaluate", run, *options, "--json").out)
+    assert score["exact"]
+    assert f"  = {score['bits']:.4f} bits per character\n" in plain.out
+    assert "exactly, revealed by entropy, 4 at a time" in plain.out
+    assert (score["protocol"]["order"], score["protocol"]["per_step"]) == ("entropy", 4)
+    bound = json.loads(textdiffusion("evaluate", run, "--draws", 2, "--windows", 3, "--num", 0, "--json").out)
+    assert not bound["exact"]
+    assert bound["digest"] != score["digest"]
+    unused = textdiffusion("evaluate", run, "--per-step", 4)
+    assert (unused.code, unused.out) == (2, "")
+    assert "--per-step 4 has no effect without --order" in unused.err
+
+
 def test_evaluate_warns_of_training_text_and_does_without_it(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("The red pear is old.\n" * 60)

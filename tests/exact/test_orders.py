@@ -72,7 +72,7 @@ def test_places_of_one_step_are_the_first_of_segments_of_equal_length(drawn):
 
 
 def _taken(sampler, probs, masked, due):
-    chosen = sampler._choose(probs, masked[None], torch.tensor([due]), rng=Rng.of(0, 1))
+    chosen = sampler.choose(probs, masked[None], torch.tensor([due]), rng=Rng.of(0, 1))
     return chosen[0].nonzero()[:, 0].tolist()
 
 

@@ -23,11 +23,18 @@ class Evaluate(Bounding):
     """The run's folder, or its repository id on the hub."""
     calibrate: int = 0
     """Fit one temperature per range of noise levels on the training text, for this many ranges (0 = none)."""
+    order: str = ""
+    """Instead of the bound, the exact likelihood of a masked model that reveals text in this order: left, confidence,
+    margin or entropy."""
+    per_step: int = 1
+    """With --order: reveal this many positions at a time."""
 
     def execute(self) -> None:
         self.check()
         if self.calibrate < 0:
             raise UserError(f"--calibrate is {self.calibrate}; it must be at least 1, or 0 for no calibration.")
+        if self.per_step != 1 and not self.order:
+            raise UserError(f"--per-step {self.per_step} has no effect without --order.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
         from ..evaluation.frontier import judge_texts
@@ -72,6 +79,8 @@ class Evaluate(Bounding):
         print(f"{run.config.recipe}, {averaged} weights, on {evaluator.heldout.name}: {score.characters:,} characters")
         sign = "=" if score.exact else "<="
         print(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
+        if self.order:
+            print(f"    exactly, revealed by {self.order}, {self.per_step} at a time")
         if not score.exact:
             print(f" +- {score.monte_carlo_error:.4f} from the random draws ({score.draws} per window), for this text")
         if score.window_error is not None:

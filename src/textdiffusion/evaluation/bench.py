@@ -13,6 +13,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..data.builtin.tasks import parse_task
 from ..inference.api import TextDiffusion
+from ..samplers.masked_view import adapt_model
 from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import Fact, sha256
 from .cache import ResultCache
@@ -37,6 +38,8 @@ class EvalOptions:
     draws: int = 0
     batch_size: int = 64
     calibrate: int = 0
+    order: str = ""
+    per_step: int = 1
     num: int = 128
     levels: int = 24
     samplers: tuple[str, ...] = ()
@@ -106,8 +109,10 @@ class RunEvaluator:
         return {**self.heldout.metadata, **facts}
 
     def likelihood(self) -> LikelihoodEstimate:
-        """Bits per character."""
-        options = self.options
+        """Bits per character: the bound, or the exact value of an order if the options name one."""
+        options, likelihood = self.options, self.model.likelihood
+        if options.order:
+            likelihood = self.model.order_likelihood(options.order, options.per_step)
         metadata: dict[str, Fact] = {**self.heldout.metadata, "calibration": options.calibrate}
         facts = metadata | {
             "seed": options.seed,
@@ -115,6 +120,7 @@ class RunEvaluator:
             "draws": options.draws,
             "windows": len(self.heldout),
         }
+        facts |= likelihood.protocol if options.order else {}
         train = training_corpus(self.model, self.cache_dir) if options.calibrate else None
         if train:
             facts["training"] = train.folder.name  # changes with the text
@@ -136,10 +142,10 @@ class RunEvaluator:
                 )
                 calibrated = calibration.apply(model)
             with calibrated:
-                likelihood = bits_per_character(
-                    model,
+                estimate = bits_per_character(
+                    adapt_model(likelihood, model, options.seed),
                     self.heldout,
-                    self.model.likelihood,
+                    likelihood,
                     seed=options.seed,
                     target_error=options.target_error,
                     draws=options.draws or None,
@@ -147,7 +153,7 @@ class RunEvaluator:
                     metadata=metadata,
                     progress=report_progress,
                 )
-            return asdict(likelihood)
+            return asdict(estimate)
 
         return LikelihoodEstimate(**self.results.get_or_compute("bits", facts, compute))
 

@@ -12,6 +12,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data import templates
 from ..samplers.base import Step
+from ..samplers.masked_view import adapt_model
 from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import COUNTED, Fact, sha256
 from ..scoring.windows import Texts
@@ -91,6 +92,8 @@ class TextDiffusion(Run):
         seed: int = 0,
         target_error: float = 0.01,
         draws: int | None = None,
+        order: str = "",
+        per_step: int = 1,
     ) -> list[LikelihoodEstimate]:
         """Bits per character of each text: the exact value where the run has one, else an upper bound with its error.
 
@@ -98,9 +101,12 @@ class TextDiffusion(Run):
         rest is measured, given the prefix or the template; `infill_warning` says how well this run is prepared for
         that. `source` and `label` are those of a conditional run. All texts are measured with the same random draws, so
         ranking them by `bits` or by `total` is less noisy than their errors suggest. Draws are made until the
-        Monte-Carlo error is below `target_error`, or for `draws` (>= 2) passes. Without a prefix, a text longer than a
-        window is cut into windows. Raises UserError for an empty text, for characters that the tokenizer lacks, for a
-        text that does not fit after its prefix or into its template, and for a source or a label as `generate` does.
+        Monte-Carlo error is below `target_error`, or for `draws` (>= 2) passes. An `order` (left, confidence, margin or
+        entropy) gives a masked model the exact likelihood of revealing text in this order, `per_step` positions at a
+        time (see `samplers.order_likelihood`). Without a prefix, a text longer than a window is cut into windows.
+        Raises UserError for an empty text, for characters that the tokenizer lacks, for a text that does not fit after
+        its prefix or into its template, for an order that the run does not allow, and for a source or a label as
+        `generate` does.
         """
         if isinstance(texts, str):
             raise UserError('score takes a list of texts: score(["some text"]).')
@@ -111,6 +117,12 @@ class TextDiffusion(Run):
             raise UserError(
                 f"There are {len(prefixes)} prefixes for {len(texts)} texts; give one for all or one for each."
             )
+        if per_step != 1 and not order:
+            raise UserError(f"per_step={per_step} has no effect without an order.")
+        likelihood, model = self.likelihood, self.model
+        if order:
+            likelihood = self.order_likelihood(order, per_step)
+            model = adapt_model(likelihood, model, seed)
         scores = []
         for text, before in zip(texts, prefixes, strict=True):
             condition = "\n".join(part for part in (source, label, given or before) if part)
@@ -119,9 +131,9 @@ class TextDiffusion(Run):
             )
             scores.append(
                 bits_per_character(
-                    self.model,
+                    model,
                     windows,
-                    self.likelihood,
+                    likelihood,
                     seed=seed,
                     target_error=target_error,
                     draws=draws,

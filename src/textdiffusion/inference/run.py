@@ -21,6 +21,7 @@ from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
 from ..samplers.base import Sampler, Step
+from ..samplers.order_likelihood import OrderLikelihood
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..storage.checkpoint import RAW, Checkpoints
@@ -80,6 +81,17 @@ class Run:
     def likelihood(self) -> Any:
         """The likelihood, or the bound of it, that texts are scored with."""
         return self.config.likelihood
+
+    def order_likelihood(self, order: str, per_step: int = 1) -> OrderLikelihood:
+        """The exact likelihood of texts revealed in an order, at most `per_step` positions at a time.
+
+        It measures `adapt_model(likelihood, run.model, seed)`. Raises UserError for unknown orders and for runs that
+        cannot reveal text in an order.
+        """
+        likelihood = OrderLikelihood(order=order, per_step=per_step)
+        if problem := sampler_problem(likelihood, self.config, self.model.process):
+            raise UserError(problem)
+        return likelihood
 
     @property
     def device(self) -> torch.device:

@@ -16,7 +16,7 @@ from ..diffusion.codecs import TokenCodec
 from ..diffusion.densities import UniformDensity
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
-from .base import Sampler
+from .base import ProcessSpecific
 
 
 class MaskedViewDenoiser(nn.Module):
@@ -46,7 +46,7 @@ class MaskedViewDenoiser(nn.Module):
 
 
 class MaskedView(DiffusionModel):
-    """A masked diffusion model around the denoiser of a Gaussian model, for sampling only."""
+    """A masked diffusion model around the denoiser of a Gaussian model, not for training."""
 
     def __init__(self, model: DiffusionModel, seed: int) -> None:
         nn.Module.__init__(self)
@@ -56,15 +56,16 @@ class MaskedView(DiffusionModel):
         self.process = AbsorbingProcess(vocab_size, Linear())
         self.denoiser = MaskedViewDenoiser(model, self.process.mask, seed)
         self.register_buffer("tuned", None, persistent=False)
+        self.training = model.training
 
     @property
     def unadapted(self) -> DiffusionModel:
         return self.inner
 
 
-def adapt_model(sampler: Sampler, model: DiffusionModel, seed: int) -> DiffusionModel:
-    """The model in the form that the sampler supports: itself, or its `MaskedView`, whose noise depends on `seed`.
+def adapt_model(part: ProcessSpecific, model: DiffusionModel, seed: int) -> DiffusionModel:
+    """The model in the form that a sampler or a likelihood supports: itself, or its `MaskedView`.
 
-    Only for pairs that `config.compatibility.sampler_problem` accepts.
+    The noise of the view depends on `seed`. Only for pairs that `config.compatibility.sampler_problem` accepts.
     """
-    return model if isinstance(model.process, sampler.processes) else MaskedView(model, seed)
+    return model if isinstance(model.process, part.processes) else MaskedView(model, seed)

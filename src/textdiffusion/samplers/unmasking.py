@@ -85,8 +85,7 @@ class Unmasking(Sampler):
             row_steps = num_start.clamp(min=1, max=end_step - first_step)  # steps in which a row reveals tokens
             for i in range(first_step, end_step):
                 num_masked = state.maskable.sum(-1)
-                num_after = num_start * (first_step + row_steps - 1 - i).clamp(min=0) // row_steps
-                due = num_masked - num_after
+                due = num_masked - masks_after_step(i - first_step, num_start, row_steps)
                 if self.threshold < 1.0 or self.entropy_bound > 0.0:
                     due = torch.minimum(due.clamp(min=1), num_masked)
                 self._reveal(state, due, num_masked, num_targets, rng.fork(i))
@@ -111,7 +110,7 @@ class Unmasking(Sampler):
         mask_fraction, row_rng = num_masked[rows] / num_targets[rows], rng.select(rows)
         prediction = state.denoiser(state.x[rows], schedule.time(1.0 - mask_fraction), batch=state.batch.select(rows))
         probs = prediction.logits[masked[rows]].softmax(-1)
-        chosen = self._choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"))
+        chosen = self.choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"))
         probs = prediction.sample_joint(row_rng.fork("whole")).logits[chosen].softmax(-1)
         tokens = row_rng.fork("token").categorical_at(chosen, probs)
         greedy = (mask_fraction <= self.greedy_below)[:, None].expand_as(chosen)[chosen]
@@ -121,7 +120,7 @@ class Unmasking(Sampler):
         s = schedule.time(1.0 - (num_masked - revealed.sum(-1)) / num_targets)
         state.update(state.x.masked_scatter(revealed, tokens), s, prediction.logits, rng, rows)
 
-    def _choose(self, probs: Float[Tensor, "n v"], masked: Mask, due: Int[Tensor, " b"], *, rng: Rng) -> Mask:
+    def choose(self, probs: Float[Tensor, "n v"], masked: Mask, due: Int[Tensor, " b"], *, rng: Rng) -> Mask:
         """The masks to reveal, at least `due` in each row, from the predictions at all `n` masks."""
 
         def at_masks(values: Float[Tensor, " n"]) -> PerPosition:
@@ -157,6 +156,11 @@ class Unmasking(Sampler):
                 return top[:, 0] - top[:, 1]
             case "entropy":
                 return -torch.special.entr(probs).sum(-1)
+
+
+def masks_after_step(step: int, num_start: Int[Tensor, " b"], num_steps: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """How many of `num_start` masks remain after step `step` (from 0) of `num_steps` (at least 1), which split them."""
+    return num_start * (num_steps - 1 - step).clamp(min=0) // num_steps
 
 
 def _first_of_segments(rank: Int[Tensor, "b l"], candidates: Mask, num_segments: Int[Tensor, " b"]) -> Mask:

@@ -43,6 +43,16 @@ class SupportsImportanceSampling(Protocol):
 
 
 @runtime_checkable
+class HasProtocol(Protocol):
+    """A likelihood whose settings choose the distribution that is measured, such as an order of revealing."""
+
+    @property
+    def protocol(self) -> Mapping[str, Fact]:
+        """The settings that comparable figures share."""
+        ...
+
+
+@runtime_checkable
 class Windows(Protocol):
     """Text cut into windows: a split of a corpus, or `Texts`."""
 
@@ -150,7 +160,8 @@ def bits_per_character(
         "draws": num_draws,
         "seed": seed,
         "likelihood": name,
-        "dtype": str(model.denoiser.backbone.compute_dtype).removeprefix("torch."),
+        "dtype": str(model.unadapted.denoiser.backbone.compute_dtype).removeprefix("torch."),
+        **(likelihood.protocol if isinstance(likelihood, HasProtocol) else {}),
         **(metadata or {}),
     }
     return LikelihoodEstimate(

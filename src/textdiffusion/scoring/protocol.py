@@ -36,6 +36,9 @@ NAMES = {
     "unknown": "the fraction of unknown tokens",
     "training": "the training text (its hash)",
     "calibration": "the number of temperatures fitted",
+    "order": "the order of revealing",
+    "per_step": "the number of positions revealed together",
+    "block_size": "the block in which positions are revealed",
 }
 
 
