@@ -72,7 +72,8 @@ def _changed(path, value):
         ("process.kind", "tokens", ["config.process.kind is 'tokens'"]),
         ("process.kind", None, ["config.process.kind is None"]),
         ("process.kind", ["absorbing"], ["config.process.kind is ['absorbing']"]),
-        ("process.schedule", "quadratic", ["'quadratic'", "linear", "cosine"]),
+        ("process.schedule", "quadratic", ["config.process.schedule is 'quadratic'", "object"]),
+        ("process.schedule.kind", "quadratic", ["'quadratic'", "linear", "cosine"]),
         ("process.schedule", 3, ["config.process.schedule is 3"]),
         ("backbone.width", "wide", ["config.backbone.width is 'wide'", "whole number"]),
         ("backbone.width", 1.5, ["config.backbone.width is 1.5", "whole number"]),
@@ -219,7 +220,7 @@ def test_a_part_in_a_file_of_its_own_is_found(package, base, tmp_path, monkeypat
         f"from {base.__module__} import {base.__name__}\n"
         "@dataclass(frozen=True)\n"
         f"class Newcomer({base.__name__}):\n"
-        "    bind = build = __call__ = lambda *_, **__: None\n"
+        "    bind = __call__ = lambda *_, **__: None\n"
     )
     module = importlib.import_module(f"textdiffusion.{package}")
     monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])
