@@ -52,13 +52,12 @@ class Pair(NamedTuple):
 
 
 PAIRS = (
-    Pair("process.schedule", LearnedLogSigma, "objective", (GaussianELBO,), "others would make the noise vanish"),
+    Pair("process.schedule", LearnedLogSigma, "objective", (GaussianELBO,), "under others the noise vanishes"),
     Pair("time_density", MinVariance, "objective", (GaussianELBO,), "uniform works with all"),
-    Pair("time_density", LossSecondMoment, "objective", (DiffusionLM,), "others learn something else at other draws"),
+    Pair("time_density", LossSecondMoment, "objective", (DiffusionLM,), "others do not weight their draws"),
     Pair("time_density", Gumbel, "process.schedule", (LogSigma,), "it is a curve in ln sigma; cauchy fits any"),
     Pair("objective", GaussianELBO, "time_density", (MinVariance, Uniform), "others fit cross-entropy"),
     Pair("objective", DiffusionLM, "denoiser.output_head", (X0Regression,), "it fits regressed states"),
-    Pair(),
 )
 
 
