@@ -16,9 +16,8 @@ from textdiffusion.core.devices import choose_device, choose_dtype
 from textdiffusion.core.errors import UserError
 from textdiffusion.storage.weights import load_weights, save_tensors, tensors_of
 from textdiffusion.training.distributed import SingleProcess
-from textdiffusion.training.ema import EMA, decay_at
 from textdiffusion.training.muon import Muon, orthogonalize
-from textdiffusion.training.optimizers import Optimizers, lr_scale
+from textdiffusion.training.optimizers import EMA, Optimizers, decay_at, lr_scale
 
 from .tiny import tiny
 
