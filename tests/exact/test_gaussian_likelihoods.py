@@ -21,7 +21,6 @@ from textdiffusion.diffusion.sigma_schedules import (
     SqrtSigma,
 )
 from textdiffusion.objectives import gaussian_elbo
-from textdiffusion.objectives.base import predict_x0
 from textdiffusion.objectives.gaussian_elbo import (
     BinnedTimes,
     GaussianELBO,
@@ -30,6 +29,7 @@ from textdiffusion.objectives.gaussian_elbo import (
     MixtureTimes,
     denoise,
 )
+from textdiffusion.objectives.noised_batch import predict_x0
 
 from .language import WrongDenoiser, ideal_gaussian, tables
 from .texts import LANGUAGE, LAW, LAYOUTS, TEXTS, batch_of, excess_of, nats_of, on_average

@@ -14,8 +14,8 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.curve_densities import GumbelDensity
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
-from textdiffusion.objectives.base import alternate_coin, density_fit, noise_batch
 from textdiffusion.objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation
+from textdiffusion.objectives.noised_batch import alternate_coin, density_fit, noise_batch
 
 VOCAB, LENGTH = 9, 10
 

@@ -1,4 +1,4 @@
-"""Shapes of tensors by name: `b` rows, `l` positions, `v` tokens of the vocabulary."""
+"""Shapes of tensors by name: `b` rows, `l` positions, `v` tokens of the vocabulary, `d` coordinates of a state."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ Logits = Float[Tensor, "b l v"]
 """Unnormalised log-probabilities of tokens."""
 Probs = Float[Tensor, "b l v"]
 """Probabilities of tokens, which sum to 1 over `v`."""
+Vectors = Float[Tensor, "b l d"]
+"""A vector per position, such as a noisy state of a Gaussian process."""
 PerPosition = Float[Tensor, "b l"]
 """One number per position, such as a loss in nats or a confidence."""
 PerRow = Float[Tensor, " b"]
