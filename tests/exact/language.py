@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from textdiffusion.core.batch import Batch
 from textdiffusion.diffusion.absorbing import AbsorbingProcess
+from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
+from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import EmbeddingCodec, SimplexCodec, TableCodec, TokenCodec, bits
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.gaussian import GaussianProcess
@@ -151,15 +153,65 @@ class ChainDenoiser(nn.Module):
         return Prediction(torch.log(torch.stack(columns, dim=1)))
 
 
-def assemble(codec, process, denoiser, density=None) -> DiffusionModel:
-    """A model of parts that no recipe puts together."""
+@dataclass
+class IdealBlockCache:
+    """Finished blocks, as the ideal denoiser of blocks keeps them: by their tokens."""
+
+    denoiser: IdealBlocks
+    tokens: Tensor
+    time_independent, self_conditioning = True, False
+
+    def __call__(self, xt, t, *, batch, self_cond=None) -> Prediction:
+        visible = torch.cat((self.tokens[batch.row_ids], xt), dim=1)
+        return Prediction(self.denoiser.logits(visible)[:, self.length : visible.shape[1]])
+
+    @property
+    def length(self) -> int:
+        return self.tokens.shape[1]
+
+    def append(self, block: Batch) -> IdealBlockCache:
+        return IdealBlockCache(self.denoiser, torch.cat((self.tokens, block.tokens), dim=1))
+
+
+class IdealBlocks(nn.Module):
+    """p(x_i | its block of x_t, earlier blocks of x_0) by enumeration: the ideal denoiser of a block process."""
+
+    time_independent, self_conditioning = True, False
+
+    def __init__(self, process: BlockProcess, language: Language) -> None:
+        super().__init__()
+        self.process, self.language = process, language
+
+    def logits(self, visible: Tensor) -> Tensor:
+        """Logits of every position given the tokens of the first positions; masks carry no information."""
+        ids, mask = self.language.ids, self.language.vocab_size
+        visible = nn.functional.pad(visible, (0, self.language.length - visible.shape[1]), value=mask)
+        same = ((visible[:, None] == ids) | (visible[:, None] == mask)).all(-1) * self.language.law.double()
+        onehot = nn.functional.one_hot(ids, mask).double()
+        return torch.log(torch.einsum("bn,nlv->blv", same / same.sum(-1, keepdim=True), onehot)).float()
+
+    def forward(self, xt, t, *, batch: Batch, self_cond=None) -> Prediction:
+        clean, size, blocks = batch.tokens, self.process.block_size, []
+        if batch.valid_mask is not None:
+            clean, xt = (torch.where(batch.valid_mask, x, self.language.vocab_size) for x in (clean, xt))
+        for start in range(0, self.language.length, size):
+            visible = torch.cat((clean[:, :start], xt[:, start : start + size]), dim=1)
+            blocks.append(self.logits(visible)[:, start : start + size])
+        return Prediction(torch.cat(blocks, dim=1))
+
+    def begin(self, like: Tensor) -> IdealBlockCache:
+        return IdealBlockCache(self, like[:, :0])
+
+
+def assemble(codec, process, denoiser, density=None, window_length=0) -> DiffusionModel:
+    """A model of parts that no recipe puts together, as if trained on windows of `window_length`."""
     model = DiffusionModel.__new__(DiffusionModel)
     nn.Module.__init__(model)
     model.codec, model.process, model.denoiser = codec, process, denoiser
     model.time_density = UniformDensity() if density is None else density
     model.register_buffer("tuned", None, persistent=False)
     model.register_buffer("step", torch.zeros((), dtype=torch.long))
-    model.window_length = 0
+    model.window_length = window_length
     return model.eval()
 
 
@@ -193,6 +245,18 @@ def ideal_gaussian(language: Language, codec: TableCodec, schedule=None, density
     """The Gaussian process with its ideal denoiser; sigma from 0.05 to 20 norms of a clean state."""
     process = GaussianProcess(schedule or LogSigma(0.05 * codec.norm, 20.0 * codec.norm))
     return assemble(codec, process, IdealDenoiser(language, process, codec.table()), density)
+
+
+def ideal_blocks(language: Language, schedule, block_size: int) -> DiffusionModel:
+    """Block diffusion with its ideal denoiser."""
+    process, codec = BlockProcess(language.vocab_size, schedule, block_size), TokenCodec(language.vocab_size)
+    return assemble(codec, process, IdealBlocks(process, language), window_length=language.length)
+
+
+def ideal_autoregressive(language: Language) -> DiffusionModel:
+    """The process from left to right with its ideal denoiser."""
+    codec, process = TokenCodec(language.vocab_size), AutoregressiveProcess(language.vocab_size)
+    return assemble(codec, process, ChainDenoiser(language))
 
 
 def point(ids: Tensor, vocab_size: int) -> Prediction:

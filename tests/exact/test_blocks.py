@@ -1,6 +1,6 @@
 """Block diffusion: between a causal factorisation and masked diffusion, and exactly so at both ends."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -12,7 +12,6 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear
 from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import TokenCodec
-from textdiffusion.diffusion.prediction import Prediction
 from textdiffusion.networks.block_denoiser import BlockDenoiser
 from textdiffusion.networks.token_denoiser import TokenDenoiser
 from textdiffusion.networks.transformer import Transformer
@@ -21,7 +20,7 @@ from textdiffusion.samplers.ancestral import Ancestral
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.blocks import BlockAncestral
 
-from .language import Language, assemble, last
+from .language import IdealBlocks, Language, assemble, last
 
 VOCAB, LENGTH = 3, 3
 LANGUAGE = Language.random(VOCAB, LENGTH)
@@ -31,68 +30,13 @@ SIZES = [1, 2, 3]  # 2 leaves a shorter last block
 TABLES = {"ngram_dim": 4, "ngram_size": 3, "ngram_rows": 100}
 
 
-@dataclass
-class IdealFinished:
-    """Finished blocks, as the ideal denoiser keeps them: by their tokens."""
-
-    denoiser: "IdealBlocks"
-    ids: torch.Tensor
-    time_independent, self_conditioning = True, False
-
-    def __call__(self, xt, t, *, batch, self_cond=None):
-        seen = torch.cat((self.ids[batch.row_ids], xt), dim=1)
-        return Prediction(self.denoiser.law(seen)[:, self.ids.shape[1] : seen.shape[1]])
-
-    @property
-    def length(self):
-        return self.ids.shape[1]
-
-    def append(self, block):
-        return IdealFinished(self.denoiser, torch.cat((self.ids, block.tokens), dim=1))
-
-
-class IdealBlocks(nn.Module):
-    """p(x_i | its block of x_t, earlier blocks of x_0) by enumeration; for another language it is wrong."""
-
-    time_independent, self_conditioning = True, False
-
-    def __init__(self, process, language=LANGUAGE):
-        super().__init__()
-        self.process, self.language = process, language
-
-    def law(self, seen):
-        """Logits of every position given the tokens `seen` of the first positions; masks say nothing."""
-        seen = nn.functional.pad(seen, (0, LENGTH - seen.shape[1]), value=VOCAB)
-        same = ((seen[:, None] == LANGUAGE.ids) | (seen[:, None] == VOCAB)).all(-1) * self.language.law.double()
-        onehot = nn.functional.one_hot(LANGUAGE.ids, VOCAB).double()
-        return torch.log(torch.einsum("bn,nlv->blv", same / same.sum(-1, keepdim=True), onehot)).float()
-
-    def forward(self, xt, t, *, batch, self_cond=None):
-        clean, size, parts = batch.tokens, self.process.block_size, []
-        if batch.valid_mask is not None:
-            clean, xt = (torch.where(batch.valid_mask, x, VOCAB) for x in (clean, xt))
-        for start in range(0, LENGTH, size):
-            seen = torch.cat((clean[:, :start], xt[:, start : start + size]), dim=1)
-            parts.append(self.law(seen)[:, start : start + size])
-        return Prediction(torch.cat(parts, dim=1))
-
-    def begin(self, like):
-        return IdealFinished(self, like[:, :0])
-
-
 def _process(size, schedule=None, vocab_size=VOCAB):
     return BlockProcess(vocab_size, schedule or Linear(), size)
 
 
 def _ideal(size, schedule=None, language=LANGUAGE):
     process = _process(size, schedule)
-    return _with_windows(assemble(TokenCodec(VOCAB), process, IdealBlocks(process, language)), LENGTH)
-
-
-def _with_windows(model, length):
-    """As if trained on windows of that length."""
-    model.window_length = length
-    return model
+    return assemble(TokenCodec(VOCAB), process, IdealBlocks(process, language), window_length=LENGTH)
 
 
 def _network(size, vocab_size=VOCAB, length=LENGTH, **backbone):
@@ -102,7 +46,7 @@ def _network(size, vocab_size=VOCAB, length=LENGTH, **backbone):
     denoiser = BlockDenoiser(Transformer(64, 2, cond_dim=16, **backbone), process, **TABLES)
     for p in denoiser.parameters():
         p.data = torch.randn(p.shape) * (0.2 if p.ndim > 1 else 0.1)
-    return _with_windows(assemble(TokenCodec(vocab_size), process, denoiser.requires_grad_(False)), length)
+    return assemble(TokenCodec(vocab_size), process, denoiser.requires_grad_(False), window_length=length)
 
 
 def _masks(given=(), padding=()):

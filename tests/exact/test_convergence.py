@@ -5,23 +5,18 @@ import math
 import pytest
 import torch
 
-from textdiffusion import recipes
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
-from textdiffusion.core.registry import build
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
-from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
-from textdiffusion.diffusion.blocks import BlockProcess
 from textdiffusion.diffusion.codecs import TableCodec
 from textdiffusion.diffusion.sigma_schedules import LogSigma
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
-from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Request
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.projections import SampleProjection
 
 from .convergence import LANGUAGE, cases
-from .language import ChainDenoiser, Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
+from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 
 DRAWS = 4000
 CASES = list(cases())
@@ -36,40 +31,6 @@ def test_distance_to_the_data_law_falls_with_steps(case):
     limit = 0.2 if "linear sigma" in case.name else 0.1 if "200 norms" in case.name else 0.05
     assert fine < limit + floor
     assert fine - floor < 0.45 * (coarse - floor)
-
-
-@pytest.mark.parametrize("name", recipes.names())
-def test_the_process_of_every_recipe_is_in_the_table(name):
-    """What goes from left to right, whole or in blocks, has exactness tests of its own, here and in test_blocks."""
-    compared = {type(case.model.process) for case in CASES} | {AutoregressiveProcess, BlockProcess}
-    for variant in recipes.variants(name):
-        config = recipes.get(name)(variant)
-        codec = build(config.codec, vocab_size=10)
-        assert type(build(config.process, vocab_size=10, codec=codec)) in compared
-
-
-@pytest.mark.parametrize(
-    ("model", "sampler"),
-    [
-        (ideal_masked(LANGUAGE, CosineAlpha()), Ancestral()),
-        (ideal_uniform(LANGUAGE, Linear()), Ancestral()),
-        # From 200 norms: a prior of 20 norms that knows nothing of the mean of the data leaves about 0.01 to a solver
-        # without noise.
-        (ideal_gaussian(LANGUAGE, BITS, LogSigma(0.05 * BITS.norm, 200.0 * BITS.norm)), DDIM(eta=0.0)),
-    ],
-    ids=["absorbing", "uniform", "Gaussian"],
-)
-def test_many_steps_reach_the_noise_floor(model, sampler):
-    with torch.no_grad():
-        ids = last(sampler(model, Request.blank(8000, 3, 150), rng=Rng.of(1, 8000))).tokens
-    assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(8000)
-
-
-def test_left_to_right_is_exact():
-    model = ideal_masked(LANGUAGE, Linear())
-    model.denoiser = ChainDenoiser(LANGUAGE)
-    ids = last(Autoregressive()(model, Request.blank(20_000, 3, 3), rng=Rng.of(2, 20_000))).tokens
-    assert LANGUAGE.distance(ids) < 1.5 * LANGUAGE.floor(20_000)
 
 
 def _conditional_distance(ids, given, first):

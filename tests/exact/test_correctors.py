@@ -58,11 +58,10 @@ def test_the_share_of_masks_is_that_of_the_process_at_every_step(sampler):
 @pytest.mark.parametrize(
     ("model", "sampler"),
     [
-        (MASKED, ReMDM(rule=Cap(), eta=0.02)),
         (MASKED, ReMDM(rule=Loop(), eta=0.02)),
         (UNIFORM, PredictorCorrector(kappa=0.98)),
     ],
-    ids=["cap", "loop", "psi, uniform"],
+    ids=["loop", "psi, uniform"],
 )
 def test_many_steps_reach_the_law_of_the_data(model, sampler):
     """But for what is drawn together: at 0.3, or kappa 0.3, they stay at 4 times the floor and more."""

@@ -165,12 +165,12 @@ def test_guides_are_those_of_masks(tiny_run):
     assert set(run.generate(sampler="unmasking", guides=["regex:pattern=[a-e ]*"], length=8)[0]) <= set("abcde ")
     template, guide = "The [MASK:3] pear", ClassifierFree(run.model, 2.0, None)
     assert run.infill(template, sampler="unmasking", guides=["cfg:weight=2"], steps=3)
-    with pytest.raises(UserError, match="ClassifierFree was made for other noise; give the guide by its name"):
+    with pytest.raises(UserError, match="This ClassifierFree was made for another process; give the guide by its name"):
         run.infill(template, sampler="unmasking", guides=[guide])
     dropped = ("text.layout=lines", "text.condition_dropout=0.1", *LETTERS[:2])
     run = TextDiffusion.from_pretrained(tiny_run("cdcd", *dropped), device="cpu")
     with pytest.raises(
-        UserError, match=r"cfg with a run trained with text\.drop needs a sampler of the run's own noise"
+        UserError, match=r"cfg with a run trained with text\.condition_dropout needs a sampler of the run's own noise"
     ):
         run.infill(template, sampler="unmasking", guides=["cfg:weight=2"])
 

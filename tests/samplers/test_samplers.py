@@ -88,7 +88,7 @@ def test_every_declared_pair_runs_and_every_other_is_refused(name, sampler_name,
     # Two jumps of one step after the first, and of two after others; Gaussian ones make none after the last.
     jumps = 2 * (7 if isinstance(model.process, GaussianProcess) else 9) if guide_name == "Replacement" else 0
     _check(steps, _steps(sampler), jumps)
-    if guide_name == "Fitting":
+    if guide_name == "AllowedTokens":
         assert not bool(torch.isin(steps[-1].tokens, torch.tensor([2, 5])).any())
     if guide_name == "Replacement":
         assert torch.equal(steps[-1].tokens[GIVEN], TEXT[GIVEN])

@@ -1,4 +1,4 @@
-"""Shapes of tensors by name: `b` rows, `l` positions, `v` tokens of the vocabulary, `d` coordinates of a state."""
+"""Shapes of tensors by name: `b` rows, `l` positions, `v` tokens of the vocabulary, `d` coordinates."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ PerRow = Float[Tensor, " b"]
 """One number per row."""
 Times = Float[Tensor, " b"]
 """Noise levels t in [0, 1], one per row."""
+AnyTimes = Float[Tensor, "b *l"]
+"""Noise levels t in [0, 1], one per row or one per position."""
 RowIndex = Int[Tensor, " b"]
 """One integer per row, such as its number or its label."""
 Scalar = Float[Tensor, ""]

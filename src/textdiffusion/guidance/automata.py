@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from . import patterns
 
@@ -85,7 +86,7 @@ class Automaton:
         tensors = self.transitions.to(device), self.token_classes.to(device), self.accepting.to(device)
         return Automaton(*tensors, self.source_end_id)
 
-    def outside_text(self, batch: Batch) -> Bool[Tensor, "b l"]:
+    def outside_text(self, batch: Batch) -> Mask:
         """The positions that are not part of the text: padding, and a source with its end token."""
         outside = torch.zeros_like(batch.target_mask) if batch.valid_mask is None else ~batch.valid_mask
         if self.source_end_id is None:
@@ -135,6 +136,5 @@ def _minimize(table: np.ndarray, accepting: np.ndarray) -> Automaton:
     representatives = np.sort(first)
     merged, merged_classes = np.unique(rank[partition[columns[representatives]]], axis=1, return_inverse=True)
     token_classes = merged_classes.reshape(-1)[token_classes.reshape(-1)]
-    return Automaton(
-        torch.from_numpy(merged), torch.from_numpy(token_classes), torch.from_numpy(accepting[representatives])
-    )
+    tensors = [torch.from_numpy(array) for array in (merged, token_classes, accepting[representatives])]
+    return Automaton(tensors[0], tensors[1], tensors[2])

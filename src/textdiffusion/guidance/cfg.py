@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.registry import check_bounds
+from ..core.types import AnyTimes, Logits, PerPosition, Tokens
 from ..data.conditions import drop_condition
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.autoregressive import AutoregressiveProcess
@@ -42,8 +41,7 @@ class Cfg(GuideConfig):
         if text.condition_dropout and model.unadapted is not model:
             raise UserError(
                 "cfg with a run trained with text.condition_dropout needs a sampler of the run's own noise: training "
-                "dropped "
-                "conditions only under that noise."
+                "dropped conditions only under that noise."
             )
         hides_prompt = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
         supported = isinstance(model.process, ClassifierFree.processes)  # otherwise `check_compatible` says why
@@ -65,7 +63,7 @@ class ClassifierFree(LogitsGuide):
     None, masks take their place, which hides a prompt from any masked model (Nie et al. 2024, section 4).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess, AutoregressiveProcess)
+    processes = (GaussianProcess, TokenProcess, AutoregressiveProcess)
 
     def __init__(self, model: DiffusionModel, weight: float, pad: int | None) -> None:
         self.codec, self.process, self.weight, self.pad = model.codec, model.process, weight, pad
@@ -86,9 +84,7 @@ class ClassifierFree(LogitsGuide):
         condition_mask = batch.condition_mask if xt.ndim == 2 else batch.condition_mask[..., None]
         return torch.where(condition_mask, self.codec.encode(unconditional.tokens), xt), unconditional
 
-    def combine(
-        self, conditional: Prediction, unconditional: Prediction, xt: Tensor, t: Float[Tensor, "b *l"]
-    ) -> Prediction:
+    def combine(self, conditional: Prediction, unconditional: Prediction, xt: Tensor, t: AnyTimes) -> Prediction:
         """The guided prediction."""
         if not isinstance(self.process, TokenProcess):
             logits = self._extrapolate(unconditional.logits.log_softmax(-1), conditional.logits.log_softmax(-1))
@@ -115,9 +111,7 @@ class _GuidedDenoiser:
         self.guide, self.denoiser = guide, denoiser
         self.time_independent, self.self_conditioning = denoiser.time_independent, denoiser.self_conditioning
 
-    def __call__(
-        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
-    ) -> Prediction:
+    def __call__(self, xt: Tensor, t: AnyTimes, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
         x_without, batch_without = self.guide.without_condition(xt, batch)
         unconditional = self.denoiser(x_without, t, batch=batch_without, self_cond=self_cond)
         if self.guide.weight == 0.0:
@@ -129,9 +123,9 @@ class _GuidedDenoiser:
 class MixedScorePrediction(Prediction):
     """A prediction with a log score of its own, which need not be that of any distribution of clean tokens."""
 
-    def __init__(self, logits: Float[Tensor, "b l v"], log_score: Float[Tensor, "b l v"]) -> None:
+    def __init__(self, logits: Logits, log_score: Logits) -> None:
         super().__init__(logits)
         self._log_score = log_score
 
-    def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+    def log_score(self, graph: Graph, xt: Tokens, t: PerPosition) -> Logits:
         return self._log_score

@@ -16,6 +16,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import AnyTimes, Logits, PerRow, Times, Tokens, Vectors
 from ..diffusion.codecs import TableCodec
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser
@@ -26,6 +27,7 @@ from .base import GuideConfig
 from .trained_classifier import LogProbFn, load
 
 _CHUNK_TEXTS = 1 << 14  # texts classified at once
+_EXACT = "classifier.exact needs through=state and a run whose states are token ids."
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,13 @@ class Classifier(GuideConfig):
     def __post_init__(self) -> None:
         check_bounds(self, exact=(0, None))
         if self.exact and self.through == "prediction":
-            raise UserError("classifier.exact needs through=state and a run whose states are token ids.")
+            raise UserError(_EXACT)
 
     def bind(self, run: Run) -> Guide:
-        """The guide, with the classifier loaded for this run."""
         classifier, process = load(self.path, run), run.model.process
         is_gaussian = isinstance(process, ClassifierGradient.processes)
         if self.exact and is_gaussian:
-            raise UserError("classifier.exact needs through=state and a run whose states are token ids.")
+            raise UserError(_EXACT)
         if self.through == "prediction":
             return PlugAndPlay(classifier.clean_log_prob(self.label), process, self.weight)
         if run.model.unadapted is not run.model:
@@ -86,24 +87,23 @@ class Energy(GuideConfig):
         check_bounds(self, fluency=(0.0, None), updates=(1, None))
 
     def bind(self, run: Run) -> Guide:
-        """The guide, with the classifier loaded for this run."""
         log_prob, model = load(self.path, run).noisy_log_prob(self.label), run.model
         if not isinstance(model.codec, TableCodec):
             raise UserError("energy needs a run whose states are vectors; here they are token ids, so use classifier.")
         return EnergyGradient(log_prob, model.process, self.weight, model.codec.scale, self.fluency, self.updates)
 
 
+@dataclass(frozen=True)
 class _ClassifierGuide(LogitsGuide, ABC):
     """Base of guides that change predictions by log p(label | ...). `weight` is the power of that probability."""
 
-    process: Any  # duck-typed, as in a model; `processes` names the classes
     noise_aware: ClassVar[bool] = True  # the classifier sees t, whether or not the denoiser does
 
-    def __init__(self, log_prob: Callable[..., Tensor], process: object, weight: float) -> None:
-        self.log_prob, self.process, self.weight = log_prob, process, weight
+    log_prob: Callable[..., Tensor]
+    process: Any  # duck-typed, as in a model; `processes` names the classes
+    weight: float
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser, conditioned on the label."""
         return WrappedDenoiser(denoiser, self.condition, self.noise_aware)
 
     @abstractmethod
@@ -118,17 +118,15 @@ class ClassifierGradient(_ClassifierGuide):
     (Dhariwal & Nichol 2021, section 4, in the frame of x_0 + sigma eps).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+    processes = (GaussianProcess,)
 
-    def condition(
-        self, prediction: Prediction, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch
-    ) -> Prediction:
-        """The prediction given the label."""
+    def condition(self, prediction: Prediction, xt: Vectors, t: AnyTimes, batch: Batch) -> Prediction:
         gradient = gradient_of(lambda x: self.log_prob(x, _per_row(t), batch), xt)
         shift = self.weight * self.process.sigma_over(t, xt) ** 2 * gradient
         return PredictionWithMean(prediction.logits, prediction.mean + shift, prediction.table)
 
 
+@dataclass(frozen=True)
 class DiscreteClassifier(_ClassifierGuide):
     """Multiplies the score of token y by [p(label | x_t with y here) / p(label | x_t)]^weight, at every position.
 
@@ -138,16 +136,11 @@ class DiscreteClassifier(_ClassifierGuide):
     masks.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
+    processes = (TokenProcess,)
 
-    def __init__(self, log_prob: LogProbFn, process: object, weight: float, exact: int = 0) -> None:
-        super().__init__(log_prob, process, weight)
-        self.exact = exact
+    exact: int = 0
 
-    def condition(
-        self, prediction: Prediction, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], batch: Batch
-    ) -> Prediction:
-        """The prediction given the label."""
+    def condition(self, prediction: Prediction, xt: Tokens, t: AnyTimes, batch: Batch) -> Prediction:
         graph, position_t = self.process.graph, (t if t.ndim == 2 else t[:, None]).expand(xt.shape)
         vocab_size, row_t = self.process.vocab_size, _per_row(t)
         log_ratio = torch.zeros(*xt.shape, vocab_size, device=xt.device)
@@ -161,15 +154,13 @@ class DiscreteClassifier(_ClassifierGuide):
         # Under uniform noise even a token of probability 0 has a score, which guidance would raise.
         return prediction.with_logits(logits.masked_fill(prediction.logits == -torch.inf, -torch.inf))
 
-    def _first_order(self, xt: Int[Tensor, "b l"], t: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, "b l v"]:
+    def _first_order(self, xt: Tokens, t: Times, batch: Batch) -> Logits:
         """The log ratio of each token by a Taylor expansion around x_t."""
         one_hot = F.one_hot(xt, self.process.vocab_size + 1).float()
         gradient = gradient_of(lambda x: self.log_prob(x, t, batch), one_hot)
         return (gradient - gradient.gather(-1, xt[..., None]))[..., : self.process.vocab_size]
 
-    def _exact(
-        self, xt: Int[Tensor, "b l"], tokens: Int[Tensor, "b l k"], t: Float[Tensor, " b"], batch: Batch
-    ) -> Float[Tensor, "b l k"]:
+    def _exact(self, xt: Tokens, tokens: Int[Tensor, "b l k"], t: Times, batch: Batch) -> Float[Tensor, "b l k"]:
         """The log ratio of each of the tokens at its position; 0 at positions that do not change."""
         noisy, log_prob = self.process.is_noisy(xt) & batch.target_mask, self.log_prob(xt, t, batch)
         log_ratio = torch.zeros(tokens.shape, device=xt.device)
@@ -188,11 +179,10 @@ class PlugAndPlay(_ClassifierGuide):
     token's probability is the evidence of that token for the label (as in SSD-LM, section 3.4).
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess, TokenProcess)
-    noise_aware: ClassVar[bool] = False
+    processes = (GaussianProcess, TokenProcess)
+    noise_aware = False
 
-    def condition(self, prediction: Prediction, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-        """The prediction given the label."""
+    def condition(self, prediction: Prediction, xt: Tensor, t: AnyTimes, batch: Batch) -> Prediction:
         known = torch.zeros_like(batch.target_mask) if batch.prompt_mask is None else batch.prompt_mask
         tokens = batch.tokens
         if not xt.is_floating_point():
@@ -204,6 +194,7 @@ class PlugAndPlay(_ClassifierGuide):
         return prediction.with_logits(prediction.logits + self.weight * gradient)
 
 
+@dataclass(frozen=True)
 class EnergyGradient:
     """Takes `updates` steps of Adagrad on the state after every step of the sampler (Diffusion-LM, section 5.1).
 
@@ -214,24 +205,18 @@ class EnergyGradient:
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __init__(
-        self,
-        log_prob: LogProbFn,
-        process: GaussianProcess,
-        weight: float,
-        scale: float,
-        fluency: float = 0.01,
-        updates: int = 3,
-    ) -> None:
-        """`scale` is the root mean square of a clean state's coordinates."""
-        self.log_prob, self.process, self.weight = log_prob, process, weight
-        self.scale, self.fluency, self.updates = scale, fluency, updates
+    log_prob: LogProbFn
+    process: GaussianProcess
+    weight: float
+    scale: float
+    """Root mean square of a clean state's coordinates."""
+    fluency: float = 0.01
+    updates: int = 3
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser unchanged."""
         return denoiser
 
-    def after_step(self, xs: Float[Tensor, "b l d"], s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+    def after_step(self, xs: Vectors, s: Times, *, batch: Batch, rng: Rng) -> Tensor:
         """The state after the updates. Each step of the sampler starts a new Adagrad."""
         sigma = self.process.sigma_over(s, xs)
         unit = torch.sqrt(sigma**2 + self.scale**2)
@@ -256,6 +241,6 @@ def gradient_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return torch.autograd.grad(function(x).sum(), x)[0]
 
 
-def _per_row(t: Float[Tensor, "b *l"]) -> Float[Tensor, " b"]:
+def _per_row(t: AnyTimes) -> PerRow:
     """One time per row: the greatest of its positions."""
     return t if t.ndim == 1 else t.amax(1)

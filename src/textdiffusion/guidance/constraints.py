@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import Logits, Mask, Tokens
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import GuidedPrediction, Prediction, one_hot_logits
 from ..samplers.base import Guide, LogitsGuide, Outermost, Request, Run, WrappedDenoiser
@@ -44,7 +44,6 @@ class Word(GuideConfig):
             raise UserError("word.text is empty; write it as word:text=pear.")
 
     def bind(self, run: Run) -> Guide:
-        """The constraint over the run's tokens."""
         if self.position < 0:
             return _constraint(patterns.word(self.text), f"word {self.text!r}", self.weight, run)
         optional_space = patterns.union([patterns.EMPTY, patterns.literal(" ")])
@@ -64,7 +63,6 @@ class Without(GuideConfig):
             raise UserError("without.text is empty; write it as without:text=pear.")
 
     def bind(self, run: Run) -> Guide:
-        """The constraint over the run's tokens."""
         node = patterns.complement(patterns.word(self.text))
         return _constraint(node, f"without {self.text!r}", self.weight, run)
 
@@ -77,7 +75,6 @@ class Regex(GuideConfig):
     weight: float = math.inf
 
     def bind(self, run: Run) -> Guide:
-        """The constraint over the run's tokens."""
         return _constraint(regex.parse(self.pattern), f"regex '{self.pattern}'", self.weight, run)
 
 
@@ -92,6 +89,7 @@ def _constraint(node: patterns.Node, name: str, weight: float, run: Run, positio
     return SoftConstraint(automaton, run.model.process, weight)
 
 
+@dataclass(frozen=True, eq=False)
 class SoftConstraint(LogitsGuide):
     """Multiplies the odds of a match by e^weight, exactly so under each prediction; below 0 matches are avoided.
 
@@ -99,16 +97,14 @@ class SoftConstraint(LogitsGuide):
     p(x_i) (1 + (e^weight - 1) p(match | x_i)) up to a constant, which takes one pass over positions and states.
     """
 
-    def __init__(self, automaton: Automaton, process: Any, weight: float) -> None:
-        self.automaton, self.process, self.weight = automaton, process, weight
+    automaton: Automaton
+    process: Any
+    weight: float
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser with reweighted predictions."""
-        return LatticeDenoiser(denoiser, self.automaton, self.process, request, self.reweight)
+        return LatticeDenoiser(denoiser, self, request, self.reweight)
 
-    def reweight(
-        self, prediction: Prediction, lattice: Lattice, positions: slice, known: Bool[Tensor, "b l"]
-    ) -> Prediction:
+    def reweight(self, prediction: Prediction, lattice: Lattice, positions: slice, known: Mask) -> Prediction:
         """The prediction with reweighted marginals."""
         match = lattice.log_prob[:, None, None] + lattice.marginals - lattice.class_logp  # log p(match | class)
         match = match[:, positions].nan_to_num(-torch.inf, neginf=-torch.inf).clamp(max=0.0)
@@ -116,39 +112,42 @@ class SoftConstraint(LogitsGuide):
         return prediction.with_logits(prediction.logits + torch.where(known[..., None], 0.0, change).float())
 
 
+@dataclass(frozen=True, eq=False)
 class HardConstraint(Outermost, LogitsGuide):
     """Makes every text match, whatever the process and the sampler.
 
     Each prediction is conditioned on a match: means use its marginals, sampling draws one whole text, and reading
     tokens takes the likeliest text that matches. Other guides act before it, wherever they stand; several hard
-    constraints act as one.
+    constraints act as one. `name` describes the pattern.
     """
 
-    def __init__(self, automaton: Automaton, process: Any, name: str) -> None:
-        self.automaton, self.process, self.name = automaton, process, name
+    automaton: Automaton
+    process: Any
+    name: str
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         """The denoiser, conditioned on a match. Raises UserError if no text of the request can match."""
-        automaton, name = self.automaton, self.name
-        if isinstance(denoiser, LatticeDenoiser) and denoiser.transform_lattice is ConstrainedPrediction:
-            automaton, name = automaton.intersection(denoiser.automaton), f"{denoiser.name} and {name}"
+        guide = self
+        if isinstance(denoiser, LatticeDenoiser) and isinstance(denoiser.guide, HardConstraint):
+            name = f"{denoiser.guide.name} and {self.name}"
+            guide = HardConstraint(self.automaton.intersection(denoiser.automaton), self.process, name)
             denoiser = denoiser.denoiser
-        constrained = LatticeDenoiser(denoiser, automaton, self.process, request, ConstrainedPrediction, name)
-        constrained.check_satisfiable()
+        constrained = LatticeDenoiser(denoiser, guide, request, ConstrainedPrediction)
+        constrained.check_satisfiable(guide.name)
         return constrained
 
 
 class ConstrainedPrediction(GuidedPrediction):
     """A prediction conditioned on a match of the whole text. `positions` are those that it covers."""
 
-    def __init__(self, prediction: Prediction, lattice: Lattice, positions: slice, known: Bool[Tensor, "b l"]) -> None:
+    def __init__(self, prediction: Prediction, lattice: Lattice, positions: slice, known: Mask) -> None:
         change = (lattice.marginals - lattice.class_logp)[:, positions].nan_to_num(-torch.inf, neginf=-torch.inf)
         logits = lattice.logp[:, positions] + change[..., lattice.automaton.token_classes]
         super().__init__(prediction, logits.float(), known)
         self.lattice, self.positions = lattice, positions
 
     @property
-    def argmax(self) -> Int[Tensor, "b l"]:
+    def argmax(self) -> Tokens:
         return self.lattice.argmax()[:, self.positions]
 
     def sample_joint(self, rng: Rng) -> Prediction:
@@ -160,20 +159,14 @@ LatticeTransform = Callable[[Prediction, Lattice, slice, Tensor], Prediction]
 
 
 class LatticeDenoiser(WrappedDenoiser):
-    """A denoiser whose predictions are transformed together with their lattice. `name` describes the pattern."""
+    """A denoiser whose predictions are transformed together with their lattice."""
 
     def __init__(
-        self,
-        denoiser: Denoiser,
-        automaton: Automaton,
-        process: Any,
-        request: Request,
-        transform_lattice: LatticeTransform,
-        name: str = "",
+        self, denoiser: Denoiser, guide: SoftConstraint | HardConstraint, request: Request, transform: LatticeTransform
     ) -> None:
         super().__init__(denoiser, self._transform)
-        self.process, self.request, self.transform_lattice, self.name = process, request, transform_lattice, name
-        self.automaton = automaton.to(request.batch.tokens.device)
+        self.guide, self.request, self.transform_lattice = guide, request, transform
+        self.automaton = guide.automaton.to(request.batch.tokens.device)
 
     def _transform(self, prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
         logp = prediction.logits.log_softmax(-1)
@@ -182,7 +175,7 @@ class LatticeDenoiser(WrappedDenoiser):
         if (prompt := batch.prompt_mask) is not None:
             known, logp = known | prompt, _fix_tokens(logp, batch.tokens, prompt)
         if not xt.is_floating_point():
-            visible = ~self.process.is_noisy(xt)
+            visible = ~self.guide.process.is_noisy(xt)
             known, logp = known | visible, _fix_tokens(logp, xt, visible)
         skip, full_batch = self.automaton.outside_text(batch), self._full_batch(batch)
         start, stop = self.request.offset, self.request.offset + xt.shape[1]
@@ -205,8 +198,8 @@ class LatticeDenoiser(WrappedDenoiser):
         undecided = len(self.automaton.token_classes)
         return replace(request.batch, tokens=torch.where(free, undecided, request.batch.tokens))
 
-    def check_satisfiable(self) -> None:
-        """Raises UserError if no text of the request's length with its given tokens matches."""
+    def check_satisfiable(self, name: str) -> None:
+        """Raises UserError if no text of the request's length with its given tokens matches the pattern `name`."""
         batch = self.request.full_batch or self._full_batch(self.request.batch)
         vocab_size = len(self.automaton.token_classes)
         logp = torch.zeros(*batch.tokens.shape, vocab_size, device=batch.tokens.device)
@@ -222,12 +215,10 @@ class LatticeDenoiser(WrappedDenoiser):
                 reason = " together with the given text"
             case nearest:
                 reason = f"; texts of {nearest} tokens can"
-        raise UserError(f"No text of {length} tokens matches {self.name}{reason}.")
+        raise UserError(f"No text of {length} tokens matches {name}{reason}.")
 
 
-def _fix_tokens(
-    logp: Float[Tensor, "b l v"], tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]
-) -> Float[Tensor, "b l v"]:
+def _fix_tokens(logp: Logits, tokens: Tokens, mask: Mask) -> Logits:
     """`logp` with certainty of `tokens` at the positions of `mask`."""
     certain = one_hot_logits(torch.where(mask, tokens, 0), logp)
     return torch.where(mask[..., None], certain, logp)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..core.randomness import Rng
+from ..core.types import Logits, Mask, PerRow, Tokens
 from .automata import Automaton
 
 
@@ -24,7 +25,7 @@ class Lattice:
     A pass costs rows x positions x states x classes of tokens.
     """
 
-    def __init__(self, automaton: Automaton, logp: Float[Tensor, "b l v"], skip: Bool[Tensor, "b l"]) -> None:
+    def __init__(self, automaton: Automaton, logp: Logits, skip: Mask) -> None:
         self.automaton, self.logp, self.skip = automaton, logp, skip
         index = automaton.token_classes.expand(logp.shape)
         empty = logp.new_full((*logp.shape[:2], automaton.transitions.shape[1]), -torch.inf)
@@ -40,7 +41,7 @@ class Lattice:
         return self._backward(lambda terms: terms.logsumexp(-1))
 
     @property
-    def log_prob(self) -> Float[Tensor, " b"]:
+    def log_prob(self) -> PerRow:
         """Log weight of all texts that match."""
         return self.messages[0][:, 0]
 
@@ -58,7 +59,7 @@ class Lattice:
             states = torch.where(self.skip[:, i, None], states, next_states)
         return torch.stack(marginals, dim=1)
 
-    def sample(self, rng: Rng) -> Int[Tensor, "b l"]:
+    def sample(self, rng: Rng) -> Tokens:
         """A text drawn given a match."""
 
         def choose(i: int, weights: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class Lattice:
 
         return self._forward(self.messages, choose)
 
-    def argmax(self) -> Int[Tensor, "b l"]:
+    def argmax(self) -> Tokens:
         """The likeliest text that matches."""
         messages = self._backward(lambda terms: terms.amax(-1))
         return self._forward(messages, lambda i, weights: weights.argmax(-1))
@@ -82,7 +83,7 @@ class Lattice:
             messages.append(torch.where(self.skip[:, i, None], messages[-1], message))
         return messages[::-1]
 
-    def _forward(self, messages: list[Tensor], choose: Callable[[int, Tensor], Tensor]) -> Int[Tensor, "b l"]:
+    def _forward(self, messages: list[Tensor], choose: Callable[[int, Tensor], Tensor]) -> Tokens:
         state = torch.zeros(len(self.logp), dtype=torch.long, device=self.logp.device)
         transitions, token_classes, tokens = self.automaton.transitions, self.automaton.token_classes, []
         for i in range(self.logp.shape[1]):

@@ -31,7 +31,6 @@ class Temperature(LogitsGuide):
             raise UserError(f"temperature is {self.temperature}; it must be above 0.")
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser with scaled logits."""
         if self.temperature == 1.0:
             return denoiser
 
@@ -59,7 +58,6 @@ class TopKTopP(LogitsGuide):
             raise UserError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser with truncated predictions."""
         if self.top_k == 0 and self.top_p == 1.0:
             return denoiser
         return WrappedDenoiser(denoiser, self._truncate)
@@ -81,7 +79,6 @@ class AllowedTokens(LogitsGuide):
     allowed: Bool[Tensor, "k v"]
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser with all other tokens at probability 0."""
 
         def restrict(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             allowed = self.allowed.to(prediction.logits.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import Times
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction, one_hot_logits
@@ -36,7 +37,6 @@ class Repaint(GuideConfig):
         check_bounds(self, n_resample=(1, None), jump_length=(1, None))
 
     def bind(self, run: Run) -> Guide:
-        """Replacement with resampling, for the run's process."""
         return Replacement(run.model, self.n_resample, self.jump_length)
 
 
@@ -56,7 +56,6 @@ class Replacement:
         self.n_resample, self.jump_length = n_resample, jump_length
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-        """The denoiser, certain of the known tokens."""
         self.times: list[Float[Tensor, " 1"]] = []  # of the sampler's last steps
 
         def replace_known(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
@@ -69,7 +68,7 @@ class Replacement:
         self.denoiser = WrappedDenoiser(denoiser, replace_known)
         return self.denoiser
 
-    def after_step(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
+    def after_step(self, xs: Tensor, s: Times, *, batch: Batch, rng: Rng) -> Tensor:
         """The state with the known tokens at the noise level of s, after the rounds of resampling."""
         xs = self._replace(xs, s, batch, rng)
         self.times = [*(self.times or [torch.ones_like(s[:1])])[-self.jump_length :], s[:1]]  # the same for all rows
@@ -87,7 +86,7 @@ class Replacement:
     def _self_cond(self) -> Tensor | None:
         return self.prediction.mean if self.denoiser.self_conditioning else None
 
-    def _replace(self, x: Tensor, t: Float[Tensor, " b"], batch: Batch, rng: Rng) -> Tensor:
+    def _replace(self, x: Tensor, t: Times, batch: Batch, rng: Rng) -> Tensor:
         assert batch.replace_mask is not None
         noisy = self.process.add_noise(self.codec.encode(batch.tokens), t, rng=rng.fork("given"))
         return torch.where(batch.replace_mask.view(*batch.replace_mask.shape, *(1,) * (x.ndim - 2)), noisy, x)

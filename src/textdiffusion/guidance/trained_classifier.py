@@ -62,9 +62,8 @@ class TrainedClassifier:
         shape = {"width": self.network.backbone.width, "depth": len(self.network.backbone.blocks)}
         config = {"kind": "classifier", "schema": 1, "labels": list(self.labels), **shape, **metadata}
         (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        save_tensors(
-            {name: tensor.cpu() for name, tensor in tensors_of(self.network).items()}, folder / "model.safetensors"
-        )
+        weights = {name: tensor.cpu() for name, tensor in tensors_of(self.network).items()}
+        save_tensors(weights, folder / "model.safetensors")
 
 
 def load(folder: str | Path, run: Run) -> TrainedClassifier:
@@ -78,9 +77,8 @@ def load(folder: str | Path, run: Run) -> TrainedClassifier:
         raise UserError(f"{folder} is not a classifier; make one with textdiffusion train-classifier.") from None
     for name, value in run_fingerprint(run).items():
         if trained_for.get(name) != value:
-            raise UserError(
-                f"The classifier {folder} was trained for a run with another {name}; train one for this run."
-            )
+            problem = f"The classifier {folder} was trained for a run with another {name}"
+            raise UserError(f"{problem}; train one for this run.")
     model = run.model.unadapted
     network = NoisyClassifier(model.process, model.codec, labels=len(labels), width=width, depth=depth)
     load_weights(network, Path(folder) / "model.safetensors")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..core.randomness import Rng
+from ..core.types import Logits, PerPosition, Times, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.densities import TimeDensity
 from ..diffusion.model import DiffusionModel
@@ -32,26 +32,17 @@ class Ancestral(Sampler):
     rows that changed; finished rows cost nothing. Subclasses override `step` or `times`.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (TokenProcess,)
+    processes = (TokenProcess,)
 
     def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
         """The times of the steps, from 1 to 0."""
         return timesteps(model.time_density, request)
 
-    def step(
-        self,
-        state: TokenState,
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
+    def step(self, state: TokenState, prediction: Prediction, t: Times, s: Times, *, rng: Rng) -> Tokens:
         """A draw of x_s, with tokens drawn from `prediction`."""
         return state.process.reverse(state.x, prediction, t, s, rng=rng)
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from noise to text."""
         yield from self.run(self.times(model, request), TokenState(model, request, rng=rng), rng=rng)
 
     def run(self, times: Float[Tensor, " n"], state: TokenState, *, rng: Rng) -> Iterator[Step]:
@@ -90,10 +81,9 @@ class Euler(Sampler):
     of many steps, if the denoiser is ideal. The last step draws every remaining noisy position from the prediction.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, UniformProcess)
+    processes = (AbsorbingProcess, UniformProcess)
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
-        """Steps from noise to text, one network call each."""
         state, times = TokenState(model, request, rng=rng), timesteps(model.time_density, request)
         graph = model.process.graph
         yield state.as_step(0, 1.0)
@@ -109,14 +99,7 @@ class Euler(Sampler):
             state.update(jumps.sample(x, rng=step_rng), s[:, 0], prediction.logits, step_rng)
             yield state.as_step(i + 1, float(times[i + 1]))
 
-    def step(
-        self,
-        graph: Graph,
-        log_score: Float[Tensor, "b l v"],
-        xt: Int[Tensor, "b l"],
-        t: Float[Tensor, "b l"],
-        s: Float[Tensor, "b l"],
-    ) -> ReverseStep:
+    def step(self, graph: Graph, log_score: Logits, xt: Tokens, t: PerPosition, s: PerPosition) -> ReverseStep:
         """The jumps from t to s."""
         return graph.euler(log_score, xt, t, s)
 
@@ -129,13 +112,5 @@ class Tweedie(Euler):
     of many steps, if the denoiser is ideal; the only error is that positions jump independently within a step.
     """
 
-    def step(
-        self,
-        graph: Graph,
-        log_score: Float[Tensor, "b l v"],
-        xt: Int[Tensor, "b l"],
-        t: Float[Tensor, "b l"],
-        s: Float[Tensor, "b l"],
-    ) -> ReverseStep:
-        """The jumps from t to s."""
+    def step(self, graph: Graph, log_score: Logits, xt: Tokens, t: PerPosition, s: PerPosition) -> ReverseStep:
         return graph.tweedie(log_score, xt, t, s)

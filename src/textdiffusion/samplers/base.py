@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import Part, check_bounds
+from ..core.types import AnyTimes, PerPosition, Times, Tokens
 from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction
 
@@ -35,7 +35,7 @@ class Guide(Protocol):
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser: ...
 
-    def after_step(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor: ...
+    def after_step(self, xs: Tensor, s: Times, *, batch: Batch, rng: Rng) -> Tensor: ...
 
 
 class LogitsGuide:
@@ -43,8 +43,7 @@ class LogitsGuide:
 
     processes: ClassVar[tuple[type, ...]] = (object,)
 
-    def after_step(self, xs: Tensor, s: Float[Tensor, " b"], *, batch: Batch, rng: Rng) -> Tensor:
-        """Returns the state unchanged."""
+    def after_step(self, xs: Tensor, s: Times, *, batch: Batch, rng: Rng) -> Tensor:
         return xs
 
 
@@ -63,9 +62,7 @@ class WrappedDenoiser:
         self.time_independent = denoiser.time_independent and not noise_aware
         self.self_conditioning = denoiser.self_conditioning
 
-    def __call__(
-        self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
-    ) -> Prediction:
+    def __call__(self, xt: Tensor, t: AnyTimes, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
         return self.transform(self.denoiser(xt, t, batch=batch, self_cond=self_cond), xt, t, batch)
 
 
@@ -116,8 +113,8 @@ class Step:
     index: int
     total: int
     t: float
-    tokens: Int[Tensor, "b l"]
-    confidence: Float[Tensor, "b l"]
+    tokens: Tokens
+    confidence: PerPosition
     state: Tensor
     nfe: float = 0.0
 
@@ -127,11 +124,13 @@ class Sampler(Part, ABC):
     """An algorithm that turns noise into text: its fields are its settings, and calling it samples.
 
     `processes` are the processes it supports. `steps` is the number of steps unless a request asks for another; where
-    `min_steps` is 0, it may be 0: one step per token.
+    `min_steps` is 0, it may be 0: one step per token. `converges`: with its default settings and an ideal denoiser it
+    samples the data distribution in the limit of many steps; where not, the docstring says what it samples from.
     """
 
     processes: ClassVar[tuple[type, ...]]
     min_steps: ClassVar[int] = 1
+    converges: ClassVar[bool] = True
 
     steps: int = 64
 
@@ -194,7 +193,7 @@ class SamplingState:
         """Function evaluations so far: network calls, those of guides included, averaged over the request's rows."""
         return sum(self._rows_per_call) / self._num_rows
 
-    def apply_guides(self, xs: Tensor, s: Float[Tensor, " b"], rng: Rng) -> Tensor:
+    def apply_guides(self, xs: Tensor, s: Times, rng: Rng) -> Tensor:
         """The state after a step to s, as the guides change it in turn."""
         for number, guide in enumerate(self.guides):
             xs = guide.after_step(xs, s, batch=self.batch, rng=rng.fork("guide").fork(number))

@@ -41,27 +41,20 @@ class BlockAncestral(Sampler):
         if batch.segment_ids is not None:
             raise UserError("Packed rows cannot be sampled in blocks; put one example in each row.")
         if steps < num_blocks:
-            raise UserError(
-                f"{steps} steps for {num_blocks} blocks of {block_size} tokens: each block takes at least one step."
-            )
+            blocks = f"{num_blocks} blocks of {block_size} tokens"
+            raise UserError(f"{steps} steps for {blocks}: each block takes at least one step.")
         batch = replace(batch, row_ids=torch.arange(len(batch.tokens), device=batch.tokens.device))
         x = torch.where(batch.target_mask, process.sample_prior(batch.tokens, rng=rng), batch.tokens)
         confidence = batch.target_mask.logical_not().float()
         yield Step(0, steps, 1.0, x, confidence, x)
-        cache = model.denoiser.begin(x)
-        max_tokens = model.window_length
-        nfe = 0.0
+        cache, max_tokens, nfe = model.denoiser.begin(x), model.window_length, 0.0
         for block, start in enumerate(range(0, length, block_size)):
             stop = min(start + block_size, length)
-            steps_before = steps * block // num_blocks
-            block_request = replace(
-                request,
-                batch=batch.slice(start, stop),
-                steps=steps * (block + 1) // num_blocks - steps_before,
-                full_batch=replace(batch, tokens=x),
-                offset=start,
+            first_step, end_step = (steps * n // num_blocks for n in (block, block + 1))
+            full_batch, block_rng = replace(batch, tokens=x), rng.fork(block)
+            block_request = Request(
+                batch.slice(start, stop), end_step - first_step, request.guides, full_batch, offset=start
             )
-            block_rng = rng.fork(block)
             state = TokenState(model, block_request, rng=block_rng, denoiser=cache, process=process.inside)
             block_steps = Ancestral().run(timesteps(model.time_density, block_request), state, rng=block_rng)
             next(block_steps)  # step 0 has revealed nothing yet
@@ -69,7 +62,7 @@ class BlockAncestral(Sampler):
                 x, confidence = x.clone(), confidence.clone()
                 x[:, start:stop], confidence[:, start:stop] = step.tokens, step.confidence
                 t = (num_blocks - 1 - block + step.t) / num_blocks
-                yield Step(steps_before + step.index, steps, t, x, confidence, x, nfe + step.nfe)
+                yield Step(first_step + step.index, steps, t, x, confidence, x, nfe + step.nfe)
             nfe += step.nfe
             if stop == length:
                 return

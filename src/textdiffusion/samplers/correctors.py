@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import Times, Tokens
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction
 from ..diffusion.uniform import UniformProcess
@@ -35,16 +33,7 @@ class PredictorCorrector(Ancestral):
         super().__post_init__()
         check_bounds(self, kappa=(0.0, 1.0))
 
-    def step(
-        self,
-        state: TokenState,
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        """A draw of x_s."""
+    def step(self, state: TokenState, prediction: Prediction, t: Times, s: Times, *, rng: Rng) -> Tokens:
         process, x = state.process, state.x
         renoised = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
         redrawn = renoised & process.is_noisy(x)
@@ -63,7 +52,7 @@ class Gibbs(Ancestral):
     denoiser samples the data distribution in the limit of many steps.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (UniformProcess,)
+    processes = (UniformProcess,)
 
     corrections: int = 1
     positions: int = 1
@@ -72,15 +61,7 @@ class Gibbs(Ancestral):
         super().__post_init__()
         check_bounds(self, corrections=(1, None), positions=(1, None))
 
-    def step(
-        self,
-        state: TokenState,
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
+    def step(self, state: TokenState, prediction: Prediction, t: Times, s: Times, *, rng: Rng) -> Tokens:
         """A draw of x_s. Nothing is corrected at s = 0, where no token can change."""
         x = state.apply_condition(super().step(state, prediction, t, s, rng=rng))
         for i in range(self.corrections if float(s[0]) > 0.0 else 0):
@@ -88,15 +69,8 @@ class Gibbs(Ancestral):
         return x
 
     def correct(
-        self,
-        process: UniformProcess,
-        denoiser: Denoiser,
-        xs: Int[Tensor, "b l"],
-        s: Float[Tensor, " b"],
-        *,
-        batch: Batch,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
+        self, process: UniformProcess, denoiser: Denoiser, xs: Tokens, s: Times, *, batch: Batch, rng: Rng
+    ) -> Tokens:
         """The state after one correction, which costs one network call."""
         chosen = rng.fork("place").random_subset(batch.target_mask, self.positions)
         pi = process.leave_one_out(xs, denoiser(xs, s, batch=batch), s).logits[chosen].softmax(-1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import AnyTimes, Vectors
 from ..diffusion.prediction import Prediction
 from .gaussian import ChurnSampler, GaussianState
 from .projections import NoProjection, Projection
@@ -46,17 +47,15 @@ class DDIM(ChurnSampler):
         if self.max_noise_std and not (self.eta or self.renoise):
             raise UserError("sampler.max_noise_std has no effect without noise; set sampler.eta or sampler.renoise.")
 
-    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
-        """The state at the time of step i + 1."""
+    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Vectors:
         prediction = state.apply_temperature(self.projection(prediction, rng=rng), state.x)
         s, reached = state.time(i + 1), state.time(i + 1, self.time_offset)
         to = reached[:, None].expand_as(state.t) if state.t.ndim == 2 else reached
-        xs = state.process.reverse(
-            state.x, prediction, state.t, to, rng=rng, eta=self.eta, renoise=self.renoise, limit=self.max_noise_std
-        )
+        noise = {"eta": self.eta, "renoise": self.renoise, "limit": self.max_noise_std}
+        xs = state.process.reverse(state.x, prediction, state.t, to, rng=rng, **noise)
         return xs * (self._scale(state, s) / self._scale(state, to)) if self.time_offset else xs
 
     @staticmethod
-    def _scale(state: GaussianState, t: Float[Tensor, "b *l"]) -> Float[Tensor, "b #l 1"]:
+    def _scale(state: GaussianState, t: AnyTimes) -> Float[Tensor, "b #l 1"]:
         """Root mean square of a noisy state's coordinates at t: the factor to the variance-preserving frame."""
         return torch.sqrt(state.process.sigma_over(t, state.x) ** 2 + state.model.codec.scale**2)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import Vectors
 from ..diffusion.prediction import Prediction
 from .gaussian import GaussianSampler, GaussianState
 
@@ -30,8 +29,7 @@ class DPMSolver(GaussianSampler):
         super().__post_init__()
         check_bounds(self, eta=(0.0, None))
 
-    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
-        """The state at the time of step i + 1."""
+    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Vectors:
         x, x0 = state.x, state.apply_temperature(prediction, state.x).mean
         sigma_t, sigma_s = (state.process.sigma_over(t, x) for t in (state.t, state.time(i + 1)))
         h = torch.log(sigma_t / sigma_s)

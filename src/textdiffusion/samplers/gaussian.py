@@ -5,15 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import AnyTimes, PerPosition, PerRow, Tokens, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction, PredictionWithMean
@@ -35,7 +35,7 @@ class GaussianSampler(Sampler, ABC):
     The last prediction is made at the lowest noise level. Tokens are read from predictions, never from the state.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
+    processes = (GaussianProcess,)
 
     grid: TimeGrid = Learned()
     init_noise_scale: float = 1.0
@@ -49,7 +49,7 @@ class GaussianSampler(Sampler, ABC):
         check_bounds(self, patience=(0, None))
 
     @abstractmethod
-    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
+    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Vectors:
         """The state at the time of step i + 1, from the prediction at `state.t`."""
 
     def before_step(self, state: GaussianState, i: int, *, rng: Rng) -> None:
@@ -109,7 +109,6 @@ class ChurnSampler(GaussianSampler, ABC):
 
     @property
     def needs_entropy(self) -> bool:
-        """The sampler uses the entropy of the last prediction."""
         return bool(self.churn_entropy)
 
     def before_step(self, state: GaussianState, i: int, *, rng: Rng) -> None:
@@ -153,16 +152,16 @@ class GaussianState(SamplingState):
         self._tokens = torch.full_like(self.batch.tokens, -1)
         self._unchanged_steps = torch.zeros_like(self.row_numbers)
 
-    def apply_condition(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+    def apply_condition(self, x: Vectors) -> Vectors:
         """`x` with the clean states of the conditioning tokens put in."""
         return torch.where(self.batch.target_mask[..., None], x, self.x0)
 
-    def time(self, i: int, offset: float = 0.0) -> Float[Tensor, " b"]:
+    def time(self, i: int, offset: float = 0.0) -> PerRow:
         """The time at which step i begins, or that of `offset` steps later; the last is 0."""
         fraction = (self.fractions[i] - offset / max(1, self.steps - 1)).clamp(min=0.0)
         return self.sampler.grid.times(self.model, fraction).expand(len(self.x))
 
-    def predict(self, x: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"]) -> Prediction:
+    def predict(self, x: Vectors, t: AnyTimes) -> Prediction:
         """One network call, self-conditioned on the one before."""
         prediction = self.denoiser(x, t, batch=self.batch, self_cond=self.self_cond)
         if self.sampler.clamp and bool(t.max() <= self.sampler.clamp):
@@ -173,14 +172,14 @@ class GaussianState(SamplingState):
             self.entropy = torch.special.entr(prediction.probs).sum(-1)
         return prediction
 
-    def apply_temperature(self, prediction: Prediction, x: Float[Tensor, "b l d"]) -> Prediction:
+    def apply_temperature(self, prediction: Prediction, x: Vectors) -> Prediction:
         """The prediction with its mean moved along x0 - x, so that the score is divided by `score_temperature`."""
         temperature = self.sampler.score_temperature
         if temperature == 1.0:
             return prediction
         return PredictionWithMean(prediction.logits, x + (prediction.mean - x) / temperature, prediction.table)
 
-    def converged(self, tokens: Int[Tensor, "b l"], probs: Float[Tensor, "b l"]) -> Bool[Tensor, " b"]:
+    def converged(self, tokens: Tokens, probs: PerPosition) -> Bool[Tensor, " b"]:
         """The rows whose tokens have not changed for `patience` steps, each with probability above 1/2.
 
         Without the bound on the probability, rows of pure noise would count.

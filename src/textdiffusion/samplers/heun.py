@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from ..core.randomness import Rng
+from ..core.types import Vectors
 from ..diffusion.prediction import Prediction
 from .gaussian import ChurnSampler, GaussianState
 
@@ -21,8 +19,7 @@ class Heun(ChurnSampler):
     denoiser is ideal.
     """
 
-    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Float[Tensor, "b l d"]:
-        """The state at the time of step i + 1."""
+    def step(self, state: GaussianState, i: int, prediction: Prediction, *, rng: Rng) -> Vectors:
         x, s = state.x, state.time(i + 1)
         sigma_t, sigma_s = state.process.sigma_over(state.t, x), state.process.sigma_over(s, x)
         slope = (x - state.apply_temperature(prediction, x).mean) / sigma_t  # dx / dsigma

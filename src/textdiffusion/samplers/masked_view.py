@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.types import AnyTimes, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.alpha_schedules import Linear
 from ..diffusion.codecs import TokenCodec
@@ -34,10 +34,7 @@ class MaskedViewDenoiser(nn.Module):
         self.codec, self.process, self.denoiser = model.codec, model.process, model.denoiser
         self.mask, self.seed = mask, seed
 
-    def forward(
-        self, xt: Int[Tensor, "b l"], t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: None = None
-    ) -> Prediction:
-        """The distribution of the tokens behind the masks."""
+    def forward(self, xt: Tokens, t: AnyTimes, *, batch: Batch, self_cond: None = None) -> Prediction:
         visible = xt != self.mask if batch.valid_mask is None else (xt != self.mask) & batch.valid_mask
         tokens = torch.where(visible, xt, 0)
         clean = self.codec.encode(tokens)
@@ -62,7 +59,6 @@ class MaskedView(DiffusionModel):
 
     @property
     def unadapted(self) -> DiffusionModel:
-        """The Gaussian model."""
         return self.inner
 
 

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import Part, check_bounds
+from ..core.types import Tokens
 from ..diffusion.prediction import Prediction, PredictionWithMean, one_hot_logits
 
 
@@ -28,7 +29,6 @@ class NoProjection(Projection, name="none"):
     """The prediction itself: the state moves towards its mean."""
 
     def __call__(self, prediction: Prediction, *, rng: Rng) -> Prediction:
-        """The same prediction."""
         return prediction
 
 
@@ -37,7 +37,6 @@ class GreedyProjection(Projection, name="greedy"):
     """Certainty of the most likely token at each position."""
 
     def __call__(self, prediction: Prediction, *, rng: Rng) -> Prediction:
-        """A prediction that is certain of one token per position."""
         return Prediction(one_hot_logits(prediction.argmax, prediction.logits), prediction.table)
 
 
@@ -74,7 +73,7 @@ class ClampedPrediction(PredictionWithMean):
         self.unclamped = prediction
 
     @property
-    def argmax(self) -> Int[Tensor, "b l"]:
+    def argmax(self) -> Tokens:
         return self.unclamped.argmax
 
     def sample_joint(self, rng: Rng) -> Prediction:

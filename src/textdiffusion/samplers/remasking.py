@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..core.randomness import Rng
 from ..core.registry import Part, check_bounds
+from ..core.types import Times, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
@@ -20,6 +20,9 @@ from ..diffusion.ratios import ReverseStep
 from .ancestral import Ancestral
 from .base import Request
 from .token_state import TokenState, token_probs
+
+Column = Float[Tensor, "b 1"]
+RemaskProbs = Float[Tensor, "b #l"]  # one per position, or one for all positions of a row
 
 
 class RemaskingRule(Part, ABC):
@@ -30,12 +33,10 @@ class RemaskingRule(Part, ABC):
         return times
 
     @abstractmethod
-    def sigma(
-        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
-    ) -> Float[Tensor, "b #l"]:
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         """The probability at every position, at most `limit`; at a mask it adds to the probability of revealing.
 
-        `constant_alpha`: alpha(s) = alpha(t), so that the step only trades tokens for masks.
+        `is_plateau`: alpha(s) = alpha(t), so that the step only trades tokens for masks.
         """
 
 
@@ -43,10 +44,7 @@ class RemaskingRule(Part, ABC):
 class Cap(RemaskingRule):
     """At most eta (ReMDM-cap)."""
 
-    def sigma(
-        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
-    ) -> Float[Tensor, "b #l"]:
-        """min(limit, eta)."""
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         return limit.clamp(max=eta)
 
 
@@ -54,10 +52,7 @@ class Cap(RemaskingRule):
 class Rescale(RemaskingRule):
     """The fraction eta of what is possible (ReMDM-rescale)."""
 
-    def sigma(
-        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
-    ) -> Float[Tensor, "b #l"]:
-        """eta * limit."""
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         return limit * eta
 
 
@@ -65,10 +60,7 @@ class Rescale(RemaskingRule):
 class Confidence(RemaskingRule):
     """The fraction eta of what is possible on average, and more for tokens of low confidence (ReMDM-conf)."""
 
-    def sigma(
-        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
-    ) -> Float[Tensor, "b #l"]:
-        """eta * limit, weighted by exp(-confidence) at revealed tokens."""
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         revealed = ~state.process.is_noisy(state.x) & state.batch.target_mask
         weight = torch.exp(-state.confidence) * revealed
         mean = weight.sum(-1, keepdim=True) / revealed.sum(-1, keepdim=True)
@@ -91,7 +83,6 @@ class Loop(RemaskingRule):
         check_bounds(self, alpha=(0.01, 0.99), t_on=(0.0, 1.0), t_off=(0.0, self.t_on))
 
     def times(self, times: Float[Tensor, " n"], process: AbsorbingProcess) -> Float[Tensor, " n"]:
-        """From 1 to 0 with a plateau at the time of `alpha`."""
         plateau = float(process.schedule.time(torch.tensor(self.alpha)))
         steps_left = np.linspace(1.0, 0.0, len(times))
         knots, values = [0.0, self.t_off, self.t_on, 1.0], [0.0, plateau, plateau, 1.0]
@@ -99,11 +90,8 @@ class Loop(RemaskingRule):
         times[-1] = 0.0  # also where t_off = 0
         return times
 
-    def sigma(
-        self, eta: float, limit: Float[Tensor, "b 1"], state: TokenState, constant_alpha: Bool[Tensor, "b 1"]
-    ) -> Float[Tensor, "b #l"]:
-        """min(limit, eta) on the plateau, else 0."""
-        return limit.clamp(max=eta) * constant_alpha
+    def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
+        return limit.clamp(max=eta) * is_plateau
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +105,7 @@ class ReMDM(Ancestral, name="remdm"):
     together; `confidence` favours likely tokens and does not.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    processes = (AbsorbingProcess,)
 
     rule: RemaskingRule = Cap()
     eta: float = 0.02
@@ -127,19 +115,9 @@ class ReMDM(Ancestral, name="remdm"):
         check_bounds(self, eta=(0.0, 1.0))
 
     def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
-        """The times of the steps, from 1 to 0."""
         return self.rule.times(super().times(model, request), model.process)
 
-    def step(
-        self,
-        state: TokenState,
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        """A draw of x_s."""
+    def step(self, state: TokenState, prediction: Prediction, t: Times, s: Times, *, rng: Rng) -> Tokens:
         process, x = state.process, state.x
         masked = process.is_noisy(x)
         mask_prob_t, mask_prob_s = process.schedule.mask_prob(t)[:, None], process.schedule.mask_prob(s)[:, None]
@@ -162,7 +140,8 @@ class PathPlanning(Ancestral, name="p2"):
     at visible tokens, so these are not scored again.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    processes = (AbsorbingProcess,)
+    converges = False
 
     eta: float = 1.0
 
@@ -170,16 +149,7 @@ class PathPlanning(Ancestral, name="p2"):
         super().__post_init__()
         check_bounds(self, eta=(0.0, None))
 
-    def step(
-        self,
-        state: TokenState,
-        prediction: Prediction,
-        t: Float[Tensor, " b"],
-        s: Float[Tensor, " b"],
-        *,
-        rng: Rng,
-    ) -> Int[Tensor, "b l"]:
-        """The most confident tokens of the proposal; masks elsewhere."""
+    def step(self, state: TokenState, prediction: Prediction, t: Times, s: Times, *, rng: Rng) -> Tokens:
         process, target, masked = state.process, state.batch.target_mask, state.maskable
         assert state.logits is not None
         tokens = rng.categorical_at(masked, prediction.logits[masked].softmax(-1))

@@ -16,6 +16,9 @@ from ..core.errors import UserError
 from ..core.registry import Part, check_bounds
 from ..diffusion.model import DiffusionModel
 
+Fractions = Float[Tensor, "*b"]
+Curve = Float[Tensor, " n"]
+
 KNOTS = 129
 """Times of a tuned grid."""
 
@@ -27,7 +30,7 @@ class TimeGrid(Part, ABC):
     """How the steps of a Gaussian sampler are spread over the noise levels."""
 
     @abstractmethod
-    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
         """The times at `fractions` of the steps, from clean (0, where t = 0) to noise (1, where t = 1)."""
 
 
@@ -35,8 +38,7 @@ class TimeGrid(Part, ABC):
 class Learned(TimeGrid):
     """Quantiles of the time density that training sampled from; equal steps of t if the density is uniform."""
 
-    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The quantiles."""
+    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
         return model.time_density.sampling_times(fractions)
 
 
@@ -44,11 +46,10 @@ class SigmaGrid(TimeGrid, ABC):
     """A grid that is given by a formula for sigma, between the process's lowest and highest noise levels."""
 
     @abstractmethod
-    def sigma(self, fractions: Float[Tensor, "*b"], sigma_min: float, sigma_max: float) -> Float[Tensor, "*b"]:
+    def sigma(self, fractions: Fractions, sigma_min: float, sigma_max: float) -> Fractions:
         """The noise levels at `fractions`."""
 
-    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The times of these noise levels."""
+    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
         sigma_min, sigma_max = model.process.sigma(fractions.new_tensor((0.0, 1.0))).tolist()
         times = model.process.schedule.time(self.sigma(fractions, sigma_min, sigma_max)).clamp(0.0, 1.0)
         return torch.where(fractions >= 1.0, 1.0, torch.where(fractions <= 0.0, 0.0, times))
@@ -63,8 +64,7 @@ class Karras(SigmaGrid):
     def __post_init__(self) -> None:
         check_bounds(self, rho=(0.1, 100.0))
 
-    def sigma(self, fractions: Float[Tensor, "*b"], sigma_min: float, sigma_max: float) -> Float[Tensor, "*b"]:
-        """The noise levels at `fractions`."""
+    def sigma(self, fractions: Fractions, sigma_min: float, sigma_max: float) -> Fractions:
         low, high = sigma_min ** (1 / self.rho), sigma_max ** (1 / self.rho)
         return (low + fractions * (high - low)) ** self.rho
 
@@ -73,8 +73,7 @@ class Karras(SigmaGrid):
 class Exponential(SigmaGrid):
     """Equal steps of ln sigma."""
 
-    def sigma(self, fractions: Float[Tensor, "*b"], sigma_min: float, sigma_max: float) -> Float[Tensor, "*b"]:
-        """The noise levels at `fractions`."""
+    def sigma(self, fractions: Fractions, sigma_min: float, sigma_max: float) -> Fractions:
         return torch.exp(math.log(sigma_min) + fractions * math.log(sigma_max / sigma_min))
 
 
@@ -82,16 +81,16 @@ class Exponential(SigmaGrid):
 class Tuned(TimeGrid):
     """The run's own grid, as measured by `textdiffusion tune` (see `tuned_times`)."""
 
-    def times(self, model: DiffusionModel, fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-        """The tuned times. Raises UserError if the run has no tuned grid."""
+    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
         if model.tuned is None:
             raise UserError("This run has no tuned grid yet; measure one with `textdiffusion tune RUN`.")
-        return _interpolate(model.tuned.to(fractions), fractions)
+        knots = model.tuned.to(fractions)
+        position = fractions * (len(knots) - 1)
+        i = position.long().clamp(0, len(knots) - 2)
+        return torch.lerp(knots[i], knots[i + 1], position - i)
 
 
-def tuned_times(
-    log_sigma: Float[Tensor, " n"], t: Float[Tensor, " n"], nats: Float[Tensor, " n"], even: float = 0.1
-) -> Float[Tensor, " k"]:
+def tuned_times(log_sigma: Curve, t: Curve, nats: Curve, even: float = 0.1) -> Float[Tensor, " k"]:
     """The KNOTS times between which cross-entropy rises by equal amounts, from its values `nats` at n noise levels.
 
     All three inputs are ordered by noise, from t = 0 to t = 1. Isotonic regression makes the curve monotonic first. A
@@ -122,19 +121,12 @@ def load_grid(path: Path) -> Float[Tensor, " k"] | None:
     except (OSError, ValueError, KeyError, TypeError):
         times = torch.zeros(0)
     if times.ndim != 1 or len(times) < 2 or times[0] != 0 or times[-1] != 1 or bool((times.diff() < 0).any()):
-        raise UserError(
-            f"{path} is not a valid tuned grid: its times must rise from 0 to 1. Make one with textdiffusion tune."
-        )
+        expected = "its times must rise from 0 to 1. Make one with textdiffusion tune."
+        raise UserError(f"{path} is not a valid tuned grid: {expected}")
     return times
 
 
-def _interpolate(knots: Float[Tensor, " k"], fractions: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    position = fractions * (len(knots) - 1)
-    i = position.long().clamp(0, len(knots) - 2)
-    return torch.lerp(knots[i], knots[i + 1], position - i)
-
-
-def _isotonic(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def _isotonic(values: Curve) -> Curve:
     """The closest non-decreasing sequence in squared error (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []
     for value in values.tolist():

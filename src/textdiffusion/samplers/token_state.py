@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.randomness import Rng
+from ..core.types import Logits, Mask, Times, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import Denoiser, DiffusionModel
 from .base import Request, SamplingState, Step
+
+Rows = Int[Tensor, " n"] | slice
 
 
 class TokenState(SamplingState):
@@ -30,18 +33,16 @@ class TokenState(SamplingState):
     ) -> None:
         super().__init__(model, request, denoiser)
         self.process = model.process if process is None else process
-        self.x: Int[Tensor, "b l"] = self.apply_condition(
-            self.process.sample_prior(self.batch.tokens, rng=rng.fork("prior"))
-        )
+        self.x: Tokens = self.apply_condition(self.process.sample_prior(self.batch.tokens, rng=rng.fork("prior")))
         self.confidence = self.batch.target_mask.logical_not().float()  # nothing has been predicted yet
-        self.logits: Float[Tensor, "b l v"] | None = None
+        self.logits: Logits | None = None
 
-    def apply_condition(self, x: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
+    def apply_condition(self, x: Tokens) -> Tokens:
         """`x` with the conditioning tokens put in."""
         return torch.where(self.batch.target_mask, x, self.batch.tokens)
 
     @property
-    def maskable(self) -> Bool[Tensor, "b l"]:
+    def maskable(self) -> Mask:
         """The positions that a step may change."""
         return self.process.is_noisy(self.x) & self.batch.target_mask
 
@@ -49,14 +50,7 @@ class TokenState(SamplingState):
         """The current state as the step `index`."""
         return Step(index, self.steps, t, self.x, self.confidence, self.x, self.nfe)
 
-    def update(
-        self,
-        xs: Int[Tensor, "b l"],
-        s: Float[Tensor, " b"],
-        logits: Float[Tensor, "n l v"],
-        rng: Rng,
-        rows: Int[Tensor, " n"] | slice = slice(None),
-    ) -> None:
+    def update(self, xs: Tokens, s: Times, logits: Float[Tensor, "n l v"], rng: Rng, rows: Rows = slice(None)) -> None:
         """Moves to `xs` at time s, applies the guides, and updates the confidence of the `rows` predicted by `logits`.
 
         Confidence comes from these logits of single positions, even if the tokens were sampled jointly.
@@ -68,8 +62,6 @@ class TokenState(SamplingState):
         self.x, self.confidence = xs, confidence
 
 
-def token_probs(
-    logits: Float[Tensor, "b l v"], tokens: Int[Tensor, "b l"], mask: Bool[Tensor, "b l"]
-) -> Float[Tensor, " n"]:
+def token_probs(logits: Logits, tokens: Tokens, mask: Mask) -> Float[Tensor, " n"]:
     """The probabilities of `tokens` at the `n` positions of `mask`."""
     return logits[mask].softmax(-1).gather(-1, tokens[mask][:, None])[:, 0]

@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import Mask, PerPosition, RowIndex
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
 from .base import Request, Sampler, Step
@@ -49,8 +50,8 @@ class Unmasking(Sampler):
       of a trained one. Steps are divided in proportion to the masks.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
-    min_steps: ClassVar[int] = 0
+    processes = (AbsorbingProcess,)
+    min_steps = 0
 
     steps: int = 0
     order: Order = "random"
@@ -67,9 +68,8 @@ class Unmasking(Sampler):
         check_bounds(self, threshold=(0.0, 1.0), entropy_bound=(0.0, None), block_size=(0, None))
         check_bounds(self, greedy_below=(0.0, 1.0), refine_rounds=(0, None), remask_fraction=(0.01, 1.0))
         if self.remask_fraction != type(self).remask_fraction and not self.refine_rounds:
-            raise UserError(
-                f"sampler.remask_fraction={self.remask_fraction:g} has no effect without sampler.refine_rounds."
-            )
+            fraction = f"sampler.remask_fraction={self.remask_fraction:g}"
+            raise UserError(f"{fraction} has no effect without sampler.refine_rounds.")
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the fraction of the target positions that are masked."""
@@ -102,14 +102,7 @@ class Unmasking(Sampler):
         rounds = zip(fractions, [0, *ends[:-1]], ends, strict=True)
         return [(fraction, first_step, end_step) for fraction, first_step, end_step in rounds if first_step < end_step]
 
-    def _reveal(
-        self,
-        state: TokenState,
-        due: Int[Tensor, " b"],
-        num_masked: Int[Tensor, " b"],
-        num_targets: Int[Tensor, " b"],
-        rng: Rng,
-    ) -> None:
+    def _reveal(self, state: TokenState, due: RowIndex, num_masked: RowIndex, num_targets: RowIndex, rng: Rng) -> None:
         """Reveals at least `due` masks of each row."""
         rows = (due > 0).nonzero()[:, 0]
         if not len(rows):
@@ -128,12 +121,10 @@ class Unmasking(Sampler):
         s = schedule.time(1.0 - (num_masked - revealed.sum(-1)) / num_targets)
         state.update(state.x.masked_scatter(revealed, tokens), s, prediction.logits, rng, rows)
 
-    def _choose(
-        self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], due: Int[Tensor, " b"], *, rng: Rng
-    ) -> Bool[Tensor, "b l"]:
+    def _choose(self, probs: Float[Tensor, "n v"], masked: Mask, due: Int[Tensor, " b"], *, rng: Rng) -> Mask:
         """The masks to reveal, at least `due` in each row, from the predictions at all `n` masks."""
 
-        def at_masks(values: Float[Tensor, " n"]) -> Float[Tensor, "b l"]:
+        def at_masks(values: Float[Tensor, " n"]) -> PerPosition:
             return values.new_zeros(masked.shape).masked_scatter(masked, values)
 
         length = masked.shape[1]
@@ -146,15 +137,13 @@ class Unmasking(Sampler):
             order = order.gather(-1, later.gather(-1, order).byte().argsort(dim=-1, stable=True))
         order = order.gather(-1, block.gather(-1, order).argsort(dim=-1, stable=True))  # block after block
         rank = order.argsort(-1)
-        extra = torch.zeros_like(masked)
-        if self.threshold < 1.0:
-            extra = at_masks(probs.amax(-1)) > self.threshold
+        extra = at_masks(probs.amax(-1)) > self.threshold if self.threshold < 1.0 else torch.zeros_like(masked)
         if self.entropy_bound > 0.0:
             entropy = at_masks(torch.special.entr(probs).sum(-1)).gather(-1, order)
             extra |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.entropy_bound).gather(-1, rank)
         return masked & (rank < due[:, None]) | extra & in_block
 
-    def _priority(self, probs: Float[Tensor, "n v"], masked: Bool[Tensor, "b l"], rng: Rng) -> Float[Tensor, " n"]:
+    def _priority(self, probs: Float[Tensor, "n v"], masked: Mask, rng: Rng) -> Float[Tensor, " n"]:
         """The masks with the highest values are revealed first."""
         match self.order:
             case "random":
@@ -170,9 +159,7 @@ class Unmasking(Sampler):
                 return -torch.special.entr(probs).sum(-1)
 
 
-def _first_of_segments(
-    rank: Int[Tensor, "b l"], candidates: Bool[Tensor, "b l"], num_segments: Int[Tensor, " b"]
-) -> Bool[Tensor, "b l"]:
+def _first_of_segments(rank: Int[Tensor, "b l"], candidates: Mask, num_segments: Int[Tensor, " b"]) -> Mask:
     """The candidate of lowest rank in each of `num_segments` equal segments of the candidates (all if fewer)."""
     length, count = rank.shape[1], candidates.sum(-1, keepdim=True)
     number = (candidates.cumsum(-1) - 1) * torch.minimum(num_segments[:, None], count) // count.clamp(min=1)
