@@ -260,14 +260,6 @@ def test_uneven_rows_add_up_as_others_do_and_teach_the_density_nothing():
     assert float(only.objective(only, batch, rng=Rng.of(0, 12)).parts["density_fit"]) == 0.0
 
 
-def test_parts_of_the_loss_are_detached():
-    for name in recipes.names():
-        model = _model(name)
-        loss = model.objective(model, _batch(4), rng=Rng.of(0, 4))
-        assert loss.total.requires_grad
-        assert not any(part.requires_grad for part in loss.parts.values())
-
-
 @pytest.mark.parametrize("name", ["cdcd", "plaid", "analog_bits", "difformer", "diffusion_lm"])
 def test_a_fit_of_the_density_that_is_no_number_leaves_the_loss_as_it_is(name):
     model, batch = _model(name), _batch(8)
