@@ -97,7 +97,9 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
         batch, given = dataset.windows(rows), []
         if batch.condition_mask is not None:
             given = np.where(batch.condition_mask.numpy(), batch.tokens.numpy(), -1).tolist()
-        metadata["conditions_sha256"] = sha256(json.dumps([given, [] if batch.labels is None else batch.labels.tolist()]))
+        metadata["conditions_sha256"] = sha256(
+            json.dumps([given, [] if batch.labels is None else batch.labels.tolist()])
+        )
     if model.tokenizer.unk_id is not None:
         # A run that reads much of the text as one token looks better than it is.
         metadata["unknown"] = float((tokens == model.tokenizer.unk_id).mean())

@@ -56,9 +56,14 @@ def per_token(nats: PerRow, batch: Batch) -> PerRow:
     return nats / batch.target_mask.sum(-1).clamp(min=1)
 
 
+def stratified_uniforms(batch: Batch, *, rng: Rng) -> PerRow:
+    """One uniform per row, stratified over the global batch."""
+    return low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
+
+
 def sample_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Times:
     """One t per row from the model's time density, stratified over the global batch."""
-    return model.time_density.icdf(low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)))
+    return model.time_density.icdf(stratified_uniforms(batch, rng=rng))
 
 
 def add_noise(model: DiffusionModel, x0: Tensor, t: Float[Tensor, "b *l"], batch: Batch, *, rng: Rng) -> Tensor:

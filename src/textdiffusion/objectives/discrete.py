@@ -15,11 +15,10 @@ from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..core.types import PerRow, Times
-from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..diffusion.uniform import UniformProcess
-from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times
+from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times, stratified_uniforms
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class DiscreteLikelihood(Likelihood):
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; t is stratified over the rows."""
-        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
+        u = stratified_uniforms(batch, rng=rng)
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
         nats, _ = chain_nats(model, batch, t, self.steps, rng)
         return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_kl(model, batch, rng)

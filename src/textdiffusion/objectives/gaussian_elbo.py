@@ -13,11 +13,10 @@ from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..core.types import PerRow, Times, Vectors
-from ..diffusion.densities import low_discrepancy
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import CHUNK_ELEMENTS, Prediction
-from .base import Likelihood, Loss, Objective, add_noise, per_token
+from .base import Likelihood, Loss, Objective, add_noise, per_token, stratified_uniforms
 from .noised_batch import alternate_coin, density_fit, noise_batch, predict_x0, sample_grid_times
 
 MAX_DOUBT = 1e-3  # a noisy vector is read as a token if Bayes' rule gives all others less than about this
@@ -145,7 +144,7 @@ class GaussianEstimator:
         zero = torch.zeros(len(x0), device=x0.device)
         x_min = add_noise(model, x0, zero, batch, rng=rng.fork("decoder"))
         reconstruction = reconstruction_nll(model, x_min, batch, self.learned_decoder)
-        t, log_density = self.proposal(model, low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0)))
+        t, log_density = self.proposal(model, stratified_uniforms(batch, rng=rng))
         integrand = _integrand(model, x0, t, batch, rng)
         return prior_kl(model.process, x0, batch) + reconstruction + integrand * torch.exp(-log_density)
 
@@ -173,7 +172,7 @@ class GaussianLikelihood(Likelihood):
     def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
         """A position (0 to 1) in the range of ln sigma for each row, stratified, and the integrand over it there."""
         x0 = model.codec.encode(batch.tokens)
-        position = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0))
+        position = stratified_uniforms(batch, rng=rng)
         t, density = uniform_in_log_sigma(model, position)
         return torch.stack((position, _integrand(model, x0, t, batch, rng) / density), dim=-1)
 

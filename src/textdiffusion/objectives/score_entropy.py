@@ -12,10 +12,9 @@ from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..core.types import PerRow, Times
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..diffusion.uniform import UniformProcess
-from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times
+from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times, stratified_uniforms
 from .discrete import prior_kl
 
 
@@ -56,7 +55,7 @@ class ScoreEntropyLikelihood(Likelihood):
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; t is stratified over the rows."""
-        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)).clamp(min=2.0**-12)
+        u = stratified_uniforms(batch, rng=rng).clamp(min=2.0**-12)
         nats = score_entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
         return nats + prior_kl(model, batch, rng)
 

@@ -74,7 +74,7 @@ class TrainingLoop:
         if self.progress < 1.0:
             self._compile()
         else:
-            self.log("This run is complete; with more training.steps, or a larger limit, it continues.")
+            self.log("This run is complete. Raise training.steps, or its time limit, to continue.")
         if state.validation_due or state.samples_due:
             yield from self._checks()
             yield self._save()
