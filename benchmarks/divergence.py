@@ -23,8 +23,8 @@ from rich.console import Console
 from textdiffusion import recipes
 from textdiffusion.config.config import Config
 from textdiffusion.config.overrides import apply_overrides
+from textdiffusion.training.loop import NonFiniteLoss
 from textdiffusion.training.run import train
-from textdiffusion.training.trainer import NonFiniteLoss
 
 SMALL = ["backbone.width=64", "backbone.depth=1", "backbone.mlp_ratio=2", "text.length=32"]
 

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from textdiffusion.config.discovery import import_parts
+from textdiffusion.core.registry import Part
+
 SRC = Path(__file__).parents[1] / "src/textdiffusion"
 
 LAYERS = """
@@ -107,6 +110,13 @@ def test_no_files_import_in_a_circle():
 
 def test_there_are_at_most_ten_floors():
     assert floors() <= MAX_FLOORS
+
+
+def test_settings_are_beside_what_they_set():
+    """There is no second tree of settings: no folder `parts`, and `core.registry.build` builds every module."""
+    assert not (SRC / "parts").exists()
+    import_parts()
+    assert [part.__name__ for part in Part.choices().values() if hasattr(part, "build")] == []
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ def test_a_part_in_a_file_of_its_own_is_found(package, base, tmp_path, monkeypat
         f"from {base.__module__} import {base.__name__}\n"
         "@dataclass(frozen=True)\n"
         f"class Newcomer({base.__name__}):\n"
-        "    bind = build = __call__ = lambda *_, **__: None\n"
+        "    bind = __call__ = lambda *_, **__: None\n"
     )
     module = importlib.import_module(f"textdiffusion.{package}")
     monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])

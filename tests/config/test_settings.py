@@ -31,7 +31,7 @@ NOT_BUILT = {
     "unet.modulation": "no recipe's denoiser takes another value",
 }
 NEEDED = {  # for a setting to have an effect, or to be allowed another value
-    "rho": ["sampler.grid=edm"],
+    "rho": ["sampler.grid=karras"],
     "churn_entropy": ["sampler.s_churn=0.5"],
     "ddim.top_p": ["sampler.projection=sample"],
     "max_noise_std": ["sampler.renoise=true"],
@@ -58,8 +58,7 @@ def _seen(value: Any, around: frozenset[int] = frozenset()) -> Any:
     """
     if isinstance(value, (str, int, float, bytes, type(None), torch.dtype, torch.device, type)):
         return value
-    of_module = isinstance(value, Part) and (type(value).module is not None or hasattr(value, "build"))
-    if of_module or isinstance(value, Config) or id(value) in around:
+    if (isinstance(value, Part) and type(value).module is not None) or isinstance(value, Config) or id(value) in around:
         return "..."
     inside = functools.partial(_seen, around=around | {id(value)})
     if isinstance(value, torch.Tensor):
@@ -116,6 +115,11 @@ def _homes(kind: type[Part]) -> Iterator[tuple[Config, list[str]]]:
                     yield _with(config, path, kind(**(TINY if issubclass(kind, BackboneConfig) else {}))), path
                 except UserError:
                     continue
+    for outer in KINDS.values():  # then a setting of a part that no recipe has
+        for name, wanted in typing.get_type_hints(outer).items():
+            if name in outer.__dataclass_fields__ and isinstance(wanted, type) and issubclass(kind, wanted):
+                for config, path in _homes(outer):
+                    yield _with(config, [*path, name], kind()), [*path, name]
 
 
 def _home(kind: type[Part]) -> tuple[Config, list[str]]:

@@ -76,7 +76,7 @@ def test_texts_answer_to_sources(recipe: str, make: Make):
         "The red fig.", "a fig"
     )  # the harness's context is the source
     assert asked == pytest.approx(-one.total * math.log(2), rel=1e-6)
-    assert one.protocol["given"] != other.protocol["given"]
+    assert one.protocol["conditions_sha256"] != other.protocol["conditions_sha256"]
 
 
 def test_masks_hide_a_prompt_without_training_for_it(tiny_run: Callable[..., Path]):

@@ -153,12 +153,12 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "process.schedule=cosine",
-            "time_density.kind=gumbel .* needs process.schedule=log_sigma; .* uniform work",
+            "time_density.kind=gumbel works with process.schedule.kind=log_sigma, not with cosine: it is a curve",
         ),
         (
             "cdcd",
             "time_density.kind=loss_second_moment",
-            "LossSecondMoment works with objective.kind=diffusion_lm: ScoreInterpolation",
+            "time_density.kind=loss_second_moment works with objective.kind=diffusion_lm, not with score_interpolation",
         ),
         ("cdcd", "codec.norm=none", "init_std is 0.001, the unit of noise where codec.norm=none: .* codec.init_std=1"),
         (
@@ -174,7 +174,7 @@ def test_every_recipe_explains_itself(name):
         (
             "diffusion_lm",
             "denoiser.output_head.kind=x0_logits",
-            "DiffusionLM fits regressed states; set denoiser.output_head",
+            "objective.kind=diffusion_lm works with denoiser.output_head.kind=x0_regression, not with x0_logits",
         ),
         ("autoregressive", "time_density.low=0.5", "density has no effect on NextToken"),
         ("cdcd", "process.schedule.sigma_min=30", "LogSigma.sigma_max is 20; it must be at least 30.03"),
@@ -213,7 +213,11 @@ def test_every_recipe_explains_itself(name):
             "objective.kind is 'gaussian_likelihood'; did you mean gaussian_elbo?",
         ),
         ("cdcd", "likelihood.kind=score_interpolation", "did you mean score_entropy_likelihood?"),
-        ("diffusion_lm", "objective.rounding_weight=0", "objective.rounding_weight is 0; it must be positive"),
+        (
+            "diffusion_lm",
+            "objective.rounding_weight=0",
+            "objective.rounding_weight is 0; it must be positive, as rounding",
+        ),
         (
             "analog_bits",
             "denoiser.output_head.kind=x0_regression",
@@ -222,22 +226,22 @@ def test_every_recipe_explains_itself(name):
         (
             "cdcd",
             "process.schedule=learned_log_sigma",
-            "process.schedule=learned_log_sigma needs objective.kind=gaussian_elbo: under ScoreInterpolation the noise",
+            "process.schedule.kind=learned_log_sigma works with objective.kind=gaussian_elbo, not with score_interp",
         ),
         (
             "plaid",
             "time_density.kind=cauchy",
-            "GaussianELBO works with time_density.kind=min_variance or uniform, not with Cauchy",
+            "objective.kind=gaussian_elbo works with time_density.kind=min_variance or uniform, not with cauchy",
         ),
         (
             "plaid",
             "process.schedule=log_sigma time_density.kind=gumbel",
-            "GaussianELBO works with time_density.kind=min_variance or uniform, not with Gumbel",
+            "objective.kind=gaussian_elbo works with time_density.kind=min_variance or uniform, not with gumbel",
         ),
         (
             "cdcd",
             "time_density.kind=min_variance",
-            "MinVariance works with objective.kind=gaussian_elbo, not with ScoreInterpolation",
+            "time_density.kind=min_variance works with objective.kind=gaussian_elbo, not with score_interpolation",
         ),
         (
             "mdlm",
@@ -257,7 +261,11 @@ def test_every_recipe_explains_itself(name):
             "objective.kind=masked_elbo works with process.kind=absorbing or block_absorbing, not with uniform",
         ),
         ("d3pm", "objective.cross_entropy=-1", "DiscreteELBO.cross_entropy is -1; it must be at least 0"),
-        ("autoregressive", "sampler.kind=ancestral", "Ancestral cannot act on AutoregressiveProcess"),
+        (
+            "autoregressive",
+            "sampler.kind=ancestral",
+            "Ancestral cannot act on AutoregressiveProcess: it needs TokenProcess",
+        ),
         (
             "mdlm",
             "process.kind=block_absorbing",

@@ -9,6 +9,7 @@ from rich.console import Console
 from textdiffusion.data.prepare import prepare
 from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training.distributed import SingleProcess
+from textdiffusion.training.loop import TrainingLoop
 from textdiffusion.training.run import train
 from textdiffusion.training.run_folder import RunFolder
 from textdiffusion.training.trainer import Trainer
@@ -23,12 +24,13 @@ def run(config, out, folder, **options):
     return train(config, out, cache=folder / "cache", console=QUIET, device="cpu", **options)
 
 
-def trainer_of(config, out, folder) -> Trainer:
+def loop_of(config, out, folder) -> TrainingLoop:
     run_folder = RunFolder(out, config.training.keep_checkpoints)
     corpus = prepare(config.text, folder / "cache", seed=config.training.seed)
     out.mkdir(exist_ok=True)
     run_folder.begin(config, corpus.tokenizer, 0)
-    return Trainer(config, corpus, run_folder, torch.device("cpu"), SingleProcess(), lambda text: None)
+    trainer = Trainer(config, corpus, torch.device("cpu"), SingleProcess(), lambda text: None)
+    return TrainingLoop(trainer, run_folder)
 
 
 def metrics(out: Path, event: str) -> list[dict]:

@@ -66,6 +66,6 @@ def test_a_failure_to_compile_is_no_failure_to_train(tmp_path):
         raise RuntimeError("no such compiler\nand much more")
 
     assert compilation.compile_backbone(model, fail) == (
-        "Compilation failed, so training goes on without: RuntimeError: no such compiler"
+        "Compilation failed, so the network stays uncompiled: RuntimeError: no such compiler"
     )
     assert model.denoiser.backbone._compiled_call_impl is None

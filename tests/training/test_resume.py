@@ -26,7 +26,7 @@ from textdiffusion.training.loggers import Logger, MetricsFile
 from textdiffusion.training.run import train
 from textdiffusion.training.run_folder import RunFolder
 
-from .runs import CHILD, assert_same_weights, losses, metrics, run, trainer_of
+from .runs import CHILD, assert_same_weights, loop_of, losses, metrics, run
 from .tiny import tiny
 
 
@@ -59,7 +59,7 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
     config = tiny(recipe, tmp_path, mask, checkpoint_every=5, **training)
     config = replace(config, time_density=options.get("density", config.time_density))
     run(config, tmp_path / "whole", tmp_path)
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(StopSignal()):
+    for record in loop_of(config, tmp_path / "cut", tmp_path).events(StopSignal()):
         if isinstance(record, Saved):
             break  # and nothing is done in an orderly way any more
     assert losses(tmp_path / "cut") == []
@@ -76,7 +76,7 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
 def test_a_curriculum_is_resumed_where_it_was(tmp_path):
     config = replace(tiny("udlm", tmp_path, checkpoint_every=5), objective=Duality(steps=7))
     run(config, tmp_path / "whole", tmp_path)
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(StopSignal()):
+    for record in loop_of(config, tmp_path / "cut", tmp_path).events(StopSignal()):
         if isinstance(record, Saved):
             break
     run(config, tmp_path / "cut", tmp_path, resume="always")
@@ -93,7 +93,7 @@ def test_dropout_is_resumed_exactly_and_the_global_generator_is_left_alone(tmp_p
     run(config, tmp_path / "whole", tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(StopSignal()):
+    for record in loop_of(config, tmp_path / "cut", tmp_path).events(StopSignal()):
         if isinstance(record, Saved):
             break
     torch.manual_seed(3)
@@ -175,7 +175,7 @@ def test_nothing_that_is_due_is_lost_to_a_signal(stopped, killed, made_up, tmp_p
     config = tiny("mdlm", tmp_path, num_samples=1)
     run(config, tmp_path / "whole", tmp_path)
     stop, names = StopSignal(), []
-    for record in trainer_of(config, tmp_path / "cut", tmp_path).events(stop):
+    for record in loop_of(config, tmp_path / "cut", tmp_path).events(stop):
         if record.step == stopped - 1:
             stop.signal = "SIGTERM"
         elif record.step == stopped:
@@ -250,9 +250,9 @@ def test_two_processes_equal_one_and_both_leave_on_a_signal(recipe, setting, tmp
 
 def begin(config: Config, out: Path, folder: Path) -> None:
     """Trains until the checkpoint of step 6."""
-    trainer = trainer_of(config, out, folder)
-    with MetricsFile(trainer.folder) as write:
-        for record in trainer.events(StopSignal()):
+    loop = loop_of(config, out, folder)
+    with MetricsFile(loop.folder) as write:
+        for record in loop.events(StopSignal()):
             write(record)
             if isinstance(record, Saved) and record.step == 6:
                 return

@@ -15,9 +15,9 @@ from textdiffusion.objectives.base import Loss, Objective
 from textdiffusion.storage.checkpoint import AVERAGED, RAW
 from textdiffusion.storage.weights import load_tensors
 from textdiffusion.training.events import Logged, StopSignal
-from textdiffusion.training.trainer import NonFiniteLoss
+from textdiffusion.training.loop import NonFiniteLoss
 
-from .runs import assert_same_weights, losses, metrics, run, trainer_of
+from .runs import assert_same_weights, loop_of, losses, metrics, run
 from .tiny import tiny
 
 
@@ -103,8 +103,8 @@ def test_accumulation_equals_one_large_batch(recipe, tmp_path):
 
 def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     config = tiny("mdlm", tmp_path, checkpoint_every=3)
-    trainer = trainer_of(config, tmp_path / "run", tmp_path)
-    objective, calls = trainer.objective, 0
+    loop = loop_of(config, tmp_path / "run", tmp_path)
+    objective, calls = loop.trainer.objective, 0
 
     class Diverging(Objective):
         def __call__(self, model, batch, *, rng):
@@ -113,16 +113,16 @@ def test_a_divergence_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
             loss = objective(model, batch, rng=rng)
             return Loss(loss.total * float("nan"), loss.parts) if calls == 5 else loss
 
-    trainer.objective = Diverging()
+    loop.trainer.objective = Diverging()
     with pytest.raises(NonFiniteLoss, match=r"step 5: loss nan.*last good checkpoint is .*step-000000003.*metrics"):
-        list(trainer.events(StopSignal()))
-    assert [path.name for path in trainer.folder.checkpoints.paths()] == ["step-000000003"]
+        list(loop.events(StopSignal()))
+    assert [path.name for path in loop.folder.checkpoints.paths()] == ["step-000000003"]
 
 
 def test_every_step_sees_other_text_and_other_draws(tmp_path):
     steps = 6
-    trainer = trainer_of(tiny("cdcd", tmp_path, steps=steps, eval_windows=2), tmp_path / "run", tmp_path)
-    objective = trainer.objective
+    loop = loop_of(tiny("cdcd", tmp_path, steps=steps, eval_windows=2), tmp_path / "run", tmp_path)
+    objective = loop.trainer.objective
     texts, keys, estimates = [], [], []
 
     class Spy(Objective):
@@ -136,8 +136,8 @@ def test_every_step_sees_other_text_and_other_draws(tmp_path):
             hook.remove()
             return loss
 
-    trainer.objective = Spy()
-    list(trainer.events(StopSignal()))
+    loop.trainer.objective = Spy()
+    list(loop.events(StopSignal()))
     assert len(texts) == len(set(keys)) == steps
     assert all(one != other for one, other in combinations(texts, 2))
     fed = [bool(estimate[0].any()) for estimate in estimates if estimate is not None]
@@ -193,7 +193,7 @@ def test_the_error_of_a_single_window_is_null_in_the_metrics(tmp_path):
 
 def test_logged_records_say_what_was_spent(tmp_path):
     config = tiny("mdlm", tmp_path, log_every=3)
-    records = [r for r in trainer_of(config, tmp_path / "run", tmp_path).events(StopSignal()) if isinstance(r, Logged)]
+    records = [r for r in loop_of(config, tmp_path / "run", tmp_path).events(StopSignal()) if isinstance(r, Logged)]
     assert [r.step for r in records] == [3, 6, 9, 10]
     assert [r.tokens for r in records] == [r.step * 8 * 16 for r in records]
     assert all(a.cpu_seconds < b.cpu_seconds for a, b in pairwise(records))

@@ -13,7 +13,7 @@ from .config import Config
 def build_model(config: Config, vocab_size: int) -> DiffusionModel:
     """The model that a configuration describes, with random weights.
 
-    The weights come from torch's global generator; seed it first (`core.devices.seeded`) for the same ones.
+    The weights come from torch's global generator; seed it first (`core.randomness.seeded`) for the same ones.
     """
     context: dict[str, Any] = {"vocab_size": vocab_size}
     context["codec"] = codec = build(config.codec, **context)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -57,11 +55,3 @@ def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
 
 def _built_for(name: str) -> bool:
     return torch.backends.cuda.is_built() if name == "cuda" else torch.backends.mps.is_built()
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generator, which initialisation and dropout use, in the block, and restores it after."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -1,12 +1,14 @@
 """Stateless randomness: every draw is a hash of (seed, stream, step, row, position).
 
-There is no generator object and no global state. Resuming needs only the step number, and a row draws the same numbers
-in every batch, process and device.
+There is no generator object and no global state, except torch's own for initial weights and dropout (`seeded`).
+Resuming needs only the step number, and a row draws the same numbers in every batch, process and device.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import erf, pi, prod, sqrt
 
@@ -105,3 +107,11 @@ def _choose(weights: Float[Tensor, "*shape v"], bits: Int[Tensor, "*shape 2"]) -
     # A product rounded up to the last sum would fall past the last token that has any weight.
     last = weights.shape[-1] - 1 - (weights > 0).flip(-1).float().argmax(-1)
     return torch.minimum(index, last)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's global generator, which initialisation and dropout use, in the block, and restores it after."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

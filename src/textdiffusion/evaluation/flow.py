@@ -16,8 +16,9 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
-from ..objectives.base import add_noise, predict_x0
+from ..objectives.base import add_noise
 from ..objectives.gaussian_elbo import reconstruction_nll, sigma_range
+from ..objectives.noised_batch import predict_x0
 from ..scoring.likelihood import LikelihoodEstimate, Windows, bits_per_character
 
 

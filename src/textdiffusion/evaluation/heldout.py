@@ -87,7 +87,7 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
         "weights": model.weights,
     }
     if conditions := [*["question"] * (text.mask == "question"), *filter(None, (text.source, text.label))]:
-        metadata["given"] = " and ".join(conditions)
+        metadata["conditions"] = " and ".join(conditions)
     num_windows = min(count or len(dataset), len(dataset))
     rows = np.linspace(0, len(dataset) - 1, num_windows).round().astype(np.int64)
     tokens = np.asarray(dataset.shard.tokens)[dataset.positions(rows)]
@@ -97,7 +97,9 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
         batch, given = dataset.windows(rows), []
         if batch.condition_mask is not None:
             given = np.where(batch.condition_mask.numpy(), batch.tokens.numpy(), -1).tolist()
-        metadata["told"] = sha256(json.dumps([given, [] if batch.labels is None else batch.labels.tolist()]))
+        metadata["conditions_sha256"] = sha256(
+            json.dumps([given, [] if batch.labels is None else batch.labels.tolist()])
+        )
     if model.tokenizer.unk_id is not None:
         # A run that reads much of the text as one token looks better than it is.
         metadata["unknown"] = float((tokens == model.tokenizer.unk_id).mean())

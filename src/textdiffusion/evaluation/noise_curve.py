@@ -20,7 +20,8 @@ from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.process import TokenProcess
-from ..objectives.base import add_noise, predict_x0
+from ..objectives.base import add_noise
+from ..objectives.noised_batch import predict_x0
 from ..samplers.time_grids import tuned_times
 from ..scoring.likelihood import Windows, window_error
 

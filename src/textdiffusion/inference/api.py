@@ -148,7 +148,7 @@ class TextDiffusion(Run):
         return {
             "sha256": sha256(text),
             "counted": "what is not given" if condition else COUNTED[config.layout],
-            "given": sha256(condition) if condition else "nothing",
+            "conditions_sha256": sha256(condition) if condition else "nothing",
             "normaliser": config.normaliser,
             "tokenizer": self.tokenizer.kind,
             "layout": config.layout,

@@ -13,8 +13,9 @@ from ..config.build import build_model
 from ..config.compatibility import sampler_problem
 from ..config.config import Config, dumps, loads
 from ..core.batch import Batch
-from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype, seeded
+from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype
 from ..core.errors import UserError
+from ..core.randomness import seeded
 from ..data import templates
 from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading

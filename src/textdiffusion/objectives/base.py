@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import Part
+from ..core.types import PerRow, Scalar, Times
 from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
-from ..diffusion.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Loss:
     """The scalar to minimise, and named parts to log: detached scalars, in nats per token unless named otherwise."""
 
-    total: Float[Tensor, ""]
-    parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    total: Scalar
+    parts: dict[str, Scalar] = field(default_factory=dict)
 
 
 class Objective(Part, ABC):
@@ -48,101 +48,25 @@ class Likelihood(Part, ABC):
     exact: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]: ...
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow: ...
 
 
-def per_token(nats: Float[Tensor, " b"], batch: Batch) -> Float[Tensor, " b"]:
+def per_token(nats: PerRow, batch: Batch) -> PerRow:
     """Nats per row divided by the number of the row's target positions (at least 1)."""
     return nats / batch.target_mask.sum(-1).clamp(min=1)
 
 
-def density_fit(
-    model: DiffusionModel, t: Float[Tensor, " b"], nats: Float[Tensor, " b"], where: Bool[Tensor, " b"] | bool = True
-) -> Float[Tensor, ""]:
-    """The time density's own loss, averaged over rows; those outside `where` or with a non-finite loss count as 0."""
-    with torch.no_grad():
-        usable = model.time_density.fitting_loss(t, nats).isfinite() & where
-        median = model.time_density.icdf(torch.full_like(t, 0.5))
-    # Excluded rows are replaced before the fit too: their gradient would be 0 times infinity.
-    row_loss = model.time_density.fitting_loss(torch.where(usable, t, median), torch.where(usable, nats, 0.0))
-    return torch.where(usable, row_loss, 0.0).mean()
+def stratified_uniforms(batch: Batch, *, rng: Rng) -> PerRow:
+    """One uniform per row, stratified over the global batch."""
+    return low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
 
 
-def sample_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+def sample_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Times:
     """One t per row from the model's time density, stratified over the global batch."""
-    return model.time_density.icdf(low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)))
-
-
-def sample_grid_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
-    """`sample_times`, rounded to the process's grid of training times if it has one."""
-    return model.process.snap_to_grid(sample_times(model, batch, rng=rng))
+    return model.time_density.icdf(stratified_uniforms(batch, rng=rng))
 
 
 def add_noise(model: DiffusionModel, x0: Tensor, t: Float[Tensor, "b *l"], batch: Batch, *, rng: Rng) -> Tensor:
     """A sample of x_t at the target positions; all others stay clean."""
     target = batch.target_mask if x0.ndim == 2 else batch.target_mask[..., None]
     return torch.where(target, model.process.add_noise(x0, t, rng=rng), x0)
-
-
-@dataclass(frozen=True)
-class NoisedBatch:
-    """Clean states, one time per row, noisy states, and the model's prediction from them."""
-
-    x0: Float[Tensor, "b l d"]
-    t: Float[Tensor, " b"]
-    xt: Float[Tensor, "b l d"]
-    prediction: Prediction
-
-
-def noise_batch(
-    model: DiffusionModel,
-    batch: Batch,
-    *,
-    rng: Rng,
-    t: Float[Tensor, " b"] | None = None,
-    per_token_noise: Bool[Tensor, " b"] | None = None,
-) -> NoisedBatch:
-    """Adds noise at `t` (default: sampled from the time density) to the target positions, and predicts x0.
-
-    The rows of `per_token_noise` (None: no row) have one time per position instead. If the process is trained on a grid
-    of times, times are rounded to it. If the denoiser has self-conditioning, half of the rows see its own first
-    estimate.
-    """
-    t = sample_grid_times(model, batch, rng=rng) if t is None else t
-    times: Float[Tensor, "b *l"] = t
-    if per_token_noise is not None:
-        by_position = model.time_density.icdf(rng.fork("t by position").uniform(batch.tokens.shape[1]))
-        times = torch.where(per_token_noise[:, None], model.process.snap_to_grid(by_position), t[:, None])
-    x0 = model.codec.encode(batch.tokens)
-    xt = add_noise(model, x0, times, batch, rng=rng.fork("noise"))
-    estimate = None
-    if model.denoiser.self_conditioning:
-        estimate = self_condition(model, xt.detach(), times, batch, alternate_coin(rng.fork("self-conditioning")))
-    return NoisedBatch(x0, t, xt, model.denoiser(xt, times, batch=batch, self_cond=estimate))
-
-
-def predict_x0(model: DiffusionModel, xt: Tensor, t: Float[Tensor, "b *l"], batch: Batch) -> Prediction:
-    """The model's prediction from x_t; with self-conditioning by two passes, as in sampling."""
-    prediction = model.denoiser(xt, t, batch=batch)
-    if model.denoiser.self_conditioning:
-        prediction = model.denoiser(xt, t, batch=batch, self_cond=prediction.mean)
-    return prediction
-
-
-def self_condition(
-    model: DiffusionModel, xt: Float[Tensor, "b l d"], t: Float[Tensor, "b *l"], batch: Batch, coin: Bool[Tensor, " b"]
-) -> Float[Tensor, "b l d"]:
-    """The model's first estimate of the clean state in the rows that `coin` selects, zeros elsewhere; no gradient."""
-    estimate = torch.zeros_like(xt)
-    selected = coin.nonzero()[:, 0]
-    with torch.no_grad():
-        estimate[selected] = model.denoiser(xt[selected], t[selected], batch=batch.select(selected)).mean
-    return estimate
-
-
-def alternate_coin(rng: Rng, every: int = 2) -> Bool[Tensor, " b"]:
-    """True for every `every`-th row of the global batch from a random first one on.
-
-    So the fraction of True is the same in every batch, and over the steps for every row.
-    """
-    return (rng.row_ids + (every * (1.0 - rng.shared_uniform())).long()) % every == 0

@@ -14,11 +14,11 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..diffusion.densities import low_discrepancy
+from ..core.types import PerRow, Times
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..diffusion.uniform import UniformProcess
-from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times
+from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times, stratified_uniforms
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class DiscreteLikelihood(Likelihood):
     def __post_init__(self) -> None:
         check_bounds(self, steps=(0, None))
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; t is stratified over the rows."""
-        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
+        u = stratified_uniforms(batch, rng=rng)
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
         nats, _ = chain_nats(model, batch, t, self.steps, rng)
         return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_kl(model, batch, rng)
 
 
-def prior_kl(model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+def prior_kl(model: DiffusionModel, batch: Batch, rng: Rng) -> PerRow:
     """KL of q(x_1 | x_0) from the prior, nats per row: sampling starts from pure noise, but alpha(1) of x_0 is left."""
 
     def first_step_nll() -> Tensor:
@@ -86,9 +86,7 @@ def prior_kl(model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b
     return (model.process.graph.prior_kl(batch.tokens, first_step_nll) * batch.target_mask).sum(-1)
 
 
-def chain_nats(
-    model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], steps: int, rng: Rng
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+def chain_nats(model: DiffusionModel, batch: Batch, t: Times, steps: int, rng: Rng) -> tuple[PerRow, PerRow]:
     """The chain's KL in nats per unit of time at t, and -log p(x_0 | x_t) where tokens may still change, per row.
 
     With `steps`, t is moved to the end of its step.
@@ -142,7 +140,7 @@ class Duality(Objective):
         return Loss(total, {"curriculum": total.detach()})
 
 
-def signal_strength(alpha: Float[Tensor, " b"], vocab_size: int) -> Float[Tensor, " b"]:
+def signal_strength(alpha: PerRow, vocab_size: int) -> PerRow:
     """The a at which argmax(a x_0 + eps) keeps the token, beyond chance, with probability alpha (Duo, eq. 10)."""
     (strengths, alphas), alpha64 = _signal_table(vocab_size), alpha.cpu().double()  # some devices have no float64
     above = torch.searchsorted(alphas, alpha64).clamp(1, len(strengths) - 1)

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import PerRow, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.vector_predictions import X0Prediction
-from .base import Loss, Objective, density_fit, noise_batch, per_token
+from .base import Loss, Objective, per_token
+from .noised_batch import density_fit, noise_batch
 
 
-def squared_error(mean: Float[Tensor, "b l d"], x0: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, " b"]:
+def squared_error(mean: Vectors, x0: Vectors, batch: Batch) -> PerRow:
     """(mean - x0)^2 averaged over the coordinates of a row's target positions, in squared units of the state."""
     return per_token(((mean - x0).square().mean(-1) * batch.target_mask).sum(-1), batch)
 

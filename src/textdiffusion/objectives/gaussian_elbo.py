@@ -12,22 +12,12 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..diffusion.densities import low_discrepancy
+from ..core.types import PerRow, Times, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import CHUNK_ELEMENTS, Prediction
-from .base import (
-    Likelihood,
-    Loss,
-    Objective,
-    add_noise,
-    alternate_coin,
-    density_fit,
-    noise_batch,
-    per_token,
-    predict_x0,
-    sample_grid_times,
-)
+from .base import Likelihood, Loss, Objective, add_noise, per_token, stratified_uniforms
+from .noised_batch import alternate_coin, density_fit, noise_batch, predict_x0, sample_grid_times
 
 MAX_DOUBT = 1e-3  # a noisy vector is read as a token if Bayes' rule gives all others less than about this
 UNIFORM_MIX = 0.2  # fraction of the evaluation's noise levels that is uniform in ln sigma
@@ -40,27 +30,19 @@ def sigma_range(model: DiffusionModel, like: Tensor) -> Float[Tensor, "2"]:
     return model.process.sigma(torch.arange(2.0, device=like.device))
 
 
-def prior_kl(process: GaussianProcess, x0: Float[Tensor, "b l d"], batch: Batch) -> Float[Tensor, " b"]:
+def prior_kl(process: GaussianProcess, x0: Vectors, batch: Batch) -> PerRow:
     """|x0|^2 / (2 sigma_max^2), nats per row: the KL of q(x_1 | x_0) from the prior."""
     sigma_max = process.sigma(torch.ones((), device=x0.device))
     return 0.5 * (x0.square().sum(-1) * batch.target_mask).sum(-1) / sigma_max**2
 
 
-def diffusion_loss(
-    process: GaussianProcess,
-    x0: Float[Tensor, "b l d"],
-    mean: Float[Tensor, "b l d"],
-    t: Float[Tensor, " b"],
-    batch: Batch,
-) -> Float[Tensor, " b"]:
+def diffusion_loss(process: GaussianProcess, x0: Vectors, mean: Vectors, t: Times, batch: Batch) -> PerRow:
     """|x0 - D(x_t)|^2 / sigma^2 d ln sigma / dt per row: the bound's integrand over t, in nats per unit of t."""
     error = ((x0 - mean).square().sum(-1) * batch.target_mask).sum(-1)
     return error / process.sigma(t) ** 2 * process.dlogsigma_dt(t)
 
 
-def denoise(
-    model: DiffusionModel, xt: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch
-) -> Float[Tensor, "b l d"]:
+def denoise(model: DiffusionModel, xt: Vectors, t: Times, batch: Batch) -> Vectors:
     """D(x_t): the model's mean, but the vector of one token where Bayes' rule with a uniform prior is sure of it.
 
     Sure means that all other tokens together have less than `MAX_DOUBT` of its probability. A network that misreads
@@ -72,18 +54,14 @@ def denoise(
     return torch.cat([_round_if_sure(model, *chunk) for chunk in chunks])
 
 
-def _round_if_sure(
-    model: DiffusionModel, xt: Float[Tensor, "b l d"], sigma: Float[Tensor, "b 1 1"], mean: Float[Tensor, "b l d"]
-) -> Float[Tensor, "b l d"]:
+def _round_if_sure(model: DiffusionModel, xt: Vectors, sigma: Float[Tensor, "b 1 1"], mean: Vectors) -> Vectors:
     evidence = model.codec.evidence(xt, sigma)
     best, ids = evidence.max(-1, keepdim=True)
     doubtful = torch.logsumexp(evidence - best, -1, keepdim=True) >= MAX_DOUBT
     return torch.where(doubtful, mean, model.codec.encode(ids[..., 0]))
 
 
-def reconstruction_nll(
-    model: DiffusionModel, x_min: Float[Tensor, "b l d"], batch: Batch, learned_decoder: bool
-) -> Float[Tensor, " b"]:
+def reconstruction_nll(model: DiffusionModel, x_min: Vectors, batch: Batch, learned_decoder: bool) -> PerRow:
     """-log p(x | x_sigma_min), nats per row, by the model's own prediction or by Bayes' rule over the table."""
     zero = torch.zeros(len(x_min), device=x_min.device)
     if learned_decoder:
@@ -97,9 +75,7 @@ def reconstruction_nll(
 class TimeProposal(Protocol):
     """The times at which the bound's integral is estimated: maps uniforms to times and their log densities."""
 
-    def __call__(
-        self, model: DiffusionModel, u: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]: ...
+    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[PerRow, PerRow]: ...
 
 
 @dataclass(frozen=True)
@@ -108,9 +84,7 @@ class MixtureTimes:
 
     uniform_mix: float = UNIFORM_MIX
 
-    def __call__(
-        self, model: DiffusionModel, u: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[PerRow, PerRow]:
         mix, (low, high) = self.uniform_mix, sigma_range(model, u)
         learned = model.time_density.icdf(((u - mix) / (1.0 - mix)).clamp(1e-6, 1.0 - 1e-6))
         t = torch.where(u < mix, uniform_in_log_sigma(model, u / mix)[0], learned)
@@ -139,9 +113,7 @@ class BinnedTimes:
         size = torch.sqrt(sums[0] / sums[1].clamp(min=1e-30)).clamp(min=1e-12)
         return cls(torch.lerp(size / size.sum(), torch.full_like(size, 1.0 / BINS), UNIFORM_MIX))
 
-    def __call__(
-        self, model: DiffusionModel, u: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[PerRow, PerRow]:
         probs = self.probs.to(u)
         cumulative = probs.cumsum(0)
         i = torch.searchsorted(cumulative, u).clamp(max=BINS - 1)
@@ -150,9 +122,7 @@ class BinnedTimes:
         return t, torch.log(probs[i] * BINS * density)
 
 
-def uniform_in_log_sigma(
-    model: DiffusionModel, position: Float[Tensor, " b"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+def uniform_in_log_sigma(model: DiffusionModel, position: PerRow) -> tuple[PerRow, PerRow]:
     """The times at positions (0 to 1) in the range of ln sigma, and d position / dt, the density of even positions."""
     low, high = sigma_range(model, position)
     t = model.process.schedule.time(low * (high / low) ** position)
@@ -168,13 +138,13 @@ class GaussianEstimator:
 
     exact: ClassVar[bool] = False
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; the noise level is stratified over the rows."""
         x0 = model.codec.encode(batch.tokens)
         zero = torch.zeros(len(x0), device=x0.device)
         x_min = add_noise(model, x0, zero, batch, rng=rng.fork("decoder"))
         reconstruction = reconstruction_nll(model, x_min, batch, self.learned_decoder)
-        t, log_density = self.proposal(model, low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0)))
+        t, log_density = self.proposal(model, stratified_uniforms(batch, rng=rng))
         integrand = _integrand(model, x0, t, batch, rng)
         return prior_kl(model.process, x0, batch) + reconstruction + integrand * torch.exp(-log_density)
 
@@ -195,14 +165,14 @@ class GaussianLikelihood(Likelihood):
 
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; the noise level is stratified over the rows."""
         return GaussianEstimator(MixtureTimes(), self.learned_decoder)(model, batch, rng=rng)
 
     def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
         """A position (0 to 1) in the range of ln sigma for each row, stratified, and the integrand over it there."""
         x0 = model.codec.encode(batch.tokens)
-        position = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(x0))
+        position = stratified_uniforms(batch, rng=rng)
         t, density = uniform_in_log_sigma(model, position)
         return torch.stack((position, _integrand(model, x0, t, batch, rng) / density), dim=-1)
 
@@ -211,9 +181,7 @@ class GaussianLikelihood(Likelihood):
         return GaussianEstimator(BinnedTimes.from_pilot(pilot), self.learned_decoder)
 
 
-def _integrand(
-    model: DiffusionModel, x0: Float[Tensor, "b l d"], t: Float[Tensor, " b"], batch: Batch, rng: Rng
-) -> Float[Tensor, " b"]:
+def _integrand(model: DiffusionModel, x0: Vectors, t: Times, batch: Batch, rng: Rng) -> PerRow:
     xt = add_noise(model, x0, t, batch, rng=rng.fork("noise"))
     return diffusion_loss(model.process, x0, denoise(model, xt, t, batch), t, batch)
 

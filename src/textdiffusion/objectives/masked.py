@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import Mask, PerRow
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.model import DiffusionModel
@@ -60,7 +61,7 @@ class MaskedLikelihood(Likelihood):
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, BlockProcess)
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; k is stratified over the rows."""
         target, starts = batch.target_mask, model.process.block_starts(batch)
         n = _count_per_block(target, starts)
@@ -72,7 +73,7 @@ class MaskedLikelihood(Likelihood):
         return (nats * n / k.clamp(min=1)).sum(-1)
 
 
-def _count_per_block(target: Bool[Tensor, "b l"], starts: Int[Tensor, "#b #l"]) -> Int[Tensor, "b #l"]:
+def _count_per_block(target: Mask, starts: Int[Tensor, "#b #l"]) -> Int[Tensor, "b #l"]:
     """The number of target positions in the block of each position; a block is known by where it starts."""
     if starts.shape[1] == 1:
         return target.sum(-1, keepdim=True)
@@ -80,7 +81,7 @@ def _count_per_block(target: Bool[Tensor, "b l"], starts: Int[Tensor, "#b #l"]) 
     return torch.zeros_like(block).scatter_add(1, block, target.long()).gather(1, block)
 
 
-def _random_ranks(target: Bool[Tensor, "b l"], starts: Int[Tensor, "#b #l"], rng: Rng) -> Int[Tensor, "b l"]:
+def _random_ranks(target: Mask, starts: Int[Tensor, "#b #l"], rng: Rng) -> Int[Tensor, "b l"]:
     """The rank, from 0, of each target position in a random order of its block; other positions rank last."""
     shuffled = torch.where(target, rng.uniform(target.shape[1]), 2.0).argsort(-1)
     # A stable sort by block keeps the random order inside each; a block's ranks then begin at its start.

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.types import PerRow
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.model import DiffusionModel
 from .base import Likelihood, Loss, Objective, per_token
@@ -27,7 +26,7 @@ class NextTokenLikelihood(Likelihood):
     processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
     exact: ClassVar[bool] = True
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """Deterministic: `rng` is not used."""
         return _nats(model, batch)
 
@@ -44,6 +43,6 @@ class NextToken(Objective):
         return Loss(total, {"bound": total.detach()})
 
 
-def _nats(model: DiffusionModel, batch: Batch) -> Float[Tensor, " b"]:
+def _nats(model: DiffusionModel, batch: Batch) -> PerRow:
     t = torch.zeros(len(batch.tokens), device=batch.tokens.device)
     return model.denoiser(batch.tokens, t, batch=batch).nll(batch.tokens, batch.target_mask).sum(-1)

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import PerRow, Times
 from ..diffusion.absorbing import AbsorbingProcess
-from ..diffusion.densities import low_discrepancy
 from ..diffusion.model import DiffusionModel
 from ..diffusion.uniform import UniformProcess
-from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times
+from .base import Likelihood, Loss, Objective, add_noise, per_token, sample_times, stratified_uniforms
 from .discrete import prior_kl
 
 
@@ -55,14 +53,14 @@ class ScoreEntropyLikelihood(Likelihood):
 
     processes: ClassVar[tuple[type, ...]] = ScoreEntropy.processes
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; t is stratified over the rows."""
-        u = low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens)).clamp(min=2.0**-12)
+        u = stratified_uniforms(batch, rng=rng).clamp(min=2.0**-12)
         nats = score_entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
         return nats + prior_kl(model, batch, rng)
 
 
-def score_entropy(model: DiffusionModel, batch: Batch, t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, " b"]:
+def score_entropy(model: DiffusionModel, batch: Batch, t: Times, rng: Rng) -> PerRow:
     """The score entropy at one sample of x_t, nats per unit of t, summed over each row."""
     xt = add_noise(model, batch.tokens, t, batch, rng=rng)
     times = t[:, None].expand(xt.shape)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -236,14 +237,12 @@ def window_error(nats: Float[np.ndarray, "passes w"], chars: Float[np.ndarray, "
     return float(math.sqrt(max(0.0, variance - noise)) / chars.sum() / math.log(2.0))
 
 
-class eval_mode:
-    """Context manager: the model is in evaluation mode inside, and in its previous mode afterwards."""
-
-    def __init__(self, model: DiffusionModel) -> None:
-        self.model, self.was_training = model, model.training
-
-    def __enter__(self) -> None:
-        self.model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.model.train(self.was_training)
+@contextmanager
+def eval_mode(model: DiffusionModel) -> Iterator[None]:
+    """The model is in evaluation mode inside, and in its previous mode afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

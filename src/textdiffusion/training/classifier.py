@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from ..core.batch import Batch
-from ..core.devices import seeded
 from ..core.errors import UserError
-from ..core.randomness import Rng
+from ..core.randomness import Rng, seeded
 from ..data.config import TextConfig
 from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer

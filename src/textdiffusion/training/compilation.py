@@ -63,7 +63,7 @@ def compile_backbone(model: DiffusionModel, try_step: Callable[[], object]) -> s
     except Exception as error:  # any failure of any compiler backend
         backbone._compiled_call_impl = None
         first_line = (str(error).strip().splitlines() or [""])[0]
-        return f"Compilation failed, so training goes on without: {type(error).__name__}: {first_line[:200]}"
+        return f"Compilation failed, so the network stays uncompiled: {type(error).__name__}: {first_line[:200]}"
     return f"Compiled in {time.perf_counter() - start:.0f} s ({_cpu_seconds() - cpu:.0f} CPU-seconds)."
 
 

@@ -9,22 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ..core.batch import Batch
 from ..core.devices import choose_device
-from ..core.randomness import Rng
-from ..diffusion.model import DiffusionModel
-from ..objectives.base import Loss, Objective
-
-
-class TrainingStep(nn.Module):
-    """The forward pass of a training step as one module, so that DistributedDataParallel sees its start and end."""
-
-    def __init__(self, model: DiffusionModel, objective: Objective) -> None:
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, batch: Batch, rng: Rng) -> Loss:
-        return self.objective(self.model, batch, rng=rng)
 
 
 class SingleProcess:
@@ -40,7 +25,7 @@ class SingleProcess:
             torch.cuda.set_device(device)
         return device
 
-    def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
+    def wrap(self, step: nn.Module, device: torch.device) -> nn.Module:
         """A module whose backward pass averages the gradients over the ranks."""
         return step
 
@@ -70,7 +55,7 @@ class Distributed(SingleProcess):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local_rank = int(os.environ["LOCAL_RANK"])
 
-    def wrap(self, step: TrainingStep, device: torch.device) -> nn.Module:
+    def wrap(self, step: nn.Module, device: torch.device) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
 
         return DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)

@@ -16,9 +16,11 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
+from ..storage.weights import load_weights
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
+from .loop import TrainingLoop
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -56,24 +58,24 @@ def train(
         if is_first:
             folder.check(config)
             stack.enter_context(folder.locked())
-        trainer = _make_trainer(config, folder, resume, init, device, cache, console, world)
+        loop = _make_loop(config, folder, resume, init, device, cache, console, world)
         world.barrier()  # no rank writes before all have read the folder
         loggers: list[Logger] = []
         if is_first:
-            folder.begin(config, trainer.corpus.tokenizer, trainer.state.step)
+            folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step)
             loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
             loggers += [tracker(name, folder) for name in track]
             for logger in loggers:
                 stack.enter_context(logger)
         stop = stack.enter_context(stop_on_signals())
-        for event in trainer.events(stop):
+        for event in loop.events(stop):
             for logger in loggers:
                 logger(event)
     assert isinstance(event, Finished)
     return event
 
 
-def _make_trainer(
+def _make_loop(
     config: Config,
     folder: RunFolder,
     resume: Resume,
@@ -82,8 +84,8 @@ def _make_trainer(
     cache: Path,
     console: Console,
     world: SingleProcess,
-) -> Trainer:
-    """The trainer at the start of a run, or at the latest intact checkpoint."""
+) -> TrainingLoop:
+    """The loop at the start of a run, or at the latest intact checkpoint."""
 
     def log(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -107,13 +109,15 @@ def _make_trainer(
         log(note)
     if checkpoint is not None:
         folder.check_tokenizer(corpus.tokenizer)
-    trainer = Trainer(config, corpus, folder, rank_device, world, log)
-    trainer.state.learned_tokenizer = tokenizer is None
+    trainer = Trainer(config, corpus, rank_device, world, log)
+    loop = TrainingLoop(trainer, folder)
+    loop.state.learned_tokenizer = tokenizer is None
     if checkpoint is not None:
-        trainer.restore(*checkpoint)
+        loop.restore(*checkpoint)
         log(f"Continuing from step {checkpoint[1].step}.")
     elif init is not None:
-        trainer.load_initial_weights(Path(init) / "model.safetensors")
+        for model in (trainer.model, trainer.ema.model):
+            load_weights(model, Path(init) / "model.safetensors", exclude="step")  # a new run counts from 0
     else:
         trainer.load_pretrained()
-    return trainer
+    return loop
