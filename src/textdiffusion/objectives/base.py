@@ -58,12 +58,12 @@ def per_token(nats: PerRow, batch: Batch) -> PerRow:
 
 def stratified_uniforms(batch: Batch, *, rng: Rng) -> PerRow:
     """One uniform per row, stratified over the global batch."""
-    return low_discrepancy(rng.fork("t"), batch.global_batch_size or len(batch.tokens))
+    return low_discrepancy(rng, batch.global_batch_size or len(batch.tokens))
 
 
 def sample_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Times:
     """One t per row from the model's time density, stratified over the global batch."""
-    return model.time_density.icdf(stratified_uniforms(batch, rng=rng))
+    return model.time_density.icdf(stratified_uniforms(batch, rng=rng.fork("t")))
 
 
 def add_noise(model: DiffusionModel, x0: Tensor, t: Float[Tensor, "b *l"], batch: Batch, *, rng: Rng) -> Tensor:

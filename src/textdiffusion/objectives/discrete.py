@@ -68,7 +68,7 @@ class DiscreteLikelihood(Likelihood):
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; t is stratified over the rows."""
-        u = stratified_uniforms(batch, rng=rng)
+        u = stratified_uniforms(batch, rng=rng.fork("t"))
         t = torch.where(u < 0.25, (4.0 * u) ** 2, (4.0 * u - 1.0) / 3.0).clamp(2.0**-24, 1.0 - 2.0**-24)
         nats, _ = chain_nats(model, batch, t, self.steps, rng)
         return nats / (0.75 + 0.125 * torch.rsqrt(t)) + prior_kl(model, batch, rng)

@@ -144,7 +144,7 @@ class GaussianEstimator:
         zero = torch.zeros(len(x0), device=x0.device)
         x_min = add_noise(model, x0, zero, batch, rng=rng.fork("decoder"))
         reconstruction = reconstruction_nll(model, x_min, batch, self.learned_decoder)
-        t, log_density = self.proposal(model, stratified_uniforms(batch, rng=rng))
+        t, log_density = self.proposal(model, stratified_uniforms(batch, rng=rng.fork("t")))
         integrand = _integrand(model, x0, t, batch, rng)
         return prior_kl(model.process, x0, batch) + reconstruction + integrand * torch.exp(-log_density)
 
@@ -172,7 +172,7 @@ class GaussianLikelihood(Likelihood):
     def pilot(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, "b 2"]:
         """A position (0 to 1) in the range of ln sigma for each row, stratified, and the integrand over it there."""
         x0 = model.codec.encode(batch.tokens)
-        position = stratified_uniforms(batch, rng=rng)
+        position = stratified_uniforms(batch, rng=rng.fork("t"))
         t, density = uniform_in_log_sigma(model, position)
         return torch.stack((position, _integrand(model, x0, t, batch, rng) / density), dim=-1)
 

@@ -55,7 +55,7 @@ class ScoreEntropyLikelihood(Likelihood):
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One unbiased estimate per row; t is stratified over the rows."""
-        u = stratified_uniforms(batch, rng=rng).clamp(min=2.0**-12)
+        u = stratified_uniforms(batch, rng=rng.fork("t")).clamp(min=2.0**-12)
         nats = score_entropy(model, batch, u.square(), rng.fork("noise")) * 2.0 * u
         return nats + prior_kl(model, batch, rng)
 
