@@ -36,7 +36,7 @@ class Stream(Dataset):
     def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
         epoch, index = np.divmod(step * batch_size + rows, self._windows_per_epoch)
-        max_offset = len(self.shard) - self._windows_per_epoch * self.length
+        max_offset = len(self.shard.tokens) - self._windows_per_epoch * self.length
         offsets = (hash_uint64(self.seed, epoch) % np.uint64(max_offset + 1)).astype(np.int64)
         starts = offsets + self.length * permute(index, self._windows_per_epoch, self.seed, epoch)
         tokens = sliding_window_view(self.shard.tokens, self.length)[starts].astype(np.int64)

@@ -39,8 +39,7 @@ class MaskedELBO(Objective):
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One t per row or block, stratified over the global batch."""
         t = model.time_density.icdf(model.process.stratified_uniforms(batch, rng=rng.fork("t")))
-        x0 = model.codec.encode(batch.tokens)
-        xt = add_noise(model, x0, t, batch, rng=rng.fork("noise"))
+        xt = add_noise(model, batch.tokens, t, batch, rng=rng.fork("noise"))
         masked = (xt == model.process.mask) & batch.target_mask
         nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.tokens, masked)
         weight = model.process.schedule.loss_weight(t) * torch.exp(-model.time_density.log_prob(t))
