@@ -86,7 +86,7 @@ def test_python_blocks_run(page: Path, place: Path):
 
 def test_worked_examples_of_new_parts_run():
     """In a process of its own: what they define is registered."""
-    sampler, schedule, recipe = blocks(ROOT / "CONTRIBUTING.md", "python")
+    sampler, schedule, metric, recipe = blocks(ROOT / "CONTRIBUTING.md", "python")
     use = """
 import torch
 from textdiffusion.core.randomness import Rng
@@ -101,8 +101,12 @@ noise = Polynomial()
 assert torch.allclose(noise.time(noise.alpha(t)), t, atol=1e-5)
 slope = torch.autograd.functional.jvp(noise.alpha, t, torch.ones_like(t))[1]
 assert torch.allclose(-slope / noise.mask_prob(t), noise.loss_weight(t), rtol=1e-4)
+from textdiffusion.evaluation.metrics.base import all_metrics
+assert "line length" in [metric.name for metric in all_metrics()]
+lines = ReferenceTexts(["a"], ["a"], ["a"], str.splitlines)
+assert line_length(TextSet(["a\\nbbb", "cc"]), lines) == 2
 """
-    subprocess.run([sys.executable, "-c", "\n".join((sampler, schedule, recipe, use))], check=True)
+    subprocess.run([sys.executable, "-c", "\n".join((sampler, schedule, metric, recipe, use))], check=True)
 
 
 @pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "console")]))

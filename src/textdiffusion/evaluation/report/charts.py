@@ -161,5 +161,5 @@ def _apart(heights: Sequence[float]) -> list[float]:
     return [height - max(0.0, before - BOTTOM) for height in moved]
 
 
-def _clip(value: float, low: float, high: float) -> float:
+def _clip(value: float, low: int, high: int) -> float:
     return min(max(value, low), high)

@@ -67,8 +67,9 @@ def curves(runs: Sequence[RunResults]) -> str:
     measured = [run.curve for run in runs if run.curve]
     if not measured:
         return "<p>Noise levels were not measured.</p>"
-    high = max(max(*curve.remaining, *curve.bits) for curve in measured)
-    x = Axis(f"remaining information, {BITS}", 0.0, high)
+    full = max(max(curve.remaining) for curve in measured)
+    high = max(full, *(bits for curve in measured for bits in curve.bits))
+    x = Axis(f"remaining information, {BITS}", 0.0, full)
     lines = _series(
         runs,
         lambda run: list(zip(run.curve.remaining, run.curve.bits, strict=True)) if run.curve else [],
@@ -79,7 +80,8 @@ def curves(runs: Sequence[RunResults]) -> str:
     highest, lowest = max(0.05, *heights), min(0.0, *heights)
     title, y = "Cross-entropy against remaining information", Axis(f"cross-entropy, {BITS}", 0.0, high)
     entropy_chart = chart(title, x, y, lines, diagonal=True, labels_on_lines=True)
-    gain_axis = Axis(f"gain from context, {BITS}", max(lowest, -highest), highest * 1.05)
+    # Losses larger than the largest gain are cut, unless no run gains.
+    gain_axis = Axis(f"gain from context, {BITS}", max(lowest, -highest) if highest > 0.05 else lowest, highest * 1.05)
     gain_chart = chart("Gain from context", x, gain_axis, gains, labels_on_lines=True)
     caption = (
         "Remaining information is the entropy of a token given only its own noised state and the token frequencies. It "
@@ -89,7 +91,7 @@ def curves(runs: Sequence[RunResults]) -> str:
         "autoregressive), which lowers the line."
     )
     columns = [("run", ""), *((f"{fraction:.0%} remaining", BITS) for fraction in FRACTIONS)]
-    rows, full = [], max(max(curve.remaining) for curve in measured)
+    rows = []
     for number, run in enumerate(runs):
         if run.curve:
             x_sorted, y_sorted = zip(*sorted(zip(run.curve.remaining, run.curve.bits, strict=True)), strict=True)

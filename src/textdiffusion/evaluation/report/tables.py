@@ -32,7 +32,8 @@ def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[str], re
     """A table that scrolls in its box. Columns are a title and a unit (empty: text); rows are cells in HTML."""
     head = "".join(
         f'<th scope="col" aria-sort="none"{"" if unit else " class=word"}>'
-        f'<button type="button">{escape(title)}</button><small>{escape(unit)}</small></th>'
+        f'<button type="button">{escape(title)}</button>'
+        + f"<small>{'<br/>'.join(map(escape, unit.split('; ')))}</small></th>"
         for title, unit in columns
     )
     body, apart = ("".join(f"<tr>{row}</tr>" for row in part) for part in (rows, references))
