@@ -123,9 +123,8 @@ class RunEvaluator:
             context = nullcontext()
             if train:
                 self.log("calibrating ...")
-                context = calibrate(model, train.train, likelihood, buckets=options.calibrate, batch_size=size).apply(
-                    model
-                )
+                calibration = calibrate(model, train.train, likelihood, buckets=options.calibrate, batch_size=size)
+                context = calibration.apply(model)
             with context:
                 estimate = bits_per_character(
                     model,

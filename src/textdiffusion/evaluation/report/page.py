@@ -116,8 +116,8 @@ def _texts(comparison: Comparison) -> str:
     rows: tuple[list[str], list[str]] = ([], [])
     for name in sorted(report.text_sets, key=lambda name: numbers.get(name, len(numbers))):
         is_run = name in numbers
-        head = run_cell(numbers[name], len(numbers), name) if is_run else f'<th scope="row">{escape(name)}</th>'
-        cells = [head]
+        plain = f'<th scope="row">{escape(name)}</th>'
+        cells = [run_cell(numbers[name], len(numbers), name) if is_run else plain]
         for row in report.rows:
             baselines = ", ".join(row.beaten_by.get(name, ()))
             cells.append(number_cell(row.values[name], warning=f"{baselines} would beat {name}" if baselines else ""))
