@@ -177,7 +177,6 @@ def test_every_recipe_is_on_the_page_of_families():
 def test_every_sampler_guide_and_metric_has_a_row():
     from textdiffusion.evaluation.metrics.base import all_metrics
     from textdiffusion.guidance.base import GuideConfig
-
     from textdiffusion.samplers.base import Sampler
 
     def missing(page: str, names: Iterable[str]) -> set[str]:
