@@ -97,9 +97,12 @@ def test_worked_examples_of_new_parts_run():
     """In a separate process, because what they define is registered. Their imports are relative to their folder."""
     files = []
     for folder, code in zip(
-        ("samplers", "diffusion", "recipes"), blocks(ROOT / "CONTRIBUTING.md", "python"), strict=True
+        ("samplers", "diffusion", "evaluation.metrics", "recipes"),
+        blocks(ROOT / "CONTRIBUTING.md", "python"),
+        strict=True,
     ):
-        absolute = code.replace("from ..", "from textdiffusion.").replace("from . ", f"from textdiffusion.{folder} ")
+        parent = f"textdiffusion.{folder}".rpartition(".")[0]
+        absolute = code.replace("from ..", f"from {parent}.").replace("from . ", f"from textdiffusion.{folder} ")
         files.append(absolute.replace("from .", f"from textdiffusion.{folder}."))
     use = """
 import torch
@@ -115,6 +118,10 @@ noise = Polynomial()
 assert torch.allclose(noise.time(noise.alpha(t)), t, atol=1e-5)
 slope = torch.autograd.functional.jvp(noise.alpha, t, torch.ones_like(t))[1]
 assert torch.allclose(-slope / noise.mask_prob(t), noise.loss_weight(t), rtol=1e-4)
+from textdiffusion.evaluation.metrics.base import all_metrics
+assert "line length" in [metric.name for metric in all_metrics()]
+lines = ReferenceTexts(["a"], ["a"], ["a"], str.splitlines)
+assert line_length(TextSet(["a\\nbbb", "cc"]), lines) == 2
 """
     subprocess.run([sys.executable, "-c", "\n".join((*files, use))], check=True)
 

@@ -93,5 +93,5 @@ def test_a_report_has_a_figure_for_every_number_of_steps(tiny_run):
     assert found[2].digest != found[4].digest
     assert found[2].protocol["likelihood"] == "FlowLikelihood"
     masked = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
-    with pytest.raises(UserError, match="has no probability flow; only Gaussian processes have one"):
+    with pytest.raises(UserError, match="AbsorbingProcess has no probability flow; only Gaussian processes have one"):
         flow_report(masked.model, texts)

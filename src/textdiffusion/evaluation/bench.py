@@ -114,12 +114,8 @@ class RunEvaluator:
         if options.order:
             likelihood = self.model.order_likelihood(options.order, options.per_step)
         metadata: dict[str, Fact] = {**self.heldout.metadata, "calibration": options.calibrate}
-        facts = metadata | {
-            "seed": options.seed,
-            "target": options.target_error,
-            "draws": options.draws,
-            "windows": len(self.heldout),
-        }
+        facts = metadata | {"seed": options.seed, "target": options.target_error, "draws": options.draws}
+        facts["windows"] = len(self.heldout)
         facts |= likelihood.protocol if options.order else {}
         train = training_corpus(self.model, self.cache_dir) if options.calibrate else None
         if train:
@@ -129,19 +125,15 @@ class RunEvaluator:
             self.log(f"bits, pass {number}, {fraction:.0%}" + (f", error {error:.4f}" if number > 2 else ""))
 
         def compute() -> dict:
-            model = self.model.model
-            calibrated = nullcontext()
+            model, size = self.model.model, options.batch_size
+            context = nullcontext()
             if train:
                 self.log("calibrating ...")
                 calibration = calibrate(
-                    model,
-                    train.train,
-                    self.model.likelihood,
-                    buckets=options.calibrate,
-                    batch_size=options.batch_size,
+                    model, train.train, self.model.likelihood, buckets=options.calibrate, batch_size=size
                 )
-                calibrated = calibration.apply(model)
-            with calibrated:
+                context = calibration.apply(model)
+            with context:
                 estimate = bits_per_character(
                     adapt_model(likelihood, model, options.seed),
                     self.heldout,
@@ -149,7 +141,7 @@ class RunEvaluator:
                     seed=options.seed,
                     target_error=options.target_error,
                     draws=options.draws or None,
-                    batch_size=options.batch_size,
+                    batch_size=size,
                     metadata=metadata,
                     progress=report_progress,
                 )
@@ -176,13 +168,11 @@ class RunEvaluator:
             nats = -log_frequencies(batch, model.codec.vocab_size)[batch.tokens[batch.target_mask]].sum()
             unigram_bits = float(nats) / math.log(2) / exact.characters
             return [[0.0, unigram_bits], [0.0, exact.bits], [0.0, exact.window_error or 0.0]]
-        curve = noise_curve(
-            model,
-            text,
-            levels=options.levels,
-            seed=options.seed,
-            progress=lambda fraction: self.log(f"noise levels, {fraction:.0%}"),
-        )
+
+        def report_progress(fraction: float) -> None:
+            self.log(f"noise levels, {fraction:.0%}")
+
+        curve = noise_curve(model, text, levels=options.levels, seed=options.seed, progress=report_progress)
         return [curve.remaining.tolist(), curve.bits.tolist(), np.nan_to_num(curve.errors).tolist()]
 
     def task_score(self) -> TaskScore | None:
@@ -204,11 +194,9 @@ class RunEvaluator:
         options, text = self.options, self.model.config.text
         if not options.num or self.task or text.source or text.label:
             return ()
-        settings = sampler_settings(self.model, options.samplers, options.steps, options.temperatures)
-        return tuple(
-            generate_texts(self.model, self.results, setting, options.num, seed=options.seed, log=self.log)
-            for setting in settings
-        )
+        model, num, seed = self.model, options.num, options.seed
+        settings = sampler_settings(model, options.samplers, options.steps, options.temperatures)
+        return tuple(generate_texts(model, self.results, setting, num, seed, self.log) for setting in settings)
 
     @cached_property
     def real_text(self) -> RealText | None:

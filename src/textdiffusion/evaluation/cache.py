@@ -45,10 +45,6 @@ class ResultCache:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not computed yet, or damaged
         text = json.dumps({"facts": facts, "value": compute()}, ensure_ascii=True)
-
-        def write(partial: Path) -> None:
-            partial.write_text(text, encoding="utf-8")
-
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
         return json.loads(text)["value"]

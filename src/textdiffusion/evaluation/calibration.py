@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.randomness import Rng
+from ..core.types import Logits, Mask, PerPosition, PerRow, RowIndex, Tokens
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import Graph
-from ..scoring.likelihood import PILOT_ROWS, Windows, eval_mode, evaluate_rows, spaced_rows
+from ..scoring.likelihood import PILOT_ROWS, RowEstimator, Windows, eval_mode, evaluate_rows, spaced_rows
 
 CANDIDATES = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 
@@ -59,9 +60,8 @@ def calibrate(
     and t = 1, which decoders and priors see, stay 1, except for an exact likelihood, which has no other t. Where each
     block of a row has its own noise level, one temperature is fitted for all.
     """
-    inner = model.time_density.sampling_times(
-        torch.arange(1, buckets, device=next(model.parameters()).device) / buckets
-    )
+    fractions = torch.arange(1, buckets, device=next(model.parameters()).device) / buckets
+    inner = model.time_density.sampling_times(fractions)
     edges = (0.0, *inner.clamp(1e-6, 1.0 - 1e-6).tolist(), 1.0 - 2.0**-20)
     fitted = range(1) if likelihood.exact else range(1, buckets + 1)
 
@@ -79,10 +79,12 @@ def calibrate(
         return torch.stack((trial.bucket.to(columns[0]), *columns), dim=-1)
 
     chosen = spaced_rows(len(windows), PILOT_ROWS)
+
+    def evaluate(estimator: RowEstimator, number: int) -> Tensor:
+        return evaluate_rows(estimator, model, windows, chosen, seed, "calibration", number, batch_size)
+
     with torch.no_grad(), eval_mode(model):
-        bucket, before, *after = evaluate_rows(
-            try_all, model, windows, chosen, seed, "calibration", 0, batch_size
-        ).unbind(-1)
+        bucket, before, *after = evaluate(try_all, 0).unbind(-1)
         temperatures = [1.0] * (buckets + 2)
         for i in fitted:
             rows = (bucket == i) | (bucket < 0)
@@ -98,13 +100,11 @@ def calibrate(
             denoisers = model.denoiser, CalibratedDenoiser(model.denoiser, calibration)
             return torch.stack([_nats(denoiser, model, likelihood, batch, rng) for denoiser in denoisers], dim=-1)
 
-        before, now = (
-            evaluate_rows(compare, model, windows, chosen, seed, "calibration", 1, batch_size).mean(0).tolist()
-        )
+        before, now = evaluate(compare, 1).mean(0).tolist()
     return Calibration(edges, calibration.temperatures, before - now) if now < before else constant(1.0)
 
 
-def _nats(denoiser: nn.Module, model: DiffusionModel, likelihood: Any, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+def _nats(denoiser: nn.Module, model: DiffusionModel, likelihood: Any, batch: Batch, rng: Rng) -> PerRow:
     with _use_denoiser(model, denoiser):
         return likelihood(model, batch, rng=rng)
 
@@ -122,7 +122,7 @@ class CalibratedDenoiser(nn.Module):
         super().__init__()
         self.plain, self.calibration, self.caching = plain, calibration, caching
         self.self_conditioning = plain.self_conditioning
-        self.bucket: Int[Tensor, " b"] | None = None
+        self.bucket: RowIndex | None = None
         self._predictions: list[tuple[Tensor, Tensor, Prediction]] = []
 
     @property
@@ -151,8 +151,9 @@ class CalibratedDenoiser(nn.Module):
         for cached_xt, cached_t, prediction in self._predictions:
             if torch.equal(cached_xt, xt) and torch.equal(cached_t, t):
                 return prediction
-        self._predictions.append((xt, t, self.plain(xt, t, batch=batch)))
-        return self._predictions[-1][-1]
+        prediction = self.plain(xt, t, batch=batch)
+        self._predictions.append((xt, t, prediction))
+        return prediction
 
 
 class TemperedPrediction(Prediction):
@@ -166,19 +167,12 @@ class TemperedPrediction(Prediction):
     def mean(self) -> Float[Tensor, "b l d"]:
         return torch.where(self.unchanged, self.plain.mean, super().mean)
 
-    def nll(self, tokens: Int[Tensor, "b l"], where: Bool[Tensor, "b l"]) -> Float[Tensor, "b l"]:
+    def nll(self, tokens: Tokens, where: Mask) -> PerPosition:
         return torch.where(self.unchanged[..., 0], self.plain.nll(tokens, where), super().nll(tokens, where))
 
-    def log_score(self, graph: Graph, xt: Int[Tensor, "b l"], t: Float[Tensor, "b l"]) -> Float[Tensor, "b l v"]:
+    def log_score(self, graph: Graph, xt: Tokens, t: PerPosition) -> Logits:
         return torch.where(self.unchanged, self.plain.log_score(graph, xt, t), super().log_score(graph, xt, t))
 
-    def score_entropy(
-        self,
-        graph: Graph,
-        tokens: Int[Tensor, "b l"],
-        where: Bool[Tensor, "b l"],
-        xt: Int[Tensor, "b l"],
-        t: Float[Tensor, "b l"],
-    ) -> Float[Tensor, "b l"]:
+    def score_entropy(self, graph: Graph, tokens: Tokens, where: Mask, xt: Tokens, t: PerPosition) -> PerPosition:
         plain = self.plain.score_entropy(graph, tokens, where, xt, t)
         return torch.where(self.unchanged[..., 0], plain, super().score_entropy(graph, tokens, where, xt, t))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.types import PerRow
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..objectives.base import add_noise
@@ -41,7 +42,7 @@ class FlowLikelihood:
     exact: ClassVar[bool] = False
     processes: ClassVar[tuple[type, ...]] = (GaussianProcess,)
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """One draw of x_sigma_min and of the signs per row."""
         process, x0, target = model.process, model.codec.encode(batch.tokens), batch.target_mask[..., None]
         low, high = sigma_range(model, x0)
@@ -50,7 +51,7 @@ class FlowLikelihood:
         nats = reconstruction_nll(model, x_min, batch, self.learned_decoder)
         signs = torch.where(rng.fork("signs").uniform(*x0.shape[1:]) < 0.5, -1.0, 1.0) * target
 
-        def flow(y: Tensor, sigma: Tensor) -> tuple[Float[Tensor, "b l d"], Float[Tensor, " b"]]:
+        def flow(y: Tensor, sigma: Tensor) -> tuple[Float[Tensor, "b l d"], PerRow]:
             """dy / dr and the divergence of D."""
             with torch.enable_grad():
                 x = torch.where(target, y * sigma, x0).requires_grad_()
@@ -84,10 +85,9 @@ def flow_report(
     """
     if not isinstance(model.process, GaussianProcess):
         raise UserError(f"{type(model.process).__name__} has no probability flow; only Gaussian processes have one.")
-    flows = [FlowLikelihood(count, learned_decoder=learned_decoder) for count in steps]
-    return {
-        flow.steps: bits_per_character(
-            model, windows, flow, seed=seed, draws=draws, metadata={"flow_steps": flow.steps}
-        )
-        for flow in flows
-    }
+
+    def estimate(count: int) -> LikelihoodEstimate:
+        flow = FlowLikelihood(count, learned_decoder=learned_decoder)
+        return bits_per_character(model, windows, flow, seed=seed, draws=draws, metadata={"flow_steps": count})
+
+    return {count: estimate(count) for count in steps}

@@ -82,7 +82,7 @@ def _can_take(model: TextDiffusion, sampler: str, steps: int) -> bool:
 
 
 def generate_texts(
-    model: TextDiffusion, results: ResultCache, setting: SamplerSetting, num: int, *, seed: int = 0, log: Log
+    model: TextDiffusion, results: ResultCache, setting: SamplerSetting, num: int, seed: int, log: Log
 ) -> GeneratedTexts:
     """`num` texts under a setting, from the cache if they were generated before."""
 
@@ -91,13 +91,7 @@ def generate_texts(
         nfe = 0.0
         for chunk in model.chunks(model.empty_batch(num)):
             step = None
-            for step in model.stream(
-                steps=setting.steps,
-                seed=seed,
-                temperature=setting.temperature,
-                sampler=setting.sampler,
-                batch=chunk,
-            ):
+            for step in model.stream(**asdict(setting), seed=seed, batch=chunk):
                 log(f"{setting}: {len(texts)} of {num} texts, step {step.index} of {step.total}")
             assert step is not None
             texts += model.decode(step, chunk)
@@ -131,21 +125,16 @@ def judge_texts(
 
     facts = {"rows": sha256(json.dumps(texts)), "real": sha256(json.dumps(real)), "seed": seed}
     # The model behind the name of a judge may change, so its results are not stored.
-    result = (
-        compute() if judge else ResultCache(cache_dir / "measured", "report").get_or_compute("report", facts, compute)
-    )
-    rows = [
-        MetricRow(**row | {"beaten_by": {name: tuple(names) for name, names in row["beaten_by"].items()}})
-        for row in result["rows"]
-    ]
-    report = Report(tuple(rows), result["protocol"])
+    cache = ResultCache(cache_dir / "measured", "report")
+    result = compute() if judge else cache.get_or_compute("report", facts, compute)
+    for row in result["rows"]:
+        row["beaten_by"] = {name: tuple(names) for name, names in row["beaten_by"].items()}
+    report = Report(tuple(MetricRow(**row) for row in result["rows"]), result["protocol"])
     points = []
     for label in report.text_sets:
         name, each = generated.get(label, (label, None))
         values = {row.name: row.values[label] for row in report.rows}
         points.append(FrontierPoint(name, each.setting if each else None, each.nfe if each else None, values))
     names = {f"{name}: {listed[0].setting}": name for name, listed in runs.items()}
-    selected = {
-        label: names.get(label, label) for label in report.text_sets if label in names or label not in generated
-    }
-    return report.select(selected), tuple(points)
+    shown = [label for label in report.text_sets if label in names or label not in generated]
+    return report.select({label: names.get(label, label) for label in shown}), tuple(points)

@@ -95,12 +95,13 @@ class HarnessAdapter:
 
         A long context gets at least half of the window, and the run generates the rest.
         """
-        texts = [""] * len(requests)
-        for options in {_sampling_options(request) for request in requests}:
-            chosen = [i for i, request in enumerate(requests) if _sampling_options(request) == options]
-            for i, text in zip(chosen, self._generate([requests[i] for i in chosen], *options), strict=True):
-                texts[i] = text
-        return texts
+        groups: dict[tuple[float, int, float], list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault((request.temperature, request.top_k, request.top_p), []).append(i)
+        texts: dict[int, str] = {}
+        for options, chosen in groups.items():
+            texts |= zip(chosen, self._generate([requests[i] for i in chosen], *options), strict=True)
+        return [texts[i] for i in range(len(requests))]
 
     def _generate(
         self, requests: Sequence[GenerationRequest], temperature: float, top_k: int, top_p: float
@@ -149,19 +150,14 @@ class HarnessAdapter:
 
     def model_info(self) -> dict[str, Any]:
         """Facts that the harness stores with its results."""
-        config, exact = self.model.config, bool(self.model.likelihood.exact)
-        errors = np.array(self.errors or [0.0])
+        exact, errors = bool(self.model.likelihood.exact), np.array(self.errors or [0.0])
         return {
-            "recipe": config.recipe,
+            "recipe": self.model.config.recipe,
             "weights": self.model.weights,
             "loglikelihoods": "exact" if exact else "lower bounds",
             "monte_carlo_error_nats": {"median": float(np.median(errors)), "largest": float(errors.max())},
             "contexts_truncated": len(self.truncated_contexts),
         }
-
-
-def _sampling_options(request: GenerationRequest) -> tuple[float, int, float]:
-    return request.temperature, request.top_k, request.top_p
 
 
 def _cut_at_stop(text: str, stops: Sequence[str]) -> str:
@@ -206,10 +202,8 @@ def register() -> type:
             self.adapter = HarnessAdapter(run, seed, target_error, draws, greedy)
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-            adapter, pairs = self.adapter, [request.args for request in requests]
-            return [
-                (adapter.log_likelihood(text, context), adapter.is_greedy(text, context)) for context, text in pairs
-            ]
+            pairs = [(text, context) for context, text in (request.args for request in requests)]
+            return [(self.adapter.log_likelihood(*pair), self.adapter.is_greedy(*pair)) for pair in pairs]
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
             return [self.adapter.log_likelihood(*request.args) for request in requests]
@@ -235,9 +229,8 @@ def _generation_request(context: str, options: dict[str, Any]) -> GenerationRequ
     temperature = options.get("temperature", 1.0) if sampled else 0.0
     stops = (stops,) if isinstance(stops, str) else tuple(stops)
     top_k, top_p = options.get("top_k") or 0, options.get("top_p") or 1.0
-    return GenerationRequest(
-        context, stops, options.get("max_gen_toks"), temperature or GREEDY_TEMPERATURE, top_k, top_p
-    )
+    limit = options.get("max_gen_toks")
+    return GenerationRequest(context, stops, limit, temperature or GREEDY_TEMPERATURE, top_k, top_p)
 
 
 def main() -> None:

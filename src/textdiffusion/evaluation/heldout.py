@@ -76,16 +76,9 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
         if dataset is None:
             raise UserError("This run has no test or validation text; name a text with --data.")
         name, trained_on = f"the {part} part of {text.data}", False
-    metadata: dict[str, Fact] = {
-        "text": name,
-        "normaliser": text.normaliser,
-        "tokenizer": model.tokenizer.kind,
-        "layout": text.layout,
-        "window": text.length,
-        "stride": text.length,
-        "counted": COUNTED[text.layout],
-        "weights": model.weights,
-    }
+    metadata: dict[str, Fact] = {"text": name, "normaliser": text.normaliser, "tokenizer": model.tokenizer.kind}
+    metadata |= {"layout": text.layout, "window": text.length, "stride": text.length}
+    metadata |= {"counted": COUNTED[text.layout], "weights": model.weights}
     if conditions := [*["question"] * (text.mask == "question"), *filter(None, (text.source, text.label))]:
         metadata["conditions"] = " and ".join(conditions)
     num_windows = min(count or len(dataset), len(dataset))

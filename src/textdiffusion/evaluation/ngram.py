@@ -18,6 +18,7 @@ from .heldout import HeldOut
 
 Discounts = Literal["modified", "single"]
 Ids = Integer[np.ndarray, " n"]
+Ints = Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Level:
     The last entry of `discounted` and `backoff` is for unseen n-grams and contexts, which have rank -1.
     """
 
-    keys: Int[np.ndarray, " n"]  # ascending
+    keys: Ints  # ascending
     discounted: Float[np.ndarray, " n+1"]  # discounted relative frequency in the context; 0 for the unseen
     backoff: Float[np.ndarray, " contexts"]  # weight of the shorter context; 1 for the unseen
     cumulative: Float[np.ndarray, " n+1"]  # running sum of `discounted`, from 0
 
-    def find(self, keys: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    def find(self, keys: Ints) -> Ints:
         """Ranks of the keys, -1 where unseen."""
         ranks = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where(self.keys[ranks] == keys, ranks, -1)
@@ -127,9 +128,7 @@ class NGram:
             contexts = contexts[:1] + [level.find(context * self.vocab_size + sampled) for level, context in seen]
         return texts
 
-    def _continuation(
-        self, level: Level, contexts: Int[np.ndarray, " m"], u: Float[np.ndarray, " m"]
-    ) -> Int[np.ndarray, " m"]:
+    def _continuation(self, level: Level, contexts: Ints, u: Float[np.ndarray, " n"]) -> Ints:
         """One of each context's own continuations, sampled in proportion to `discounted`; u is uniform in [0, 1)."""
         first = np.searchsorted(level.keys, contexts * self.vocab_size)
         last = np.searchsorted(level.keys, (contexts + 1) * self.vocab_size) - 1
@@ -138,13 +137,13 @@ class NGram:
         return level.keys[np.clip(chosen, first, last)] % self.vocab_size
 
 
-def _checked(ids: Ids, vocab_size: int) -> Int[np.ndarray, " n"]:
+def _checked(ids: Ids, vocab_size: int) -> Ints:
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
         raise ValueError(f"ids must lie in [0, {vocab_size}), got {int(ids.min())} to {int(ids.max())}")
     return ids.astype(np.int64)
 
 
-def _order(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def _order(keys: Ints) -> Ints:
     """Positions that sort the keys. Sorting key and position in one integer is twice as fast as an argsort."""
     bits = len(keys).bit_length()
     if int(keys.max()).bit_length() + bits > 63:
@@ -152,13 +151,7 @@ def _order(keys: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.sort(keys << bits | np.arange(len(keys))) & ((1 << bits) - 1)
 
 
-def _level(
-    keys: Int[np.ndarray, " n"],
-    prefixes: Int[np.ndarray, " n"],
-    counts: Int[np.ndarray, " n"],
-    contexts: int,
-    discounts: Discounts,
-) -> Level:
+def _level(keys: Ints, prefixes: Ints, counts: Ints, contexts: int, discounts: Discounts) -> Level:
     """Discounted frequencies and back-off weights of one length; a context without a count backs off entirely."""
     discount = _discounts(counts, discounts)[np.minimum(counts, 3)]
     totals = np.bincount(prefixes, weights=counts, minlength=contexts)
@@ -168,7 +161,7 @@ def _level(
     return Level(keys, np.append(discounted, 0.0), np.append(backoff, 1.0), np.append(0.0, np.cumsum(discounted)))
 
 
-def _discounts(counts: Int[np.ndarray, " n"], discounts: Discounts) -> Float[np.ndarray, "4"]:
+def _discounts(counts: Ints, discounts: Discounts) -> Float[np.ndarray, "4"]:
     """Discounts of counts 0, 1, 2 and 3 or more, from the counts of counts n1..n4 (Chen & Goodman 1998, eq. 26).
 
     Where a small text lacks one of the counts, or the estimate is not positive, the discount is k/2 (single: 1/2).

@@ -10,6 +10,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int, Integer, UInt64
 
+Hashes = UInt64[np.ndarray, " n"]
+Owners = Int[np.ndarray, " n"]
+"""The sample of each item."""
+
 
 class Undefined(ValueError):
     """A metric has no value for these samples: there are too few, or they are too short."""
@@ -96,9 +100,6 @@ def at_least_one(count: int, metric: str) -> int:
     return int(count)
 
 
-Hashes = UInt64[np.ndarray, " n"]
-
-
 _BASE, _OWNER = 0x9E3779B97F4A7C15, np.uint64(0xD1342543DE82EF95)  # odd, so they have inverses modulo 2^64
 
 
@@ -111,7 +112,7 @@ class Grams:
     """
 
     ids: Integer[np.ndarray, " n"]
-    owner: Int[np.ndarray, " n"]
+    owner: Owners
     samples: int
 
     @classmethod
@@ -127,7 +128,7 @@ class Grams:
         raw = "".join(texts).encode("utf-32-le", "surrogatepass")
         return cls(np.frombuffer(raw, dtype=np.uint32), _owners(texts), len(texts))
 
-    def hashes(self, length: int) -> tuple[Hashes, Int[np.ndarray, " n"]]:
+    def hashes(self, length: int) -> tuple[Hashes, Owners]:
         """The hash and the sample of every n-gram of this length, in order."""
         sums, inverse = self._rolling
         count = max(len(self.ids) - length + 1, 0)
@@ -151,10 +152,10 @@ class Grams:
         return np.append(np.uint64(0), np.cumsum(terms)), np.cumprod(inverse)
 
 
-def hash_within(hashes: Hashes, owner: Int[np.ndarray, " n"]) -> Hashes:
+def hash_within(hashes: Hashes, owner: Owners) -> Hashes:
     """Hashes of (n-gram, sample), to count within each sample."""
     return hashes + owner.astype(np.uint64) * _OWNER
 
 
-def _owners(samples: Sequence[Sequence[object]]) -> Int[np.ndarray, " n"]:
+def _owners(samples: Sequence[Sequence[object]]) -> Owners:
     return np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
+from ..core.types import Scalar, Times, Tokens
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
@@ -26,6 +27,8 @@ from ..samplers.time_grids import tuned_times
 from ..scoring.likelihood import Windows, window_error
 
 BATCH_SIZE = 64  # windows
+
+Curve = Float[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,12 @@ class NoiseCurve:
     """
 
     is_sigma: bool
-    noise: Float[np.ndarray, " n"]
-    nats: Float[np.ndarray, " n"]
-    predicted_loss: Float[np.ndarray, " n"] | None
-    remaining: Float[np.ndarray, " n"]
-    bits: Float[np.ndarray, " n"]
-    errors: Float[np.ndarray, " n"]
+    noise: Curve
+    nats: Curve
+    predicted_loss: Curve | None
+    remaining: Curve
+    bits: Curve
+    errors: Curve
 
 
 @torch.no_grad()
@@ -54,7 +57,7 @@ def noise_curve(
     *,
     levels: int = 48,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> NoiseCurve:
     """The mean over `windows` at `levels` noise levels: half of them evenly spaced in t, half at the sampling times.
 
@@ -77,13 +80,10 @@ def noise_curve(
     for number, time in enumerate(times):
         chunks = []
         for rows in torch.arange(len(windows), device=device).split(BATCH_SIZE):
-            rng = Rng.of(seed, rows).fork(
-                "noise curve"
-            )  # the same draws at all levels, which then differ by noise alone
+            rng = Rng.of(seed, rows).fork("noise curve")  # the same at all levels, which then differ by noise alone
             chunks.append(_sums(model, process, batch.select(rows), time, log_prior, rng))
         sums.append(torch.cat(chunks))
-        if progress:
-            progress((number + 1) / len(times))
+        progress((number + 1) / len(times))
     nats, unigram_nats, num_noised = torch.stack(sums).cpu().double().unbind(-1)  # [levels, windows]
     any_noised = num_noised.sum(-1) > 0
     predicted = model.time_density.predicted_loss(times)
@@ -92,13 +92,17 @@ def noise_curve(
     chars = batch.num_chars.cpu().double()
     per_char = math.log(2.0) * chars.sum()
     errors = [window_error(row[None].numpy(), chars.numpy()) for row in nats[any_noised]]
+
+    def column(values: Tensor) -> Curve:
+        return values.cpu()[any_noised].double().numpy()
+
     return NoiseCurve(
         is_gaussian,
-        noise.cpu()[any_noised].double().numpy(),
-        (nats.sum(-1) / num_noised.sum(-1))[any_noised].numpy(),
-        None if predicted is None else predicted.cpu()[any_noised].double().numpy(),
-        (unigram_nats.sum(-1) / per_char)[any_noised].numpy(),
-        (nats.sum(-1) / per_char)[any_noised].numpy(),
+        column(noise),
+        column(nats.sum(-1) / num_noised.sum(-1)),
+        None if predicted is None else column(predicted),
+        column(unigram_nats.sum(-1) / per_char),
+        column(nats.sum(-1) / per_char),
         np.array([math.nan if error is None else error for error in errors]),
     )
 
@@ -109,7 +113,7 @@ def tuned_grid(
     *,
     levels: int = 48,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Float[Tensor, " k"]:
     """Sampling times at which cross-entropy on `windows` rises evenly (see `tuned_times`), for `DiffusionModel.tuned`.
 
@@ -117,9 +121,8 @@ def tuned_grid(
     """
     process: Any = model.process
     if not isinstance(process, GaussianProcess):
-        raise UserError(
-            f"Only the sampling times of Gaussian processes can be tuned; this run has {type(process).__name__}."
-        )
+        name = type(process).__name__
+        raise UserError(f"Only the sampling times of Gaussian processes can be tuned; this run has {name}.")
     curve = noise_curve(model, windows, levels=levels, seed=seed, progress=progress)
     low, high = process.sigma(torch.tensor((0.0, 1.0), device=next(model.parameters()).device)).cpu()
     sigma = torch.from_numpy(curve.noise).float().clamp(low, high)
@@ -135,14 +138,14 @@ def log_frequencies(batch: Batch, vocab_size: int) -> Float[Tensor, " v"]:
 
 
 def unigram_posterior(
-    model: DiffusionModel, xt: Tensor, t: Float[Tensor, " b"], ids: Int[Tensor, "b l"], log_prior: Float[Tensor, " v"]
+    model: DiffusionModel, xt: Tensor, t: Times, tokens: Tokens, log_prior: Float[Tensor, " v"]
 ) -> Prediction:
     """p(x_i | x_t,i): the posterior of each token given its own noised state and the token frequencies only.
 
     Its cross-entropy is the remaining information of x_t, H(x_i | x_t,i): a property of the process and the
     frequencies, not of a network. For masks it is the mask probability times the entropy of a token.
     """
-    logits = log_prior.expand(*ids.shape, -1)
+    logits = log_prior.expand(*tokens.shape, -1)
     if isinstance(model.process, GaussianProcess):
         return Prediction(logits + model.codec.evidence(xt, model.process.sigma(t)[0]))
     log_odds = None if isinstance(model.process, BlockProcess) else model.process.self_log_odds(xt, t)
@@ -150,7 +153,7 @@ def unigram_posterior(
 
 
 def _sums(
-    model: DiffusionModel, process: Any, batch: Batch, time: Float[Tensor, ""], log_prior: Float[Tensor, " v"], rng: Rng
+    model: DiffusionModel, process: Any, batch: Batch, time: Scalar, log_prior: Float[Tensor, " v"], rng: Rng
 ) -> Float[Tensor, "b 3"]:
     """Per row: nats of the model, nats of the posterior without context, and the number of noised tokens."""
     t = time.expand(len(batch.tokens))

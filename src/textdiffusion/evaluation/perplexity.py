@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..core.errors import UserError
 from ..inference.api import TextDiffusion
@@ -94,9 +95,8 @@ def judged_by_pretrained(
 
 
 def _nats(model: Any, rows: list[list[int]], device: str) -> float:
-    length = max(map(len, rows))
-    padded = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=device)
-    valid = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
+    sequences = [torch.tensor(row, device=device) for row in rows]
+    padded, valid = (pad_sequence(list(each), True) for each in (sequences, map(torch.ones_like, sequences)))
     logits = model(input_ids=padded, attention_mask=valid).logits[:, :-1].float()
     nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), padded[:, 1:], reduction="none")
     return float((nats * valid[:, 1:]).sum(dtype=torch.float64))

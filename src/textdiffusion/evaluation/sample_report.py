@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -120,9 +121,7 @@ def sample_report(
     if reserved := {REAL, *BASELINES} & set(samples):
         raise UserError(f"Every report has texts named {reserved.pop()!r}: give these samples another name.")
     nonempty = {name: [text for text in texts if text] for name, texts in samples.items()}
-    num_empty = {
-        f"empty samples of {name}, left out": len(samples[name]) - len(texts) for name, texts in nonempty.items()
-    }
+    num_empty = {name: len(samples[name]) - len(texts) for name, texts in nonempty.items()}
     omitted = [name for name, texts in nonempty.items() if len(texts) < 2]
     nonempty = {name: texts for name, texts in nonempty.items() if name not in omitted}
     if not nonempty:
@@ -133,10 +132,8 @@ def sample_report(
     unseen, real = heldout_texts[: len(heldout_texts) // 2], heldout_texts[len(heldout_texts) // 2 :]
     count = min(len(train_texts), len(real), *map(len, nonempty.values()))
     if count < 2 or len(unseen) < 2:
-        raise UserError(
-            f"{len(heldout_texts)} held-out and {len(encoder_texts) + len(train_texts)} training texts as long as the "
-            "samples are too few: give at least four of each."
-        )
+        counts = f"{len(heldout_texts)} held-out and {len(encoder_texts) + len(train_texts)} training texts"
+        raise UserError(f"{counts} as long as the samples are too few: give at least four of each.")
     references = ReferenceTexts(
         [train] if isinstance(train, str) else train,
         _spread(encoder_texts, MAX_REFERENCE_TEXTS // 2),
@@ -154,14 +151,11 @@ def sample_report(
         COPIED: copied,
     }
     text_sets = {name: TextSet(listed) for name, listed in texts.items()}
-    rows = tuple(
-        _measure(metric, text_sets, references, [*nonempty, REAL])
-        for metric in all_metrics()
-        if metric.applies(references)
-    )
+    metrics = [metric for metric in all_metrics() if metric.applies(references)]
+    rows = tuple(_measure(metric, text_sets, references, [*nonempty, REAL]) for metric in metrics)
     protocol: dict[str, Fact] = {"texts": count, "compared with": len(references.unseen), "seed": seed}
     protocol |= {"training characters": sum(map(len, references.train))} | ({"length": length} if length else {})
-    protocol |= {name: number for name, number in num_empty.items() if number}
+    protocol |= {f"empty samples of {name}, left out": number for name, number in num_empty.items() if number}
     return Report(rows, protocol | ({"left out, as all their texts are empty": ", ".join(omitted)} if omitted else {}))
 
 
@@ -176,19 +170,15 @@ def _measure(
             values[name] = None
     target = values[REAL]
 
-    def loss(name: str) -> float | None:
+    def loss(name: str) -> float:
+        """What good texts have little of; NaN, which is below nothing, where the metric is undefined."""
         value = values[name]
         if value is None or (metric.best == "real" and target is None):
-            return None
+            return math.nan
         return {"low": value, "high": -value, "real": abs(value - (target or 0.0))}[metric.best]
 
-    losses = {name: loss(name) for name in text_sets}
-    beaten_by = {name: tuple(other for other in BASELINES if _less(losses[other], losses[name])) for name in judged}
+    beaten_by = {name: tuple(other for other in BASELINES if loss(other) < loss(name)) for name in judged}
     return MetricRow(metric.name, metric.unit, metric.best, metric.meaning, values, beaten_by)
-
-
-def _less(one: float | None, other: float | None) -> bool:
-    return one is not None and other is not None and one < other
 
 
 def _cut(text: str | Sequence[str], length: int | None) -> list[str]:

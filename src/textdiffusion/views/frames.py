@@ -9,9 +9,7 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from jaxtyping import Bool
-from torch import Tensor
-
+from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
 
@@ -53,6 +51,9 @@ class Frame:
         return f"step {self.index}/{self.total}, noise {self.t:.0%}{calls}"
 
 
+Row = tuple[list[int], list[str], tuple[Cell, ...]]
+"""The token ids of a row, their texts and their cells."""
+
 _UNDECIDED = Cell("", 0.0, State.UNDECIDED)
 
 
@@ -62,10 +63,10 @@ class Framer:
     `given` marks the positions that the user fixed. An id >= `tokenizer.vocab_size` means undecided.
     """
 
-    def __init__(self, tokenizer: Tokenizer, given: Bool[Tensor, "b l"] | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, given: Mask | None = None) -> None:
         self._spelling = Spelling(tokenizer)
         self._given: list[list[bool]] = [] if given is None else given.tolist()
-        self._previous: list[tuple[list[int], list[str], tuple[Cell, ...]]] = []
+        self._previous: list[Row] = []
 
     def frame(self, step: Step, max_rows: int | None = None) -> Frame:
         """The frame of `step`, or of its first `max_rows` rows."""
@@ -74,9 +75,7 @@ class Framer:
         self._previous = rows
         return Frame(step.index, step.total, float(step.t), float(step.nfe), tuple(cells for _, _, cells in rows))
 
-    def _row(
-        self, number: int, ids: list[int], confidence: list[float]
-    ) -> tuple[list[int], list[str], tuple[Cell, ...]]:
+    def _row(self, number: int, ids: list[int], confidence: list[float]) -> Row:
         is_known = number < len(self._previous)
         old_ids, old_texts, old_cells = self._previous[number] if is_known else ([], [], ())
         given = self._given[number] if number < len(self._given) else []
@@ -98,7 +97,7 @@ class Framer:
         return ids, texts, tuple(cells)
 
 
-def frames(steps: Iterable[Step], tokenizer: Tokenizer, given: Bool[Tensor, "b l"] | None = None) -> Iterator[Frame]:
+def frames(steps: Iterable[Step], tokenizer: Tokenizer, given: Mask | None = None) -> Iterator[Frame]:
     """One frame per step."""
     framer = Framer(tokenizer, given)
     return (framer.frame(step) for step in steps)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from jaxtyping import Bool
 from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.style import Style
 from rich.text import Text
-from torch import Tensor
 
+from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
 from .frames import Cell, Frame, Framer, State, evenly, visible
@@ -27,10 +26,7 @@ _CHANGED = [Style(color=colour, bold=True) for colour in ON_ANY]
 
 
 def watch(
-    steps: Iterable[Step],
-    tokenizer: Tokenizer,
-    given: Bool[Tensor, "b l"] | None = None,
-    console: Console | None = None,
+    steps: Iterable[Step], tokenizer: Tokenizer, given: Mask | None = None, console: Console | None = None
 ) -> Step:
     """Show `steps` as they are made, and return the last one.
 
@@ -62,7 +58,7 @@ def watch(
 def history(
     steps: Iterable[Step],
     tokenizer: Tokenizer,
-    given: Bool[Tensor, "b l"] | None = None,
+    given: Mask | None = None,
     console: Console | None = None,
     count: int = 8,
 ) -> Step:

@@ -63,6 +63,9 @@ class ReferenceTexts(_Memo):
     judge: Judge | None = None
 
 
+MetricFn = Callable[[TextSet, ReferenceTexts], float]
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number about texts. `best` is the value to aim for: high, low, or the value of real text.
@@ -74,7 +77,7 @@ class Metric:
     unit: str
     best: Best
     meaning: str
-    value: Callable[[TextSet, ReferenceTexts], float]
+    value: MetricFn
     applies: Callable[[ReferenceTexts], bool]
 
 
@@ -83,10 +86,10 @@ _METRICS: dict[str, Metric] = {}
 
 def metric(
     name: str, *, unit: str, best: Best, meaning: str, applies: Callable[[ReferenceTexts], bool] = lambda real: True
-) -> Callable[[Callable[[TextSet, ReferenceTexts], float]], Callable[[TextSet, ReferenceTexts], float]]:
+) -> Callable[[MetricFn], MetricFn]:
     """Registers a function of (texts, real text) as a metric of every report. Raises ValueError for a name in use."""
 
-    def register(value: Callable[[TextSet, ReferenceTexts], float]) -> Callable[[TextSet, ReferenceTexts], float]:
+    def register(value: MetricFn) -> MetricFn:
         if name in _METRICS:
             raise ValueError(f"there are two metrics named {name!r}")
         _METRICS[name] = Metric(name, unit, best, meaning, value, applies)

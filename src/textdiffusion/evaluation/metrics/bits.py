@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ngram_scorer import NgramScorer, Split, characters, words
+from ..ngram_scorer import NgramScorer, characters, words
 from .base import ReferenceTexts, TextSet, metric
 
 CHARACTER_ORDER, WORD_ORDER = 7, 3
@@ -31,15 +31,11 @@ def forward_words(texts: TextSet, real: ReferenceTexts) -> float:
     return real.once(word_ngram).bits(texts.texts)
 
 
-def _reverse(texts: TextSet, real: ReferenceTexts, split: Split, order: int) -> float:
-    return NgramScorer.fit(texts.texts, split, order).bits(real.unseen)
-
-
 @metric("reverse bits (characters)", unit=UNIT, best="low", meaning=REVERSE)
 def reverse_characters(texts: TextSet, real: ReferenceTexts) -> float:
-    return _reverse(texts, real, characters, CHARACTER_ORDER)
+    return NgramScorer.fit(texts.texts, characters, CHARACTER_ORDER).bits(real.unseen)
 
 
 @metric("reverse bits (words)", unit=UNIT, best="low", meaning=REVERSE)
 def reverse_words(texts: TextSet, real: ReferenceTexts) -> float:
-    return _reverse(texts, real, words, WORD_ORDER)
+    return NgramScorer.fit(texts.texts, words, WORD_ORDER).bits(real.unseen)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from jaxtyping import Bool
 
@@ -13,11 +11,11 @@ from .base import ReferenceTexts, TextSet, metric
 _TABLE_BITS = 24  # of the table that rules out, in one look-up, nearly all of the training text
 
 
-@dataclass(frozen=True)
 class CopyFinder:
     """Finds spans of samples in a training text by the hash of every span of a length."""
 
-    train: Grams = field(repr=False)
+    def __init__(self, train: Grams) -> None:
+        self.train = train
 
     def is_copied(self, samples: Grams, length: int) -> Bool[np.ndarray, " n"]:
         """For every span of `length` characters in the samples: whether it occurs in the training text."""

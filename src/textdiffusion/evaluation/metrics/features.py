@@ -92,9 +92,8 @@ def kmeans(points: Features, clusters: int, *, seed: int = 0, rounds: int = 50) 
         cells = nearest
         members = np.eye(len(centres))[cells]
         sizes = members.sum(0)[:, None]
-        centres = np.where(
-            sizes > 0, members.T @ points / np.maximum(sizes, 1), centres
-        )  # an empty cell keeps its centre
+        means = members.T @ points / np.maximum(sizes, 1)
+        centres = np.where(sizes > 0, means, centres)  # an empty cell keeps its centre
     return cells
 
 

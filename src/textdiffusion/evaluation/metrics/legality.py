@@ -64,21 +64,12 @@ class ProduceSentences:
 
 def find_checker(lines: Sequence[str]) -> Checker | None:
     """The checker of the language that all lines of a training text belong to; None where the language is unknown."""
-    return next((checker for find in _LANGUAGES if (checker := find(lines))), None) if lines else None
-
-
-def _produce(lines: Sequence[str]) -> Checker | None:
+    if not lines:
+        return None
     try:
         return ProduceSentences.from_lines(lines).is_legal
     except ValueError:
-        return None
-
-
-def _grammar(lines: Sequence[str]) -> Checker | None:
-    return grammar.is_legal if all(map(grammar.is_legal, lines[:1000])) else None
-
-
-_LANGUAGES: tuple[Callable[[Sequence[str]], Checker | None], ...] = (_produce, _grammar)
+        return grammar.is_legal if all(map(grammar.is_legal, lines[:1000])) else None
 
 
 def _train_lines(real: ReferenceTexts) -> dict[str, None]:

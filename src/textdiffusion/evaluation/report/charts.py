@@ -106,7 +106,7 @@ def chart(
     parts.append(f'<text x="0" y="11">{escape(y.title)}</text>')
     parts.append(f'<text x="{RIGHT}" y="{HEIGHT - 8}" text-anchor="end">{escape(x.title)}</text>')
     box = f"{LEFT} {TOP} {RIGHT - LEFT} {BOTTOM - TOP}"
-    parts.append('<svg x="{}" y="{}" width="{}" height="{}"'.format(*box.split()) + f' viewBox="{box}">')  # clips
+    parts.append('<svg x="{}" y="{}" width="{}" height="{}" viewBox="{box}">'.format(*box.split(), box=box))  # clips
     if diagonal:
         parts.append(f'<polyline class="rule" fill="none" points="{path([(x.low, x.low), (x.high, x.high)])}"/>')
     for each in series:
@@ -121,12 +121,12 @@ def chart(
         parts += [f'<circle class="dot" cx="{px(a):.1f}" cy="{py(b):.1f}" r="3"/>' for a, b in dots]
         parts.append("</g>")
     parts.append("</svg>")
-    for mark in marks:
-        a, b = min(max(px(mark.point[0]), LEFT), RIGHT), min(max(py(mark.point[1]), TOP), BOTTOM)
+    centres = [(_clip(px(a), LEFT, RIGHT), _clip(py(b), TOP, BOTTOM)) for a, b in (mark.point for mark in marks)]
+    for mark, (a, b), label_y in zip(marks, centres, _apart([b for _, b in centres]), strict=True):
         cross = f'<path class="mark" d="M{a - 4:.1f} {b - 4:.1f}l8 8m0-8l-8 8"/>'
         shape = f'<circle class="mark target" cx="{a:.1f}" cy="{b:.1f}" r="5"/>' if mark.is_target else cross
         side = f'x="{a - 8:.1f}" text-anchor="end"' if a > (LEFT + RIGHT) / 2 else f'x="{a + 8:.1f}"'
-        parts.append(f'<g>{shape}<text {side} y="{b + 4:.1f}">{escape(mark.name)}</text></g>')
+        parts.append(f'<g>{shape}<text {side} y="{label_y + 4:.1f}">{escape(mark.name)}</text></g>')
     for each, (a, b) in zip(series, _label_positions(series, px, py, labels_on_lines), strict=True):
         half = 4 + 3.2 * len(each.label)
         rect = f'x="{a - half:.1f}" y="{b - 7:.1f}" width="{2 * half:.1f}" height="14" rx="7"'
@@ -146,13 +146,20 @@ def _label_positions(
             right = next((i for i, (a, _) in enumerate(each.points) if px(a) >= goal), len(each.points) - 1)
             (a, b), (c, d) = each.points[max(0, right - 1)], each.points[right]
             weight = min(1.0, (goal - px(a)) / (px(c) - px(a))) if c > a else 1.0
-            yield px(a + weight * (c - a)), py(b + weight * (d - b))
+            yield px(a + weight * (c - a)), _clip(py(b + weight * (d - b)), TOP, BOTTOM)
         return
-    ends = [(min(px(each.points[-1][0]), RIGHT), min(max(py(each.points[-1][1]), TOP), BOTTOM)) for each in series]
-    order = sorted(range(len(ends)), key=lambda i: ends[i][1])
-    lows: dict[int, float] = {}
-    before = -math.inf
-    for i in order:
-        lows[i] = before = max(ends[i][1], before + LABEL_DISTANCE)
-    over = max(0.0, before - BOTTOM)
-    yield from ((a, lows[i] - over) for i, (a, _) in enumerate(ends))
+    ends = [each.points[-1] for each in series]
+    heights = _apart([_clip(py(b), TOP, BOTTOM) for _, b in ends])
+    yield from ((min(px(a), RIGHT), height) for (a, _), height in zip(ends, heights, strict=True))
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """The heights of labels, moved down where they would overlap, and all up where the last would leave the frame."""
+    moved, before = [0.0] * len(heights), -math.inf
+    for i in sorted(range(len(heights)), key=heights.__getitem__):
+        moved[i] = before = max(heights[i], before + LABEL_DISTANCE)
+    return [height - max(0.0, before - BOTTOM) for height in moved]
+
+
+def _clip(value: float, low: int, high: int) -> float:
+    return min(max(value, low), high)

@@ -13,7 +13,7 @@ from ..compare import Comparison
 from ..frontier import FrontierPoint
 from ..sample_report import REAL
 from .charts import Axis, Mark, Point, Series, chart
-from .tables import colour, key, number_cell, table, text_cell
+from .tables import colour, details, key, number_cell, run_cell, table, text_cell
 
 QUALITY, DIVERSITY = "forward bits (characters)", "pooled entropy"
 BITS = "bits per character"
@@ -30,25 +30,20 @@ def _series(
     points: Callable[[RunResults], Sequence[Point]],
     errors: Callable[[RunResults], Sequence[float]],
 ) -> list[Series]:
-    series = []
-    for number, run in enumerate(runs):
-        if run_points := points(run):
-            dashed = run.curve is not None and run.curve.sees_clean_prefix
-            label = str(number + 1)
-            series.append(Series(run.name, run_points, colour(number, len(runs)), label, errors(run), dashed))
-    return series
+    def line(number: int, run: RunResults, run_points: Sequence[Point]) -> Series:
+        dashed = run.curve is not None and run.curve.sees_clean_prefix
+        return Series(run.name, run_points, colour(number, len(runs)), str(number + 1), errors(run), dashed)
+
+    return [line(number, run, run_points) for number, run in enumerate(runs) if (run_points := points(run))]
 
 
 def training(runs: Sequence[RunResults]) -> str:
     """Bits on validation text against CPU-seconds of training."""
-
-    def validations(run: RunResults) -> Sequence[tuple[float, float, float | None]]:
-        return run.training.validations if run.training else ()
-
+    validations = {run.name: run.training.validations if run.training else () for run in runs}
     lines = _series(
         runs,
-        lambda run: [(seconds, bits) for seconds, bits, _ in validations(run)],
-        lambda run: [error or 0.0 for *_, error in validations(run)],
+        lambda run: [(seconds, bits) for seconds, bits, _ in validations[run.name]],
+        lambda run: [error or 0.0 for *_, error in validations[run.name]],
     )
     if not any(lines):
         return "<p>None of these runs has recorded validations.</p>"
@@ -58,15 +53,13 @@ def training(runs: Sequence[RunResults]) -> str:
     high = min(max(b for _, b in points), final[len(final) // 2] * 1.6)
     low = min(b for _, b in points)
     pad = 0.05 * (high - low) + 1e-3
-    axes = (
-        Axis("training, CPU-seconds", 0.0, max(a for a, _ in points) or 1.0),
-        Axis(f"validation, {BITS}", low - pad, high + pad),
-    )
+    x = Axis("training, CPU-seconds", 0.0, max(a for a, _ in points) or 1.0)
+    y = Axis(f"validation, {BITS}", low - pad, high + pad)
     caption = (
         "Bound on validation text, averaged weights. Bands are standard errors. Each point is measured on few windows, "
         "so it is less precise than the table. Points above the frame are cut."
     )
-    return _figure(chart("Validation during training", *axes, lines), runs, caption)
+    return _figure(chart("Validation during training", x, y, lines), runs, caption)
 
 
 def curves(runs: Sequence[RunResults]) -> str:
@@ -74,25 +67,21 @@ def curves(runs: Sequence[RunResults]) -> str:
     measured = [run.curve for run in runs if run.curve]
     if not measured:
         return "<p>Noise levels were not measured.</p>"
-    high = max(max(*curve.remaining, *curve.bits) for curve in measured)
-    x = Axis(f"remaining information, {BITS}", 0.0, high)
+    full = max(max(curve.remaining) for curve in measured)
+    high = max(full, *(bits for curve in measured for bits in curve.bits))
+    x = Axis(f"remaining information, {BITS}", 0.0, full)
     lines = _series(
         runs,
         lambda run: list(zip(run.curve.remaining, run.curve.bits, strict=True)) if run.curve else [],
         lambda run: run.curve.errors if run.curve else (),
     )
     gains = [replace(line, points=[(a, a - b) for a, b in line.points], errors=()) for line in lines]
-    highest = max(0.05, *(b for line in gains for _, b in line.points))
-    lowest = min(0.0, *(b for line in gains for _, b in line.points))
-    entropy_chart = chart(
-        "Cross-entropy against remaining information",
-        x,
-        Axis(f"cross-entropy, {BITS}", 0.0, high),
-        lines,
-        diagonal=True,
-        labels_on_lines=True,
-    )
-    gain_axis = Axis(f"gain from context, {BITS}", max(lowest, -highest), highest * 1.05)
+    heights = [b for line in gains for _, b in line.points]
+    highest, lowest = max(0.05, *heights), min(0.0, *heights)
+    title, y = "Cross-entropy against remaining information", Axis(f"cross-entropy, {BITS}", 0.0, high)
+    entropy_chart = chart(title, x, y, lines, diagonal=True, labels_on_lines=True)
+    # Losses larger than the largest gain are cut, unless no run gains.
+    gain_axis = Axis(f"gain from context, {BITS}", max(lowest, -highest) if highest > 0.05 else lowest, highest * 1.05)
     gain_chart = chart("Gain from context", x, gain_axis, gains, labels_on_lines=True)
     caption = (
         "Remaining information is the entropy of a token given only its own noised state and the token frequencies. It "
@@ -102,17 +91,17 @@ def curves(runs: Sequence[RunResults]) -> str:
         "autoregressive), which lowers the line."
     )
     columns = [("run", ""), *((f"{fraction:.0%} remaining", BITS) for fraction in FRACTIONS)]
-    rows, full = [], max(max(curve.remaining) for curve in measured)
+    rows = []
     for number, run in enumerate(runs):
         if run.curve:
             x_sorted, y_sorted = zip(*sorted(zip(run.curve.remaining, run.curve.bits, strict=True)), strict=True)
             values = np.interp([fraction * full for fraction in FRACTIONS], x_sorted, y_sorted)
             cells = "".join(number_cell(float(value), ".3f") for value in values)
-            rows.append(f'<th scope="row">{key(number, len(runs))} {escape(run.name)}</th>{cells}')
+            rows.append(run_cell(number, len(runs), run.name) + cells)
     return (
         _figure(entropy_chart, runs, caption)
         + _figure(gain_chart, runs, "The same as distance below the diagonal: higher is better.")
-        + table("Cross-entropy by remaining information", columns, rows, [])
+        + table("Cross-entropy by remaining information", columns, rows)
     )
 
 
@@ -125,15 +114,8 @@ def frontier(comparison: Comparison) -> str:
         f"<figure><h3>{key(i, len(runs))} {escape(run.name)}</h3>{frontier_chart(run.name, points)}</figure>"
         for i, run in enumerate(runs)
     )
-    columns = [
-        ("run", ""),
-        ("sampler", ""),
-        ("steps", "number"),
-        ("T", "temperature"),
-        ("network calls", "per text"),
-        (DIVERSITY, "bits per word"),
-        (QUALITY, BITS),
-    ]
+    columns = [("run", ""), ("sampler", ""), ("steps", "number"), ("T", "temperature"), ("network calls", "per text")]
+    columns += [(DIVERSITY, "bits per word"), (QUALITY, BITS)]
     rows: tuple[list[str], list[str]] = ([], [])
     for point in points:
         setting = point.setting
@@ -141,8 +123,7 @@ def frontier(comparison: Comparison) -> str:
         numbers = (setting.steps, setting.temperature, point.nfe) if setting else (None, None, None)
         values = point.values[DIVERSITY], point.values[QUALITY]
         rows[setting is None].append(cells + "".join(map(number_cell, (*numbers, *values))))
-    numbers = f"<details><summary>Show the numbers</summary>{table('Settings', columns, *rows)}</details>"
-    return f'<div class="panels">{panels}</div>{numbers}'
+    return f'<div class="panels">{panels}</div>' + details("Show the numbers", table("Settings", columns, *rows))
 
 
 def frontier_chart(name: str, points: Sequence[FrontierPoint], style: str = "") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ...core.files import atomic
+from ...core.files import write_text
 from ...scoring.protocol import NAMES, comparable
 from ...views.html import colours, write_page
 from ..compare import GALLERY_TEXTS, Comparison
@@ -15,7 +15,7 @@ from ..frontier import FrontierPoint
 from ..sample_report import BETTER, REAL, markdown_table
 from . import figures
 from .charts import STYLE
-from .tables import key, number_cell, table, text_cell
+from .tables import details, key, number_cell, run_cell, table, text_cell
 
 
 def write_report(comparison: Comparison, path: str | Path) -> None:
@@ -45,8 +45,7 @@ def write_report(comparison: Comparison, path: str | Path) -> None:
 
 def write_frontier(name: str, points: Sequence[FrontierPoint], path: str | Path) -> None:
     """Write the frontier chart of one run as an SVG file. Raises UserError if it cannot be written."""
-    with atomic(path) as partial:
-        partial.write_text(figures.frontier_chart(name, points, style=colours() + STYLE), encoding="utf-8")
+    write_text(path, figures.frontier_chart(name, points, style=colours() + STYLE))
 
 
 def markdown(comparison: Comparison) -> str:
@@ -86,18 +85,13 @@ def _bits(comparison: Comparison) -> str:
     runs, is_task = comparison.runs, any(run.task_score for run in comparison.runs)
     columns = [("run", ""), ("bits", "per character"), ("± draws", "bits"), ("± windows", "bits")]
     columns += [("solved", "% of questions"), ("±", "% of questions")] if is_task else []
-    columns += [
-        ("recipe", ""),
-        ("parameters", "number"),
-        ("training", "CPU-seconds"),
-        ("training steps", "number"),
-        ("training tokens", "number"),
-    ]
+    columns += [("recipe", ""), ("parameters", "number"), ("training", "CPU-seconds")]
+    columns += [("training steps", "number"), ("training tokens", "number")]
     rows = []
     for number, run in enumerate(runs):
         likelihood, score, training = run.likelihood, run.task_score, run.training
-        cells = [f'<th scope="row">{key(number, len(runs))} {escape(run.name)}</th>']
-        cells.append(number_cell(likelihood.bits, ".3f", "= " if likelihood.exact else "≤ "))
+        bits = number_cell(likelihood.bits, ".3f", "= " if likelihood.exact else "≤ ")
+        cells = [run_cell(number, len(runs), run.name), bits]
         cells += [number_cell(error, ".3f") for error in (likelihood.monte_carlo_error, likelihood.window_error)]
         if is_task:
             solved = (score.accuracy, score.error) if score else (None, None)
@@ -121,14 +115,15 @@ def _texts(comparison: Comparison) -> str:
     numbers = {run.name: number for number, run in enumerate(comparison.runs)}
     rows: tuple[list[str], list[str]] = ([], [])
     for name in sorted(report.text_sets, key=lambda name: numbers.get(name, len(numbers))):
-        run_key = key(numbers[name], len(numbers)) + " " if name in numbers else ""
-        cells = [f'<th scope="row">{run_key}{escape(name)}</th>']
+        is_run = name in numbers
+        plain = f'<th scope="row">{escape(name)}</th>'
+        cells = [run_cell(numbers[name], len(numbers), name) if is_run else plain]
         for row in report.rows:
             baselines = ", ".join(row.beaten_by.get(name, ()))
             cells.append(number_cell(row.values[name], warning=f"{baselines} would beat {name}" if baselines else ""))
-        rows[name not in numbers].append("".join(cells))
+        rows[not is_run].append("".join(cells))
     warnings = "".join(f"<li>{escape(warning.removeprefix('! '))}</li>" for warning in report.warnings())
-    meanings = "".join(f"<div><dt>{escape(row.name)}</dt> <dd>{escape(row.meaning)}</dd></div>" for row in report.rows)
+    meanings = _facts({row.name: row.meaning for row in report.rows})
     settings = "".join(
         f"<li>{escape(run.name)}: {escape(str(run.texts[0].setting))}, {run.texts[0].nfe:g} network calls per text, "
         f"features in {run.texts[0].dtype}</li>"
@@ -136,14 +131,10 @@ def _texts(comparison: Comparison) -> str:
     )
     return (
         table("Metrics of texts", columns, *rows)
-        + _details("Where a baseline beats a model or real text (!)", f"<ul>{warnings}</ul>")
-        + _details("What each metric measures", f'<dl class="long">{meanings}</dl>')
-        + _details("How the texts were generated", f"<ul>{settings}</ul><dl>{_facts(report.protocol)}</dl>")
+        + details("Where a baseline beats a model or real text (!)", f"<ul>{warnings}</ul>")
+        + details("What each metric measures", f'<dl class="long">{meanings}</dl>')
+        + details("How the texts were generated", f"<ul>{settings}</ul><dl>{_facts(report.protocol)}</dl>")
     )
-
-
-def _details(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>{content}</details>"
 
 
 def _gallery(comparison: Comparison) -> str:

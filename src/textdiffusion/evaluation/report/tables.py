@@ -18,15 +18,25 @@ def key(number: int, of: int) -> str:
     return f'<span class="key" style="--colour:{colour(number, of)}">{number + 1}</span>'
 
 
-def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[str], references: Sequence[str]) -> str:
+def run_cell(number: int, of: int, name: str) -> str:
+    """The head of a run's row: its key and its name."""
+    return f'<th scope="row">{key(number, of)} {escape(name)}</th>'
+
+
+def details(summary: str, content: str) -> str:
+    """Content that a click on the summary unfolds."""
+    return f"<details><summary>{summary}</summary>{content}</details>"
+
+
+def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[str], references: Sequence[str] = ()) -> str:
     """A table that scrolls in its box. Columns are a title and a unit (empty: text); rows are cells in HTML."""
     head = "".join(
         f'<th scope="col" aria-sort="none"{"" if unit else " class=word"}>'
-        f'<button type="button">{escape(title)}</button><small>{escape(unit)}</small></th>'
+        f'<button type="button">{escape(title)}</button>'
+        + f"<small>{'<br/>'.join(map(escape, unit.split('; ')))}</small></th>"
         for title, unit in columns
     )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    apart = "".join(f"<tr>{row}</tr>" for row in references)
+    body, apart = ("".join(f"<tr>{row}</tr>" for row in part) for part in (rows, references))
     return (
         f'<div class="box" tabindex="0" role="region" aria-label="{escape(name)}"><table>'
         f"<caption>{escape(name)}</caption>"
