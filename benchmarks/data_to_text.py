@@ -75,6 +75,7 @@ def main() -> None:
     sources = [*pairs][:: max(1, len(pairs) // given.num)][: given.num]
     row["references"] = mention_rates(sources, [pairs[source] for source in sources])
     model, start = TextDiffusion.from_pretrained(given.out), time.process_time()
+    texts: list[str] = []
     for weight in given.weights:
         texts = model.generate(source=sources, steps=given.steps, guides=[f"cfg:weight={weight}"])
         row[f"weight {weight:g}"] = mention_rates(sources, texts)

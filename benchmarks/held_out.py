@@ -44,14 +44,14 @@ def measured(
     row = trained(
         recipe, text_settings, cpu_seconds=cpu_seconds, out=out, settings=settings, threads=threads, seed=seed
     )
-    for kind in weights:
-        model = TextDiffusion.from_pretrained(str(out), weights=kind)
-        text = held_out(model, default_cache())
-        estimate = bits_per_character(model.model, text, model.likelihood, batch_size=256, target_error=target_error)
-        row |= {kind: round(estimate.bits, 4), f"{kind}_error": round(estimate.monte_carlo_error, 4)}
+    model, *others = (TextDiffusion.from_pretrained(str(out), weights=kind) for kind in weights)
+    text = held_out(model, default_cache())
+    for run in (model, *others):
+        estimate = bits_per_character(run.model, text, run.likelihood, batch_size=256, target_error=target_error)
+        row |= {run.weights: round(estimate.bits, 4), f"{run.weights}_error": round(estimate.monte_carlo_error, 4)}
     row["parameters"] = sum(p.numel() for p in model.model.parameters())
     ngram = kneser_ney(training_corpus(model, default_cache()).train.shard, text, model.tokenizer.vocab_size)
-    return row | {"windows": estimate.windows, "characters": estimate.characters, "kneser_ney": round(ngram.bits, 4)}
+    return row | {"windows": len(text), "characters": text.characters(), "kneser_ney": round(ngram.bits, 4)}
 
 
 def main() -> None:

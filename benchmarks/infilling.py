@@ -8,8 +8,8 @@ The files have a sentence on each line, or are CSV and have them in a `field`. F
 are masked, in at most `spans` spans at random positions. Printed as one JSON line: the fraction of texts in which the
 given text is preserved exactly and, where the training text is of a known language, that are legal; bits per character
 of the filled sentences, of the sentences themselves and of gaps filled with random tokens, all under a Kneser-Ney
-n-gram of the training text. An autoregressive run fills from left to right, blind to what follows. Runs whose tokenizers cut
-alike are given the same templates.
+n-gram of the training text. An autoregressive run fills from left to right, blind to what follows. Runs whose
+tokenizers cut alike are given the same templates.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5)
     asked = parser.parse_args()
     run, rng = TextDiffusion.from_pretrained(asked.run), np.random.default_rng(0)
+    assert run.tokenizer.end_id is not None
     end, vocab = run.tokenizer.end_id, run.tokenizer.vocab_size
-    assert end is not None
     room = run.config.text.length - 1
     lines, known = (sentences(path, asked.field) for path in (asked.data, asked.train))
     encoded = [

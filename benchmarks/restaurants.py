@@ -98,7 +98,9 @@ class Judged:
             "success": round(float(hits.mean()), 3),
             "error": round(float(hits.std() / len(hits) ** 0.5), 4),
             "wrong": round(float(np.mean(wrong)), 3),
-            "bits_per_word": round(sum(map(self.bits.get, spoken)) / sum(self.words(text) + 1 for text in spoken), 3),
+            "bits_per_word": round(
+                sum(map(self.bits.__getitem__, spoken)) / sum(self.words(text) + 1 for text in spoken), 3
+            ),
             "words": round(float(np.mean([self.words(text) for text in flat])), 1),
             "distinct": round(sum(len({*texts}) for texts in wished.values()) / len(flat), 3),
             "example": flat[0],
