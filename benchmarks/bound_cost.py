@@ -31,29 +31,29 @@ def main() -> None:
     parser.add_argument("--characters", type=int, default=100_000)
     parser.add_argument("--target", type=float, default=0.01)
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="float32")
-    given = parser.parse_args()
+    options = parser.parse_args()
     row = trained(
-        given.recipe,
-        {"data": given.data, "valid_fraction": 0.0, "test_fraction": 0.1},
-        cpu_seconds=given.cpu_seconds,
-        out=given.out,
-        settings=[*SIZE, *given.set],
-        threads=given.threads,
-        seed=given.seed,
+        options.recipe,
+        {"data": options.data, "valid_fraction": 0.0, "test_fraction": 0.1},
+        cpu_seconds=options.cpu_seconds,
+        out=options.out,
+        settings=[*SIZE, *options.set],
+        threads=options.threads,
+        seed=options.seed,
     )
-    model = TextDiffusion.from_pretrained(str(given.out), dtype=given.dtype)
+    model = TextDiffusion.from_pretrained(str(options.out), dtype=options.dtype)
     text = held_out(model, default_cache())
-    text = replace(text, numbers=text.numbers[: -(-given.characters // model.config.text.length)])
+    text = replace(text, rows=text.rows[: -(-options.characters // model.config.text.length)])
     cpu, wall = time.process_time(), time.perf_counter()
-    found = bits_per_character(model.model, text, target_error=given.target, seed=given.seed)
+    estimate = bits_per_character(model.model, text, model.likelihood, target_error=options.target, seed=options.seed)
     row |= {
         "parameters": sum(p.numel() for p in model.model.parameters()),
-        "characters": found.characters,
-        "bits": round(found.bits, 4),
-        "error": round(found.monte_carlo_error, 4),
-        "draws": found.draws,
-        "threads": given.threads,
-        "dtype": found.protocol["dtype"],
+        "characters": estimate.characters,
+        "bits": round(estimate.bits, 4),
+        "error": round(estimate.monte_carlo_error, 4),
+        "draws": estimate.draws,
+        "threads": options.threads,
+        "dtype": estimate.protocol["dtype"],
         "bound_cpu_seconds": round(time.process_time() - cpu, 1),
         "bound_wall_seconds": round(time.perf_counter() - wall, 1),
     }

@@ -3,8 +3,8 @@
     python benchmarks/colours.py RECIPE --data mtd_simple_train.txt --cpu-seconds 60 --out FOLDER [--num 50]
 
 Every sentence, "The COLOUR PRODUCE is STATE.", is labelled with its colour, and one in ten is trained without. For each
-weight of the guide cfg: the share of samples with the colour asked for, the largest share that any other colour has,
-and the share of legal sentences, over `num` samples of each colour. Prints one JSON line.
+weight of the guide cfg: the fraction of samples with the colour asked for, the largest fraction that any other colour
+has, and the fraction of legal sentences, over `num` samples of each colour. Prints one JSON line.
 """
 
 from __future__ import annotations

@@ -43,14 +43,15 @@ class Judged:
 
     def _ids(self, texts: list[str]) -> np.ndarray:
         end = self.run.tokenizer.end_id
+        assert end is not None
         return np.concatenate([np.append(self.run.tokenizer.encode(text), end) for text in texts])
 
     def row(self, texts: dict[str, list[str]]) -> dict[str, Any]:
         """Figures of the sentences that were steered towards each colour."""
-        hits = np.array([colour(text) == label for label, found in texts.items() for text in found])
-        flat = [text.rstrip("\n") for found in texts.values() for text in found]
-        kept = [text for text in flat if text]
-        bits = float(self.ngram.bits(self._ids(kept)).sum()) / sum(len(text) for text in kept)
+        hits = np.array([colour(text) == label for label, group in texts.items() for text in group])
+        flat = [text.rstrip("\n") for group in texts.values() for text in group]
+        nonempty = [text for text in flat if text]
+        bits = float(self.ngram.bits(self._ids(nonempty)).sum()) / sum(len(text) for text in nonempty)
         return {
             "success": round(float(hits.mean()), 3),
             "error": round(float(hits.std() / len(hits) ** 0.5), 3),
@@ -102,15 +103,15 @@ def main() -> None:
             start = time.process_time()
             texts = steered(guide)
             wrong = steered(guide, shift=1) if weight else texts
-            shown = sum(colour(text) == label for label, found in wrong.items() for text in found)
+            shown = sum(colour(text) == label for label, group in wrong.items() for text in group)
             report(through, weight, start, texts, wrong=round(shown / (given.num * len(labels)), 3))
     for n in (2, 4, 8):
         start = time.process_time()
-        found = {
+        chosen = {
             label: best(run, judge, label, run.generate(given.num * n, steps=given.steps, seed=number), n)
             for number, label in enumerate(labels)
         }
-        report(f"best of {n}", 0.0, start, found)
+        report(f"best of {n}", 0.0, start, chosen)
 
 
 if __name__ == "__main__":

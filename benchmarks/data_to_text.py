@@ -29,7 +29,7 @@ def fields(source: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)\[([^\]]*)\]", source))
 
 
-def said(source: str, text: str) -> dict[str, bool]:
+def mentioned(source: str, text: str) -> dict[str, bool]:
     """Which of the fields the text mentions."""
     lower = text.lower()
     return {
@@ -38,14 +38,14 @@ def said(source: str, text: str) -> dict[str, bool]:
     }
 
 
-def shares(sources: list[str], texts: list[str]) -> dict[str, float]:
-    """The share of fields that are said, each and all together."""
+def mention_rates(sources: list[str], texts: list[str]) -> dict[str, float]:
+    """The fraction of fields that the text mentions, each and all together."""
     counts: dict[str, list[bool]] = defaultdict(list)
     for source, text in zip(sources, texts, strict=True):
-        for name, found in said(source, text).items():
-            counts[name].append(found)
-            counts["all"].append(found)
-    return {name: round(sum(found) / len(found), 3) for name, found in sorted(counts.items())}
+        for name, is_mentioned in mentioned(source, text).items():
+            counts[name].append(is_mentioned)
+            counts["all"].append(is_mentioned)
+    return {name: round(sum(mentions) / len(mentions), 3) for name, mentions in sorted(counts.items())}
 
 
 def main() -> None:
@@ -73,12 +73,13 @@ def main() -> None:
     with given.test.open(encoding="utf-8", newline="") as file:
         pairs = {record["mr"]: record["ref"] for record in csv.DictReader(file)}
     sources = [*pairs][:: max(1, len(pairs) // given.num)][: given.num]
-    row["references"] = shares(sources, [pairs[source] for source in sources])
+    row["references"] = mention_rates(sources, [pairs[source] for source in sources])
     model, start = TextDiffusion.from_pretrained(given.out), time.process_time()
+    texts: list[str] = []
     for weight in given.weights:
         texts = model.generate(source=sources, steps=given.steps, guides=[f"cfg:weight={weight}"])
-        row[f"weight {weight:g}"] = shares(sources, texts)
-        row[f"weight {weight:g}, shuffled"] = shares(sources, texts[1:] + texts[:1])["all"]
+        row[f"weight {weight:g}"] = mention_rates(sources, texts)
+        row[f"weight {weight:g}, shuffled"] = mention_rates(sources, texts[1:] + texts[:1])["all"]
     row |= {
         "sampling_cpu_seconds": round(time.process_time() - start, 1),
         "examples": [*zip(sources, texts, strict=True)][:4],

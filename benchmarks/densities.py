@@ -1,6 +1,6 @@
 """Which noise levels cdcd should train on: its densities on equal terms. Resumable; prints a table.
 
-    python benchmarks/densities.py --data FOLDER --out FOLDER [--densities Gumbel Uniform ...] [--seeds 0 1]
+    python benchmarks/densities.py --data FOLDER --out FOLDER [--densities gumbel uniform ...] [--seeds 0 1]
 
 `plays` of families.py (tinyshakespeare, characters, 600 CPU-seconds), with each density by its own defaults; the
 Monte-Carlo draws of the bound are the same for all.
@@ -17,7 +17,7 @@ from rows import Rows
 
 from textdiffusion.evaluation.sample_report import markdown_table
 
-DENSITIES = ["Gumbel", "PiecewiseLinear", "Cauchy", "Uniform"]
+DENSITIES = ["gumbel", "time_warp", "cauchy", "uniform"]
 
 
 def main() -> None:

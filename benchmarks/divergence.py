@@ -35,8 +35,8 @@ def one_seed(config: Config, out: Path) -> dict[str, Any]:
     try:
         train(config, out, console=Console(stderr=True))
     except NonFiniteLoss as error:
-        found = re.search(r"step (\d+)", str(error))
-        diverged = int(found[1]) if found else -1
+        match = re.search(r"step (\d+)", str(error))
+        diverged = int(match[1]) if match else -1
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     logged = [line for line in lines if line["event"] == "logged"]
     losses = [line["loss"] for line in logged]

@@ -18,7 +18,8 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 8, 32, 128])
     options = parser.parse_args()
     print(
-        f"Total variation to the data law, V = {LANGUAGE.vocab_size}, L = {LANGUAGE.length}, {options.draws:,} samples;"
+        f"Total variation distance to the data distribution, V = {LANGUAGE.vocab_size}, L = {LANGUAGE.length}, "
+        f"{options.draws:,} samples;"
     )
     print(f"exact draws would show {LANGUAGE.floor(options.draws):.4f}.\n")
     print(f"| codec / process / schedule | sampler | {' | '.join(f'{n} steps' for n in options.steps)} |")

@@ -3,7 +3,7 @@
     python benchmarks/families.py --data FOLDER --out FOLDER [--recipes cdcd mdlm ...] [--tasks sentences plays ...]
     python benchmarks/families.py --out FOLDER --table
 
-Characters throughout, about 1 M parameters. `sentences`: 180 CPU-seconds on mtd_simple, the share of 1,000 samples
+Characters throughout, about 1 M parameters. `sentences`: 180 CPU-seconds on mtd_simple, the fraction of 1,000 samples
 that are legal, and novel and legal. `plays` and `articles`: 600 CPU-seconds on tinyshakespeare (first 90 % / last
 10 %) and on wiki_text8style (90 / 5 / 5 %), bits per character with a Monte-Carlo error below 0.04, beside a modified
 Kneser-Ney n-gram. `pace`: training tokens a CPU-second, and CPU-seconds of a sample of 128 characters in 64 steps
@@ -40,7 +40,7 @@ LARGE = ["backbone.width=384", "backbone.depth=5"]
 
 def settings_of(recipe: str) -> list[str]:
     """Its defaults but for what is to be equal."""
-    return SAME + (PAIRS if hasattr(recipes.get(recipe)().denoiser, "context_size") else [])
+    return SAME + (PAIRS if hasattr(recipes.get(recipe)().denoiser, "ngram_size") else [])
 
 
 def sentences(recipe: str, settings: list[str], data: Path, out: Path, seed: int) -> Row:
@@ -107,7 +107,7 @@ TASKS: dict[str, Callable[[str, list[str], Path, Path, int], Row]] = {
 }
 
 
-def share(rows: Sequence[Row], name: str) -> str:
+def mean_fraction(rows: Sequence[Row], name: str) -> str:
     """The mean over seeds, and their standard deviation where there are several."""
     found = [row[name] for row in rows]
     return f"{mean(found):.1%}" + (f" ({stdev(found):.1%})" if len(found) > 1 else "") if found else ""
@@ -128,8 +128,8 @@ def table(rows: Sequence[Row]) -> str:
             [
                 recipe,
                 f"{size:.2f}" if size else "",
-                share(found["sentences"], "ema_legal"),
-                share(found["sentences"], "ema_novel_and_legal"),
+                mean_fraction(found["sentences"], "ema_legal"),
+                mean_fraction(found["sentences"], "ema_novel_and_legal"),
                 cell("plays", "{ema:.3f} ± {ema_error:.3f}"),
                 cell("articles", "{ema:.3f} ± {ema_error:.3f}"),
                 cell("pace", "{tokens_per_cpu_second:,}"),

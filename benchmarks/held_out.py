@@ -21,6 +21,7 @@ from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.heldout import held_out, training_corpus
 from textdiffusion.evaluation.ngram import kneser_ney
 from textdiffusion.inference.api import TextDiffusion
+from textdiffusion.inference.run import Weights
 from textdiffusion.scoring.likelihood import bits_per_character
 
 
@@ -35,20 +36,22 @@ def measured(
     settings: Sequence[str] = (),
     threads: int = 1,
     seed: int = 0,
-    weights: Sequence[str] = ("ema", "raw"),
+    weights: Sequence[Weights] = ("ema", "raw"),
     target_error: float = 0.01,
 ) -> dict[str, Any]:
     """Trains and measures; the row of the table."""
-    text = {"data": data, "valid_fraction": valid_fraction, "test_fraction": test_fraction}
-    row = trained(recipe, text, cpu_seconds=cpu_seconds, out=out, settings=settings, threads=threads, seed=seed)
-    for kind in weights:
-        model = TextDiffusion.from_pretrained(str(out), weights=kind)
-        kept = held_out(model, default_cache())
-        found = bits_per_character(model.model, kept, batch_size=256, target_error=target_error)
-        row |= {kind: round(found.bits, 4), f"{kind}_error": round(found.monte_carlo_error, 4)}
+    text_settings = {"data": data, "valid_fraction": valid_fraction, "test_fraction": test_fraction}
+    row = trained(
+        recipe, text_settings, cpu_seconds=cpu_seconds, out=out, settings=settings, threads=threads, seed=seed
+    )
+    model, *others = (TextDiffusion.from_pretrained(str(out), weights=kind) for kind in weights)
+    text = held_out(model, default_cache())
+    for run in (model, *others):
+        estimate = bits_per_character(run.model, text, run.likelihood, batch_size=256, target_error=target_error)
+        row |= {run.weights: round(estimate.bits, 4), f"{run.weights}_error": round(estimate.monte_carlo_error, 4)}
     row["parameters"] = sum(p.numel() for p in model.model.parameters())
-    counted = kneser_ney(training_corpus(model, default_cache()).train.shard, kept, model.tokenizer.vocab_size)
-    return row | {"windows": found.windows, "characters": found.characters, "kneser_ney": round(counted.bits, 4)}
+    ngram = kneser_ney(training_corpus(model, default_cache()).train.shard, text, model.tokenizer.vocab_size)
+    return row | {"windows": len(text), "characters": text.characters(), "kneser_ney": round(ngram.bits, 4)}
 
 
 def main() -> None:

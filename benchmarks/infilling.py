@@ -5,11 +5,11 @@
         [--share 0.5]
 
 The files have a sentence on each line, or are CSV and have them in a `field`. From each sentence `share` of its tokens
-are masked, in at most `spans` spans at random places. Printed as one JSON line: the share of texts in which the given
-text is kept exactly and, where the training text is of a known language, that are legal; bits per character of the
-filled sentences, of the sentences themselves and of gaps filled with random tokens, all under a Kneser-Ney n-gram of
-the training text. An autoregressive run fills from left to right, blind to what follows. Runs whose tokenizers cut
-alike are given the same templates.
+are masked, in at most `spans` spans at random positions. Printed as one JSON line: the fraction of texts in which the
+given text is preserved exactly and, where the training text is of a known language, that are legal; bits per character
+of the filled sentences, of the sentences themselves and of gaps filled with random tokens, all under a Kneser-Ney
+n-gram of the training text. An autoregressive run fills from left to right, blind to what follows. Runs whose
+tokenizers cut alike are given the same templates.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from textdiffusion.evaluation.ngram import NGram
 
 
 def masked(length: int, spans: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Which of so many tokens are in gaps: `share` of them, at least one, in at most `spans` spans."""
+    """Which of `length` tokens are in gaps: a fraction `share` of them, at least one, in at most `spans` spans."""
     count = max(1, round(share * length))
     spans = int(rng.integers(1, min(spans, count) + 1))
     sizes = np.diff([0, *sorted(rng.choice(np.arange(1, count), spans - 1, replace=False)), count])
     between = np.diff([-1, *sorted(rng.choice(length - count + 1, spans, replace=False))])  # given before each
     gaps = np.zeros(length, dtype=bool)
-    at = -1
+    position = -1
     for size, given in zip(sizes, between, strict=True):
-        at += given
-        gaps[at + 1 : at + 1 + size] = True
-        at += size
+        position += given
+        gaps[position + 1 : position + 1 + size] = True
+        position += size
     return gaps
 
 
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5)
     asked = parser.parse_args()
     run, rng = TextDiffusion.from_pretrained(asked.run), np.random.default_rng(0)
+    assert run.tokenizer.end_id is not None
     end, vocab = run.tokenizer.end_id, run.tokenizer.vocab_size
     room = run.config.text.length - 1
     lines, known = (sentences(path, asked.field) for path in (asked.data, asked.train))
@@ -86,7 +87,7 @@ def main() -> None:
         ids for ids in map(run.tokenizer.encode, lines) if 2 <= len(ids) <= room and run.tokenizer.unk_id not in ids
     ]
     chosen = [encoded[i % len(encoded)] for i in range(asked.num)]  # over and over, with other gaps
-    gaps = [masked(len(ids), asked.spans, asked.mask_prob, rng) for ids in chosen]
+    gaps = [masked(len(ids), asked.spans, asked.share, rng) for ids in chosen]
     made = [template(ids, gap, run.tokenizer) for ids, gap in zip(chosen, gaps, strict=True)]
     started = time.process_time()
     batch, texts, filled = run.infill_batch([text for text, _ in made]), [], []

@@ -30,7 +30,7 @@ def cold(judge: NgramScorer, num: int, length: int, temperature: float, seed: in
     ngram, rng = judge.ngram, np.random.default_rng(seed)
     every = np.arange(ngram.vocab_size)
     contexts = [np.zeros(num, dtype=np.int64)] + [np.full(num, -1)] * (ngram.order - 1)
-    drawn = np.empty((num, length), dtype=np.int64)
+    ids = np.empty((num, length), dtype=np.int64)
     for position in range(length):
         p, ranks = np.full((num, ngram.vocab_size), 1 / ngram.vocab_size), []
         for level, context in zip(ngram.levels, contexts, strict=True):
@@ -38,10 +38,10 @@ def cold(judge: NgramScorer, num: int, length: int, temperature: float, seed: in
             p = level.discounted[ranks[-1]] + level.backoff[context][:, None] * p
         sums = np.cumsum((p / p.max(1, keepdims=True)) ** (1 / temperature), axis=1)
         chosen = (sums < rng.random((num, 1)) * sums[:, -1:]).sum(1)
-        drawn[:, position] = chosen
+        ids[:, position] = chosen
         contexts = contexts[:1] + [rank[np.arange(num), chosen] for rank in ranks[:-1]]
     names = {i: piece for piece, i in judge.ids.items()}
-    return ["".join(names.get(i, "") for i in row) for row in drawn.tolist()]
+    return ["".join(names.get(i, "") for i in row) for row in ids.tolist()]
 
 
 def timed(name: str, work: Callable[[], object]) -> None:
@@ -60,8 +60,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     text = parser.parse_args().data.read_text(encoding="utf-8")
-    train, held = text[: len(text) // 2], text[len(text) // 2 :]
-    windows = [held[i : i + LENGTH] for i in range(0, len(held) - LENGTH, LENGTH)]
+    train, heldout = text[: len(text) // 2], text[len(text) // 2 :]
+    windows = [heldout[i : i + LENGTH] for i in range(0, len(heldout) - LENGTH, LENGTH)]
     samples = TextSet((windows * (1 + NUM // len(windows)))[:NUM])
 
     print("CPU-s    what")
@@ -88,7 +88,7 @@ def main() -> None:
         "n-gram at T=0.7": cold(judge, 400, LENGTH, 0.7),
     }
     start = time.process_time()
-    report = sample_report(rows, train, held)
+    report = sample_report(rows, train, heldout)
     print(f"\nA report of 400 samples in {len(rows)} rows: {time.process_time() - start:.1f} CPU-seconds\n\n{report}")
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/originals.py --data FOLDER --out FOLDER [--runs sedd analog_bits ...]
 
-The corpus is mtd_simple ("The COLOUR PRODUCE is STATE."), the figure the share of 1,000 samples that are legal, which
-in the reference systems was far from all. Prints a Markdown table; a row that exists is kept.
+The corpus is mtd_simple ("The COLOUR PRODUCE is STATE."), the figure the fraction of 1,000 samples that are legal,
+which in the reference systems was far from all. Prints a Markdown table; a row that exists is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from textdiffusion.evaluation.sample_report import markdown_table
 
 @dataclass(frozen=True)
 class Run:
-    """What a reference system was given, and the share of legal sentences that is to be reached."""
+    """What a reference system was given, and the fraction of legal sentences that is to be reached."""
 
     tokens: str
     cpu_seconds: float
@@ -56,7 +56,7 @@ RUNS = {
         sampler=SUREST_FIRST,
         steps=560,
     ),
-    "analog_bits": Run(  # squared error would give no law to draw letters from
+    "analog_bits": Run(  # squared error would give no distribution to draw letters from
         "bytes",
         360,
         0.8,
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
     given = parser.parse_args()
-    kept = Rows(given.out / "rows.jsonl")
+    stored = Rows(given.out / "rows.jsonl")
     rows = [["recipe", "tokens", "CPU-s", "goal", "legal", "novel and legal", "steps", "sampler"]]
     for recipe in given.runs:
         run = RUNS[recipe]
@@ -89,10 +89,10 @@ def main() -> None:
             settings=run.settings,
         )
         made = {"set": list(run.settings), "sampler": run.sampler, "sampling_steps": run.steps}
-        row = kept.row({"recipe": recipe, **made}, measure)
-        shares = [f"{run.goal:.0%}", f"{row['ema_legal']:.1%}", f"{row['ema_novel_and_legal']:.1%}"]
+        row = stored.row({"recipe": recipe, **made}, measure)
+        fractions = [f"{run.goal:.0%}", f"{row['ema_legal']:.1%}", f"{row['ema_novel_and_legal']:.1%}"]
         how = [f"{row['steps']:,}", run.sampler or "its own"]
-        rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *shares, *how])
+        rows.append([recipe, run.tokens, f"{run.cpu_seconds:.0f}", *fractions, *how])
     print("\n".join(markdown_table(rows)))
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data_to_text import fields, said
+from data_to_text import fields, mentioned
 from rows import Row, Rows
 from steering import THROUGH, best, classifier, guides
 
@@ -46,7 +46,7 @@ PHRASES, WORDS = 10, 3
 Pairs = list[tuple[dict[str, str], str]]  # the fields of a description, and its text
 Wished = dict[str, list[str]]  # texts by what they were to say
 Weight = float | None  # None: always
-Steered = Callable[[str, Weight, int, int], list[str]]  # texts for a wish at a weight: so many, by a seed
+Steered = Callable[[str, Weight, int, int], list[str]]  # texts for a wish at a weight: their number and the seed
 Says = Callable[[str, str], bool]  # whether a text, the second, says what was wished for
 
 
@@ -64,14 +64,14 @@ def values(known: Pairs, test: Pairs, attribute: str) -> list[str]:
 def phrases(texts: list[str]) -> list[str]:
     """Words in a row, each a word of letters, from texts at random."""
     rng = np.random.default_rng(0)
-    found: dict[str, None] = {}
-    while len(found) < PHRASES:
+    chosen: dict[str, None] = {}
+    while len(chosen) < PHRASES:
         words = texts[int(rng.integers(len(texts)))].split(" ")
         start = int(rng.integers(max(1, len(words) - WORDS)))
         part = words[start : start + WORDS]
         if len(part) == WORDS and all(re.fullmatch("[a-z]+", word) for word in part):
-            found[" ".join(part)] = None
-    return list(found)
+            chosen[" ".join(part)] = None
+    return list(chosen)
 
 
 @dataclass
@@ -98,7 +98,9 @@ class Judged:
             "success": round(float(hits.mean()), 3),
             "error": round(float(hits.std() / len(hits) ** 0.5), 4),
             "wrong": round(float(np.mean(wrong)), 3),
-            "bits_per_word": round(sum(map(self.bits.get, spoken)) / sum(self.words(text) + 1 for text in spoken), 3),
+            "bits_per_word": round(
+                sum(map(self.bits.__getitem__, spoken)) / sum(self.words(text) + 1 for text in spoken), 3
+            ),
             "words": round(float(np.mean([self.words(text) for text in flat])), 1),
             "distinct": round(sum(len({*texts}) for texts in wished.values()) / len(flat), 3),
             "example": flat[0],
@@ -164,7 +166,7 @@ class Bench:
         judge = classifier(self.run, folder, examples, given.train_steps)
 
         def says(value: str, text: str) -> bool:
-            return said(f"{name}[{value}]", text)[name]
+            return mentioned(f"{name}[{value}]", text)[name]
 
         def steered(label: str, weight: Weight, num: int, seed: int) -> list[str]:
             asked = guides(folder, label, weight or 0.0, given.through)

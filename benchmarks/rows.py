@@ -24,9 +24,9 @@ class Rows(list[Row]):
         return [row for row in self if values.items() <= row.items()]
 
     def row(self, key: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> Row:
-        """The row that has the values of `key`; one that is missing is made, kept and printed."""
-        if found := self.having(**key):
-            return found[0]
+        """The row that has the values of `key`; one that is missing is made, stored and printed."""
+        if matches := self.having(**key):
+            return matches[0]
         row = {**key, **make()}
         self.append(row)
         line = json.dumps(row)

@@ -2,9 +2,9 @@
 
     python benchmarks/sampler_speed.py RUN --data tinyshakespeare.txt [--rows 16] [--num 128] [--sampler NAME@STEPS ...]
 
-First ancestral sampling with and without kept logits, which give the same texts, at as many steps as tokens and at four
-times as many: one batch of `rows`. Then each sampler on `num` texts: CPU-seconds, calls a row, bits a character under a
-5-gram of the data, and the entropy of characters in bits. Ratios are to the first sampler. Prints JSON lines.
+First ancestral sampling with and without cached logits, which give the same texts, at as many steps as tokens and at
+four times as many: one batch of `rows`. Then each sampler on `num` texts: CPU-seconds, calls a row, bits a character
+under a 5-gram of the data, and the entropy of characters in bits. Ratios are to the first sampler. Prints JSON lines.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAMPLERS = (
     "unmasking:order=random,entropy_bound=0.5@1",
     "unmasking:order=random,threshold=0.9@1",
 )
-"""Samplers with their steps as a share of the tokens."""
+"""Samplers with their steps as a fraction of the tokens."""
 
 
 def timed(model: TextDiffusion, num: int, rows: int, steps: int, sampler: str) -> tuple[list[str], float, float]:
@@ -48,8 +48,8 @@ def timed(model: TextDiffusion, num: int, rows: int, steps: int, sampler: str) -
     return texts, time.process_time() - start, calls
 
 
-def kept(model: TextDiffusion, rows: int, times: int) -> dict[str, Any]:
-    """Ancestral sampling with and without kept logits, in turns."""
+def compare_cached_logits(model: TextDiffusion, rows: int, times: int) -> dict[str, Any]:
+    """Ancestral sampling with and without cached logits, in turns."""
     steps = times * model.config.text.length
     seconds, texts, calls = [0.0, 0.0], [[""], [""]], [0.0, 0.0]
     for turn in range(4):
@@ -58,12 +58,12 @@ def kept(model: TextDiffusion, rows: int, times: int) -> dict[str, Any]:
         seconds[turn % 2] += spent
     model.model.denoiser.time_independent = True
     if texts[0] != texts[1]:
-        raise SystemExit("Kept logits changed the texts.")
+        raise SystemExit("Cached logits changed the texts.")
     return {"steps": steps, "calls": [round(c, 1) for c in calls], "ratio": round(seconds[1] / seconds[0], 2)}
 
 
 def main() -> None:
-    """Two comparisons of kept logits, then the table of samplers."""
+    """Two comparisons of cached logits, then the table of samplers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--data", type=Path, required=True)
@@ -74,12 +74,12 @@ def main() -> None:
     torch.set_num_threads(1)
     model = TextDiffusion.from_pretrained(given.run, device="cpu")
     for times in (1, 4):
-        print(json.dumps({"kept logits": kept(model, given.rows, times)}), flush=True)
+        print(json.dumps({"kept logits": compare_cached_logits(model, given.rows, times)}), flush=True)
     judge = NgramScorer.fit([given.data.read_text()], characters, 5)
     first = 0.0
     for sampler in given.sampler:
-        name, _, share = sampler.partition("@")
-        steps = round(float(share or 1) * model.config.text.length)
+        name, _, fraction = sampler.partition("@")
+        steps = round(float(fraction or 1) * model.config.text.length)
         texts, seconds, calls = timed(model, given.num, given.rows, steps, name)
         first = first or seconds
         row = {"sampler": name, "steps": steps, "calls": round(calls, 1), "cpu_seconds": round(seconds, 2)}

@@ -20,14 +20,14 @@ THROUGH = ("state", "prediction", "energy")
 
 
 def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, str]], steps: int) -> TrainedClassifier:
-    """The classifier in the folder, trained and kept there if there is none; then says how often it is right."""
+    """The classifier in the folder, trained and saved there if there is none; training prints its accuracy."""
     if not (folder / "config.json").exists():
         start = time.process_time()
-        made, right = train_classifier(run.model, run.tokenizer, examples, ClassifierConfig(width=64, steps=steps))
-        made.save(folder, {"right": right, "run": run_fingerprint(run.model, run.tokenizer)})
-        spent = round(time.process_time() - start, 1)
-        print(json.dumps({"classifier": folder.name, **right, "cpu_seconds": spent}), flush=True)
-    return load(folder, run.model, run.tokenizer)
+        trained, accuracy = train_classifier(run, examples, ClassifierConfig(width=64, steps=steps))
+        trained.save(folder, {"right": accuracy, "run": run_fingerprint(run)})
+        seconds = round(time.process_time() - start, 1)
+        print(json.dumps({"classifier": folder.name, **accuracy, "cpu_seconds": seconds}), flush=True)
+    return load(folder, run)
 
 
 def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0) -> list[GuideConfig]:
@@ -36,12 +36,11 @@ def guides(folder: Path, label: str, weight: float, through: str, exact: int = 0
         return []
     if through == "energy":
         return [Energy(str(folder), label, weight)]
-    where = "prediction" if through == "prediction" else "state"
-    return [Classifier(str(folder), label, weight, where, exact)]
+    return [Classifier(str(folder), label, weight, "prediction" if through == "prediction" else "state", exact)]
 
 
 def best(run: TextDiffusion, judge: TrainedClassifier, label: str, texts: Sequence[str], n: int) -> list[str]:
     """Of every n texts in turn the one that the classifier is surest of."""
     ids, _ = encode_texts(texts, run.tokenizer, run.config.text)
-    said = judge.noisy_log_prob(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
-    return [texts[row * n + int(pick)] for row, pick in enumerate(said.view(-1, n).argmax(1))]
+    log_probs = judge.noisy_log_prob(label)(run.model.codec.encode(ids), torch.zeros(len(ids)), Batch(ids))
+    return [texts[row * n + int(pick)] for row, pick in enumerate(log_probs.view(-1, n).argmax(1))]

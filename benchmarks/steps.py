@@ -6,7 +6,7 @@
 A line of JSON for each run, sampler, budget and temperature, then a Markdown table for each run. What stands in `--out`
 already is not sampled again. A sampler a run cannot use is left out.
 
-`forward` is bits per character of the samples under a character 6-gram of the training text; `legal` is the share of
+`forward` is bits per character of the samples under a character 6-gram of the training text; `legal` is the fraction of
 lines that a language with a known checker has. `entropy` is that of all tokens of the samples, in bits. Sharper samples
 always look better, so a cell of the table is the quality at the entropy of real text: interpolated between the
 temperatures on either side of it, or that of the nearest one where it is within 0.05 bits, else in brackets. The best

@@ -40,7 +40,7 @@ def main() -> None:
         model = TextDiffusion.from_pretrained(given.out, weights=weights)
         for data in ("", *given.also):
             start = time.process_time()
-            found = solve_task(
+            result = solve_task(
                 model,
                 default_cache(),
                 data,
@@ -49,11 +49,11 @@ def main() -> None:
                 temperature=given.temperature,
             )
             row[f"{weights} {data or given.data}"] = {
-                "solved": found.accuracy,
-                "error": round(found.error, 4),
-                "questions": len(found.answers),
+                "solved": result.accuracy,
+                "error": round(result.error, 4),
+                "questions": len(result.answers),
                 "cpu_seconds": round(time.process_time() - start, 1),
-                "example": found.answers[0],
+                "example": result.answers[0],
             }
     print(json.dumps(row))
 

@@ -85,7 +85,7 @@ def ours(depth: int, width: int, ids: Tensor, compiled: bool) -> Callable[[], No
     def backward() -> None:
         nonlocal number
         number += 1
-        model.objective(model, Batch(ids), rng=rng.fork(number)).total.backward()
+        config.objective(model, Batch(ids), rng=rng.fork(number)).total.backward()
 
     if compiled:
         print(compile_backbone(model, backward), file=sys.stderr)

@@ -25,13 +25,14 @@ from ..scoring.likelihood import LikelihoodEstimate, Windows, bits_per_character
 
 @dataclass(frozen=True)
 class FlowLikelihood:
-    """With y = x / sigma and r = 1 / sigma the flow is dy / dr = D(x, sigma), and -log p(x) is at most (specs: 5.3)
+    """With y = x / sigma and r = 1 / sigma the flow is dy / dr = D(x, sigma), and -log p(x) is at most
 
         E[-log p(x | x_sigma_min)]  +  |y|^2 / 2 - n / 2 at sigma_max  +  integral of div_x D  d ln sigma
 
     in nats per row, n the number of coordinates, from x_sigma_min on. Heun's method takes the integral in `steps` equal
     steps of ln sigma, so only the limit of many steps is a bound. The divergence is Hutchinson's estimate with one
-    random sign per coordinate. With self-conditioning, both passes are differentiated, as both are functions of x.
+    random sign per coordinate (Song et al. 2021, appendix D.2). With self-conditioning, both passes are differentiated,
+    as both are functions of x.
 
     It is a diagnostic and not a choice for `likelihood` in a configuration.
     """
