@@ -15,7 +15,7 @@ from textdiffusion.diffusion.curve_densities import GumbelDensity
 from textdiffusion.diffusion.densities import UniformDensity
 from textdiffusion.diffusion.discrete_betas import DiscreteBetaSchedule
 from textdiffusion.objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation
-from textdiffusion.objectives.noised_batch import alternate_coin, density_fit, noise_batch
+from textdiffusion.objectives.noised_batch import density_fit, every_nth_row, noise_batch
 
 VOCAB, LENGTH = 9, 10
 
@@ -155,12 +155,12 @@ def test_what_lies_under_padding_changes_no_loss(settings):
     torch.testing.assert_close(other.parts, one.parts)
 
 
-def test_the_self_conditioning_coin_is_fair_and_half_of_any_batch():
-    heads = torch.stack([alternate_coin(Rng.of(0, 6).fork(i)) for i in range(400)])
-    assert heads.sum(1).tolist() == [3] * 400
-    assert bool(((heads.float().mean(0) - 0.5).abs() < 0.1).all())
-    part = alternate_coin(Rng.of(0, torch.tensor([4, 5])).fork(7))
-    assert torch.equal(part, heads[7][4:])
+def test_every_nth_row_is_fair_and_half_of_any_batch():
+    selected = torch.stack([every_nth_row(Rng.of(0, 6).fork(i)) for i in range(400)])
+    assert selected.sum(1).tolist() == [3] * 400
+    assert bool(((selected.float().mean(0) - 0.5).abs() < 0.1).all())
+    part = every_nth_row(Rng.of(0, torch.tensor([4, 5])).fork(7))
+    assert torch.equal(part, selected[7][4:])
 
 
 def test_half_of_the_rows_see_the_first_estimate():
@@ -168,7 +168,7 @@ def test_half_of_the_rows_see_the_first_estimate():
     model.denoiser = Spy(model.denoiser)
     model.objective(model, _batch(8), rng=Rng.of(0, 8))
     first, second = model.denoiser.calls
-    chosen = alternate_coin(Rng.of(0, 8).fork("self-conditioning"))
+    chosen = every_nth_row(Rng.of(0, 8).fork("self-conditioning"))
     assert first[3] is None
     assert torch.equal(first[0], second[0][chosen])
     fed = second[3].abs().sum((1, 2)) > 0

@@ -32,7 +32,7 @@ from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, Squa
 from ..objectives.gaussian_elbo import GaussianELBO
 from ..objectives.next_token import NextToken
 from ..samplers.autoregressive import Autoregressive
-from ..samplers.base import incompatibility
+from ..samplers.base import ProcessSpecific, incompatibility
 from ..samplers.blocks import BlockAncestral
 from ..samplers.first_hitting import FirstHitting
 from ..samplers.gaussian import GaussianSampler
@@ -77,8 +77,8 @@ def check_train(config: Any) -> None:
         raise UserError(problem)
 
 
-def sampler_problem(sampler: Any, config: Any, process: object) -> str | None:
-    """Why a sampler cannot drive a run whose process is `process` (or of that class), directly or as masks.
+def sampler_problem(sampler: ProcessSpecific, config: Any, process: object) -> str | None:
+    """Why a sampler, or the likelihood of one, does not fit a run of `process` (or that class), directly or as masks.
 
     A sentence, or None if it can.
     """
@@ -106,8 +106,8 @@ def _unfit_partners(config: Any) -> Iterator[str]:
             module = type(partner).module
             if allowed and module and not issubclass(module, allowed):
                 base = next(cls for cls in type(partner).__mro__ if Part in cls.__bases__)
-                modules = {kind: cls.module for kind, cls in base.choices().items()}
-                kinds = [kind for kind, module in modules.items() if module and issubclass(module, allowed)]
+                choices = base.choices().items()
+                kinds = [kind for kind, cls in choices if cls.module and issubclass(cls.module, allowed)]
                 yield f"{_unfit(path, part, name, partner, kinds or [cls.__name__ for cls in allowed])}."
 
 
@@ -142,11 +142,11 @@ def _part_at(config: Any, path: str) -> Any:
 
 
 def _text_problems(config: Any) -> Iterator[str]:
-    text, kind = config.text, config.backbone.kind
+    text = config.text
     if text.packing and not config.backbone.supports_packing:
         yield (
-            f"text.packing works with backbone.kind=transformer, not with {kind}: it would mix the examples of a "
-            "packed row."
+            f"text.packing works with backbone.kind=transformer, not with {config.backbone.kind}: it would mix "
+            "the examples of a packed row."
         )
     if text.label and isinstance(config.denoiser, BlockDenoiserConfig):
         yield "Block diffusion takes no label; give text.source a field with the label's name instead."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 
-PACKAGES = ("diffusion", "networks", "objectives", "samplers", "scoring", "guidance")
+PACKAGES = ("diffusion", "networks", "objectives", "samplers", "guidance")
 """Packages whose modules define parts: a new sampler, schedule, objective or guide is a new file in one of them."""
 
 

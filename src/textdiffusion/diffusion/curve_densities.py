@@ -87,8 +87,7 @@ class Gumbel(TimeDensityConfig):
 class GumbelDensity(CurveDensity):
     """The entropy curve L(t) = h exp(-exp(-(t - mu) / b)) (LangFlow, eq. 11).
 
-    Where t is the logarithm of the noise, this curve fits cross-entropy against noise better than arctan or logistic
-    ones (specs: continuous 8.2).
+    Where t is the logarithm of the noise, this curve fits cross-entropy better than arctan or logistic ones.
     """
 
     def __init__(self, mu: float, scale: float, height: float, uniform_mix: float = 0.1, rate: float = 0.01) -> None:

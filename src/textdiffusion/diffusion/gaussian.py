@@ -28,8 +28,7 @@ class DiagonalNormal:
 
 @dataclass(frozen=True)
 class Gaussian(ProcessConfig):
-    """Vectors receive Gaussian noise. The schedule's levels are in units of the norm of a clean state (specs:
-    continuous 8.1)."""
+    """Vectors receive Gaussian noise. The schedule's levels are in units of the norm of a clean state."""
 
     codecs: ClassVar = (TableCodec,)
 
@@ -38,7 +37,7 @@ class Gaussian(ProcessConfig):
 
 @builds(Gaussian)
 class GaussianProcess(nn.Module):
-    """q(x_t | x_0) = N(x_0, sigma(t)^2). The t, alpha-bar or beta of every paper is a schedule (specs: continuous 2).
+    """q(x_t | x_0) = N(x_0, sigma(t)^2). The t, alpha-bar or beta of every paper is a schedule.
 
     `num_levels`: training sees that many times, evenly from 0 to 1 (0: all times).
     """
@@ -101,7 +100,7 @@ class GaussianProcess(nn.Module):
     def step(
         self, xt: Vectors, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, *, eta: float, renoise: bool = False
     ) -> DiagonalNormal:
-        """The distribution of x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (specs: continuous 4.1).
+        """The distribution of x_s = x0 + sqrt(sigma_s^2 - z^2) (x_t - x0) / sigma_t + z eps (DDIM, eq. 12).
 
         z = eta sigma_s sqrt(1 - sigma_s^2 / sigma_t^2): eta = 0 is DDIM, Euler in this frame; eta = 1 is ancestral.
         `renoise` sets z = sigma_s instead: all noise is new, and x_t matters only through the prediction.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..core.randomness import Rng
-from ..core.types import Hidden, Logits, Mask, PerPosition, Table, Tokens, Vectors
+from ..core.types import Hidden, Logits, Mask, PerPosition, Probs, Table, Tokens, Vectors
 from .ratios import Graph
 
 CHUNK_ELEMENTS = 1 << 25  # number of logits in memory at once: 128 MiB in float32
@@ -44,7 +44,7 @@ class Prediction:
         return self._logits
 
     @property
-    def probs(self) -> Logits:
+    def probs(self) -> Probs:
         """Probabilities of the clean token at every position."""
         return self.logits.softmax(-1)
 

@@ -30,8 +30,8 @@ PerToken = Float[Tensor, "*b v"]
 class ReverseStep:
     """A reverse step p(x_s | x_t): with probability `jump_prob` a position jumps to a token, else it is unchanged.
 
-    The two decisions are sampled separately, since one low-precision draw for both would lose rare tokens (specs:
-    discrete 5.3). `logits` are the log weights of the new token, which may be the old one.
+    The two decisions are sampled separately, since one low-precision draw for both would lose rare tokens.
+    `logits` are the log weights of the new token, which may be the old one.
     """
 
     jump_prob: PerPosition

@@ -102,7 +102,7 @@ class UniformProcess(TokenNoiseProcess):
         gap = (odds_x0 - odds_pi) / (noise_prob * (1.0 + odds_x0) * (1.0 + odds_pi))
         return contrast, noise_prob * (1.0 + odds_x0), gap, nll
 
-    def _noise_prob(self, t: Tensor, x: Tensor) -> NoiseTimes:
+    def _noise_prob(self, t: Tensor, x: Tensor) -> Float[Tensor, "b #l"]:
         """1 - alpha, clipped so that it is never 0."""
         return self._per_position(self.schedule.mask_prob(t).clamp(min=MIN_NOISE_PROB), x)
 

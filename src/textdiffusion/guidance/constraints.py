@@ -99,7 +99,7 @@ class SoftConstraint(LogitsGuide):
     """
 
     automaton: Automaton
-    process: Any
+    process: Any  # duck-typed, as in a model
     weight: float
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
@@ -123,7 +123,7 @@ class HardConstraint(Outermost, LogitsGuide):
     """
 
     automaton: Automaton
-    process: Any
+    process: Any  # duck-typed, as in a model
     name: str
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:

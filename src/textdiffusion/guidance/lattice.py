@@ -19,10 +19,9 @@ from .automata import Automaton
 
 
 class Lattice:
-    """Log weights `logp` of the tokens at every position, with the automaton's states; `skip` marks positions outside
-    the text.
+    """Log weights `logp` of the tokens at every position, with the states of an automaton.
 
-    A pass costs rows x positions x states x classes of tokens.
+    `skip` marks positions outside the text. A pass costs rows x positions x states x classes of tokens.
     """
 
     def __init__(self, automaton: Automaton, logp: Logits, skip: Mask) -> None:

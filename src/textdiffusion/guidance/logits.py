@@ -79,7 +79,6 @@ class AllowedTokens(LogitsGuide):
     allowed: Bool[Tensor, "k v"]
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
-
         def restrict(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             allowed = self.allowed.to(prediction.logits.device)
             allowed = allowed[0] if batch.allowed_set_ids is None else allowed[batch.allowed_set_ids]

@@ -65,10 +65,10 @@ def rotary(positions: PositionIds, dim: int, base: float = 10000.0) -> Float[Ten
     return torch.stack((angles.cos(), angles.sin()))
 
 
-def rotate(x: Float[Tensor, "b h l e"], rotary: Float[Tensor, "2 #b 1 l half"]) -> Float[Tensor, "b h l e"]:
-    """Rotates the two halves of each head's features by the angles of the position."""
+def rotate(x: Float[Tensor, "b h l e"], cos_sin: Float[Tensor, "2 #b 1 l half"]) -> Float[Tensor, "b h l e"]:
+    """Rotates the two halves of each head's features by the angles whose cosines and sines `rotary` gives."""
     first, second = x.chunk(2, dim=-1)
-    cos, sin = rotary[0].to(x.dtype), rotary[1].to(x.dtype)
+    cos, sin = cos_sin[0].to(x.dtype), cos_sin[1].to(x.dtype)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 

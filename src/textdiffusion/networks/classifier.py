@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
-from ..core.types import Hidden, Logits, Times
+from ..core.types import Hidden, Probs, Times
 from ..diffusion.table_codecs import TableCodec
 from .attention import attention_mask
 from .embedding_denoiser import DecodedEmbedding
@@ -49,7 +49,7 @@ class NoisyClassifier(nn.Module):
         features = self.input(xt / torch.sqrt(sigma**2 + codec.scale**2))
         return self._log_probs(features + self.decoded(codec.evidence(xt, sigma)), t, batch)
 
-    def soft(self, probs: Logits, batch: Batch) -> Float[Tensor, "b k"]:
+    def soft(self, probs: Probs, batch: Batch) -> Float[Tensor, "b k"]:
         """Log probabilities of the labels of clean texts whose tokens are mixtures."""
         t = probs.new_zeros(len(probs))
         if self.decoded is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from ..core.batch import Batch, position_ids
 from ..core.registry import Part, check_bounds
 from ..core.types import Hidden, NoiseTimes
 from .attention import attention_mask
+from .backbone import Backbone
 
 
 class DenoiserConfig(Part, ABC):
@@ -55,7 +56,7 @@ class LabelEmbedding(nn.Embedding):
 class LabelConditioned(nn.Module):
     """A denoiser that adds the embedding of a row's label to its features, if `labels` is set."""
 
-    backbone: Any
+    backbone: Backbone
 
     def __init__(self) -> None:
         super().__init__()

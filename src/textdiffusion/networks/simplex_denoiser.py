@@ -10,7 +10,7 @@ from torch import nn
 
 from ..core.batch import Batch
 from ..core.registry import builds
-from ..core.types import Logits, NoiseTimes, Sigma
+from ..core.types import Logits, NoiseTimes, Probs, Sigma
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.prediction import Prediction
 from ..diffusion.table_codecs import SimplexCodec
@@ -80,7 +80,7 @@ class SimplexDenoiser(LabelConditioned):
         features = torch.where(condition_mask[..., None], clean, features)
         return self.output_head(self.run_backbone(features, self.process.time_conditioning(t), batch), xt, sigma)
 
-    def soft_tokens(self, xt: Logits, sigma: Sigma) -> Logits:
+    def soft_tokens(self, xt: Logits, sigma: Sigma) -> Probs:
         """Probabilities of the tokens, read from the noisy state alone."""
         if self.log_prior is not None:
             return (self.codec.evidence(xt, sigma) + self.log_prior).softmax(-1)

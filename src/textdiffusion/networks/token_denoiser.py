@@ -9,7 +9,7 @@ import torch
 
 from ..core.batch import Batch
 from ..core.registry import builds
-from ..core.types import Hidden, Logits, NoiseTimes, Tokens
+from ..core.types import Hidden, NoiseTimes, Probs, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from ..diffusion.process import TokenProcess
@@ -64,7 +64,7 @@ class TokenDenoiser(LabelConditioned):
         """p(x_0 | x_t); it is meant for positions that are noised and not clean again."""
         return self.output(self.features(xt, t, batch), xt, t)
 
-    def forward_soft(self, soft: Logits, xt: Tokens, t: NoiseTimes, *, batch: Batch) -> Prediction:
+    def forward_soft(self, soft: Probs, xt: Tokens, t: NoiseTimes, *, batch: Batch) -> Prediction:
         """The same, with mixtures of states, `soft`, embedded instead of x_t."""
         return self.output(self.features(xt, t, batch, soft), xt, t)
 
@@ -76,7 +76,7 @@ class TokenDenoiser(LabelConditioned):
         with_evidence = torch.cat((hidden.float(), torch.stack((xt.float(), evidence), dim=-1)), dim=-1)
         return LazyPrediction(with_evidence, TokenPriorHead(self.head, hidden.dtype))
 
-    def features(self, xt: Tokens, t: NoiseTimes, batch: Batch, soft: Logits | None = None) -> Hidden:
+    def features(self, xt: Tokens, t: NoiseTimes, batch: Batch, soft: Probs | None = None) -> Hidden:
         """The backbone's features of x_t."""
         noise_level = torch.zeros_like(t) if self.time_independent else self.process.time_conditioning(t)
         # Beside masks, a conditioning token that training never had looks like one that is revealed, at the level of

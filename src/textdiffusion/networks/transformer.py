@@ -93,7 +93,7 @@ class Block(nn.Module):
         self,
         x: Hidden,
         condition: Float[Tensor, "b #l c"] | None,
-        rotary: Float[Tensor, "2 #b 1 l half"],
+        cos_sin: Float[Tensor, "2 #b 1 l half"],
         mask: AttentionMask | None,
         cache: KVCache | None = None,
         visible: Bool[Tensor, "k #b l 1"] | None = None,
@@ -101,7 +101,7 @@ class Block(nn.Module):
         """`visible` is `visible_neighbours` of the mask, for Canon layers (None: all are)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
         hidden = self._canon(0, self.norm1(x) * scale1 + shift1, visible)
-        x = x + gate1 * self._drop(self._attend(hidden, rotary, mask, cache))
+        x = x + gate1 * self._drop(self._attend(hidden, cos_sin, mask, cache))
         hidden = self.up(self._canon(1, self.norm2(x) * scale2 + shift2, visible))
         hidden = F.relu(hidden).square() if self.activation == "relu2" else F.gelu(hidden, approximate="tanh")
         return x + gate2 * self._drop(self.down(hidden))
@@ -120,11 +120,11 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = values.chunk(6, dim=-1)
         return shift1, 1.0 + scale1, gate1, shift2, 1.0 + scale2, gate2
 
-    def _attend(self, hidden: Tensor, rotary: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def _attend(self, hidden: Tensor, cos_sin: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         q, k, v = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
-        q, k = rotate(q, rotary), rotate(k, rotary)
+        q, k = rotate(q, cos_sin), rotate(k, cos_sin)
         if cache is not None:
             k, v = cache.append(k, v)
         return self.out(attend(q, k, v, mask).transpose(1, 2).flatten(2))
@@ -170,11 +170,11 @@ class Transformer(nn.Module):
         if self.position_proj is not None:
             x = x + self.position_proj(sinusoids(positions.float(), HEAD_DIM).to(x.dtype))
         condition = None if self.time is None or noise_level is None else self.time(noise_level)
-        angles = rotary(positions, self.width // num_heads(self.width))
+        cos_sin = rotary(positions, self.width // num_heads(self.width))
         visible = visible_neighbours(mask, self.conv_radius) if self.conv_radius and mask is not None else None
         for number, block in enumerate(self.blocks):
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, condition, angles, mask, None, visible, use_reentrant=False)
+                x = checkpoint(block, x, condition, cos_sin, mask, None, visible, use_reentrant=False)
             else:
-                x = block(x, condition, angles, mask, None if caches is None else caches[number], visible)
+                x = block(x, condition, cos_sin, mask, None if caches is None else caches[number], visible)
         return modulated(self.norm(x), self.modulate, condition)

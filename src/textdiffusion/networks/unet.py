@@ -137,10 +137,9 @@ class UNet(nn.Module):
             for _ in range(count):
                 hidden = next(blocks)(hidden, condition, valid)
                 skips.append(hidden)
-        angles = rotary(
-            torch.arange(hidden.shape[1], device=hidden.device)[None], hidden.shape[2] // num_heads(hidden.shape[2])
-        )
-        hidden = next(blocks)(hidden, condition, angles, None if valid is None else _attention_mask(valid))
+        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        cos_sin = rotary(positions, hidden.shape[2] // num_heads(hidden.shape[2]))
+        hidden = next(blocks)(hidden, condition, cos_sin, None if valid is None else _attention_mask(valid))
         for i in reversed(range(len(self.counts))):
             for _ in range(self.counts[i]):
                 hidden = next(blocks)(torch.cat((hidden, skips.pop()), dim=-1), *levels[i])

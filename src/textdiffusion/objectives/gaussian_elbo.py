@@ -17,7 +17,7 @@ from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import CHUNK_ELEMENTS, Prediction
 from .base import Likelihood, Loss, Objective, add_noise, per_token, stratified_uniforms
-from .noised_batch import alternate_coin, density_fit, noise_batch, predict_x0, sample_grid_times
+from .noised_batch import density_fit, every_nth_row, noise_batch, predict_x0, sample_grid_times
 
 MAX_DOUBT = 1e-3  # a noisy vector is read as a token if Bayes' rule gives all others less than about this
 UNIFORM_MIX = 0.2  # fraction of the evaluation's noise levels that is uniform in ln sigma
@@ -75,7 +75,7 @@ def reconstruction_nll(model: DiffusionModel, x_min: Vectors, batch: Batch, lear
 class TimeProposal(Protocol):
     """The times at which the bound's integral is estimated: maps uniforms to times and their log densities."""
 
-    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[PerRow, PerRow]: ...
+    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[Times, PerRow]: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class MixtureTimes:
 
     uniform_mix: float = UNIFORM_MIX
 
-    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[PerRow, PerRow]:
+    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[Times, PerRow]:
         mix, (low, high) = self.uniform_mix, sigma_range(model, u)
         learned = model.time_density.icdf(((u - mix) / (1.0 - mix)).clamp(1e-6, 1.0 - 1e-6))
         t = torch.where(u < mix, uniform_in_log_sigma(model, u / mix)[0], learned)
@@ -113,7 +113,7 @@ class BinnedTimes:
         size = torch.sqrt(sums[0] / sums[1].clamp(min=1e-30)).clamp(min=1e-12)
         return cls(torch.lerp(size / size.sum(), torch.full_like(size, 1.0 / BINS), UNIFORM_MIX))
 
-    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[PerRow, PerRow]:
+    def __call__(self, model: DiffusionModel, u: PerRow) -> tuple[Times, PerRow]:
         probs = self.probs.to(u)
         cumulative = probs.cumsum(0)
         i = torch.searchsorted(cumulative, u).clamp(max=BINS - 1)
@@ -122,7 +122,7 @@ class BinnedTimes:
         return t, torch.log(probs[i] * BINS * density)
 
 
-def uniform_in_log_sigma(model: DiffusionModel, position: PerRow) -> tuple[PerRow, PerRow]:
+def uniform_in_log_sigma(model: DiffusionModel, position: PerRow) -> tuple[Times, PerRow]:
     """The times at positions (0 to 1) in the range of ln sigma, and d position / dt, the density of even positions."""
     low, high = sigma_range(model, position)
     t = model.process.schedule.time(low * (high / low) ** position)
@@ -151,7 +151,7 @@ class GaussianEstimator:
 
 @dataclass(frozen=True)
 class GaussianLikelihood(Likelihood):
-    """An upper bound on -log p(x), nats per row, in the variance-exploding frame (specs: continuous 5.1; VDM, eq. 12):
+    """An upper bound on -log p(x), nats per row, in the variance-exploding frame (VDM, eq. 12):
 
         |x0|^2 / (2 sigma_max^2)  +  E[-log p(x | x_sigma_min)]  +  integral of |x0 - D(x_t)|^2 / sigma^2  d ln sigma
 
@@ -205,7 +205,7 @@ class GaussianELBO(Objective):
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One unbiased estimate per row."""
-        decoding = alternate_coin(rng.fork("decoding"), self.every)
+        decoding = every_nth_row(rng.fork("decoding"), self.every)
         sampled_t = sample_grid_times(model, batch, rng=rng)
         t = torch.where(decoding, 0.0, sampled_t)
         noised = noise_batch(model, batch, rng=rng, t=t)

@@ -16,7 +16,7 @@ from ..diffusion.prediction import Prediction
 from .base import add_noise, sample_times
 
 
-def sample_grid_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
+def sample_grid_times(model: DiffusionModel, batch: Batch, *, rng: Rng) -> Times:
     """`sample_times`, rounded to the process's grid of training times if it has one."""
     return model.process.snap_to_grid(sample_times(model, batch, rng=rng))
 
@@ -54,7 +54,7 @@ def noise_batch(
     xt = add_noise(model, x0, times, batch, rng=rng.fork("noise"))
     estimate = None
     if model.denoiser.self_conditioning:
-        estimate = self_condition(model, xt.detach(), times, batch, alternate_coin(rng.fork("self-conditioning")))
+        estimate = self_condition(model, xt.detach(), times, batch, every_nth_row(rng.fork("self-conditioning")))
     return NoisedBatch(x0, t, xt, model.denoiser(xt, times, batch=batch, self_cond=estimate))
 
 
@@ -67,17 +67,17 @@ def predict_x0(model: DiffusionModel, xt: Tensor, t: Float[Tensor, "b *l"], batc
 
 
 def self_condition(
-    model: DiffusionModel, xt: Vectors, t: Float[Tensor, "b *l"], batch: Batch, coin: Bool[Tensor, " b"]
+    model: DiffusionModel, xt: Vectors, t: Float[Tensor, "b *l"], batch: Batch, where: Bool[Tensor, " b"]
 ) -> Vectors:
-    """The model's first estimate of the clean state in the rows that `coin` selects, zeros elsewhere; no gradient."""
+    """The model's first estimate of the clean state in the rows `where`, zeros elsewhere; no gradient."""
     estimate = torch.zeros_like(xt)
-    selected = coin.nonzero()[:, 0]
+    selected = where.nonzero()[:, 0]
     with torch.no_grad():
         estimate[selected] = model.denoiser(xt[selected], t[selected], batch=batch.select(selected)).mean
     return estimate
 
 
-def alternate_coin(rng: Rng, every: int = 2) -> Bool[Tensor, " b"]:
+def every_nth_row(rng: Rng, every: int = 2) -> Bool[Tensor, " b"]:
     """True for every `every`-th row of the global batch from a random first one on.
 
     So the fraction of True is the same in every batch, and over the steps for every row.

@@ -16,6 +16,7 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import Part, check_bounds
 from ..core.types import NoiseTimes, PerPosition, Times, Tokens
+from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import Denoiser, DiffusionModel
 from ..diffusion.prediction import Prediction
 
@@ -74,10 +75,10 @@ class Run(Protocol):
     def model(self) -> DiffusionModel: ...
 
     @property
-    def tokenizer(self) -> Any: ...
+    def tokenizer(self) -> Tokenizer: ...
 
     @property
-    def config(self) -> Any: ...
+    def config(self) -> Any: ...  # a `config.Config`, which lies in a layer above
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..core.types import NoiseTimes, Vectors
+from ..core.types import NoiseTimes, Sigma, Vectors
 from ..diffusion.prediction import Prediction
 from .gaussian import ChurnSampler, GaussianState
 from .projections import NoProjection, Projection
@@ -30,7 +28,7 @@ class DDIM(ChurnSampler):
     `projection` (none, greedy, sample) the state moves towards single tokens instead of the predicted mean.
 
     `time_offset` moves the state this many steps further than the next step assumes (asymmetric time intervals: Analog
-    Bits, algorithm 2, td), with its size in the variance-preserving frame kept.
+    Bits, algorithm 2, td) and keeps its size in the variance-preserving frame.
     """
 
     eta: float = 0.0
@@ -56,6 +54,6 @@ class DDIM(ChurnSampler):
         return xs * (self._scale(state, s) / self._scale(state, to)) if self.time_offset else xs
 
     @staticmethod
-    def _scale(state: GaussianState, t: NoiseTimes) -> Float[Tensor, "b #l 1"]:
+    def _scale(state: GaussianState, t: NoiseTimes) -> Sigma:
         """Root mean square of a noisy state's coordinates at t: the factor to the variance-preserving frame."""
         return torch.sqrt(state.process.sigma_over(t, state.x) ** 2 + state.model.codec.scale**2)

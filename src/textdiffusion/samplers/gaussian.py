@@ -25,7 +25,7 @@ from .time_grids import Learned, TimeGrid
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianSampler(Sampler, ABC):
-    """A sampler that steps down a grid of noise levels (specs: continuous 4.1).
+    """A sampler that steps down a grid of noise levels.
 
     `grid`: the noise levels of the steps. `init_noise_scale`: standard deviation of the first noise, relative to the
     prior. `score_temperature` divides the score: below 1 text is safer and less diverse. `clamp`: for t at or below

@@ -7,13 +7,12 @@ from functools import cached_property
 from typing import ClassVar, cast
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
+from ..core.types import PerRow
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
 from .unmasking import Order, Unmasking, masks_after_step
@@ -62,7 +61,7 @@ class OrderLikelihood:
     def _sampler(self) -> Unmasking:
         return Unmasking(order=cast(Order, self.order), block_size=self.block_size, spaced=self.spaced)
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Float[Tensor, " b"]:
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """Nats per row; `rng` has no effect."""
         rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
         chunk_size = max(1, MAX_LOGITS // (batch.tokens.shape[1] * model.process.num_states))
@@ -70,7 +69,7 @@ class OrderLikelihood:
             [self._nats(model, batch.select(chunk), rng.select(chunk)) for chunk in rows.split(chunk_size)]
         )
 
-    def _nats(self, model: DiffusionModel, batch: Batch, rng: Rng) -> Float[Tensor, " b"]:
+    def _nats(self, model: DiffusionModel, batch: Batch, rng: Rng) -> PerRow:
         process, target = model.process, batch.target_mask
         num_targets = target.sum(-1)
         num_steps = -(-num_targets // self.per_step)

@@ -71,8 +71,9 @@ class Confidence(RemaskingRule):
 class Loop(RemaskingRule):
     """Remasks only while alpha is held constant (ReMDM-loop).
 
-    The fraction of steps left falls from 1 to 0. Down to `t_on` and from `t_off` on, steps are ancestral; in between,
-    the fraction of revealed tokens stays at `alpha`, and each token is masked again with probability at most eta.
+    The fraction of remaining steps falls from 1 to 0. Down to `t_on` and from `t_off` on, steps are ancestral; in
+    between, the fraction of revealed tokens stays at `alpha`, and each token is masked again with probability at most
+    eta.
     """
 
     alpha: float = 0.9
@@ -84,9 +85,9 @@ class Loop(RemaskingRule):
 
     def times(self, times: Float[Tensor, " n"], process: AbsorbingProcess) -> Float[Tensor, " n"]:
         plateau = float(process.schedule.time(torch.tensor(self.alpha)))
-        steps_left = np.linspace(1.0, 0.0, len(times))
+        remaining = np.linspace(1.0, 0.0, len(times))
         knots, values = [0.0, self.t_off, self.t_on, 1.0], [0.0, plateau, plateau, 1.0]
-        times = torch.from_numpy(np.interp(steps_left, knots, values)).to(times)
+        times = torch.from_numpy(np.interp(remaining, knots, values)).to(times)
         times[-1] = 0.0  # also where t_off = 0
         return times
 
@@ -156,5 +157,5 @@ class PathPlanning(Ancestral, name="p2"):
         proposal = state.x.masked_scatter(masked, tokens)
         confidence = (state.confidence**self.eta).masked_scatter(masked, token_probs(state.logits, proposal, masked))
         order = confidence.masked_fill(~target, -1.0).argsort(dim=-1, descending=True, stable=True)
-        num_kept = (process.schedule.alpha(s) * target.sum(-1)).round()
-        return torch.where(order.argsort(dim=-1) < num_kept[:, None], proposal, process.mask)
+        num_revealed = (process.schedule.alpha(s) * target.sum(-1)).round()
+        return torch.where(order.argsort(dim=-1) < num_revealed[:, None], proposal, process.mask)

@@ -148,7 +148,7 @@ def bits_per_character(
             rows = np.tile(order, repeats)
             nats = evaluate_rows(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
             passes.append(nats.numpy().reshape(repeats, count).mean(0)[order.argsort()])
-            means = np.array([nats.sum() for nats in passes]) / chars.sum() / math.log(2.0)
+            means = np.array([row_nats.sum() for row_nats in passes]) / chars.sum() / math.log(2.0)
             if len(passes) >= 2:
                 error = float(means.std(ddof=1) / math.sqrt(len(passes)))
                 if draws is None and _is_precise(len(passes), error, target_error):

@@ -91,14 +91,14 @@ def train_classifier(
         progress(fraction, float(loss.detach()))
     network.eval().requires_grad_(False)
     accuracy = {}
-    for t in HELD_OUT_TIMES if len(held_out) else ():
+    for time in HELD_OUT_TIMES if len(held_out) else ():
         correct = 0
         for number, rows in enumerate(torch.from_numpy(held_out).split(256)):
             rng = Rng.of(config.seed, len(rows), device).fork("held").fork(number)
             batch = _batch(tokens, valid_mask, rows).to(device)
-            log_probs = _log_probs(network, model, batch, torch.full((len(rows),), t, device=device), rng)
+            log_probs = _log_probs(network, model, batch, torch.full((len(rows),), time, device=device), rng)
             correct += int((log_probs.argmax(-1).cpu() == targets[rows]).sum())
-        accuracy[f"{t:g}"] = correct / len(held_out)
+        accuracy[f"{time:g}"] = correct / len(held_out)
     return TrainedClassifier(network, labels), accuracy
 
 

@@ -84,10 +84,8 @@ class TrainingLoop:
             stopping = self._timed_step(module, stop)
             if self._is_due(training.log_every, before):
                 yield self._log_losses()
-            has_valid, sample_every = (
-                self.trainer.corpus.valid is not None,
-                training.sample_every or training.eval_every,
-            )
+            has_valid = self.trainer.corpus.valid is not None
+            sample_every = training.sample_every or training.eval_every
             state.validation_due = has_valid and self._is_due(training.eval_every, before)
             state.samples_due = training.num_samples > 0 and self._is_due(sample_every, before)
             if stopping:  # there may be little time left

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from ..config import config as configuration
 from ..config.config import Config
@@ -74,7 +75,7 @@ class RunFolder:
         lines = [line for line, event in parse_lines(self.metrics) if event.get("step", 0) <= step] if step else []
         write_text(self.metrics, "".join(lines))
 
-    def export(self, tensors: dict) -> None:
+    def export(self, tensors: dict[str, Tensor]) -> None:
         """Writes the weights that evaluation and sampling load."""
         with atomic(self.weights) as partial:
             save_tensors(tensors, partial)

@@ -58,7 +58,8 @@ class Trainer:
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
-        log(f"{config.recipe}: {size:,} parameters on {device}, computing in {str(dtype)[6:]} ({reason}).")
+        dtype_name = str(dtype).removeprefix("torch.")
+        log(f"{config.recipe}: {size:,} parameters on {device}, computing in {dtype_name} ({reason}).")
         self.ema = EMA(self.model, self.training.ema)
         self.optimizers = Optimizers(self.model, self.training)
 
