@@ -21,7 +21,9 @@ EXTRAS = {
     "hf": ("huggingface-hub", "datasets", "pyarrow", "pyyaml"),
     "sentencepiece": ("sentencepiece",),
     "plot": ("matplotlib", "pillow"),
+    "pretrained": ("transformers",),
     "track": ("tensorboard",),
+    "eval": ("lm-eval",),
 }
 
 
