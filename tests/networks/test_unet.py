@@ -86,7 +86,9 @@ def test_nothing_is_seen_through_a_mask_of_segments():
 
 def test_packing_and_orders_are_refused():
     config = apply_overrides(recipes.get("analog_bits")("unet"), ["text.layout=lines"])
-    with pytest.raises(UserError, match=r"packing works with backbone.kind=transformer, not with unet: it would mix"):
+    with pytest.raises(
+        UserError, match=r"text\.packing works with backbone\.kind=transformer, not with unet: it would mix"
+    ):
         replace(config, text=replace(config.text, packing=True))
     with pytest.raises(UserError, match=r"next_token_denoiser works with backbone\.kind=transformer, not with unet"):
         apply_overrides(recipes.get("autoregressive")(), ["backbone.kind=unet", "backbone.modulation=none"])
