@@ -152,7 +152,7 @@ def test_divergences_are_those_of_the_laws(part, schedule):
 
 
 def test_uniform_rate_is_udlms_formula():
-    """alpha' / (K alpha) [K / a_z - K / b_z - sum_j a_j / a_z log(b_z a_j / (b_j a_z))] (specs: discrete 5.1)."""
+    """alpha' / (K alpha) [K / a_z - K / b_z - sum_j a_j / a_z log(b_z a_j / (b_j a_z))]."""
     vocab_size, process = 5, UniformProcess(5, LogLinear(0.01))
     xt = torch.cartesian_prod(torch.arange(vocab_size), torch.arange(vocab_size))
     xt, x0 = xt[:, :1], xt[:, 1:]

@@ -140,7 +140,7 @@ def test_asymmetric_intervals_are_the_published_algorithm(name, ahead):
 
 
 def test_the_bound_at_finite_steps_tends_to_the_continuous_one():
-    """1/2 sum (1 / s^2 - 1 / t^2) |x0 - D(x_t)|^2 falls to the integral as its grid is refined (specs: 5.1)."""
+    """1/2 sum (1 / s^2 - 1 / t^2) |x0 - D(x_t)|^2 falls to the integral as its grid is refined."""
     codec = tables(3)["bits"]
     model = ideal_gaussian(LANGUAGE, codec)
     rows = 4000

@@ -1,7 +1,7 @@
 """Rare tokens survive many steps: the decision to unmask is drawn apart from the token.
 
 In one float32 race over the tokens and the mask together (MDLM's sampler) uniforms are multiples of 2^-24, so a token
-whose odds against the mask are r wins only x / (e^x - 1) of its due, x = 2^-24 / r (specs: discrete 5.3).
+whose odds against the mask are r wins only x / (e^x - 1) of its due, x = 2^-24 / r.
 """
 
 import math

@@ -28,7 +28,7 @@ def test_masked_recipes_as_published_have_the_released_models_parameters(name):
 
 
 def test_block_diffusion_as_published_is_the_network_of_mdlm():
-    """As in the released files, which add two buffers (specs: checkpoints 1)."""
+    """As in the released files, which add two buffers."""
     sizes = [_parameters(recipes.get(name)("as_published"), 50_257) for name in ("block_diffusion", "mdlm")]
     assert sizes[0] == sizes[1]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..config.config import Config
     from ..data.config import TextConfig
 
-SHORT = 10.0  # minutes below which a run that is limited only by time is not compiled
+MIN_MINUTES_TO_COMPILE = 10.0  # minutes below which a run that is limited only by time is not compiled
 UNLIMITED = 1_000_000  # steps of a run that is limited only by time
 
 
@@ -90,7 +90,7 @@ class Train:
         changed = apply_overrides(config, settings)
         if self.layout in ("recipe", "stream") or changed.text.packing:
             return changed
-        # A model of padding knows where examples end; without it, only their beginnings are right.
+        # A model trained to predict padding knows where examples end; without it, only their beginnings are right.
         return apply_overrides(config, ["text.model_padding=true", *settings])
 
     def _text(self, text: TextConfig) -> TextConfig:
@@ -129,5 +129,5 @@ class Train:
         elif self.max_minutes:
             options["steps"] = UNLIMITED
             # `compile=auto` decides by the number of steps, which is unknown here.
-            options |= {"compile": "off"} if self.max_minutes < SHORT else {}
+            options |= {"compile": "off"} if self.max_minutes < MIN_MINUTES_TO_COMPILE else {}
         return options

@@ -21,7 +21,7 @@ from .output_heads import OutputHead, OutputHeadConfig, X0Logits
 
 
 class DecodedEmbedding(nn.Module):
-    """The tokens that a noisy state suggests by itself, as features: Bayes' rule with a learned prior, then a table.
+    """The posterior over tokens given one noisy vector, as features: Bayes' rule with a learned prior, then a table.
 
     The network then sees its neighbours as (soft) tokens and need not learn to decode them first (as SSD-LM reads its
     simplex, section 3.2).
@@ -56,7 +56,7 @@ class EmbeddingDenoiserConfig(DenoiserConfig):
 class EmbeddingDenoiser(LabelConditioned):
     """For processes whose state is vectors: a Prediction from the scaled state, conditioning and self-conditioning.
 
-    The input at a position is [scaled x, or 0 at conditioning; clean state at conditioning, or 0; a bit that is 1 at
+    The input at a position is [scaled x, or 0 at conditioning; clean state at conditioning, or 0; a flag that is 1 at
     conditioning; the earlier estimate] (CDCD, section 3.2), in units of the root mean square of clean states.
     """
 

@@ -1,4 +1,4 @@
-"""Time grids: the noise levels at which the steps of a Gaussian sampler stand."""
+"""Time grids: the noise levels that a Gaussian sampler steps through."""
 
 from __future__ import annotations
 

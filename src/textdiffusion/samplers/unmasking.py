@@ -38,7 +38,7 @@ class Unmasking(Sampler):
     mask takes one step, and steps in which a row reveals nothing cost it no call. Options:
 
     - `spaced`: cut the masks of a row into as many segments as tokens are due and reveal the first in order of each.
-      Otherwise the first ones are often neighbours, which depend most on each other (as in LLaDA). No effect on left.
+      Otherwise (as in LLaDA) they are often adjacent, and adjacent tokens depend most on each other. No effect on left.
     - `threshold`: also reveal every mask whose likeliest token has a greater probability (1: none).
     - `entropy_bound`: also reveal masks in order while the sum of their entropies, except the largest, is at most this
       many nats, which bounds the error of drawing them together (0: none; EB-Sampler: Ben-Hamu et al. 2025).

@@ -65,7 +65,7 @@ class TrainingLoop:
         return min(1.0, max(fractions))
 
     def events(self, stop: StopSignal) -> Iterator[Event]:
-        """Trains to the end of the run, or until `stop`; what is due after a step is done before the next one.
+        """Trains to the end of the run, or until `stop`; work due after a step runs before the next step.
 
         After a signal the run is saved first; what else is due is done at once if the run has ended, else when it is
         resumed. Raises NonFiniteLoss if the loss becomes NaN or infinite.
