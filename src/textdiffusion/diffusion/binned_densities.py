@@ -19,7 +19,7 @@ from .gaussian import GaussianProcess
 
 @dataclass(frozen=True)
 class TimeWarp(TimeDensityConfig):
-    """CDCD's time warping."""
+    """CDCD's time warping: noise levels where a piecewise-linear curve, fitted to the losses, is steep."""
 
     processes: ClassVar = (GaussianProcess,)  # objectives of other processes do not fit a density
 

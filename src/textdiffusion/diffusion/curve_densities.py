@@ -69,8 +69,8 @@ class CurveDensity(FittedDensity, ABC):
 class Gumbel(TimeDensityConfig):
     """The slope of a Gumbel curve in ln sigma, refitted to the training losses.
 
-    It is steepest at first at `midpoint` norms of a clean state, where a token without context loses about half of its
-    information.
+    Before it is fitted, it is steepest at `midpoint` norms of a clean state, where a token without context loses about
+    half of its information.
     """
 
     processes: ClassVar = (GaussianProcess,)

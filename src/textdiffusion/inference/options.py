@@ -145,5 +145,5 @@ def _with_given_tokens(step: Step, batch: Batch) -> Step:
 
 
 def replaces_given(model: DiffusionModel) -> bool:
-    """Whether the model sees noisy copies of given tokens, as it was trained without conditioning masks."""
+    """Whether a Gaussian or uniform model sees noisy copies of given tokens, as it was trained without any given."""
     return isinstance(model.process, Replacement.processes) and not model.denoiser.trained_with_conditioning

@@ -28,9 +28,10 @@ def squared_error(mean: Vectors, x0: Vectors, batch: Batch) -> PerRow:
 class ScoreInterpolation(Objective):
     """Cross-entropy of the clean tokens, nats per token, averaged over rows (CDCD, section 3.1).
 
-    Times follow the model's time density, which is the loss's only weighting; the density's own loss is added to the
-    total. A fraction `per_token_noise` of the rows has one noise level per position (score-based-diffusion-lm); the
-    density does not learn from those rows, whose loss belongs to no single level.
+    t is drawn from the model's time density; the loss has no other weight. The loss that fits the density
+    (`TimeDensity.fitting_loss`) is added to the total. A fraction `per_token_noise` of the rows has one noise level per
+    position (score-based-diffusion-lm); the density does not learn from those rows, whose loss belongs to no single
+    level.
     """
 
     per_token_noise: float = 0.0

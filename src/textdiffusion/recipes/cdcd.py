@@ -13,9 +13,11 @@ from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 @recipe
 def cdcd() -> Variants:
-    """Embedding diffusion trained by cross-entropy alone: normalised embeddings, score interpolation, a learned warp.
+    """Embedding diffusion trained by cross-entropy alone: normalised embeddings, score interpolation.
 
         textdiffusion train cdcd --data my.txt --out runs/mine
+
+    Noise levels are drawn from a learned time density, which an extra term of the loss fits.
 
     At equal cost it stays well behind `mdlm` in bits per character, but its state moves smoothly, which allows guidance
     by gradients. Ten minutes on one CPU core give 2.93 bits per character on tinyshakespeare.
