@@ -154,3 +154,13 @@ def test_score_entropy_with_ideal_ratios_is_the_truth(kind, schedule):
     gap = {"LogLinear(eps=0.1)": 0.04, "Geometric(sigma_min=0.01, sigma_max=4.0)": 0.004}.get(repr(schedule), 0.0)
     assert -4 * spread < excess < gap + 4 * spread + 1e-3
     assert spread < 0.03
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", DISCRETE)
+def test_score_entropy_of_wrong_ratios_lies_above_the_truth(kind, layout):
+    model = DISCRETE[kind](LANGUAGE, LogLinear())
+    model.denoiser = WrongDenoiser(LANGUAGE)
+    mean, error, truth = nats_of(ScoreEntropyLikelihood(), model, layout, repeats=100)
+    average, spread = on_average(mean - truth, error)
+    assert average > 4 * spread

@@ -46,6 +46,13 @@ def test_gaussian_likelihood_with_the_ideal_denoiser_is_the_truth(codec):
     assert spread < 0.025
 
 
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "plain"])
+def test_gaussian_likelihood_given_tokens_and_padding(layout):
+    model = ideal_gaussian(LANGUAGE, tables(3)["embeddings"])
+    mean, error, truth = nats_of(GaussianLikelihood(), model, layout)
+    assert bool(((mean - truth).abs() < 5 * error + 0.006).all())
+
+
 @pytest.mark.parametrize("made", [KarrasSigma, CosineSigma, SqrtSigma, LinearBeta])
 def test_gaussian_likelihood_does_not_depend_on_the_schedule(made):
     codec = tables(3)["bits"]
@@ -129,11 +136,12 @@ def test_a_pilot_that_saw_nothing_samples_evenly():
 
 
 @pytest.mark.parametrize("self_conditioning", [False, True])
-def test_gaussian_likelihood_of_a_wrong_denoiser_lies_above_the_truth(self_conditioning):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gaussian_likelihood_of_a_wrong_denoiser_lies_above_the_truth(layout, self_conditioning):
     model = ideal_gaussian(LANGUAGE, tables(3)["bits"])
     model.denoiser = WrongDenoiser(LANGUAGE, model.codec.table())
     model.denoiser.self_conditioning = self_conditioning
-    mean, error, truth = nats_of(GaussianLikelihood(), model, repeats=50)
+    mean, error, truth = nats_of(GaussianLikelihood(), model, layout, repeats=50)
     average, spread = on_average(mean - truth, error)
     assert average > 4 * spread
 

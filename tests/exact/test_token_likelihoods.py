@@ -22,7 +22,26 @@ from .texts import (
     by_orders,
     mask_of,
     nats_of,
+    on_average,
 )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_masked_likelihood_with_the_ideal_denoiser_is_the_truth(layout):
+    mean, error, truth = nats_of(MaskedLikelihood(), ideal_masked(LANGUAGE, Linear()), layout)
+    assert bool(((mean - truth).abs() < 5 * error + 1e-4).all())
+    average, spread = on_average(mean - truth, error)
+    assert abs(average) < 4 * spread + 1e-4
+    assert spread < 0.01
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_masked_bounds_of_a_wrong_denoiser_lie_above_the_truth(layout):
+    model = ideal_masked(LANGUAGE, CosineAlpha())
+    model.denoiser = WrongDenoiser(LANGUAGE)
+    mean, error, truth = nats_of(MaskedLikelihood(), model, layout, repeats=50)
+    average, spread = on_average(mean - truth, error)
+    assert average > 4 * spread
 
 
 @pytest.mark.parametrize("schedule", [Linear(), LogLinear(1e-3), CosineAlpha()], ids=repr)

@@ -177,6 +177,8 @@ def test_every_recipe_explains_itself(name):
             "objective.kind=diffusion_lm works with denoiser.output_head.kind=x0_regression, not with x0_logits",
         ),
         ("autoregressive", "time_density.low=0.5", "density has no effect on NextToken"),
+        ("cdcd", "process.schedule.sigma_min=1e-7", "LogSigma.sigma_min is 1e-07; it must be at least 1e-06"),
+        ("difformer", "objective.ce_weight=1e-7", "objective.ce_weight is 1e-07; it must be at least 1e-06"),
         ("cdcd", "process.schedule.sigma_min=30", "LogSigma.sigma_max is 20; it must be at least 30.03"),
         (
             "cdcd",
@@ -216,7 +218,7 @@ def test_every_recipe_explains_itself(name):
         (
             "diffusion_lm",
             "objective.rounding_weight=0",
-            "objective.rounding_weight is 0; it must be positive, as rounding",
+            "objective.rounding_weight is 0; it must be at least 1e-06, as rounding",
         ),
         (
             "analog_bits",

@@ -190,10 +190,16 @@ def _objective_problems(config: Any) -> Iterator[str]:
                 "SquaredError would make all learned embeddings equal; set codec.learned=false or "
                 "objective.kind=mse_with_cross_entropy."
             )
-    if isinstance(objective, MSEWithCrossEntropy) and objective.ce_weight == 0:
-        yield "objective.ce_weight is 0; it must be positive. Squared error alone is objective.kind=squared_error."
-    if isinstance(objective, DiffusionLM) and objective.rounding_weight == 0:
-        yield "objective.rounding_weight is 0; it must be positive, as rounding keeps learned embeddings apart."
+    if isinstance(objective, MSEWithCrossEntropy) and not objective.ce_weight >= 1e-6:
+        yield (
+            f"objective.ce_weight is {objective.ce_weight:g}; it must be at least 1e-06. Squared error alone is "
+            "objective.kind=squared_error."
+        )
+    if isinstance(objective, DiffusionLM) and not objective.rounding_weight >= 1e-6:
+        yield (
+            f"objective.rounding_weight is {objective.rounding_weight:g}; it must be at least 1e-06, as rounding keeps "
+            "learned embeddings apart."
+        )
     if isinstance(objective, NextToken) and density != Uniform():
         yield "time_density has no effect on NextToken, which has no noise levels; leave it at its default."
     if isinstance(density, LossSecondMoment) and config.process.schedule.num_levels % density.bins:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..core.randomness import Rng
-from ..core.registry import builds
+from ..core.registry import builds, check_bounds
 from ..core.types import NoiseTimes, PerPosition, Sigma, Values, Vectors
 from .prediction import Prediction
 from .process import ProcessConfig
@@ -33,6 +33,10 @@ class Gaussian(ProcessConfig):
     codecs: ClassVar = (TableCodec,)
 
     schedule: SigmaSchedule = LogSigma()
+
+    def __post_init__(self) -> None:
+        if hasattr(self.schedule, "sigma_min"):  # in norms here; what is built from it may be far smaller
+            check_bounds(self.schedule, sigma_min=(1e-6, None))
 
 
 @builds(Gaussian)
