@@ -101,3 +101,13 @@ def test_a_seed_gives_the_same_puzzles_and_another_gives_others():
     assert TASK.sample("easy", 20, np.random.default_rng(7)) == TASK.sample("easy", 20, np.random.default_rng(7))
     one, other = (TASK.sample("easy", 20, np.random.default_rng(seed)) for seed in (7, 8))
     assert not {answer for _, answer in one} & {answer for _, answer in other}
+
+
+@given(number=st.integers(0, 59))
+def test_a_row_has_the_givens_as_digits_and_the_answers_as_letters(number: int):
+    question, answer = puzzles("medium")[number]
+    row = TASK.row(question, answer)
+    assert len(row) == TASK.width("medium") == 81
+    assert TASK.read_row(row) == (question, answer)
+    assert TASK.is_given(row) == [cell != "." for cell in question]
+    assert all("abcdefghi".index(cell) + 1 == int(digit) for cell, digit in zip(row, answer, strict=True) if cell > "9")
