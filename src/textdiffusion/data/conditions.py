@@ -19,12 +19,15 @@ from .tokenizers.base import Ids, Tokenizer
 def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     """The tokens of a source and its end token, which precede the text; empty for a run without sources.
 
-    Raises UserError if the run takes no source, if it needs one, or if the source fills a window.
+    No source is an empty one where training hid some (`condition_dropout`). Raises UserError if the run takes no
+    source, if it needs one, or if the source fills a window.
     """
     if source is None:
-        if text.source:
+        if not text.source:
+            return np.zeros(0, dtype=np.int64)
+        if not text.condition_dropout:
             raise UserError("This run needs a source (source=..., --source).")
-        return np.zeros(0, dtype=np.int64)
+        source = ""
     if not text.source:
         raise UserError(f"This run takes no source; {_conditions(text)}.")
     assert tokenizer.end_id is not None

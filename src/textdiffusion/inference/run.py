@@ -140,7 +140,7 @@ class Run:
         lengths = [text.length - len(ids) if length is None else length for ids in prefixes]
         rows = [templates.make_row(ids, size) for ids, size in zip(prefixes, lengths, strict=True)]
         batch = templates.collate(rows, self.tokenizer, num=num)
-        return with_label(replace(batch, condition_mask=None) if source is None else batch, text, label)
+        return with_label(replace(batch, condition_mask=None) if not self.config.text.source else batch, text, label)
 
     def template_batch(
         self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | None = None
