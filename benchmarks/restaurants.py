@@ -17,7 +17,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-NAMES = re.compile(r"Raja Indian Cuisine|Rainbow Vegetarian Caf[eé]|The Golden Curry|Bibimbap House|The Rice Boat", re.I)
+NAMES = re.compile(
+    r"Raja Indian Cuisine|Rainbow Vegetarian Caf[eé]|The Golden Curry|Bibimbap House|The Rice Boat", re.I
+)
 
 POUNDS = r"£?\s*"
 PATTERNS: dict[str, dict[str, str]] = {
@@ -32,8 +34,8 @@ PATTERNS: dict[str, dict[str, str]] = {
     },
     "area": {
         "riverside": r"\b(riverside|river|riverbank)\b",
-        "city centre": r"\b((city|town)[- ](centre|center)|(centre|center) of (the )?(city|town)|in the (centre|center)|"
-        r"downtown|central)\b",
+        "city centre": r"\b((city|town)[- ](centre|center)|(centre|center) of (the )?(city|town)|"
+        r"in the (centre|center)|downtown|central)\b",
     },
     "price": {
         "cheap": rf"\b(cheap\w*|inexpensive\w*|affordabl[ey]|low(er|ly)?[- ](price|cost)\w*|low price|low in price|"
@@ -47,10 +49,12 @@ PATTERNS: dict[str, dict[str, str]] = {
         "low rating": r"\b((1|one)([- ]out[- ]of[- ](5|five)|/5|[- ]stars?)|low(ly)?[- ](customer[- ])?(rat|review)\w*|"
         r"poor(ly)?[- ](customer[- ])?(rat|review)\w*|rat(ing|ed)s?( is| are| of| as)? (low|poor)|poor(ly)? rated|"
         r"low customer|customer rating is low)\b",
-        "average rating": r"\b((3|three)([- ]out[- ]of[- ](5|five)|/5|[- ]stars?)|average(ly)?[- ](customer[- ])?"
-        r"(rat|review)\w*|rat(ing|ed)s?( is| are| of| as)?( an?)? average|average customer)\b",
-        "high rating": r"\b((5|five)([- ]out[- ]of[- ](5|five)|/5|[- ]stars?)|high(ly)?[- ](customer[- ])?(rat|review)\w*|"
-        r"well[- ]rated|excellent (customer )?rat\w*|rat(ing|ed)s?( is| are| of| as)? (high|excellent)|high customer)\b",
+        "average rating": r"\b((3|three)([- ]out[- ]of[- ](5|five)|/5|[- ]stars?)|"
+        r"average(ly)?[- ](customer[- ])?(rat|review)\w*|"
+        r"rat(ing|ed)s?( is| are| of| as)?( an?)? average|average customer)\b",
+        "high rating": r"\b((5|five)([- ]out[- ]of[- ](5|five)|/5|[- ]stars?)|"
+        r"high(ly)?[- ](customer[- ])?(rat|review)\w*|well[- ]rated|excellent (customer )?rat\w*|"
+        r"rat(ing|ed)s?( is| are| of| as)? (high|excellent)|high customer)\b",
     },
 }
 COMPILED = {name: {value: re.compile(p, re.I) for value, p in values.items()} for name, values in PATTERNS.items()}

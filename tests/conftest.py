@@ -62,6 +62,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
                 f"text.data={corpus}",
             )
             config = recipes.get(recipe)()
+            if config.text.tokenizer == "auto":
+                small += ("text.tokenizer=characters", "text.layout=stream")
             small += ("sampler.steps=6",) if config.sampler.steps else ()
             config = apply_overrides(config, [*small, *settings])
             tokenizer = prepare(config.text, home / "cache").tokenizer

@@ -302,6 +302,7 @@ def test_sizes():
 def test_settings_of_every_type():
     config = command(
         "codec.dim=16",
+        "text.tokenizer=characters",
         "text.unk=true",
         "training.steps=1e3",
         "text.data=7",
@@ -374,7 +375,7 @@ def small_demo(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL)
+    demo = small_demo(tiny_run, tmp_path, monkeypatch, *SMALL, "text.tokenizer=characters", "text.layout=stream")
     for _ in range(2):  # the second time the run is there and only shown
         done = textdiffusion(*demo)
         assert done.code == 0, done.err

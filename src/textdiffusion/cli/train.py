@@ -42,11 +42,13 @@ class Train:
     batch_size: int = 0
     """Rows per step (0 = the recipe's)."""
     length: int = 0
-    """Tokens per window (0 = the recipe's)."""
+    """Tokens per window (0 = the recipe's, which most leave to the text)."""
     tokenizer: str = ""
-    """characters, bytes, words, bpe, wordpiece, sentencepiece, or a file or folder to load (empty = the recipe's)."""
-    layout: Literal["recipe", "stream", "lines", "documents"] = "recipe"
-    """Read one running text (stream), or one example per line or document, whose ends the model then learns."""
+    """auto (what suits the text), characters, bytes, words, bpe, wordpiece, sentencepiece, or a file or folder to load
+    (empty = the recipe's, mostly auto)."""
+    layout: Literal["recipe", "auto", "stream", "lines", "documents"] = "recipe"
+    """Read one running text (stream), or one example per line or document, whose ends the model then learns, or what
+    suits the text (auto, the default of most recipes)."""
     set: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="KEY=VALUE ...")] = ()
     """Set any field of config.json by its path: backbone.width=384 training.lr=1e-3 text.mask=mixed."""
     init: str = ""
@@ -88,7 +90,7 @@ class Train:
         config = replace(config, training=replace(config.training, **self._training()))
         settings = [setting for group in self.set for setting in group]
         changed = apply_overrides(config, settings)
-        if self.layout in ("recipe", "stream") or changed.text.packing:
+        if self.layout in ("recipe", "auto", "stream") or changed.text.packing:
             return changed
         # A model trained to predict padding knows where examples end; without it, only their beginnings are right.
         return apply_overrides(config, ["text.model_padding=true", *settings])
@@ -107,7 +109,7 @@ class Train:
         # With another layout or tokenizer, the recipe's own settings stay where they still make sense.
         if self.layout != "recipe":
             options |= {"layout": self.layout, "model_padding": False}
-        if self.layout == "stream":
+        if self.layout in ("auto", "stream"):
             options |= {"packing": False, "too_long": "truncate"}
         if self.tokenizer:
             from ..data.config import TokenizerKind

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 from ..core.errors import UserError
 from .normalisers import NORMALISERS
 
-TokenizerKind = Literal["characters", "bytes", "words", "bpe", "wordpiece", "sentencepiece", "file"]
-Layout = Literal["stream", "lines", "documents"]
+TokenizerKind = Literal["auto", "characters", "bytes", "words", "bpe", "wordpiece", "sentencepiece", "file"]
+Layout = Literal["auto", "stream", "lines", "documents"]
 Split = Literal["cut", "documents", "files"]
 TooLong = Literal["truncate", "drop", "error"]
 SimpleMask = Literal["none", "prefix", "random", "given_span", "span", "shuffled_span"]
@@ -54,7 +54,8 @@ class TextConfig:
     """Normalisation of the text: none, lower, or text8 (a-z and single spaces)."""
 
     tokenizer: TokenizerKind = "characters"
-    """Kind of tokenizer; words, bpe, wordpiece and sentencepiece are learned, `file` loads `tokenizer_path`."""
+    """Kind of tokenizer; words, bpe, wordpiece and sentencepiece are learned, `file` loads `tokenizer_path`, and `auto`
+    is chosen from the text when training begins."""
     tokenizer_path: str = ""
     """Tokenizer to load: tokenizer.json, BERT's vocab.txt, a SentencePiece .model, or a folder with vocab.json and
     merges.txt."""
@@ -66,9 +67,9 @@ class TextConfig:
     """Unigram SentencePiece only: sample training segmentations in proportion to p^this (0: always the most likely)."""
 
     layout: Layout = "stream"
-    """Windows of one continuous stream, or one example per line or per document."""
+    """Windows of one continuous stream, or one example per line or per document; `auto` is chosen from the text."""
     length: int = 128
-    """Tokens per window."""
+    """Tokens per window (0: chosen from the text)."""
     split: Split = "cut"
     """Where the data may be split into parts: `cut` anywhere (between examples, unless a stream), between documents, or
     between files."""
@@ -114,7 +115,7 @@ class TextConfig:
         for name, default in (("hub_config", ""), ("hub_split", "train")):
             if getattr(self, name) != default and not self.data.startswith("hf:"):
                 raise UserError(f"{name} has no effect on data={self.data}, only on hub data (hf:NAME).")
-        if self.length < 2:
+        if self.length != 0 and self.length < 2:
             raise UserError(f"length is {self.length}; a window has at least 2 tokens.")
         for name in ("limit", "vocab_size", "subword_sampling"):
             if getattr(self, name) < 0:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ..core.errors import UserError
 from .build import FORMAT, build_corpus
+from .choices import choose
 from .config import TextConfig
 from .dataset import Dataset
 from .documents import open_source
@@ -71,10 +72,13 @@ def prepare(
 ) -> Corpus:
     """Tokenise the configured text into shards under `cache`, unless they exist, and open them.
 
+    What the configuration leaves to the text is chosen (`choices.choose`); the corpus has the completed one.
+
     `tokenizer` replaces learning one from the training part. `seed` determines the order of the training batches.
     `trainable` requires at least one training window. Progress is shown on `console` (None: standard error). Several
     processes may call this at the same time. Raises UserError for text that cannot be used; no partial files remain.
     """
+    config, _ = choose(config, Path(cache))
     folder = _prepared_folder(config, Path(cache), tokenizer, console or Console(stderr=True))
     tokenizer = load(folder / "tokenizer.json")
     repeats = json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("repeated", {})

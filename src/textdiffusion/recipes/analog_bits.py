@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, UNetConfig, X0Logits, X0Regressi
 from ..objectives import GaussianLikelihood, SquaredError
 from ..samplers import DDIM, DPMSolver
 from . import Variants, recipe
-from .common import PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -26,7 +26,7 @@ def analog_bits() -> Variants:
     code lacks, and 92 million parameters instead of 435, because its channels do not multiply twice.
     """
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Bits(code="random"),
         process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(midpoint=0.36, scale=0.5),

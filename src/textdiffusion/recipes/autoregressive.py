@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from ..config import Config, TextConfig, Training
+from ..config import Config, Training
 from ..diffusion import AutoregressiveOrder, Tokens, Uniform
 from ..networks import NextTokenDenoiserConfig
 from ..objectives import NextToken, NextTokenLikelihood
 from ..samplers import Autoregressive
 from . import Variants, recipe
-from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
+from .common import AUTO_TEXT, OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 
 
 @recipe
@@ -23,7 +23,7 @@ def autoregressive() -> Variants:
     `as_published` is the baseline of MDLM's table for OpenWebText (Sahoo et al. 2024, section 5): its network, causal.
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Tokens(),
         process=AutoregressiveOrder(),
         time_density=Uniform(),

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from ..config import Config, TextConfig, Training
+from ..config import Config, Training
 from ..diffusion import BlockAbsorbing, Linear, LogLinear, Tokens, Uniform
 from ..networks import BlockDenoiserConfig, TransformerConfig
 from ..objectives import MaskedELBO, MaskedLikelihood
 from ..samplers import BlockAncestral
 from . import Variants, recipe
-from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING
+from .common import AUTO_TEXT, OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING
 
 
 @recipe
@@ -29,7 +29,7 @@ def block_diffusion() -> Variants:
     (`--set process.block_size=1024 time_density.low=0 time_density.high=1 training.steps=850000`).
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Tokens(),
         process=BlockAbsorbing(schedule=Linear(), block_size=16),
         time_density=Uniform(),

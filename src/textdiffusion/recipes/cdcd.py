@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, X0Logits
 from ..objectives import GaussianLikelihood, ScoreInterpolation
 from ..samplers import DDIM, DPMSolver
 from . import Variants, recipe
-from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -26,7 +26,7 @@ def cdcd() -> Variants:
     300 (0.0625 to 18.75 norms), 32,000 SentencePiece tokens, a piecewise-linear warp.
     """
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),

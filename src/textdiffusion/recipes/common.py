@@ -33,5 +33,8 @@ PUBLISHED_TRAINING = Training(
 )
 """How these papers train it."""
 
+AUTO_TEXT = TextConfig(tokenizer="auto", layout="auto", length=0)
+"""Any text: tokenizer, layout and length are chosen from it."""
+
 OPENWEBTEXT = TextConfig(data="hf:openwebtext", field="text", tokenizer="file", tokenizer_path="gpt2", length=1024)
 """OpenWebText in GPT-2's tokens: a folder `gpt2` must hold vocab.json and merges.txt, or tokenizer.json."""

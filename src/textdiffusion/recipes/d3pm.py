@@ -8,7 +8,7 @@ from ..networks import MaskDenoiserConfig, TokenDenoiserConfig
 from ..objectives import DiscreteELBO, DiscreteLikelihood
 from ..samplers import Ancestral, Unmasking
 from . import Variants, recipe
-from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL, SMALL_WITH_TIME
+from .common import AUTO_TEXT, GELU_BACKBONE, PUBLISHED_TRAINING, SMALL, SMALL_WITH_TIME
 
 STEPS = 1000  # of the chain
 
@@ -26,7 +26,7 @@ def d3pm() -> Variants:
     their sum, so the weight is 10.
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Tokens(),
         process=Absorbing(schedule=Linear()),
         time_density=Uniform(),

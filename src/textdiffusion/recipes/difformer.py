@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, X0Regression
 from ..objectives import GaussianLikelihood, MSEWithCrossEntropy
 from ..samplers import DDIM
 from . import Variants, recipe
-from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -24,7 +24,7 @@ def difformer() -> Variants:
     prediction of lengths and the ranking of candidates are not implemented.
     """
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Embeddings(dim=16, norm="affine"),
         process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),

@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, X0Regression
 from ..objectives import DiffusionLM, GaussianLikelihood
 from ..samplers import DDIM
 from . import Variants, recipe
-from .common import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -24,7 +24,7 @@ def diffusion_lm() -> Variants:
     training.steps=800000. Our blocks differ: pre-normalised, with the time in adaptive layer norms.
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Embeddings(dim=16, init_std=1.0, norm="none"),
         process=Gaussian(schedule=DiscreteBetas(betas="sqrt", steps=2000)),
         time_density=Uniform(),

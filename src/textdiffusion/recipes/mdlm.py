@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from ..config import Config, TextConfig, Training
+from ..config import Config, Training
 from ..diffusion import Absorbing, Linear, LogLinear, Tokens, Uniform
 from ..networks import MaskDenoiserConfig
 from ..objectives import MaskedELBO, MaskedLikelihood
 from ..samplers import Ancestral, Unmasking
 from . import Variants, recipe
-from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
+from .common import AUTO_TEXT, OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
 
 
 @recipe
@@ -24,7 +24,7 @@ def mdlm() -> Variants:
     (vocab.json and merges.txt in a folder `gpt2`).
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Tokens(),
         process=Absorbing(schedule=Linear()),
         time_density=Uniform(),

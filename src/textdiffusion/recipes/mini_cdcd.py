@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, TransformerConfig, X0Regression
 from ..objectives import GaussianLikelihood, ScoreInterpolation
 from ..samplers import DDIM
 from . import Variants, recipe
-from .common import PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 FINAL_LR_RATIO = 0.97**380  # the learning rate falls by 3 % every 100 steps
 
@@ -30,7 +30,7 @@ def mini_cdcd() -> Variants:
     """
     head = X0Regression(preconditioning="karras", mean_from_logits=True)
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule=LogSigma()),
         time_density=Cauchy(),

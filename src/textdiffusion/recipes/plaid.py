@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, X0Logits
 from ..objectives import GaussianELBO, GaussianLikelihood
 from ..samplers import DDIM
 from . import Variants, recipe
-from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -29,7 +29,7 @@ def plaid() -> Variants:
     """
     head = X0Logits(prior=True)
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Embeddings(dim=16),
         process=Gaussian(schedule=LearnedLogSigma(sigma_min=0.1, sigma_max=20.0)),
         time_density=MinVariance(),

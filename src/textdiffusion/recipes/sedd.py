@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from ..config import Config, TextConfig, Training
+from ..config import Config, Training
 from ..diffusion import Absorbing, LogLinear, Tokens, Uniform, UniformNoise
 from ..networks import ScoreDenoiserConfig
 from ..objectives import MaskedLikelihood, ScoreEntropy, ScoreEntropyLikelihood
 from ..samplers import Euler, Tweedie, Unmasking
 from . import Variants, recipe
-from .common import OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -25,7 +25,7 @@ def sedd() -> Variants:
     merges.txt in a folder `gpt2`). The paper leaves out times below 0.001; here their weight is cut at 1000.
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Tokens(),
         process=Absorbing(schedule=LogLinear()),
         time_density=Uniform(),

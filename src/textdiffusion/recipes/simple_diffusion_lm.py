@@ -8,7 +8,7 @@ from ..networks import EmbeddingDenoiserConfig, X0Logits
 from ..objectives import GaussianLikelihood, MSEWithCrossEntropy, ScoreInterpolation
 from ..samplers import DDIM
 from . import Variants, recipe
-from .common import GELU_BACKBONE, SMALL_WITH_TIME
+from .common import AUTO_TEXT, GELU_BACKBONE, SMALL_WITH_TIME
 
 
 @recipe
@@ -24,7 +24,7 @@ def simple_diffusion_lm() -> Variants:
     follows its author's later work: see docs/families.md.
     """
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Embeddings(dim=16, norm="layer"),
         process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),

@@ -8,7 +8,7 @@ from ..networks import SimplexDenoiserConfig, X0Logits
 from ..objectives import GaussianLikelihood, ScoreInterpolation
 from ..samplers import DDIM, SampleProjection
 from . import Variants, recipe
-from .common import GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, GELU_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -30,7 +30,7 @@ def ssd_lm() -> Variants:
     10 GB.
     """
     default = Config(
-        text=TextConfig(mask="mixed"),
+        text=replace(AUTO_TEXT, mask="mixed"),
         codec=Simplex(),
         process=Gaussian(schedule=LogSigma()),
         time_density=Gumbel(),

@@ -8,7 +8,7 @@ from ..networks import TokenDenoiserConfig
 from ..objectives import DiscreteELBO, DiscreteLikelihood, Duality
 from ..samplers import Ancestral
 from . import Variants, recipe
-from .common import PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
+from .common import AUTO_TEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL_WITH_TIME
 
 
 @recipe
@@ -25,7 +25,7 @@ def udlm() -> Variants:
     in a folder `bert`).
     """
     default = Config(
-        text=TextConfig(),
+        text=AUTO_TEXT,
         codec=Tokens(),
         process=UniformNoise(schedule=LogLinear()),
         time_density=Uniform(),

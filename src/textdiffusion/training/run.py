@@ -10,8 +10,10 @@ from typing import Literal
 from rich.console import Console
 
 from ..config.compatibility import check_train
-from ..config.config import Config
+from ..config.config import Config, loads
 from ..core.errors import UserError
+from ..data.choices import choose
+from ..data.config import TextConfig
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
@@ -49,11 +51,14 @@ def train(
     is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
     """
     cache = Path(cache or default_cache())
-    config = replace(config, text=with_label_names(config.text, cache))
+    text, chosen = choose(_text_of(config, init), cache)
+    config = replace(config, text=with_label_names(text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
     world = process_group()
     is_first = world.rank == 0
     console = (console or Console()) if is_first else Console(quiet=True)
+    if chosen:
+        console.print(chosen, highlight=False, markup=False, soft_wrap=True)
     with ExitStack() as stack:
         if is_first:
             folder.check(config)
@@ -73,6 +78,20 @@ def train(
                 logger(event)
     assert isinstance(event, Finished)
     return event
+
+
+def _text_of(config: Config, init: str | Path | None) -> TextConfig:
+    """The settings of the text; what they leave to the text is as in the run `init`, if there is one."""
+    text = config.text
+    if init is None or ("auto" not in (text.tokenizer, text.layout) and text.length):
+        return text
+    start = loads((find_run(init) / "config.json").read_text(encoding="utf-8")).text
+    names = [name for name, undecided in (("layout", "auto"), ("length", 0)) if getattr(text, name) == undecided]
+    if text.tokenizer == "auto":
+        names += ["tokenizer", "tokenizer_path", "vocab_size"]
+    if "layout" in names:
+        names.append("model_padding")
+    return replace(text, **{name: getattr(start, name) for name in names})
 
 
 def _make_loop(

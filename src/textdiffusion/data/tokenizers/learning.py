@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +64,11 @@ class TokenizerLearner:
                 return SentencePiece.train(texts, vocab_size, specials)
             case "file":
                 return load_any(Path(config.tokenizer_path), specials)
+
+
+def learn_from(texts: Sequence[str], config: TextConfig) -> Tokenizer:
+    """The configured tokenizer, learned from these texts."""
+    learner = TokenizerLearner(config)
+    for number, text in enumerate(texts):
+        learner.observe(Chunk(text, document=number, file=0, bytes_read=0))
+    return learner.learn(iter(texts), sum(unit_size(Chunk(text, 0, 0, 0), config) for text in texts))
