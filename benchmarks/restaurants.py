@@ -1,21 +1,31 @@
 """The texts of the model `restaurants`: descriptions of restaurants (E2E NLG, CC BY-SA 4.0) with what they say.
 
     python benchmarks/restaurants.py --data E2E_FOLDER --out FOLDER
+    python benchmarks/restaurants.py --out FOLDER --measure RUN [--num 500]
 
 Reads e2e_train_refs.txt, e2e_dev.csv and e2e_test_w_refs.csv and writes train.csv and test.csv with the columns `text`,
 `food` (the label) and `wishes` (the source: area, price and rating, each left out at random). The training references
 come without their meaning representations, so `attributes` reads food, area, price and rating off the text itself; the
 same function judges whether a model wrote what it was asked for.
+
+`--measure` asks a run for the food and the wishes of test records and prints, as JSON: the share of asked attributes
+that the texts have (and have not otherwise), the share of texts that are not in the training data, and bits per word
+under a word 4-gram of the training texts, beside those of the test texts.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import random
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from textdiffusion.evaluation.ngram_scorer import NgramScorer, words
+from textdiffusion.inference.api import TextDiffusion
 
 NAMES = re.compile(
     r"Raja Indian Cuisine|Rainbow Vegetarian Caf[eé]|The Golden Curry|Bibimbap House|The Rice Boat", re.I
@@ -97,12 +107,66 @@ def write(path: Path, texts: list[str], copies: int, draws: random.Random) -> No
         writer.writerows(rows)
 
 
+def read(path: Path) -> list[dict[str, str]]:
+    """The records of a table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def measured(run: str, folder: Path, num: int, temperature: float) -> dict[str, Any]:
+    """What a run writes for the wishes of test records."""
+    model = TextDiffusion.from_pretrained(run)
+    train = list(dict.fromkeys(row["text"] for row in read(folder / "train.csv")))
+    test = read(folder / "test.csv")
+    asked = random.Random(1).sample([row for row in test if row["food"] and row["wishes"]], num)
+    texts = [""] * num
+    for food in sorted({row["food"] for row in asked}):
+        rows = [i for i, row in enumerate(asked) if row["food"] == food]
+        sources = [asked[i]["wishes"] for i in rows]
+        for i, text in zip(rows, model.generate(source=sources, label=food, temperature=temperature), strict=True):
+            texts[i] = text
+    followed = contradicted = total = 0
+    for row, text in zip(asked, texts, strict=True):
+        said = attributes(text)
+        for name, value in {"food": row["food"], **_by_name(row["wishes"])}.items():
+            total += 1
+            followed += said.get(name) == value
+            contradicted += said.get(name) not in (None, value)
+    scorer = NgramScorer.fit(train, words, 4)
+
+    def bits_per_word(some: list[str]) -> float:
+        return scorer.bits(some) * sum(map(len, some)) / sum(len(text.split()) for text in some)
+
+    references = [row["text"] for row in test]
+    return {
+        "texts": num,
+        "followed": round(followed / total, 4),
+        "contradicted": round(contradicted / total, 4),
+        "novel": round(1 - sum(text in set(train) for text in texts) / num, 4),
+        "bits_per_word": round(bits_per_word(texts), 3),
+        "bits_per_word_of_test": round(bits_per_word(references), 3),
+        "examples": [f"{row['food']}; {row['wishes']}: {text}" for row, text in zip(asked[:10], texts, strict=False)],
+    }
+
+
+def _by_name(wishes: str) -> dict[str, str]:
+    return {name: value for value in wishes.split(", ") for name in WISHES if value in PATTERNS[name]}
+
+
 def main() -> None:
     """Writes both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--measure", metavar="RUN")
+    parser.add_argument("--num", type=int, default=500)
+    parser.add_argument("--temperature", type=float, default=1.0)
     given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measured(given.measure, given.out, given.num, given.temperature), indent=1))
+        return
+    if not given.data:
+        parser.error("give --data, or --measure")
     given.out.mkdir(parents=True, exist_ok=True)
 
     def column(name: str) -> list[str]:
