@@ -21,7 +21,8 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("demo", "Demo", "Train on Shakespeare for a few minutes, watch text emerge, compare with an n-gram"),
+    "demo": Entry("demo", "Demo", "See what the models can do, in a minute and without training"),
+    "models": Entry("models", "Models", "List the trained models that come with the package"),
     "train": Entry("train", "Train", "Train a recipe on your own text"),
     "sample": Entry("writing", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),

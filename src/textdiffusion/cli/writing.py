@@ -25,7 +25,7 @@ class Writing:
     """The options of both commands, and the ways to show what they write."""
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     num: int = 4
     """Number of texts."""
     steps: int = 0

@@ -27,11 +27,14 @@ from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..storage.checkpoint import RAW, Checkpoints
 from ..storage.hub import find_run, upload
-from ..storage.weights import load_weights, save_tensors, tensors_of
+from ..storage.weights import load_weights, rounded, save_tensors
 from .model_card import model_card
 
 Weights = Literal["ema", "raw"]
 """The averaged weights, or the optimizer's own."""
+
+SavedDtype = Literal["float32", "bfloat16"]
+"""The precision of parameters on disk."""
 
 R = TypeVar("R", bound="Run")
 
@@ -59,11 +62,14 @@ class Run:
         device: DeviceName = "auto",
         dtype: DtypeName = "float32",
     ) -> R:
-        """Loads the run in a folder, or on the hub by its repository id (`owner/name`).
+        """Loads the run in a folder, a model of the package by its name, or one on the hub by its id (`owner/name`).
+
+        A run in a folder of that name comes before a model of the package. Models are in `textdiffusion models`.
 
         `weights` chooses the averaged weights (`ema`) or those of the optimizer (`raw`, from the latest checkpoint).
         Features are computed in `dtype`; `auto` is bfloat16 where the device has units for it. Raises UserError where
-        there is no run, and where a file is missing, damaged or of another version.
+        there is no run, and where a file is missing, damaged or of another version. Weights that were saved in bfloat16
+        are loaded as float32.
         """
         target = choose_device(device)
         compute_dtype, _ = choose_dtype(dtype, target)
@@ -174,10 +180,11 @@ class Run:
             rows = [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
         return [self.tokenizer.decode(strip_source(ids, self.config.text, self.tokenizer)) for ids in rows]
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32") -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
 
-        No other file of the folder changes. Returns the folder.
+        `dtype` is that of the parameters in the file: bfloat16 takes half the space and is loaded as float32. No other
+        file of the folder changes. Returns the folder.
         """
         folder = Path(folder)
         try:
@@ -186,7 +193,7 @@ class Run:
             raise UserError(f"Cannot create {folder}: {error.strerror}.") from None
         (folder / "config.json").write_text(dumps(self.config), encoding="utf-8")
         self.tokenizer.save(folder / "tokenizer.json")
-        tensors = {name: tensor.cpu() for name, tensor in tensors_of(self.model).items()}
+        tensors = {name: tensor.cpu() for name, tensor in rounded(self.model, getattr(torch, dtype)).items()}
         save_tensors(tensors, folder / "model.safetensors")
         if self.model.tuned is not None:
             save_grid(self.model.tuned, folder / GRID)
