@@ -22,7 +22,6 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "demo": Entry("demo", "Demo", "See what the models can do, in a minute and without training"),
-    "models": Entry("models", "Models", "List the trained models that come with the package"),
     "train": Entry("train", "Train", "Train a recipe on your own text"),
     "sample": Entry("writing", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
@@ -34,6 +33,7 @@ COMMANDS = {
     "plot": Entry("plot", "Plot", "Plot how well a run predicts at every noise level"),
     "tune": Entry("tune", "Tune", "Choose the noise levels of sampling from a run's own losses"),
     "noise": Entry("noise", "Noise", "Show how the forward process noises a sentence"),
+    "models": Entry("models", "Models", "List the trained models that come with the package"),
     "recipes": Entry("listing", "Recipes", "List the recipes and their variants"),
     "samplers": Entry("listing", "Samplers", "List the samplers that a run can use"),
     "guides": Entry("listing", "Guides", "List the ways to steer sampling"),

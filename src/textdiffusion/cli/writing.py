@@ -132,9 +132,17 @@ class Writing:
         self._save(frames, facts)
         if self.json:
             ranks = [round(bits[text], 4) if text else None for text in texts] if self.rank else []
-            print_json({**facts, "texts": texts, **({"bits_per_character": ranks} if self.rank else {})})
+            more = {"bits_per_character": ranks} if self.rank else {}
+            print_json({**facts, "texts": texts, **more, **self._answers(run, texts)})
         else:
-            print_texts(texts, [bits[text] for text in texts] if self.rank else None)
+            self._print(run, texts, [bits[text] for text in texts] if self.rank else None)
+
+    def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:
+        """Facts about texts that are answers."""
+        return {}
+
+    def _print(self, run: TextDiffusion, texts: list[str], bits: list[float] | None) -> None:
+        print_texts(texts, bits)
 
     def _sampling(self) -> SamplingKwargs:
         """These options as those of the package; `inference.options.SamplingOptions` describes them."""
@@ -182,18 +190,20 @@ class Writing:
     ) -> Step:
         """The last step of a stream, which is watched, recorded in `frames`, or counted in a status line."""
         from ..views.frames import Framer
+        from ..views.grid import grid_of
         from ..views.terminal import watch
 
-        framer = Framer(run.tokenizer, batch.condition_mask)
+        framer, grid = Framer(run.tokenizer, batch.condition_mask), grid_of(run.task)
 
         def recorded() -> Iterator[Step]:
             for step in stream:
                 if self.html or self.gif:
-                    frames.append(framer.frame(step))
+                    frame = framer.frame(step)
+                    frames.append(frame if grid is None else grid.broken(frame))
                 yield step
 
         if self.watch:
-            last = watch(recorded(), run.tokenizer, batch.condition_mask, console())
+            last = watch(recorded(), run.tokenizer, batch.condition_mask, console(), grid)
             print()
             return last
         with status("Writing ...") as show:
@@ -231,14 +241,15 @@ class Sample(Writing):
 
 @dataclass(frozen=True, kw_only=True)
 class Infill(Writing):
-    """Fill the gaps of a template. The text around the gaps is preserved exactly.
+    """Fill the gaps of a template, or answer a question. The text around the gaps is preserved exactly.
 
     [MASK:5] is a gap of five tokens of the run's tokenizer, [MASK] one as long as the model proposes; \\[MASK is the
-    literal text. At the end of a template, [MASK] continues until the model ends the text.
+    literal text. At the end of a template, [MASK] continues until the model ends the text. A run that was trained on a
+    task takes a bare question: for `sudoku`, the 81 cells row by row with a dot for each blank.
     """
 
     template: Annotated[str, Positional, arg(metavar="TEMPLATE")]
-    """Text with gaps, in quotes: "The [MASK:5] pear is [MASK:8].\""""
+    """Text with gaps, in quotes: "The [MASK:5] pear is [MASK:8]."; or a question."""
 
     def execute(self) -> None:
         run = self.load()
@@ -252,3 +263,30 @@ class Infill(Writing):
         if run.infill_warning:
             note(run.infill_warning)
         self.write(run, batch, {"num": self.num, "template": self.template})
+
+    def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:
+        """The answers of a run that was trained on a task, and which are correct."""
+        if run.task is None:
+            return {}
+        answers = [run.task.task.read_row(text)[1] for text in texts]
+        return {"answers": answers, "correct": [run.task.is_correct(text) for text in texts]}
+
+    def _print(self, run: TextDiffusion, texts: list[str], bits: list[float] | None) -> None:
+        """Of a task, each distinct answer once, correct ones first: as grids in a terminal where rows are grids."""
+        if run.task is None or bits:
+            super()._print(run, texts, bits)
+            return
+        from ..views.grid import grid_of
+
+        correct = sum(map(run.task.is_correct, texts))
+        rows = sorted(dict.fromkeys(texts), key=run.task.is_correct, reverse=True)
+        grid, out = grid_of(run.task), console()
+        if grid is None or not out.is_terminal:
+            print_texts([run.task.task.display(row) for row in rows])
+        else:
+            for row in rows:
+                out.print(grid.final(row, run.task.task.is_given(row), out), end="\n\n")
+        note(
+            f"{correct} of {len(texts)} answers are correct"
+            + (f", {len(rows)} are different." if len(rows) > 1 else ".")
+        )

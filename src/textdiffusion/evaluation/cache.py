@@ -31,7 +31,7 @@ class ResultCache:
 
     @classmethod
     def of_run(cls, model: TextDiffusion, cache_dir: Path) -> ResultCache:
-        """The folder `measured` in the run's folder, or in `cache_dir` where the run's is read-only or the package's."""
+        """The folder `measured` in the run's folder, or in `cache_dir` where that is read-only or the package's."""
         folder = model.folder
         writable = folder is not None and os.access(folder, os.W_OK) and not is_packaged(folder)
         return cls((folder if writable and folder else cache_dir) / "measured", _run_hash(model))

@@ -58,12 +58,25 @@ class TextDiffusion(Run):
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
         [MASK:5] is a gap of five tokens, [MASK] one as long as the model proposes (see `lengths`); `\\[MASK` is literal
-        text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it.
+        text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it. A run
+        trained on a task also takes a bare question, without gaps, and writes its row; `answer` gives the answer alone.
         Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot propose.
         """
         sampling = SamplingOptions(**options)
         batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed)
         return self._write(batch, sampling)
+
+    def answer(self, question: str | Sequence[str], num: int = 1, **options: Unpack[SamplingKwargs]) -> list[str]:
+        """`num` answers to a question of the task that the run was trained on, or to each of several in turn.
+
+        A sudoku is 81 characters, a dot for each blank; its answer is the complete grid in digits. Raises UserError as
+        `infill` does, for a run that was not trained on a task, and for what cannot be a question.
+        """
+        if self.task is None:
+            raise UserError(f"This run was trained on {self.config.text.data}, which is not a task with questions.")
+        questions = [question] if isinstance(question, str) else list(question)
+        rows = self.infill([self.task.template(each) for each in questions], num, **options)
+        return [self.task.read_row(row)[1] for row in rows]
 
     def stream(
         self,
@@ -166,12 +179,12 @@ class TextDiffusion(Run):
         label: str | None = None,
         seed: int = 0,
     ) -> Batch:
-        """`num` rows for each template, with the text around its gaps given, and a source before it.
+        """`num` rows for each template or question, with the text around its gaps given, and a source before it.
 
         `seed` draws the lengths of gaps that the model proposes.
         """
         check_count("num", num)
-        asked = [template] if isinstance(template, str) else list(template)
+        asked = [self.as_template(each) for each in ([template] if isinstance(template, str) else template)]
         if not asked:
             raise UserError("The list of templates is empty; give at least one.")
         is_open = [templates.OPEN in templates.parse(each)[:-1] for each in asked]

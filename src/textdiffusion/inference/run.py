@@ -17,6 +17,7 @@ from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype
 from ..core.errors import UserError
 from ..core.randomness import seeded
 from ..data import templates
+from ..data.builtin.tasks import TaskData, parse_task
 from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
@@ -88,6 +89,18 @@ class Run:
     def likelihood(self) -> Any:
         """The likelihood, or the bound of it, that texts are scored with."""
         return self.config.likelihood
+
+    @property
+    def task(self) -> TaskData | None:
+        """The task that the run was trained on, with the questions that it can answer (None: on other text)."""
+        return parse_task(self.config.text.data) if self.config.text.mask == "question" else None
+
+    def as_template(self, text: str) -> str:
+        """A template unchanged, and the template of a bare question where the run was trained on a task.
+
+        Raises UserError for what cannot be a question.
+        """
+        return text if self.task is None or templates.has_gap(text) else self.task.template(text)
 
     def order_likelihood(self, order: str, per_step: int = 1) -> OrderLikelihood:
         """The exact likelihood of texts revealed in an order, at most `per_step` positions at a time.

@@ -20,7 +20,7 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """`tensors_of`, with the floating-point parameters in `dtype`; buffers keep their own, as counts and schedules must."""
+    """`tensors_of` with floating-point parameters in `dtype`; buffers, such as counts, keep their own."""
     parameters = {name for name, parameter in module.named_parameters() if parameter.is_floating_point()}
     return {name: tensor.to(dtype) if name in parameters else tensor for name, tensor in tensors_of(module).items()}
 
