@@ -11,6 +11,8 @@ from textdiffusion.storage.packaged import Card, Excerpt, Figure, write_card
 MakeRun = Callable[..., Path]
 PLAY = "MACBETH:\nThe red pear is fresh.\n\nBANQUO:\nThe old fig is sweet.\n\n"
 RESTAURANTS = [
+    ("The Vaults is a cheap pub in the riverside area.", "name[Vaults], area[riverside]", "Italian"),
+    ("The Mill is an old cafe in the city centre.", "name[Mill], priceRange[cheap]", "English"),
     ("Aromi is a cheap English pub.", "name[Aromi], priceRange[cheap]", "English"),
     ("Zizzi serves Italian food by the river.", "name[Zizzi], area[riverside]", "Italian"),
 ]
@@ -27,7 +29,13 @@ def make_models(root: Path, tiny_run: MakeRun) -> Path:
         csv.writer(file).writerows([("text", "attributes", "food"), *RESTAURANTS * 40])
     _make(root, "shakespeare", tiny_run("mdlm", f"text.data={plays}"), plays.read_text(encoding="utf-8")[:600])
     settings = (f"text.data={restaurants}", "text.field=text", "text.source=attributes", "text.label=food")
-    settings += ("text.labels=[English,Italian]", "text.layout=documents", "text.length=96", "text.model_padding=true")
+    settings += (
+        "text.labels=[English,Italian]",
+        "text.condition_dropout=0.1",
+        "text.layout=documents",
+        "text.length=96",
+        "text.model_padding=true",
+    )
     _make(root, "restaurants", tiny_run("mdlm", *settings), restaurants.read_text(encoding="utf-8")[:400], ".csv")
     task = parse_task(SUDOKU)
     assert task is not None

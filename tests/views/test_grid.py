@@ -31,7 +31,9 @@ def grid() -> Grid:
 
 def screen(encoding: str = "utf-8", width: int = 80, terminal: bool = True) -> Console:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    return Console(file=file, width=width, height=24, force_terminal=terminal, color_system="truecolor")
+    return Console(
+        file=file, width=width, height=24, force_terminal=terminal, color_system="truecolor" if terminal else None
+    )
 
 
 def steps(rows: int = 1) -> Iterator[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    _replace_unprintable()
     try:
         _run(words)
     except UserError as error:
@@ -88,6 +90,13 @@ def load(name: str) -> type:
     """The class of a command."""
     entry = COMMANDS[name]
     return getattr(import_module(f"{__name__}.{entry.module}"), entry.class_name)
+
+
+def _replace_unprintable() -> None:
+    """Where the terminal's encoding lacks a character, prints a question mark instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
 
 
 def _overview() -> str:

@@ -43,7 +43,8 @@ class Models:
         elif console().is_terminal:  # seven columns would be too narrow to read
             columns = zip(*(_row(card, size[card.name], "\n") for card in cards), strict=True)
             print_table(("", *chosen), [(title.lower(), *row) for title, row in zip(COLUMNS, columns, strict=True)][1:])
-            print(f"\nNext: textdiffusion sample {chosen[0]} --watch, or textdiffusion models {chosen[0]}")
+            options = f" {cards[0].sampler}" if cards[0].sampler else ""
+            print(f"\nNext: textdiffusion sample {chosen[0]}{options} --watch, or textdiffusion models {chosen[0]}")
         else:
             print_table(COLUMNS, [_row(card, size[card.name], "; ") for card in cards])
 

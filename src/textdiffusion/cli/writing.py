@@ -34,8 +34,8 @@ class Writing:
     """A name from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (empty = the run's default)."""
     guide: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME:KEY=VALUE")] = ()
     """Steer the text: a name from `textdiffusion guides` with settings, as in without:text=pear. Repeat for several."""
-    source: str = ""
-    """The prompt (for runs trained with text.source)."""
+    source: Annotated[str | None, arg(metavar="STR")] = None
+    """The prompt (for runs trained with text.source); "" is an empty one."""
     label: str = ""
     """The label of the texts (for runs trained with text.label)."""
     temperature: float = 1.0
@@ -118,7 +118,7 @@ class Writing:
             "steps": steps,
             "calls": round(nfe, 2),
             "sampler": self.sampler or run.config.sampler.kind,
-            "source": self.source or None,
+            "source": self.source,
             "label": self.label or None,
             "guides": list(self.guide) or None,
             "temperature": self.temperature,
@@ -177,7 +177,7 @@ class Writing:
         """Bits per character of each distinct text under the run; inf for an empty one."""
         from ..inference.selection import distinct, fluency
 
-        score = fluency(run, source=self.source or None, label=self.label or None)
+        score = fluency(run, source=self.source, label=self.label or None)
         unique, bits = distinct(texts), dict[str, float]()
         with status("Scoring ...") as show:
             for text in unique:
@@ -234,7 +234,7 @@ class Sample(Writing):
     def execute(self) -> None:
         run = self.load()
         batch = run.empty_batch(
-            self.num * self.candidates, self.length or None, source=self.source or None, label=self.label or None
+            self.num * self.candidates, self.length or None, source=self.source, label=self.label or None
         )
         self.write(run, batch, {"num": self.num, "length": batch.tokens.shape[1]})
 
@@ -256,7 +256,7 @@ class Infill(Writing):
         batch = run.infill_batch(
             self.template,
             self.num * self.candidates,
-            source=self.source or None,
+            source=self.source,
             label=self.label or None,
             seed=self.seed,
         )

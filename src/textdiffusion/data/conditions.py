@@ -23,7 +23,7 @@ def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) ->
     """
     if source is None:
         if text.source:
-            raise UserError("This run needs a source (source=..., --source).")
+            raise UserError('This run needs a source (source=..., --source); "" is an empty one.')
         return np.zeros(0, dtype=np.int64)
     if not text.source:
         raise UserError(f"This run takes no source; {_conditions(text)}.")

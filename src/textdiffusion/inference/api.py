@@ -58,9 +58,10 @@ class TextDiffusion(Run):
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
         [MASK:5] is a gap of five tokens, [MASK] one as long as the model proposes (see `lengths`); `\\[MASK` is literal
-        text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it. A run
-        trained on a task also takes a bare question, without gaps, and writes its row; `answer` gives the answer alone.
-        Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot propose.
+        text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it. A
+        run trained on a task also takes a bare question, without gaps, and writes its row; `answer` gives the answer
+        alone. Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot
+        propose.
         """
         sampling = SamplingOptions(**options)
         batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed)
@@ -76,7 +77,7 @@ class TextDiffusion(Run):
             raise UserError(f"This run was trained on {self.config.text.data}, which is not a task with questions.")
         questions = [question] if isinstance(question, str) else list(question)
         rows = self.infill([self.task.template(each) for each in questions], num, **options)
-        return [self.task.read_row(row)[1] for row in rows]
+        return [self.task.task.read_row(row)[1] for row in rows]
 
     def stream(
         self,

@@ -28,13 +28,18 @@ def model_card(
     records = history(folder)
     idea = description(config.recipe).partition("\n")[0]
     steps = sampler.steps or "one per token"
+    is_task = text.mask == "question"
     condition = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
+    use = [f"for text in model.generate(num=4, seed=0{condition}):", "    print(text)"]
+    if is_task:
+        use = ['print(model.answer("..."))  # a question of the task']
     address = "this repository's id, or a folder" if card is None else "a model of the package"
     if card:
         about = [f"| what | {card.what} |", f"| data | {card.data} |", f"| licence | {card.licence} |"]
-        quality = [f"| cost of training | {card.training} |"]
+        quality, trained = [], card.training
     else:
         about, quality = [], [f"| bits per character | {_bits(records, weights)} |"]
+        trained = f"{_trained(records, training.steps)} steps of {training.batch_size} rows"
     lines = [
         "---",
         "library_name: textdiffusion",
@@ -53,8 +58,7 @@ def model_card(
         f"| training text | {text.data} |",
         f"| tokenizer | {text.tokenizer}, {vocab_size:,} tokens |",
         f"| window | {text.length} tokens, layout {text.layout}, conditioning masks: {text.mask} |",
-        f"| training | {_trained(records, training.steps)} steps of {training.batch_size} rows, "
-        f"{training.optimizer}, learning rate {training.lr:g} |",
+        f"| training | {trained}, {training.optimizer}, learning rate {training.lr:g} |",
         *quality,
         f"| intended sampler | {type(sampler).__name__}, steps: {steps} |",
         "",
@@ -65,8 +69,7 @@ def model_card(
         "from textdiffusion import TextDiffusion",
         "",
         f'model = TextDiffusion.from_pretrained("{name}")  # {address}',
-        f"for text in model.generate(num=4, seed=0{condition}):",
-        "    print(text)",
+        *use,
         "```",
         "",
         "The whole configuration is in `config.json`.",

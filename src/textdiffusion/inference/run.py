@@ -28,6 +28,7 @@ from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..storage.checkpoint import RAW, Checkpoints
 from ..storage.hub import find_run, upload
+from ..storage.packaged import is_packaged, read_card
 from ..storage.weights import load_weights, rounded, save_tensors
 from .model_card import model_card
 
@@ -223,7 +224,8 @@ class Run:
     def card(self, name: str) -> str:
         """The model card in Markdown: what the run is, how it was trained, how good it is, how to use it."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder)
+        card = read_card(self.folder) if self.folder and is_packaged(self.folder) else None
+        return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder, card)
 
 
 def check_count(name: str, count: int) -> None:

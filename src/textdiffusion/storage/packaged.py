@@ -84,10 +84,15 @@ def find_packaged(source: str | Path) -> Path | None:
     """
     if not isinstance(source, str) or (Path(source) / "config.json").is_file() or source not in names():
         return None
-    folder = root() / source
-    for name, expected in read_card(folder).sha256.items():
-        if _sha256(folder / name) != expected:
-            raise UserError(f"{folder / name} is damaged: its checksum differs. Install textdiffusion again.")
+    return checked_folder(source)
+
+
+def checked_folder(name: str) -> Path:
+    """The folder of the model called `name`. Raises UserError if a file does not match its checksum."""
+    folder = root() / name
+    for file, expected in read_card(folder).sha256.items():
+        if _sha256(folder / file) != expected:
+            raise UserError(f"{folder / file} is damaged: its checksum differs. Install textdiffusion again.")
     return folder
 
 
