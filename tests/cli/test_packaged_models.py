@@ -75,11 +75,11 @@ def test_commands_take_a_name(textdiffusion, packaged: Path):
 def test_a_bare_question_is_answered(textdiffusion, packaged: Path):
     model = TextDiffusion.from_pretrained("sudoku")
     (answer,) = model.answer(QUESTION, steps=3)
-    assert answer.isdigit()
+    assert not {*answer} & {*"abcdefghi"}
     assert all(given in (".", cell) for given, cell in zip(QUESTION, answer, strict=True))
     (row,) = model.infill(QUESTION, steps=3)
     assert model.task
-    assert model.task.task.read_row(row) == (QUESTION, answer)
+    assert model.task.task.read_row(row)[1] == answer
     done = textdiffusion("infill", "sudoku", QUESTION, "--num", 2, "--steps", 3)
     assert done.out.splitlines()[0] == answer
     assert done.err.startswith("0 of 2 answers are correct")

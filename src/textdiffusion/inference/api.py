@@ -16,12 +16,15 @@ from ..samplers.masked_view import adapt_model
 from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import COUNTED, Fact, sha256
 from ..scoring.windows import Texts
+from ..views.frames import Frame, Framer
+from ..views.grid import grid_of
+from ..views.recording import Recording
 from .lengths import propose_lengths
 from .options import SamplingKwargs, SamplingOptions, replaces_given
 from .run import Run, check_count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextDiffusion(Run):
     """A trained run: `TextDiffusion.from_pretrained("runs/shakespeare").generate(num=4)`.
 
@@ -94,6 +97,23 @@ class TextDiffusion(Run):
         """
         rows = self.empty_batch(num, length) if batch is None else batch
         return SamplingOptions(**options).resolve(self, rows).run(rows.to(self.device))
+
+    def record(
+        self,
+        num: int = 1,
+        length: int | None = None,
+        *,
+        batch: Batch | None = None,
+        **options: Unpack[SamplingKwargs],
+    ) -> Recording:
+        """`stream`, recorded: a notebook plays it, `save_html` and `save_gif` write it, `texts` are the results."""
+        rows = self.empty_batch(num, length) if batch is None else batch
+        framer, grid, frames = Framer(self.tokenizer, rows.condition_mask), grid_of(self.task), list[Frame]()
+        for step in self.stream(batch=rows, **options):
+            frame = framer.frame(step)
+            frames.append(frame if grid is None else grid.broken(frame))
+        facts = {"recipe": self.config.recipe, "steps": step.total, "seed": options.get("seed", 0)}
+        return Recording(tuple(frames), tuple(self.decode(step, rows)), f"textdiffusion: {self.config.recipe}", facts)
 
     def score(
         self,

@@ -43,7 +43,7 @@ R = TypeVar("R", bound="Run")
 _MAX_ROWS, _MAX_LOGITS = 64, 1 << 26  # of a chunk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A model with its tokenizer and configuration."""
 
@@ -85,6 +85,23 @@ class Run:
         model.denoiser.backbone.compute_dtype = compute_dtype
         model.tuned = load_grid(folder / GRID)
         return cls(model.eval().requires_grad_(False).to(target), tokenizer, config, weights, folder)
+
+    def __repr__(self) -> str:
+        """A short card: recipe, size, tokenizer, text, conditions, sampler, and where the run is from."""
+        text, sampler = self.config.text, self.config.sampler
+        parameters = sum(p.numel() for p in self.model.parameters())
+        names = [f"label ({', '.join(text.labels)})"] * bool(text.label) + ["source"] * bool(text.source)
+        lines = {
+            "recipe": f"{self.config.recipe} ({self.config.variant})",
+            "parameters": f"{parameters:,}, {'averaged' if self.weights == 'ema' else 'raw'} weights on {self.device}",
+            "tokenizer": f"{text.tokenizer}, {self.tokenizer.vocab_size:,} tokens",
+            "text": f"{text.data}, windows of {text.length} tokens ({text.layout})",
+            "conditions": " and ".join(names),
+            "sampler": f"{sampler.kind}, {sampler.steps or 'one step per token'}{' steps' if sampler.steps else ''}",
+            "folder": str(self.folder or ""),
+        }
+        shown = "".join(f"\n  {name:<11} {value}" for name, value in lines.items() if value)
+        return f"{type(self).__name__}{shown}"
 
     @property
     def likelihood(self) -> Any:
