@@ -1,13 +1,13 @@
 """The models that come with the package: their definitions, their training, and their export.
 
     python benchmarks/weights.py train [NAME ...] [--data FOLDER] [--runs FOLDER] [--cpu-seconds N]
-    python benchmarks/weights.py export RUN NAME [--data FOLDER] [--windows N]
+    python benchmarks/weights.py export RUN NAME [--texts FOLDER] [--windows N]
 
 `train` trains the models (all of them without a NAME) in `--runs`, continues what was stopped, and exports each.
 `export` makes a model of the package of any run: its parameters in bfloat16, a held-out excerpt, figures measured with
 the exported weights, and the card, in `src/textdiffusion/models/NAME`. `--data` (default: TEXTDIFFUSION_DATA) is the
-folder with the references of E2E (e2e_train_refs.txt, e2e_test_w_refs.csv), which only `restaurants` needs; the run's
-own text is looked up from the folder in which it was trained.
+folder with the references of E2E (e2e_train_refs.txt, e2e_test_w_refs.csv), which only the training of `restaurants`
+needs. `--texts` is the working directory in which a run was trained, from which its data is looked up.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def is_path(data: str) -> bool:
 
 def training_cost(run: Path, batch_size: int) -> str:
     """Steps, tokens and CPU-seconds of a run."""
-    logged = [record for record in history(run) if "cpu_seconds" in record]
+    logged = [record for record in history(run) if "tokens" in record]
     if not logged:
         return "unknown"
     last = logged[-1]
@@ -248,15 +248,16 @@ def main() -> None:
     training.add_argument("--cpu-seconds", type=float, default=0.0, help="of each training (0 = the definition's)")
     exporting.add_argument("run", type=Path)
     exporting.add_argument("name", choices=DEFINITIONS)
+    exporting.add_argument("--texts", type=Path, help="the folder in which the run was trained (its own folder's)")
+    training.add_argument("--data", type=Path, default=Path(os.environ.get("TEXTDIFFUSION_DATA", ".")))
     for each in (training, exporting):
-        each.add_argument("--data", type=Path, default=Path(os.environ.get("TEXTDIFFUSION_DATA", ".")))
         each.add_argument("--windows", type=int, default=256, help="of the test part")
         each.add_argument("--to", type=Path, default=root())
     given = parser.parse_args()
     to = given.to.absolute()
     if given.command == "export":
         run = given.run.absolute()
-        os.chdir(run.parent)  # where its data is
+        os.chdir(given.texts or run.parent)  # where its data is
         print(export(run, given.name, given.windows, to))
         return
     if unknown := {*given.names} - {*DEFINITIONS}:

@@ -9,7 +9,8 @@ from textdiffusion.data.builtin.tasks import parse_task
 from textdiffusion.storage.packaged import Card, Excerpt, Figure, write_card
 
 MakeRun = Callable[..., Path]
-PLAY = "MACBETH:\nThe red pear is fresh.\n\nBANQUO:\nThe old fig is sweet.\n\n"
+SPEECHES = ("The red pear is fresh.", "My lord, the old fig of a lazy king is sweet; both crowns jump quickly.")
+PLAY = "MACBETH:\n{}\n\nBANQUO:\n{}\n\n".format(*SPEECHES)
 RESTAURANTS = [
     ("The Vaults is a cheap pub in the riverside area.", "name[Vaults], area[riverside]", "Italian"),
     ("The Mill is an old cafe in the city centre.", "name[Mill], priceRange[cheap]", "English"),
