@@ -13,7 +13,7 @@ SPEECHES = ("The red pear is fresh.", "My lord, the old fig of a lazy king is sw
 PLAY = "MACBETH:\n{}\n\nBANQUO:\n{}\n\n".format(*SPEECHES)
 RESTAURANTS = [
     ("The Vaults is a cheap pub in the riverside area.", "name[Vaults], area[riverside]", "Italian"),
-    ("The Mill is an old cafe in the city centre.", "name[Mill], priceRange[cheap]", "English"),
+    ("The Mill is a fine English coffee shop, restaurant or pub.", "name[Mill], priceRange[cheap]", "English"),
     ("Aromi is a cheap English pub.", "name[Aromi], priceRange[cheap]", "English"),
     ("Zizzi serves Italian food by the river.", "name[Zizzi], area[riverside]", "Italian"),
 ]

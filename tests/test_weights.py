@@ -50,6 +50,7 @@ def test_a_model_is_trained_and_exported(weights: ModuleType, tmp_path: Path, mo
     assert "CPU-seconds" in card.training
     assert card.excerpt.bits > card.excerpt.ngram_bits  # of a model that has learned nothing
     monkeypatch.setattr(packaged, "root", lambda: shelf)
+    monkeypatch.chdir(tmp_path)  # where no run has this name
     model = TextDiffusion.from_pretrained("shakespeare")
     assert model.config.text.data == "plays.txt"  # no path of the machine
     trained = TextDiffusion.from_pretrained(run)

@@ -43,8 +43,9 @@ class Models:
         elif console().is_terminal:  # seven columns would be too narrow to read
             columns = zip(*(_row(card, size[card.name], "\n") for card in cards), strict=True)
             print_table(("", *chosen), [(title.lower(), *row) for title, row in zip(COLUMNS, columns, strict=True)][1:])
-            options = f" {cards[0].sampler}" if cards[0].sampler else ""
-            print(f"\nNext: textdiffusion sample {chosen[0]}{options} --watch, or textdiffusion models {chosen[0]}")
+            card = min(cards, key=lambda card: len(card.sampler))  # the one that needs the fewest options
+            command = f"textdiffusion sample {card.name} {card.sampler}".rstrip()
+            print(f"\nNext: {command} --watch, or textdiffusion models {card.name}")
         else:
             print_table(COLUMNS, [_row(card, size[card.name], "; ") for card in cards])
 

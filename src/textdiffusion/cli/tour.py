@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLAYS, RESTAURANTS, SUDOKU = "shakespeare", "restaurants", "sudoku"
 TEMPLATE = "My lord, the [MASK:6] is dead."
 WORD, LABEL, SOURCE = "crown", "Italian", "riverside, cheap"
-PATTERN = r"The [A-Z][a-z]+ is an? [a-z ]+ in the (riverside|city centre)( area)?\."
+PATTERN = r"The [A-Z][a-z]+ is an? [a-z]+ [A-Z][a-z]+ (pub|restaurant|coffee shop) in the [a-z ]+\."
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 LENGTH, STEPS = 96, 64  # of the text that emerges
 SECONDS = 6.0  # that an animation takes at least, in a terminal
@@ -90,8 +90,8 @@ class Tour:
             self._command("sample", RESTAURANTS, "--label", LABEL, "--source", SOURCE)
             self._heading(f"A pattern holds for the whole text: {PATTERN}")
             guide = f"regex:pattern={PATTERN}"
-            self._texts(run.generate(2, label=LABEL, source="", seed=1, guides=[guide]))
-            self._command("sample", RESTAURANTS, "--label", LABEL, "--source", "", "--guide", guide)
+            self._texts(run.generate(2, label=LABEL, source=SOURCE, seed=1, guides=[guide]))
+            self._command("sample", RESTAURANTS, "--label", LABEL, "--source", SOURCE, "--guide", guide)
 
     def solving(self) -> None:
         """A sudoku is solved."""
@@ -193,7 +193,7 @@ class Tour:
 
     def _texts(self, texts: list[str]) -> None:
         for text in texts:
-            self.console.print(text.strip("\n"), markup=False)
+            self.console.print(text.strip(), markup=False)
 
     def _command(self, *words: str) -> None:
         """The command to do this oneself, in one line that can be copied."""
