@@ -156,8 +156,11 @@ def export(run: Path, name: str, windows: int, to: Path) -> Card:
 
 def portable(text: TextConfig) -> TextConfig:
     """The settings with file names in the place of this machine's paths."""
-    names = {field: Path(getattr(text, field)).name for field in ("valid", "test") if getattr(text, field)}
-    return replace(text, data=Path(text.data).name if is_path(text.data) else text.data, **names)
+
+    def name_of(path: str) -> str:
+        return Path(path).name if is_path(path) else path
+
+    return replace(text, data=name_of(text.data), valid=name_of(text.valid), test=name_of(text.test))
 
 
 def write_excerpt(model: TextDiffusion, folder: Path, definition: Definition) -> str:
@@ -223,7 +226,7 @@ def measure(
 
 def is_path(data: str) -> bool:
     """Whether data is a file, which others may not have."""
-    return Path(data).is_file() or "/" in data
+    return Path(data).is_file() or ("/" in data and not data.startswith("hf:"))
 
 
 def training_cost(run: Path, batch_size: int) -> str:
