@@ -1,7 +1,9 @@
-# make demo   train a small model on Shakespeare and watch text emerge from noise
-# make test   lint, types and the whole test suite
-# make lint   lint and types only
-# make docs   the documentation site, in site/
+# make demo      watch the models of the package: text emerges from noise, gaps are filled, a sudoku is solved
+# make test      lint, types and the whole test suite
+# make lint      lint and types only
+# make docs      the documentation site, in site/
+# make weights   train and export the models of the package (hours; continues where it was stopped)
+# make pictures  the animation of README, drawn by the package
 #
 # Each creates .venv and installs what it needs when that is absent. PIP_ARGS lets you choose your own
 # builds, for example: make demo PIP_ARGS="--index-url URL-OF-A-CPU-TORCH-INDEX"
@@ -10,7 +12,7 @@ PYTHON ?= python3
 PIP_ARGS ?= -c constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test lint docs
+.PHONY: demo test lint docs weights pictures
 
 demo: .venv/installed-demo
 	$(BIN)/textdiffusion demo
@@ -23,6 +25,14 @@ lint: .venv/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyrefly check
+
+# DATA is a folder with the references of the E2E data set, for the model `restaurants`.
+DATA ?= $(TEXTDIFFUSION_DATA)
+weights: .venv/installed-demo
+	$(BIN)/python benchmarks/weights.py train --data "$(DATA)"
+
+pictures: .venv/installed-demo
+	$(BIN)/textdiffusion sample shakespeare --num 1 --length 128 --steps 48 --seed 1 --gif docs/emerging.gif
 
 docs: .venv/installed-docs
 	$(BIN)/mkdocs build --strict

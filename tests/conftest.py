@@ -77,3 +77,18 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEXTDIFFUSION_CACHE", str(home / "cache"))
         yield make
+
+
+@pytest.fixture(scope="session")
+def packaged_models(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with stand-ins for the models of the package."""
+    from .packaged_models import make_models
+
+    return make_models(tmp_path_factory.mktemp("packaged") / "models", tiny_run)
+
+
+@pytest.fixture
+def packaged(packaged_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-ins in the place of the models of the package."""
+    monkeypatch.setattr("textdiffusion.storage.packaged.root", lambda: packaged_models)
+    return packaged_models

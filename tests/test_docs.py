@@ -63,7 +63,7 @@ def named(pages: list[Path]) -> list:
 
 
 @pytest.fixture
-def workspace(tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tiny_run: Callable[..., Path], packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the run and the text that the pages speak of."""
     shutil.copytree(tiny_run("mdlm"), tmp_path / "runs/shakespeare")
     published(tmp_path / "sedd-small")

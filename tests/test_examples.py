@@ -1,5 +1,7 @@
 """The examples train and write text, in a short form."""
 
+import ast
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -25,3 +27,27 @@ def test_the_loss_falls_and_samples_are_text(name: str, monkeypatch: pytest.Monk
         assert text.split()[-1] == "."
         assert {*text.split()} <= words
     sys.modules.pop(name)
+
+
+def test_the_cells_of_the_notebook_run(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In order and in one namespace; the value of a cell's last line must show itself."""
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    shown = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            code = ast.parse("".join(cell["source"]).replace("training.steps=60", "training.steps=2"))
+            last = code.body[-1]
+            if isinstance(last, ast.Expr):
+                code.body[-1] = ast.Assign([ast.Name("shown", ast.Store())], last.value)
+            names.pop("shown", None)
+            exec(compile(ast.fix_missing_locations(code), "notebook", "exec"), names)
+            if "shown" in names:
+                value = names["shown"]
+                shown.append(type(value).__name__)
+                assert value is None or repr(value)
+                assert not hasattr(value, "_repr_html_") or value._repr_html_().startswith("<iframe")
+    assert shown.count("Recording") == 4
+    assert "TextDiffusion" in shown

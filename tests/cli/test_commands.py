@@ -371,7 +371,7 @@ def small_demo(tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     config = Demo._config
     monkeypatch.setattr(Demo, "_config", lambda self: apply_overrides(config(self), settings))
     data = TextDiffusion.from_pretrained(tiny_run("mdlm")).config.text.data
-    return ("demo", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
+    return ("demo", "--train", "--data", data, "--out", tmp_path / "run", "--minutes", 0.01)
 
 
 def test_the_demo(textdiffusion, tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

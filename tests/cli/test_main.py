@@ -42,6 +42,9 @@ FAILURES = [
     (["train", "mdlm", "--data", "x", "--out", "y", "--set", "backbone.width"], "has no value"),
     (["train", "mdlm", "--data", "x", "--out", "y", "--steps", "-2"], "--steps is -2"),
     (["demo", "--minutes", "0"], "--minutes is 0"),
+    (["demo", "--minutes", "2"], "--minutes has an effect only with --train"),
+    (["demo", "--train", "--html", "x.html"], "--html has an effect only without --train"),
+    (["models", "hamlet"], "There is no model 'hamlet'"),
     (["convert", "nowhere", "--out", "x"], "nowhere has no weights"),
 ]
 
@@ -97,7 +100,7 @@ def test_the_overview_names_every_command(textdiffusion):
     assert done == textdiffusion("--help")
     assert all(f"  {name} " in done.out for name in COMMANDS)
     files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
-    shared = {"__init__", "measuring", "output", "parsing"}
+    shared = {"__init__", "measuring", "output", "parsing", "tour"}
     assert files - shared == {entry.module for entry in COMMANDS.values()}
 
 

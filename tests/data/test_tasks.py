@@ -173,3 +173,38 @@ def test_the_mask_of_questions_needs_a_task(change: dict, message: str, tmp_path
     options: dict[str, Any] = {"data": "copy:easy:3000", **of("copy").text_settings(), **change}
     with pytest.raises(UserError, match=message):
         prepare(TextConfig(**options), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "level"), [*SHORT, ("sudoku", "easy")])
+def test_a_question_is_the_template_of_its_row(name: str, level: str):
+    task = of(f"{name}:{level}")
+    for question, answer in rows_of(name, level, 3):
+        row = task.task.row(question, answer)
+        assert task.template(question) == task.row_template(row)
+        assert all(part not in task.template(question) for part in ("[MASK]", "[MASK:0]"))
+        assert len(task.task.display(row)) == len(row)
+        if "=" in row:
+            assert task.template(f"{question}=") == task.template(question)
+
+
+@pytest.mark.parametrize(
+    ("data", "question", "says"),
+    [
+        ("sudoku", "53..7", "has 5 cells; write 81"),
+        ("sudoku", "x" + "." * 80, "has 'x'; a cell is a digit"),
+        ("sudoku", "5...5" + "." * 76, "has 5 twice in row 1, so it has no solution"),
+        ("sudoku", "5" + "." * 8 + "5" + "." * 71, "has 5 twice in column 1"),
+        ("sudoku", "5" + "." * 9 + "5" + "." * 70, "has 5 twice in box 1"),
+        ("addition:easy", "85+63", "gives a row of 9 characters; those of addition:easy have 12"),
+    ],
+)
+def test_what_cannot_be_a_question_is_refused(data: str, question: str, says: str):
+    with pytest.raises(UserError, match=says):
+        of(data).template(question)
+
+
+def test_sudokus_are_read_as_people_write_them():
+    (question, _), *_ = rows_of("sudoku", "easy", 3)
+    lines = "\n".join(question[i : i + 9] for i in range(0, 81, 9))
+    for written in (lines, question.replace(".", "0"), question.replace(".", "_")):
+        assert of("sudoku").template(written) == of("sudoku").template(question)

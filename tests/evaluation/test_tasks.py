@@ -11,7 +11,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.data.builtin.tasks import parse_task
 from textdiffusion.data.templates import parse
 from textdiffusion.evaluation.heldout import held_out, training_corpus
-from textdiffusion.evaluation.tasks import question_template, solve_task
+from textdiffusion.evaluation.tasks import solve_task
 from textdiffusion.inference.options import SamplingKwargs
 
 READING = ["layout=lines", "split=documents", "too_long=error", "mask=question"]
@@ -87,7 +87,7 @@ def test_a_template_has_gaps_where_nothing_is_given(row: str, pieces: list[str |
     name, _, text = row.partition(":")
     task = parse_task(name)
     assert task is not None
-    assert parse(question_template(task, text)) == pieces
+    assert parse(task.row_template(text)) == pieces
 
 
 def test_other_text_cannot_be_checked(tiny_run: Callable[..., Path], tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("demo", "Demo", "Train on Shakespeare for a few minutes, watch text emerge, compare with an n-gram"),
+    "demo": Entry("demo", "Demo", "See what the models can do, in a minute and without training"),
     "train": Entry("train", "Train", "Train a recipe on your own text"),
     "sample": Entry("writing", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
@@ -33,6 +34,7 @@ COMMANDS = {
     "plot": Entry("plot", "Plot", "Plot how well a run predicts at every noise level"),
     "tune": Entry("tune", "Tune", "Choose the noise levels of sampling from a run's own losses"),
     "noise": Entry("noise", "Noise", "Show how the forward process noises a sentence"),
+    "models": Entry("models", "Models", "List the trained models that come with the package"),
     "recipes": Entry("listing", "Recipes", "List the recipes and their variants"),
     "samplers": Entry("listing", "Samplers", "List the samplers that a run can use"),
     "guides": Entry("listing", "Guides", "List the ways to steer sampling"),
@@ -45,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    _replace_unprintable()
     try:
         _run(words)
     except UserError as error:
@@ -87,6 +90,13 @@ def load(name: str) -> type:
     """The class of a command."""
     entry = COMMANDS[name]
     return getattr(import_module(f"{__name__}.{entry.module}"), entry.class_name)
+
+
+def _replace_unprintable() -> None:
+    """Where the terminal's encoding lacks a character, prints a question mark instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
 
 
 def _overview() -> str:

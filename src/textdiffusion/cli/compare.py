@@ -83,7 +83,7 @@ class Frontier(Sweeping):
     """
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     out: str = ""
     """Also save a chart: .svg."""
 

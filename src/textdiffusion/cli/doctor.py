@@ -32,10 +32,10 @@ class Doctor:
     """Check this machine and the installation; with a run, also its files and its prepared text."""
 
     run: Annotated[str, Positional, arg(metavar="[RUN]")] = ""
-    """The run's folder."""
+    """The run's folder, or the name of a model from `textdiffusion models`."""
 
     def execute(self) -> None:
-        findings = [*_machine(), *_installed(), *(_run(Path(self.run)) if self.run else ())]
+        findings = [*_machine(), *_installed(), *(_run(self.run) if self.run else ())]
         out = console()
         for name, value, ok in findings:
             out.print(f"{'ok' if ok else '!!'}  {name:<19} {value}", markup=False, style=None if ok else "red")
@@ -86,22 +86,23 @@ def _installed() -> Iterator[Finding]:
         yield "test data", folder if exists else f"{folder} is not a folder", exists
 
 
-def _run(folder: Path) -> Iterator[Finding]:
+def _run(source: str) -> Iterator[Finding]:
     from ..data.prepare import default_cache, prepare
     from ..data.shards import verify
     from ..inference.api import TextDiffusion
 
     try:
-        run = TextDiffusion.from_pretrained(folder, device="cpu")
+        run = TextDiffusion.from_pretrained(source, device="cpu")
     except UserError as error:
         yield "run", str(error), False
         return
+    assert run.folder is not None
     size = sum(p.numel() for p in run.model.parameters())
-    yield "run", f"{folder}: {run.config.recipe}, {size:,} parameters, {run.tokenizer.vocab_size} tokens", True
+    yield "run", f"{run.folder}: {run.config.recipe}, {size:,} parameters, {run.tokenizer.vocab_size} tokens", True
     from ..storage.checkpoint import Checkpoints
 
     damaged: list[str] = []
-    latest = Checkpoints(folder / "checkpoints", keep=1).latest(damaged.append)
+    latest = Checkpoints(run.folder / "checkpoints", keep=1).latest(damaged.append)
     for problem in damaged:
         yield "checkpoint", problem, False
     yield "checkpoint", f"{latest[0].name} is complete" if latest else "none", True

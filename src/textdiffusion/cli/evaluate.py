@@ -20,7 +20,7 @@ class Evaluate(Bounding):
     """
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     calibrate: int = 0
     """Fit one temperature per range of noise levels on the training text, for this many ranges (0 = none)."""
     order: str = ""

@@ -45,7 +45,7 @@ class Samplers:
     """List the samplers that a run can use, with their settings: `sample RUN --sampler ddim:eta=1`."""
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     json: bool = False
     """Print JSON."""
 

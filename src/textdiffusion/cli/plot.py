@@ -16,7 +16,7 @@ class Plot:
     """Plot cross-entropy against the noise level: how well a run predicts, and the curve it fitted in training."""
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     out: str = "noise.png"
     """The image to write: .png, .svg or .pdf (needs the extra `plot`)."""
     data: str = ""

@@ -18,7 +18,7 @@ class TrainClassifier:
     """
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     data: str
     """Labelled texts: lines of text, tab, label; or .jsonl or .csv with the fields `text` and `label`."""
     out: str

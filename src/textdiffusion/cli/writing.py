@@ -25,7 +25,7 @@ class Writing:
     """The options of both commands, and the ways to show what they write."""
 
     run: RunName
-    """The run's folder, or its repository id on the hub."""
+    """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     num: int = 4
     """Number of texts."""
     steps: int = 0
@@ -34,8 +34,8 @@ class Writing:
     """A name from `textdiffusion samplers RUN`, with settings as in ddim:eta=1 (empty = the run's default)."""
     guide: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME:KEY=VALUE")] = ()
     """Steer the text: a name from `textdiffusion guides` with settings, as in without:text=pear. Repeat for several."""
-    source: str = ""
-    """The prompt (for runs trained with text.source)."""
+    source: Annotated[str | None, arg(metavar="STR")] = None
+    """The prompt (for runs trained with text.source); "" is an empty one."""
     label: str = ""
     """The label of the texts (for runs trained with text.label)."""
     temperature: float = 1.0
@@ -118,7 +118,7 @@ class Writing:
             "steps": steps,
             "calls": round(nfe, 2),
             "sampler": self.sampler or run.config.sampler.kind,
-            "source": self.source or None,
+            "source": self.source,
             "label": self.label or None,
             "guides": list(self.guide) or None,
             "temperature": self.temperature,
@@ -132,9 +132,17 @@ class Writing:
         self._save(frames, facts)
         if self.json:
             ranks = [round(bits[text], 4) if text else None for text in texts] if self.rank else []
-            print_json({**facts, "texts": texts, **({"bits_per_character": ranks} if self.rank else {})})
+            more = {"bits_per_character": ranks} if self.rank else {}
+            print_json({**facts, "texts": texts, **more, **self._answers(run, texts)})
         else:
-            print_texts(texts, [bits[text] for text in texts] if self.rank else None)
+            self._print(run, texts, [bits[text] for text in texts] if self.rank else None)
+
+    def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:
+        """Facts about texts that are answers."""
+        return {}
+
+    def _print(self, run: TextDiffusion, texts: list[str], bits: list[float] | None) -> None:
+        print_texts(texts, bits)
 
     def _sampling(self) -> SamplingKwargs:
         """These options as those of the package; `inference.options.SamplingOptions` describes them."""
@@ -169,7 +177,7 @@ class Writing:
         """Bits per character of each distinct text under the run; inf for an empty one."""
         from ..inference.selection import distinct, fluency
 
-        score = fluency(run, source=self.source or None, label=self.label or None)
+        score = fluency(run, source=self.source, label=self.label or None)
         unique, bits = distinct(texts), dict[str, float]()
         with status("Scoring ...") as show:
             for text in unique:
@@ -182,18 +190,20 @@ class Writing:
     ) -> Step:
         """The last step of a stream, which is watched, recorded in `frames`, or counted in a status line."""
         from ..views.frames import Framer
+        from ..views.grid import grid_of
         from ..views.terminal import watch
 
-        framer = Framer(run.tokenizer, batch.condition_mask)
+        framer, grid = Framer(run.tokenizer, batch.condition_mask), grid_of(run.task)
 
         def recorded() -> Iterator[Step]:
             for step in stream:
                 if self.html or self.gif:
-                    frames.append(framer.frame(step))
+                    frame = framer.frame(step)
+                    frames.append(frame if grid is None else grid.broken(frame))
                 yield step
 
         if self.watch:
-            last = watch(recorded(), run.tokenizer, batch.condition_mask, console())
+            last = watch(recorded(), run.tokenizer, batch.condition_mask, console(), grid)
             print()
             return last
         with status("Writing ...") as show:
@@ -224,31 +234,59 @@ class Sample(Writing):
     def execute(self) -> None:
         run = self.load()
         batch = run.empty_batch(
-            self.num * self.candidates, self.length or None, source=self.source or None, label=self.label or None
+            self.num * self.candidates, self.length or None, source=self.source, label=self.label or None
         )
         self.write(run, batch, {"num": self.num, "length": batch.tokens.shape[1]})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Infill(Writing):
-    """Fill the gaps of a template. The text around the gaps is preserved exactly.
+    """Fill the gaps of a template, or answer a question. The text around the gaps is preserved exactly.
 
     [MASK:5] is a gap of five tokens of the run's tokenizer, [MASK] one as long as the model proposes; \\[MASK is the
-    literal text. At the end of a template, [MASK] continues until the model ends the text.
+    literal text. At the end of a template, [MASK] continues until the model ends the text. A run that was trained on a
+    task takes a bare question: for `sudoku`, the 81 cells row by row with a dot for each blank.
     """
 
     template: Annotated[str, Positional, arg(metavar="TEMPLATE")]
-    """Text with gaps, in quotes: "The [MASK:5] pear is [MASK:8].\""""
+    """Text with gaps, in quotes: "The [MASK:5] pear is [MASK:8]."; or a question."""
 
     def execute(self) -> None:
         run = self.load()
         batch = run.infill_batch(
             self.template,
             self.num * self.candidates,
-            source=self.source or None,
+            source=self.source,
             label=self.label or None,
             seed=self.seed,
         )
         if run.infill_warning:
             note(run.infill_warning)
         self.write(run, batch, {"num": self.num, "template": self.template})
+
+    def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:
+        """The answers of a run that was trained on a task, and which are correct."""
+        if run.task is None:
+            return {}
+        answers = [run.task.task.read_row(text)[1] for text in texts]
+        return {"answers": answers, "correct": [run.task.is_correct(text) for text in texts]}
+
+    def _print(self, run: TextDiffusion, texts: list[str], bits: list[float] | None) -> None:
+        """Of a task, each distinct answer once, correct ones first: as grids in a terminal where rows are grids."""
+        if run.task is None or bits:
+            super()._print(run, texts, bits)
+            return
+        from ..views.grid import grid_of
+
+        correct = sum(map(run.task.is_correct, texts))
+        rows = sorted(dict.fromkeys(texts), key=run.task.is_correct, reverse=True)
+        grid, out = grid_of(run.task), console()
+        if grid is None or not out.is_terminal:
+            print_texts([run.task.task.display(row) for row in rows])
+        else:
+            for row in rows:
+                out.print(grid.final(row, run.task.task.is_given(row), out), end="\n\n")
+        note(
+            f"{correct} of {len(texts)} answers are correct"
+            + (f", {len(rows)} are different." if len(rows) > 1 else ".")
+        )

@@ -26,7 +26,7 @@ def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) ->
         if not text.source:
             return np.zeros(0, dtype=np.int64)
         if not text.condition_dropout:
-            raise UserError("This run needs a source (source=..., --source).")
+            raise UserError('This run needs a source (source=..., --source); "" is an empty one.')
         source = ""
     if not text.source:
         raise UserError(f"This run takes no source; {_conditions(text)}.")

@@ -61,6 +61,11 @@ def parse(template: str) -> list[str | int]:
     return [*pieces, text] if text else pieces
 
 
+def has_gap(text: str) -> bool:
+    """Whether a text has a gap, so that it is a template."""
+    return any(match[0] != "\\[MASK" for match in _GAP.finditer(text))
+
+
 def _count(gap: str, inside: str, closed: bool) -> int:
     if not closed:
         raise UserError(f"{gap!r} in the template has no closing bracket; for the literal text write \\[MASK.")

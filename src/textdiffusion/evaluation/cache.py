@@ -16,6 +16,7 @@ from ..core.files import write_text
 from ..data.tokenizers.base import fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import Fact, sha256
+from ..storage.packaged import is_packaged
 from ..storage.weights import tensors_of
 
 VERSION = 4  # raise it when a result changes, or its JSON
@@ -30,9 +31,10 @@ class ResultCache:
 
     @classmethod
     def of_run(cls, model: TextDiffusion, cache_dir: Path) -> ResultCache:
-        """The folder `measured` inside the run's folder, or inside `cache_dir` where the run's is read-only."""
-        writable = model.folder is not None and os.access(model.folder, os.W_OK)
-        return cls((model.folder if writable and model.folder else cache_dir) / "measured", _run_hash(model))
+        """The folder `measured` in the run's folder, or in `cache_dir` where that is read-only or the package's."""
+        folder = model.folder
+        writable = folder is not None and os.access(folder, os.W_OK) and not is_packaged(folder)
+        return cls((folder if writable and folder else cache_dir) / "measured", _run_hash(model))
 
     def get_or_compute(self, name: str, facts: Mapping[str, Fact], compute: Callable[[], Any]) -> Any:
         """The result called `name` that depends on `facts`: read from its file, or computed now and written to it."""

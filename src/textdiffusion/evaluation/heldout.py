@@ -19,6 +19,7 @@ from ..data.sources import TABLE_SUFFIXES, file_type, find_files
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import COUNTED, Fact, sha256
+from ..storage.packaged import excerpt_of
 
 MAX_REFERENCE_TOKENS = 5_000_000  # of the text that samples are compared with
 
@@ -64,14 +65,23 @@ class RealText(NamedTuple):
 def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int = 0) -> HeldOut:
     """`data` as windows of the run's length; without `data`, the run's own test text, or else its validation text.
 
+    Where the text of a model of the package is not available, the excerpt that comes with the model takes its place.
     `count` is the number of windows (0: all). Raises UserError for text that cannot be used.
     """
     text = model.config.text
-    if data:
-        dataset = prepare(_config_of_all(text, data), cache_dir, tokenizer=model.tokenizer, trainable=False).train
-        name, trained_on = data, Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
+    corpus, excerpt = None, ""
+    if not data:
+        try:
+            corpus = training_corpus(model, cache_dir)
+        except UserError:
+            if not (excerpt := excerpt_of(model.folder)):
+                raise
+    if corpus is None:
+        config = _config_of_all(text, data or excerpt)
+        dataset = prepare(config, cache_dir, tokenizer=model.tokenizer, trainable=False).train
+        name = data or "the excerpt that comes with the model"
+        trained_on = bool(data) and Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
     else:
-        corpus = training_corpus(model, cache_dir)
         dataset, part = (corpus.test, "test") if corpus.test else (corpus.valid, "validation")
         if dataset is None:
             raise UserError("This run has no test or validation text; name a text with --data.")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..data.builtin.tasks import TaskData, parse_task
+from ..data.builtin.tasks import parse_task
 from ..inference.api import TextDiffusion
 from ..samplers.base import Sampler
 from .heldout import held_out
@@ -20,13 +19,6 @@ class TaskResult:
     accuracy: float
     error: float
     answers: tuple[str, ...]
-
-
-def question_template(task: TaskData, row: str) -> str:
-    """A row with gaps for everything that is not given, as `TextDiffusion.infill` reads it."""
-    groups = groupby(zip(row, task.condition_mask(row), strict=True), key=lambda pair: pair[1])
-    pieces = (("".join(character for character, _ in pairs), given) for given, pairs in groups)
-    return "".join(text if given else f"[MASK:{len(text)}]" for text, given in pieces)
 
 
 def solve_task(
@@ -51,7 +43,7 @@ def solve_task(
     if task is None:
         raise UserError(f"{data or model.config.text.data} is not a task with answers that can be checked.")
     rows = [model.tokenizer.decode(ids) for ids in text.windows(range(len(text))).tokens.numpy()]
-    questions = [question_template(task, row) for row in rows]
+    questions = [task.row_template(row) for row in rows]
     answers = model.infill(questions, steps=steps, seed=seed, temperature=temperature, sampler=sampler)
     accuracy = sum(map(task.is_correct, answers)) / len(answers)
     return TaskResult(accuracy, (accuracy * (1 - accuracy) / len(answers)) ** 0.5, tuple(answers))

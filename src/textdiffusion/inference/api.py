@@ -16,12 +16,15 @@ from ..samplers.masked_view import adapt_model
 from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import COUNTED, Fact, sha256
 from ..scoring.windows import Texts
+from ..views.frames import Frame, Framer
+from ..views.grid import grid_of
+from ..views.recording import Recording
 from .lengths import propose_lengths
 from .options import SamplingKwargs, SamplingOptions, replaces_given
 from .run import Run, check_count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextDiffusion(Run):
     """A trained run: `TextDiffusion.from_pretrained("runs/shakespeare").generate(num=4)`.
 
@@ -58,12 +61,26 @@ class TextDiffusion(Run):
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
 
         [MASK:5] is a gap of five tokens, [MASK] one as long as the model proposes (see `lengths`); `\\[MASK` is literal
-        text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it.
-        Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot propose.
+        text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it. A
+        run trained on a task also takes a bare question, without gaps, and writes its row; `answer` gives the answer
+        alone. Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot
+        propose.
         """
         sampling = SamplingOptions(**options)
         batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed)
         return self._write(batch, sampling)
+
+    def answer(self, question: str | Sequence[str], num: int = 1, **options: Unpack[SamplingKwargs]) -> list[str]:
+        """`num` answers to a question of the task that the run was trained on, or to each of several in turn.
+
+        A sudoku is 81 characters, a dot for each blank; its answer is the complete grid in digits. Raises UserError as
+        `infill` does, for a run that was not trained on a task, and for what cannot be a question.
+        """
+        if self.task is None:
+            raise UserError(f"This run was trained on {self.config.text.data}, which is not a task with questions.")
+        questions = [question] if isinstance(question, str) else list(question)
+        rows = self.infill([self.task.template(each) for each in questions], num, **options)
+        return [self.task.task.read_row(row)[1] for row in rows]
 
     def stream(
         self,
@@ -80,6 +97,23 @@ class TextDiffusion(Run):
         """
         rows = self.empty_batch(num, length) if batch is None else batch
         return SamplingOptions(**options).resolve(self, rows).run(rows.to(self.device))
+
+    def record(
+        self,
+        num: int = 1,
+        length: int | None = None,
+        *,
+        batch: Batch | None = None,
+        **options: Unpack[SamplingKwargs],
+    ) -> Recording:
+        """`stream`, recorded: a notebook plays it, `save_html` and `save_gif` write it, `texts` are the results."""
+        rows = self.empty_batch(num, length) if batch is None else batch
+        framer, grid, frames = Framer(self.tokenizer, rows.condition_mask), grid_of(self.task), list[Frame]()
+        for step in self.stream(batch=rows, **options):
+            frame = framer.frame(step)
+            frames.append(frame if grid is None else grid.broken(frame))
+        facts = {"recipe": self.config.recipe, "steps": step.total, "seed": options.get("seed", 0)}
+        return Recording(tuple(frames), tuple(self.decode(step, rows)), f"textdiffusion: {self.config.recipe}", facts)
 
     def score(
         self,
@@ -166,12 +200,12 @@ class TextDiffusion(Run):
         label: str | None = None,
         seed: int = 0,
     ) -> Batch:
-        """`num` rows for each template, with the text around its gaps given, and a source before it.
+        """`num` rows for each template or question, with the text around its gaps given, and a source before it.
 
         `seed` draws the lengths of gaps that the model proposes.
         """
         check_count("num", num)
-        asked = [template] if isinstance(template, str) else list(template)
+        asked = [self.as_template(each) for each in ([template] if isinstance(template, str) else template)]
         if not asked:
             raise UserError("The list of templates is empty; give at least one.")
         is_open = [templates.OPEN in templates.parse(each)[:-1] for each in asked]

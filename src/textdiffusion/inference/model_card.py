@@ -8,15 +8,38 @@ from typing import Any
 from ..config.config import Config
 from ..recipes import description
 from ..storage.metrics_log import history
+from ..storage.packaged import Card
 
 
-def model_card(name: str, config: Config, parameters: int, vocab_size: int, weights: str, folder: Path | None) -> str:
-    """The card; figures come from the run's `metrics.jsonl` where `folder` has one."""
+def model_card(
+    name: str,
+    config: Config,
+    parameters: int,
+    vocab_size: int,
+    weights: str,
+    folder: Path | None,
+    card: Card | None = None,
+) -> str:
+    """The card of a run, or of the model of the package that `card` describes.
+
+    Without a `card`, figures come from the run's `metrics.jsonl` where `folder` has one.
+    """
     training, text, sampler = config.training, config.text, config.sampler
     records = history(folder)
     idea = description(config.recipe).partition("\n")[0]
     steps = sampler.steps or "one per token"
+    is_task = text.mask == "question"
     condition = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
+    use = [f"for text in model.generate(num=4, seed=0{condition}):", "    print(text)"]
+    if is_task:
+        use = ['print(model.answer("..."))  # a question of the task']
+    address = "this repository's id, or a folder" if card is None else "a model of the package"
+    if card:
+        about = [f"| what | {card.what} |", f"| data | {card.data} |", f"| licence | {card.licence} |"]
+        quality, trained = [], card.training
+    else:
+        about, quality = [], [f"| bits per character | {_bits(records, weights)} |"]
+        trained = f"{_trained(records, training.steps)} steps of {training.batch_size} rows"
     lines = [
         "---",
         "library_name: textdiffusion",
@@ -30,29 +53,39 @@ def model_card(name: str, config: Config, parameters: int, vocab_size: int, weig
         "",
         "| | |",
         "|---|---|",
+        *about,
         f"| parameters | {parameters:,} ({'averaged' if weights == 'ema' else 'raw'} weights) |",
         f"| training text | {text.data} |",
         f"| tokenizer | {text.tokenizer}, {vocab_size:,} tokens |",
         f"| window | {text.length} tokens, layout {text.layout}, conditioning masks: {text.mask} |",
-        f"| training | {_trained(records, training.steps)} steps of {training.batch_size} rows, "
-        f"{training.optimizer}, learning rate {training.lr:g} |",
-        f"| bits per character | {_bits(records, weights)} |",
+        f"| training | {trained}, {training.optimizer}, learning rate {training.lr:g} |",
+        *quality,
         f"| intended sampler | {type(sampler).__name__}, steps: {steps} |",
         "",
+        *(_figures(card) if card else []),
         "## Use",
         "",
         "```python",
         "from textdiffusion import TextDiffusion",
         "",
-        f'model = TextDiffusion.from_pretrained("{name}")  # this repository\'s id, or a folder',
-        f"for text in model.generate(num=4, seed=0{condition}):",
-        "    print(text)",
+        f'model = TextDiffusion.from_pretrained("{name}")  # {address}',
+        *use,
         "```",
         "",
         "The whole configuration is in `config.json`.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _figures(card: Card) -> list[str]:
+    """The table of measured figures, with the commands that print them."""
+    lines = ["## Figures", "", "| figure | value | command |", "|---|---|---|"]
+    for figure in card.figures:
+        spread = "" if figure.error is None else f" +- {figure.error:.2g}"
+        lines.append(f"| {figure.what} | {figure.value:.4g}{spread} | `{figure.command}` |")
+    options = f" {card.sampler}" if card.sampler else ""
+    return [*lines, "", f"Recommended: `textdiffusion sample {card.name}{options}`.", ""]
 
 
 def _trained(records: list[dict[str, Any]], planned: int) -> str:

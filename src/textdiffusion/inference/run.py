@@ -17,6 +17,7 @@ from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype
 from ..core.errors import UserError
 from ..core.randomness import seeded
 from ..data import templates
+from ..data.builtin.tasks import TaskData, parse_task
 from ..data.conditions import encode_source, strip_source, with_label
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
@@ -27,18 +28,22 @@ from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
 from ..storage.checkpoint import RAW, Checkpoints
 from ..storage.hub import find_run, upload
-from ..storage.weights import load_weights, save_tensors, tensors_of
+from ..storage.packaged import is_packaged, read_card
+from ..storage.weights import load_weights, rounded, save_tensors
 from .model_card import model_card
 
 Weights = Literal["ema", "raw"]
 """The averaged weights, or the optimizer's own."""
+
+SavedDtype = Literal["float32", "bfloat16"]
+"""The precision of parameters on disk."""
 
 R = TypeVar("R", bound="Run")
 
 _MAX_ROWS, _MAX_LOGITS = 64, 1 << 26  # of a chunk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A model with its tokenizer and configuration."""
 
@@ -59,11 +64,14 @@ class Run:
         device: DeviceName = "auto",
         dtype: DtypeName = "float32",
     ) -> R:
-        """Loads the run in a folder, or on the hub by its repository id (`owner/name`).
+        """Loads the run in a folder, a model of the package by its name, or one on the hub by its id (`owner/name`).
+
+        A run in a folder of that name comes before a model of the package. Models are in `textdiffusion models`.
 
         `weights` chooses the averaged weights (`ema`) or those of the optimizer (`raw`, from the latest checkpoint).
         Features are computed in `dtype`; `auto` is bfloat16 where the device has units for it. Raises UserError where
-        there is no run, and where a file is missing, damaged or of another version.
+        there is no run, and where a file is missing, damaged or of another version. Weights that were saved in bfloat16
+        are loaded as float32.
         """
         target = choose_device(device)
         compute_dtype, _ = choose_dtype(dtype, target)
@@ -78,10 +86,39 @@ class Run:
         model.tuned = load_grid(folder / GRID)
         return cls(model.eval().requires_grad_(False).to(target), tokenizer, config, weights, folder)
 
+    def __repr__(self) -> str:
+        """A short card: recipe, size, tokenizer, text, conditions, sampler, and where the run is from."""
+        text, sampler = self.config.text, self.config.sampler
+        parameters = sum(p.numel() for p in self.model.parameters())
+        names = [f"label ({', '.join(text.labels)})"] * bool(text.label) + ["source"] * bool(text.source)
+        lines = {
+            "recipe": f"{self.config.recipe} ({self.config.variant})",
+            "parameters": f"{parameters:,}, {'averaged' if self.weights == 'ema' else 'raw'} weights on {self.device}",
+            "tokenizer": f"{text.tokenizer}, {self.tokenizer.vocab_size:,} tokens",
+            "text": f"{text.data}, windows of {text.length} tokens ({text.layout})",
+            "conditions": " and ".join(names),
+            "sampler": f"{sampler.kind}, {sampler.steps or 'one step per token'}{' steps' if sampler.steps else ''}",
+            "folder": str(self.folder or ""),
+        }
+        shown = "".join(f"\n  {name:<11} {value}" for name, value in lines.items() if value)
+        return f"{type(self).__name__}{shown}"
+
     @property
     def likelihood(self) -> Any:
         """The likelihood, or the bound of it, that texts are scored with."""
         return self.config.likelihood
+
+    @property
+    def task(self) -> TaskData | None:
+        """The task that the run was trained on, with the questions that it can answer (None: on other text)."""
+        return parse_task(self.config.text.data) if self.config.text.mask == "question" else None
+
+    def as_template(self, text: str) -> str:
+        """A template unchanged, and the template of a bare question where the run was trained on a task.
+
+        Raises UserError for what cannot be a question.
+        """
+        return text if self.task is None or templates.has_gap(text) else self.task.template(text)
 
     def order_likelihood(self, order: str, per_step: int = 1) -> OrderLikelihood:
         """The exact likelihood of texts revealed in an order, at most `per_step` positions at a time.
@@ -174,10 +211,11 @@ class Run:
             rows = [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
         return [self.tokenizer.decode(strip_source(ids, self.config.text, self.tokenizer)) for ids in rows]
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32") -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
 
-        No other file of the folder changes. Returns the folder.
+        `dtype` is that of the parameters in the file: bfloat16 takes half the space and is loaded as float32. No other
+        file of the folder changes. Returns the folder.
         """
         folder = Path(folder)
         try:
@@ -186,7 +224,7 @@ class Run:
             raise UserError(f"Cannot create {folder}: {error.strerror}.") from None
         (folder / "config.json").write_text(dumps(self.config), encoding="utf-8")
         self.tokenizer.save(folder / "tokenizer.json")
-        tensors = {name: tensor.cpu() for name, tensor in tensors_of(self.model).items()}
+        tensors = {name: tensor.cpu() for name, tensor in rounded(self.model, getattr(torch, dtype)).items()}
         save_tensors(tensors, folder / "model.safetensors")
         if self.model.tuned is not None:
             save_grid(self.model.tuned, folder / GRID)
@@ -203,7 +241,8 @@ class Run:
     def card(self, name: str) -> str:
         """The model card in Markdown: what the run is, how it was trained, how good it is, how to use it."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder)
+        card = read_card(self.folder) if self.folder and is_packaged(self.folder) else None
+        return model_card(name, self.config, parameters, self.tokenizer.vocab_size, self.weights, self.folder, card)
 
 
 def check_count(name: str, count: int) -> None:

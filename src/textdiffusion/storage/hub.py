@@ -1,4 +1,4 @@
-"""Finding runs in folders and on the Hugging Face hub, and uploading them."""
+"""Finding runs in folders, in the package and on the Hugging Face hub, and uploading them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from .packaged import find_packaged, names
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
 
 
 def find_run(source: str | Path) -> Path:
-    """The folder of a run: `source` itself, or a downloaded hub repository. Raises UserError if it is neither."""
+    """The folder of a run: `source` itself, a model of the package, or a downloaded hub repository.
+
+    A run in the folder `source` comes first, so `./shakespeare` and a run's folder `shakespeare` are never the model of
+    that name. Raises UserError if `source` is none of these, and for a damaged model.
+    """
+    if packaged := find_packaged(source):
+        return packaged
     folder = Path(source)
     if not folder.is_dir():
         if not isinstance(source, str) or source.count("/") != 1 or source.startswith((".", "/", "~")):
-            raise UserError(f"No folder {source}. A run is a folder made by `train --out`, or a hub id (owner/name).")
+            models = f", a model of the package ({', '.join(names())})" if names() else ""
+            raise UserError(
+                f"No folder {source}. A run is a folder made by `train --out`{models}, or a hub id (owner/name)."
+            )
         folder = download(source)
     if _has_published_weights(folder):
         raise UserError(

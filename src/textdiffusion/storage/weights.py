@@ -19,6 +19,12 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in named.items() if name in persistent}
 
 
+def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """`tensors_of` with floating-point parameters in `dtype`; buffers, such as counts, keep their own."""
+    parameters = {name for name, parameter in module.named_parameters() if parameter.is_floating_point()}
+    return {name: tensor.to(dtype) if name in parameters else tensor for name, tensor in tensors_of(module).items()}
+
+
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Writes a safetensors file, not atomically (see `core.files.atomic`)."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)

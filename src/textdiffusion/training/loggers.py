@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from ..config.training import Training
 from ..core.errors import UserError
 from .events import Event, Finished, Logged, Sampled, Validated
+from .notebook import NotebookBar
 from .run_folder import RunFolder
 
 PRINT_INTERVAL = 10.0  # least seconds between two progress lines where there is no live display
@@ -127,6 +128,7 @@ class ProgressDisplay(Logger):
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
         self._bar = Progress(*columns, console=console, transient=True, disable=not self.live)
         self._task = self._bar.add_task("training", total=1.0, state="")
+        self._notebook = NotebookBar() if console.is_jupyter else None
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
@@ -162,7 +164,9 @@ class ProgressDisplay(Logger):
             f"step {event.step}  loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s  "
             f"{self._remaining(event.progress)}"
         )
-        if self.live:
+        if self._notebook:
+            self._notebook.update(event.progress, text)
+        elif self.live:
             self._bar.update(self._task, completed=event.progress, state=text)
         elif time.monotonic() - self._last_print >= PRINT_INTERVAL or event.progress >= 1.0:
             self._last_print = time.monotonic()

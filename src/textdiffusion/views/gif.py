@@ -59,14 +59,18 @@ def _layout(frame: Frame) -> list[list[_Glyph]]:
     """Lines of at most `_COLUMNS` positions; a last line counts the rows that do not fit."""
     lines: list[list[_Glyph]] = []
     for number, cells in enumerate(frame.rows):
-        row: list[_Glyph] = []
+        rows: list[list[_Glyph]] = [[]]
         for text, confidence, state in cells:
+            row = rows[-1]
+            if state is State.GIVEN and text == "\n":  # a break that is always there: nothing jumps
+                rows.append([])
+                continue
             if state is State.UNDECIDED:
                 row.append((None, _HOLE))
                 continue
             colour = _INK if state is State.GIVEN else palette.ON_DARK[palette.level(confidence)]
             row += [(symbol, _SOFT if symbol == "⏎" else colour) for symbol in visible(text)]
-        block = [*(row[i : i + _COLUMNS] for i in range(0, len(row), _COLUMNS)), []]
+        block = [row[i : i + _COLUMNS] for row in rows for i in range(0, len(row), _COLUMNS)] + [[]]
         remaining = len(frame.rows) - number
         if lines and len(lines) + len(block) > _LINES:
             return [*lines, _note(f"... {remaining} more row{'s' * (remaining > 1)}")]

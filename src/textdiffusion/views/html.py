@@ -26,7 +26,12 @@ def write_html(frames: Iterable[Frame], path: str | Path, title: str, facts: Map
     The frames are read one at a time, so there may be many. Raises ValueError if there are none, UserError if the file
     cannot be written.
     """
-    recording = Recording()
+    _write(page(frames, title, facts), path)
+
+
+def page(frames: Iterable[Frame], title: str, facts: Mapping[str, object]) -> str:
+    """The player of `frames` as HTML. Raises ValueError if there are none."""
+    recording = Encoder()
     for frame in frames:
         recording.add(frame)
     about = "".join(f"<div><dt>{escape(str(k))}:</dt> <dd>{escape(str(v))}</dd></div>" for k, v in facts.items())
@@ -39,18 +44,27 @@ def write_html(frames: Iterable[Frame], path: str | Path, title: str, facts: Map
         "SCALE": "".join(f'<i class="s" style="--here:var(--c{i})"></i>' for i in range(palette.LEVELS)),
         "DATA": recording.data(),
     }
-    write_page("player.html", path, parts)
+    return fill_page("player.html", parts)
 
 
 def write_page(template: str, path: str | Path, parts: Mapping[str, str]) -> None:
     """Fill a template of this package and write it to `path`. Raises UserError if the file cannot be written."""
-    page = files("textdiffusion.views").joinpath(template).read_text(encoding="utf-8")
-    with atomic(path) as partial:  # in one pass: a marker inside a text stays text
-        text = re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], page)
+    _write(fill_page(template, parts), path)
+
+
+def fill_page(template: str, parts: Mapping[str, str]) -> str:
+    """A template of this package with its parts."""
+    text = files("textdiffusion.views").joinpath(template).read_text(encoding="utf-8")
+    # In one pass: a marker inside a text stays text.
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], text)
+
+
+def _write(text: str, path: str | Path) -> None:
+    with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="replace")
 
 
-class Recording:
+class Encoder:
     """Frames as the differences between them.
 
     A frame is [index, t, calls, changes]. `changes` has one list per changed row: the row, then pairs of the number of

@@ -15,34 +15,38 @@ from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
 from .frames import Cell, Frame, Framer, State, evenly, visible
-from .palette import LEVELS, ON_ANY, level
+from .grid import Grid
+from .palette import ON_ANY, level
+from .signs import DECIDED, DIM, GIVEN, legend, progress, undecided
 
 _MIN_PAUSE = 1 / 12  # seconds between two pictures
 _MAX_DRAWING = 0.1  # fraction of the time spent on drawing
-_DIM = Style(dim=True)
-_GIVEN = Style(underline=True)
-_DECIDED = [Style(color=colour) for colour in ON_ANY]
 _CHANGED = [Style(color=colour, bold=True) for colour in ON_ANY]
 
 
 def watch(
-    steps: Iterable[Step], tokenizer: Tokenizer, given: Mask | None = None, console: Console | None = None
+    steps: Iterable[Step],
+    tokenizer: Tokenizer,
+    given: Mask | None = None,
+    console: Console | None = None,
+    grid: Grid | None = None,
 ) -> Step:
     """Show `steps` as they are made, and return the last one.
 
-    A terminal shows one picture that changes, with as many rows as fit; otherwise `history` prints lines. Raises
-    ValueError if there is no step.
+    A terminal shows one picture that changes, with as many rows as fit; otherwise `history` prints lines. With `grid`,
+    rows are drawn as grids. Raises ValueError if there is no step.
     """
     console = Console() if console is None else console
     if not console.is_terminal or console.is_dumb_terminal:
-        return history(steps, tokenizer, given, console)
+        return history(steps, tokenizer, given, console, grid=grid)
     framer = Framer(tokenizer, given)
+    paint = picture if grid is None else grid.picture
     last, drawn_at, pause = None, float("-inf"), _MIN_PAUSE
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
 
         def draw(step: Step) -> None:
             frame = framer.frame(step, console.height)
-            live.update(picture(frame, console, len(step.tokens)), refresh=True)
+            live.update(paint(frame, console, len(step.tokens)), refresh=True)
 
         for last in steps:
             start = time.monotonic()
@@ -61,6 +65,7 @@ def history(
     given: Mask | None = None,
     console: Console | None = None,
     count: int = 8,
+    grid: Grid | None = None,
 ) -> Step:
     """Print about `count` evenly spaced steps, one line per row, each step once, and return the last one.
 
@@ -68,13 +73,18 @@ def history(
     """
     console = Console() if console is None else console
     framer = Framer(tokenizer, given)
+
+    def show(step: Step) -> None:
+        frame = framer.frame(step)
+        _print(frame if grid is None else grid.symbols(frame), console)
+
     last, printed = None, None
     for last in steps:
         if last.index in evenly(last.total, count):
-            _print(framer.frame(last), console)
+            show(last)
             printed = last
     if last is not None and printed is not last:  # the sampler stopped early
-        _print(framer.frame(last), console)
+        show(last)
     return _checked(last)
 
 
@@ -94,15 +104,15 @@ def picture(frame: Frame, console: Console, rows: int) -> Text:
             break
         for i, line in enumerate(block[: max(1, spare)]):
             head = f"{number if i == 0 else '':>{label - 1}} " if label else ""
-            shown.append(Text.assemble((head, _DIM), line))
+            shown.append(Text.assemble((head, DIM), line))
         if len(block) > spare:
             break
         complete += 1
     if complete < rows and len(shown) < height:
         more = rows - max(1, complete)
         parts = ["the rest of this row"] * (not complete) + [f"{more} more row{'s' * (more > 1)}"] * (more > 0)
-        shown.append(Text(f"... {' and '.join(parts)}", _DIM))
-    body = [_progress(frame, console), _legend(console), *shown]
+        shown.append(Text(f"... {' and '.join(parts)}", DIM))
+    body = [progress(frame, console), legend(console), *shown]
     for line in body:
         line.truncate(width)
     return Text("\n", no_wrap=True, overflow="crop").join(body)
@@ -118,24 +128,20 @@ def _print(frame: Frame, console: Console) -> None:
     label = f"[{frame.status}] "
     for number, cells in enumerate(frame.rows, 1):
         row = f"{number}: " if len(frame.rows) > 1 else ""
-        console.print(Text.assemble((label + row, _DIM), _line(cells, console)), soft_wrap=True, highlight=False)
-
-
-def _block(console: Console) -> str:
-    return "_" if console.options.ascii_only else "░"
+        console.print(Text.assemble((label + row, DIM), _line(cells, console)), soft_wrap=True, highlight=False)
 
 
 def _style(cell: Cell) -> Style:
     if cell.state is State.UNDECIDED or cell.text.isspace():
-        return _DIM
+        return DIM
     if cell.state is State.GIVEN:
-        return _GIVEN
-    return (_CHANGED if cell.state is State.CHANGED else _DECIDED)[level(cell.confidence)]
+        return GIVEN
+    return (_CHANGED if cell.state is State.CHANGED else DECIDED)[level(cell.confidence)]
 
 
 def _line(cells: Iterable[Cell], console: Console) -> Text:
     """A row as one line without breaks."""
-    block, encoding = _block(console), console.encoding
+    block, encoding = undecided(console), console.encoding
     line = Text()
     run, style = "", Style.null()
     for cell in cells:
@@ -165,18 +171,3 @@ def _fold(line: Text, width: int, breaks: bool) -> list[Text]:
         if breaks and character == "⏎":
             column = width  # the next character, if any, begins a line
     return list(line.divide(cuts)) if cuts else [line]
-
-
-def _progress(frame: Frame, console: Console) -> Text:
-    full, empty = ("#", "-") if console.options.ascii_only else ("━", "─")
-    size = 20 if console.width >= 72 else 8
-    done = round(size * frame.index / max(1, frame.total))
-    return Text.assemble((full * done, _DECIDED[-1]), (empty * (size - done), _DIM), f" {frame.status}")
-
-
-def _legend(console: Console) -> Text:
-    block = _block(console)
-    scale = [("#" if console.options.ascii_only else "■", style) for style in _DECIDED[:: LEVELS // 5]]
-    return Text.assemble(
-        (block, _DIM), " undecided  unsure ", *scale, " sure  ", ("given", _GIVEN), "  ", ("new", Style(bold=True))
-    )

@@ -9,16 +9,20 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Int
 
+from ...core.errors import UserError
+
 Grids = Int[np.ndarray, "n 81"]
 """Cells row by row: 0 for a blank, else 1 << (digit - 1)."""
 
 _DIGITS, _LETTERS = "123456789", "abcdefghi"
 _TO_LETTERS = str.maketrans(_DIGITS, _LETTERS)
 _TO_DIGITS = str.maketrans(_LETTERS, _DIGITS)
+_TO_BLANKS = str.maketrans("0_*", "...")
 
 _CELLS = np.arange(81)
 _UNIT_OF = np.stack([_CELLS // 9, _CELLS % 9, _CELLS // 27 * 3 + _CELLS % 9 // 3])  # row, column and box of each cell
 _UNITS = np.concatenate([[np.flatnonzero(kind == unit) for unit in range(9)] for kind in _UNIT_OF])  # cells of each
+_UNIT_NAMES = [f"{kind} {number}" for kind in ("row", "column", "box") for number in range(1, 10)]
 _POPCOUNT = np.array([number.bit_count() for number in range(512)], dtype=np.int16)
 _ALL_DIGITS = 511
 _SEARCH_BATCH = 2048  # grids of a search handled together
@@ -50,6 +54,7 @@ class Sudoku:
     givens, one solution, and singles do not find it.
     """
 
+    box: ClassVar[int] = 3
     levels: ClassVar[Mapping[str, Any]] = {
         "easy": _Level((46, 50)),
         "medium": _Level((30, 34), hidden=True, images=8),
@@ -79,9 +84,29 @@ class Sudoku:
         answers = answer.translate(_TO_LETTERS)
         return "".join(a if q == "." else q for q, a in zip(question, answers, strict=True))
 
+    def blank_row(self, question: str) -> str:
+        """The puzzle in 81 characters: digits, and `.` for a blank. Blanks may be `0`, `_` or `*`, lines may be broken.
+
+        Raises UserError for another number of cells, other characters, and a digit twice in a row, column or box.
+        """
+        cells = "".join(question.split()).translate(_TO_BLANKS)
+        if len(cells) != 81:
+            raise UserError(f"The puzzle has {len(cells)} cells; write 81, row by row, with a dot for each blank.")
+        if unknown := sorted({*cells} - {*_DIGITS, "."}):
+            raise UserError(f"The puzzle has {unknown[0]!r}; a cell is a digit from 1 to 9, or a dot for a blank.")
+        for unit, name in zip(_UNITS, _UNIT_NAMES, strict=True):
+            digits = [cells[cell] for cell in unit if cells[cell] != "."]
+            if repeated := [digit for digit in _DIGITS if digits.count(digit) > 1]:
+                raise UserError(f"The puzzle has {repeated[0]} twice in {name}, so it has no solution.")
+        return cells
+
     def read_row(self, row: str) -> tuple[str, str]:
         """The puzzle and the complete grid, both in digits."""
         return "".join(cell if cell in _DIGITS else "." for cell in row), row.translate(_TO_DIGITS)
+
+    def display(self, text: str) -> str:
+        """Answers as digits too."""
+        return text.translate(_TO_DIGITS)
 
     def is_given(self, row: str) -> list[bool]:
         """True for digits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +29,9 @@ class Task(Protocol):
     levels: ClassVar[Mapping[str, Any]]
     """Levels by name, the default first."""
 
+    box: ClassVar[int]
+    """Side of the boxes of the square grid that people read a row as (0: a line)."""
+
     def width(self, level: str) -> int:
         """Characters of a row."""
         ...
@@ -40,8 +44,19 @@ class Task(Protocol):
         """The text of a question with its answer."""
         ...
 
+    def blank_row(self, question: str) -> str:
+        """The row of a question, with any character in the place of each one to fill in.
+
+        Raises UserError for what cannot be a question.
+        """
+        ...
+
     def read_row(self, row: str) -> tuple[str, str]:
         """The question and the answer of a row, which may be any text."""
+        ...
+
+    def display(self, text: str) -> str:
+        """Characters of a row as people read them, one for one."""
         ...
 
     def is_given(self, row: str) -> list[bool]:
@@ -56,14 +71,25 @@ class Task(Protocol):
 class AnswerAfterQuestion:
     """A row is a question, `=` and its answer."""
 
+    box: ClassVar[int] = 0
+
     def row(self, question: str, answer: str) -> str:
         """The text of a question with its answer."""
         return f"{question}={answer}"
+
+    def blank_row(self, question: str) -> str:
+        """The question, and what it shows of its answer. A closing `=` may stand or not."""
+        question = question.removesuffix("=")
+        return self.row(question, self.partial_answer(question))
 
     def read_row(self, row: str) -> tuple[str, str]:
         """The question and the answer of a row."""
         question, _, answer = row.partition("=")
         return question, answer
+
+    def display(self, text: str) -> str:
+        """The text."""
+        return text
 
     def is_given(self, row: str) -> list[bool]:
         """True for the question, and for what it shows of the answer."""
@@ -239,6 +265,25 @@ class TaskData:
     def condition_mask(self, row: str) -> Bool[np.ndarray, " n"]:
         """True at the characters of a row that the question shows."""
         return np.array(self.task.is_given(row))
+
+    def template(self, question: str) -> str:
+        """The template of a question, whose gaps are what is to be filled in.
+
+        Raises UserError for a question of another width, or one that cannot be answered.
+        """
+        row, width = self.task.blank_row(question), self.task.width(self.level)
+        if len(row) != width:
+            raise UserError(
+                f"The question {question!r} gives a row of {len(row)} characters; those of {self.name}:{self.level} "
+                f"have {width}."
+            )
+        return self.row_template(row)
+
+    def row_template(self, row: str) -> str:
+        """The template of a row's question."""
+        groups = groupby(zip(row, self.task.is_given(row), strict=True), key=lambda pair: pair[1])
+        pieces = (("".join(character for character, _ in pairs), given) for given, pairs in groups)
+        return "".join(text if given else f"[MASK:{len(text)}]" for text, given in pieces)
 
     def is_correct(self, row: str) -> bool:
         """Whether a row is a question with a correct answer."""
