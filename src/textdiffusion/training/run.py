@@ -62,7 +62,8 @@ def train(
         world.barrier()  # no rank writes before all have read the folder
         loggers: list[Logger] = []
         if is_first:
-            folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step)
+            for note in folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step):
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
             loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
             loggers += [tracker(name, folder) for name in track]
             for logger in loggers:
@@ -97,6 +98,7 @@ def _make_loop(
     if resume == "always" and checkpoint is None:
         raise UserError(f"{folder.path} has no checkpoint to resume from.")
     if checkpoint is None:
+        folder.check_begin()
         check_train(config)
     tokenizer = None
     if checkpoint is not None and not checkpoint[1].learned_tokenizer:

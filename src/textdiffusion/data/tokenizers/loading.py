@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from ...core.errors import UserError
+from ...core.errors import MissingFile, UserError
+from ...core.reading import read_object
 from .base import UNK, Bytes, Characters, Tokenizer
 from .sentencepiece import SentencePiece
 from .subwords import Subwords, byte_level
@@ -26,15 +26,9 @@ def load(path: str | Path) -> Tokenizer:
     """
     path = Path(path)
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        saved = read_object(path)
+    except MissingFile:
         raise UserError(f"There is no tokenizer at {path}.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not a tokenizer file: {error}.") from None
-    if not isinstance(saved, dict):
-        raise UserError(f"{path} is not a tokenizer file: expected an object, found {type(saved).__name__}.")
     try:
         return from_dict(saved)
     except UserError as error:
