@@ -45,6 +45,12 @@ class Corpus:
     folder: Path
     notes: tuple[str, ...] = ()
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hash of each part in tokens, by its name."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: part.shard.header.sha256 for name, part in parts.items() if part is not None}
+
     def part(self, name: str) -> Dataset:
         """`train`, `valid` or `test`. Raises UserError if the configuration leaves the part empty."""
         dataset = {"train": self.train, "valid": self.valid, "test": self.test}[name]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as registration
 
 from ..config.build import build_model
 from ..config.config import Config, loads
@@ -23,7 +20,7 @@ from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
 from ..storage.checkpoint import RAW, Checkpoints, TrainingState
-from ..storage.weights import Header, check_fits, load_weights, read_header
+from ..storage.weights import check_outline, load_weights, read_header
 
 Weights = Literal["ema", "raw"]
 """The averaged weights, or the optimizer's own."""
@@ -53,10 +50,7 @@ def load_run(folder: Path, weights: Weights) -> LoadedRun:
     header = read_header(path)
     identity = header.identity or (state.identity if state else {})
     check_identity(identity, config, json_hash(read_object(tokenizer_path)), path)
-    with seeded(config.training.seed, torch.device("cpu")):
-        with torch.device("meta"), _no_more_than(header):
-            outline = build_model(config, tokenizer.vocab_size)
-        check_fits(outline, header)
+    check_outline(lambda: build_model(config, tokenizer.vocab_size), header)
     with seeded(config.training.seed, torch.device("cpu")):  # as in training
         model = build_model(config, tokenizer.vocab_size)
     load_weights(model, path)
@@ -93,34 +87,3 @@ def _text_of_checkpoints(folder: Path, state: TrainingState | None) -> dict[str,
         latest = Checkpoints(folder / "checkpoints", keep=1).latest(lambda problem: None)
         state = latest[1] if latest else None
     return {"train": state.text_sha256} if state and state.text_sha256 else {}
-
-
-@contextmanager
-def _no_more_than(header: Header) -> Iterator[None]:
-    """Inside, building a network far larger than a file of weights raises UserError at once.
-
-    Otherwise a config.json with a billion blocks would fill the memory even on the meta device.
-    """
-    sizes = [math.prod(info.shape) for info in header.tensors.values()]
-    tensors, elements = 4 * len(sizes) + 1000, 4 * sum(sizes) + (1 << 24)  # some are shared, computed or not saved
-
-    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
-        nonlocal tensors, elements
-        if tensor is not None and tensor.is_meta:
-            tensors, elements = tensors - 1, elements - tensor.numel()
-        if tensors < 0 or elements < 0:
-            raise UserError(
-                f"The config.json beside {header.path} describes a far larger network than these weights; restore the "
-                "file that was replaced or edited."
-            )
-
-    hooks: list[Callable[..., Any]] = [
-        registration.register_module_parameter_registration_hook,
-        registration.register_module_buffer_registration_hook,
-    ]
-    handles = [register(count) for register in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.modules import module as registration
 
 from ..core.errors import UserError
 from ..core.reading import open_regular, parse_json
@@ -143,6 +146,16 @@ def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None)
         raise UserError(f"{problem}: {_abbreviated(names)} has numbers of type {dtypes}.")
 
 
+def check_outline(build: Callable[[], nn.Module], header: Header) -> None:
+    """Raises UserError, before anything is allocated, if the network that `build` makes does not fit a file of weights.
+
+    It is built on the meta device, whose tensors have no data. torch's generator is left alone.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), _no_more_than(header):
+        module = build()
+    check_fits(module, header)
+
+
 @torch.no_grad()
 def load_weights(module: nn.Module, path: Path, *, exclude: str | None = None) -> None:
     """Loads the weights in `path` into `module`, except those whose names begin with `exclude`.
@@ -162,6 +175,37 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if names := sorted(name for name, tensor in floats.items() if not tensor.float().isfinite().all()):
         raise UserError(f"{path} cannot be used: {_abbreviated(names)} has numbers that are NaN or infinite. {RESTORE}")
+
+
+@contextmanager
+def _no_more_than(header: Header) -> Iterator[None]:
+    """Inside, building a network far larger than a file of weights raises UserError at once.
+
+    Otherwise a config.json with a billion blocks would fill the memory even on the meta device.
+    """
+    sizes = [math.prod(info.shape) for info in header.tensors.values()]
+    tensors, elements = 4 * len(sizes) + 1000, 4 * sum(sizes) + (1 << 24)  # some are shared, computed or not saved
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal tensors, elements
+        if tensor is not None and tensor.is_meta:
+            tensors, elements = tensors - 1, elements - tensor.numel()
+        if tensors < 0 or elements < 0:
+            raise UserError(
+                f"The config.json beside {header.path} describes a far larger network than these weights; restore the "
+                "file that was replaced or edited."
+            )
+
+    hooks: list[Callable[..., Any]] = [
+        registration.register_module_parameter_registration_hook,
+        registration.register_module_buffer_registration_hook,
+    ]
+    handles = [register(count) for register in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _selected(tensors: Mapping[str, Any], exclude: str | None) -> dict[str, Any]:

@@ -81,10 +81,7 @@ class TrainingLoop:
         self.folder.export(tensors, self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        corpus = self.trainer.corpus
-        parts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
-        hashes = {name: part.shard.header.sha256 for name, part in parts.items() if part is not None}
-        return self.folder.identity(self.trainer.config, hashes)
+        return self.folder.identity(self.trainer.config, self.trainer.corpus.hashes)
 
     @property
     def progress(self) -> float:

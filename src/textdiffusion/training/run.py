@@ -16,9 +16,9 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
-from ..storage.weights import load_weights
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
+from .initial import load_initial, with_network_of
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
@@ -33,6 +33,7 @@ def train(
     *,
     resume: Resume = "auto",
     init: str | Path | None = None,
+    init_network: bool = False,
     device: str = "auto",
     track: tuple[str, ...] = (),
     cache: str | Path | None = None,
@@ -41,14 +42,18 @@ def train(
     """Trains a model of `config` in the folder `out`, and returns the last event.
 
     `resume`: `auto` continues an existing run, `never` refuses one, `always` requires one. `init` is the folder of
-    another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones. `track` names
-    trackers (`tensorboard`) in addition to `metrics.jsonl`. `cache` is the folder of prepared text. Under torchrun the
+    another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones; `init_network` takes
+    the settings of its network too. `track` names trackers (`tensorboard`) in addition to `metrics.jsonl`. `cache` is the folder of prepared text. Under torchrun the
     processes share the global batch, and only the first one writes. SIGINT and SIGTERM save a checkpoint and return.
 
     Raises UserError if the folder is in use or holds another configuration, if the text cannot be used, if the device
     is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
     """
     cache = Path(cache or default_cache())
+    if init_network:
+        if init is None:
+            raise UserError("init_network takes the network of the run named by init, but init is missing.")
+        config = with_network_of(config, find_run(init))
     config = replace(config, text=with_label_names(config.text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
     world = process_group()
@@ -118,8 +123,7 @@ def _make_loop(
         loop.restore(*checkpoint)
         log(f"Continuing from step {checkpoint[1].step}.")
     elif init is not None:
-        for model in (trainer.model, trainer.ema.model):
-            load_weights(model, Path(init) / "model.safetensors", exclude="step")  # a new run counts from 0
+        load_initial(trainer, Path(init))
     else:
         trainer.load_pretrained()
     return loop

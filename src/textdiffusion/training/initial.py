@@ -1,0 +1,63 @@
+"""Starting a run from the weights of another one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config.config import Config, loads
+from ..config.identity import differences
+from ..core.errors import UserError
+from ..core.reading import read_text
+from ..core.registry import to_dict
+from ..storage.weights import check_fits, load_weights, read_header
+from .trainer import Trainer
+
+NETWORK = ("codec", "backbone", "denoiser")
+"""The settings that `with_network_of` takes from another run."""
+SHAPES = (*NETWORK, "process", "time_density", "text.length")
+"""The settings that decide the shapes of weights."""
+
+
+def with_network_of(config: Config, run: Path) -> Config:
+    """The configuration with the network of another run. Raises UserError where it does not fit the other parts."""
+    other = _config_of(run)
+    return replace(config, **{name: getattr(other, name) for name in NETWORK})
+
+
+def load_initial(trainer: Trainer, run: Path) -> None:
+    """Loads the weights of another run into a new one, which counts its steps from 0.
+
+    Raises UserError, with the settings that differ and how to take them over, where they do not fit.
+    """
+    path = run / "model.safetensors"
+    try:
+        check_fits(trainer.model, read_header(path), exclude="step")
+    except UserError as error:
+        changes = [change for change in differences(_shapes(_config_of(run)), _shapes(trainer.config)) if change[1]]
+        if not changes:
+            raise
+        differing = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changes[:8])
+        settings = " ".join(f"{key}={_as_text(old)}" for key, old, _ in changes[:8])
+        raise UserError(
+            f"{error} The network of {run} is another: {differing}. Take it with --init-network, or with "
+            f"--set {settings}"
+        ) from None
+    for model in (trainer.model, trainer.ema.model):
+        load_weights(model, path, exclude="step")
+
+
+def _config_of(run: Path) -> Config:
+    path = run / "config.json"
+    return loads(read_text(path), str(path))
+
+
+def _shapes(config: Config) -> dict[str, Any]:
+    data = to_dict(config)
+    return {name: data[name] for name in SHAPES if name in data} | {"text": {"length": config.text.length}}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
