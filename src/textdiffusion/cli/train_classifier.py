@@ -66,13 +66,9 @@ class TrainClassifier:
             if accuracy:
                 values = ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items())
                 print(f"Accuracy on held-out texts: {values}")
-                print(
-                    f"Always answering {label!r}, the most frequent label, is right for {base_rate:.1%} of all texts."
-                )
+                print(f"Always answering {label!r}, the most frequent label, would be right for {base_rate:.1%}.")
             else:
-                print(
-                    f"{len(examples)} texts are too few to hold any out, so the accuracy was not measured; give 10 or more."
-                )
+                print(f"The accuracy is unknown: {len(examples)} texts are too few to hold any out; give 10 or more.")
             note(
                 f"Next: textdiffusion sample {self.run} --guide classifier:path={self.out},label={classifier.labels[0]}"
             )

@@ -43,7 +43,7 @@ NAMES = {
 
 
 HASHES = {
-    "sha256": "they are measured on different texts",
+    "sha256": "they are measured on different texts; name one for all with --data",
     "conditions_sha256": "they are measured under different conditions",
     "training": "they were trained on different texts",
 }
@@ -76,14 +76,7 @@ def check_comparable(protocols: Mapping[str, Mapping[str, Fact]]) -> str:
         order = [*NAMES, *sorted({*comparable(facts), *comparable(other_facts)} - {*NAMES})]
         name = next(name for name in order if facts.get(name) != other_facts.get(name) and name not in MAY_DIFFER)
         if name in HASHES and name in facts and name in other_facts:
-            texts = (
-                f" ({facts['text']} and {other_facts['text']})" if facts.get("text") != other_facts.get("text") else ""
-            )
-            raise UserError(
-                f"{row} and {other_row} are not comparable: {HASHES[name]}{texts}. Name one text for both with --data."
-                if name == "sha256"
-                else f"{row} and {other_row} are not comparable: {HASHES[name]}."
-            )
+            raise UserError(f"{row} and {other_row} are not comparable: {HASHES[name]}.")
         value, other_value = (repr(f[name]) if name in f else "not recorded" for f in (facts, other_facts))
         raise UserError(
             f"{row} and {other_row} are not comparable: {NAMES.get(name, name)} is {value} for {row} and "

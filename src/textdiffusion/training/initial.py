@@ -17,8 +17,8 @@ from .trainer import Trainer
 
 NETWORK = ("codec", "backbone", "denoiser")
 """The settings that `with_network_of` takes from another run."""
-SHAPES = (*NETWORK, "process", "time_density", "text.length")
-"""The settings that decide the shapes of weights."""
+SHAPES = (*NETWORK, "process", "time_density")
+"""The settings that decide the shapes of weights, apart from the length of the text."""
 
 
 def with_network_of(config: Config, run: Path) -> Config:
@@ -56,7 +56,7 @@ def _config_of(run: Path) -> Config:
 
 def _shapes(config: Config) -> dict[str, Any]:
     data = to_dict(config)
-    return {name: data[name] for name in SHAPES if name in data} | {"text": {"length": config.text.length}}
+    return {name: data[name] for name in SHAPES} | {"text": {"length": config.text.length}}
 
 
 def _as_text(value: Any) -> str:
