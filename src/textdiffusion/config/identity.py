@@ -15,7 +15,6 @@ from ..core.errors import UserError
 from ..core.registry import to_dict
 from .config import Config
 
-PARTS = ("recipe", "variant", "codec", "process", "time_density", "backbone", "denoiser", "objective")
 PATHS = {"data", "valid", "test", "tokenizer_path"}
 """Settings of the text that may change after training, because a file may move."""
 
@@ -26,7 +25,7 @@ def run_identity(config: Config, tokenizer_hash: str, text_sha256: Mapping[str, 
     `tokenizer_hash` is that of `json_hash`, and `text_sha256` has the hash of each part of the text in tokens.
     """
     data = to_dict(config)
-    settings = {name: data[name] for name in PARTS}
+    settings = {name: value for name, value in data.items() if name != "schema"}
     settings["text"] = {name: value for name, value in data["text"].items() if name not in PATHS}
     settings["training"] = {"seed": data["training"]["seed"]}
     return {"config": settings, "tokenizer": tokenizer_hash, "text_sha256": dict(text_sha256)}

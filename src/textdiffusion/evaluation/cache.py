@@ -16,6 +16,7 @@ from ..config.config import dumps
 from ..core.errors import UserError
 from ..core.files import make_folder, write_text
 from ..core.reading import read_object, read_text
+from ..core.seals import seal, unseal
 from ..data.tokenizers.base import fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import Fact, sha256
@@ -49,8 +50,8 @@ class ResultCache:
         facts = {"version": VERSION, "run": self.run, **facts}
         path = self.folder / f"{name}-{sha256(json.dumps(facts, sort_keys=True))[:16]}.json"
         with suppress(UserError):  # not computed yet, or damaged
-            stored = read_object(path)
-            if stored.get("facts") == facts and stored.get("sha256") == _checksum(facts, stored.get("value")):
+            stored = unseal(read_object(path), str(path), required=True)
+            if stored.get("facts") == facts and "value" in stored:
                 return stored["value"]
         try:
             value = json.loads(json.dumps(compute(), allow_nan=False))  # as it will be read
@@ -59,14 +60,10 @@ class ResultCache:
                 f"The result ({name}) has a number that is NaN or infinite, so the run cannot be measured: its weights "
                 "are damaged, or it has diverged in training."
             ) from None
-        text = json.dumps({"facts": facts, "value": value, "sha256": _checksum(facts, value)}, ensure_ascii=True)
+        text = json.dumps(seal({"facts": facts, "value": value}), ensure_ascii=True)
         with suppress(UserError):  # a full disk, or a folder of others: the next time it is computed again
             write_text(make_folder(self.folder) / path.name, text)
         return value
-
-
-def _checksum(facts: Mapping[str, Fact], value: Any) -> str:
-    return sha256(json.dumps([facts, value], sort_keys=True))
 
 
 def _run_hash(model: TextDiffusion) -> str:

@@ -16,6 +16,7 @@ from ..core.errors import MissingFile, UserError
 from ..core.files import write_text
 from ..core.reading import read_object
 from ..core.registry import Part, check_bounds
+from ..core.seals import seal, unseal
 from ..diffusion.model import DiffusionModel
 
 Fractions = Float[Tensor, "*b"]
@@ -111,13 +112,13 @@ def tuned_times(log_sigma: Curve, t: Curve, nats: Curve, even: float = 0.1) -> F
 
 def save_grid(times: Float[Tensor, " k"], path: Path) -> None:
     """Writes a tuned grid."""
-    write_text(path, json.dumps({"t": [round(t, 6) for t in times.tolist()]}) + "\n")
+    write_text(path, json.dumps(seal({"t": [round(t, 6) for t in times.tolist()]})) + "\n")
 
 
 def load_grid(path: Path) -> Float[Tensor, " k"] | None:
     """Reads a tuned grid (None: the file does not exist). Raises UserError if the file is damaged."""
     try:
-        times = torch.tensor(read_object(path).get("t"), dtype=torch.float32)
+        times = torch.tensor(unseal(read_object(path), str(path)).get("t"), dtype=torch.float32)
     except MissingFile:
         return None
     except (ValueError, TypeError, RuntimeError):

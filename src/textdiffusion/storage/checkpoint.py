@@ -17,6 +17,7 @@ from ..core.errors import UserError
 from ..core.files import PARTIAL, flush, remove
 from ..core.reading import open_regular, read_object
 from ..core.registry import from_dict
+from ..core.seals import seal, unseal
 from .weights import load_tensors, save_tensors
 
 RAW, AVERAGED, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
@@ -119,7 +120,7 @@ class Checkpoints:
         for name, content in tensors.items():
             save_tensors(content, folder / name)
         files = {name: _checksum(folder / name) for name in tensors}
-        text = json.dumps({"files": files, **asdict(state)}, indent=1)
+        text = json.dumps(seal({"files": files, **asdict(state)}), indent=1)
         (folder / STATE).write_text(text + "\n", encoding="utf-8")
         for file in folder.iterdir():
             flush(file)
@@ -175,7 +176,7 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _verified(path: Path) -> TrainingState:
-    data = read_object(path / STATE, finite=False)  # a part of a loss may be NaN
+    data = unseal(read_object(path / STATE, finite=False), str(path / STATE))  # a part of a loss may be NaN
     files = data.pop("files", None)
     if not isinstance(files, dict) or not {RAW, AVERAGED, OPTIMIZER} >= files.keys() or not files:
         raise UserError(f"{path / STATE} is damaged: it does not list the checkpoint's files.")
