@@ -99,14 +99,14 @@ def parse_json(text: str, where: str, *, finite: bool = True) -> Any:
         raise UserError(f"{where} is damaged: {error}.") from None
     except RecursionError:
         raise _too_deep(where) from None
-    level, has_escapes = [value], "\\u" in text
-    for _ in range(MAX_DEPTH + 1):
+    level, has_escapes, depth = [value], "\\u" in text, 0
+    while level:
         if has_escapes and any(isinstance(each, str) and _SURROGATE.search(each) for each in level):
             raise UserError(f"{where} is damaged: a string has half a surrogate pair, which is not a character.")
+        if any(isinstance(each, (dict, list)) for each in level) and (depth := depth + 1) > MAX_DEPTH:
+            raise _too_deep(where)
         level = [child for each in level for child in _children(each)]
-        if not level:
-            return value
-    raise _too_deep(where)
+    return value
 
 
 def _children(value: Any) -> list[Any]:

@@ -72,12 +72,13 @@ def watch_features(model: DiffusionModel, source: str) -> None:
 
 
 def _raw_weights(folder: Path) -> tuple[Path, TrainingState]:
-    """The optimizer's weights in the latest intact checkpoint."""
+    """The optimizer's weights in the latest checkpoint, which must be intact: those before it are of other steps."""
     damaged: list[str] = []
     latest = Checkpoints(folder / "checkpoints", keep=1).latest(damaged.append)
+    if damaged:
+        raise UserError(f"{damaged[0]} Delete it to use the checkpoint before, or use the averaged weights (ema).")
     if latest is None:
-        problem = damaged[0] if damaged else f"{folder} has no checkpoint, so no raw weights."
-        raise UserError(f"{problem} Use the averaged weights (ema).")
+        raise UserError(f"{folder} has no checkpoint, so no raw weights; use the averaged ones (ema).")
     return latest[0] / RAW, latest[1]
 
 

@@ -30,11 +30,25 @@ def load(path: str | Path) -> Tokenizer:
     except MissingFile:
         raise UserError(f"There is no tokenizer at {path}.") from None
     try:
+        _check_fields(saved)
         return from_dict(saved)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not a tokenizer file: {error!r}.") from None
+
+
+def _check_fields(saved: dict[str, Any]) -> None:
+    """Raises UserError where a field of one of our tokenizers has another type."""
+    for name in ("kind", "end", "pad"):
+        if not isinstance(value := saved.get(name), str | None):
+            raise UserError(f"This is not a tokenizer file: {name} is {str(value)[:40]}; it must be text.")
+    for name in ("specials", "characters"):
+        texts = saved.get(name, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise UserError(f"This is not a tokenizer file: {name} must be a list of texts.")
+    if any(len(character) != 1 for character in saved.get("characters", [])):
+        raise UserError("This is not a tokenizer file: characters must be a list of single characters.")
 
 
 def from_dict(saved: dict[str, Any]) -> Tokenizer:
