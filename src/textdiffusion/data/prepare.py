@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from ..core.errors import UserError
+from ..core.files import make_folder, writing
 from .build import FORMAT, build_corpus
 from .config import TextConfig
 from .dataset import Dataset
@@ -112,11 +113,13 @@ def _prepared_folder(config: TextConfig, cache: Path, tokenizer: Tokenizer | Non
     folder = cache / key
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     partial = cache / f".{key}.{secrets.token_hex(4)}"
-    partial.mkdir()
+    with writing(partial):
+        partial.mkdir()
     try:
-        build_corpus(partial, config, source, separate, tokenizer, console)
+        with writing(partial):
+            build_corpus(partial, config, source, separate, tokenizer, console)
         try:
             partial.rename(folder)
         except OSError:
