@@ -70,7 +70,7 @@ class TrainingLoop:
         """Exports the weights again if the process ended before it did, or if they were damaged or replaced."""
         if self._is_exported_step():
             self._export(tensors_of(self.trainer.ema.model))
-        elif not self.folder.has_exported(self.trainer.config):
+        elif not self.folder.has_exported(self.trainer.config, self.trainer.ema.model):
             best = self.folder.checkpoints.best(self.state, self.log)
             tensors = tensors_of(self.trainer.ema.model) if best is None else read_tensors(best, AVERAGED)
             self._export(tensors)

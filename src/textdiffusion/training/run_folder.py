@@ -21,9 +21,10 @@ from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..data.tokenizers.loading import load
+from ..diffusion.model import DiffusionModel
 from ..storage.checkpoint import Checkpoints, TrainingState
 from ..storage.metrics_log import parse_lines
-from ..storage.weights import check_finite, load_tensors, read_header, save_tensors
+from ..storage.weights import check_finite, check_fits, load_tensors, read_header, save_tensors
 
 LOCK, PID = ".lock", ".pid"
 
@@ -46,6 +47,7 @@ class RunFolder:
         self.config, self.tokenizer = path / "config.json", path / "tokenizer.json"
         self.weights, self.metrics, self.samples = path / "model.safetensors", path / "metrics.jsonl", path / "samples"
         self.checkpoints = Checkpoints(path / "checkpoints", keep_checkpoints)
+        self._tokenizer_hash = ""  # known once the run has begun, so that later changes of the file do not matter
         self._lock: tuple[int, int] | None = None  # device and number of the lock's file
 
     def check(self, config: Config) -> None:
@@ -104,6 +106,7 @@ class RunFolder:
             self.samples.mkdir(exist_ok=True)
             if not (step and self.tokenizer.exists()):  # weights know it by the file's hash
                 tokenizer.save(self.tokenizer)
+            self._tokenizer_hash = json_hash(read_object(self.tokenizer))
             unreadable: list[int] = []
             events = parse_lines(self.metrics, unreadable.append) if step else ()
             write_text(self.metrics, "".join(line for line, event in events if event["step"] <= step))
@@ -114,17 +117,19 @@ class RunFolder:
 
     def identity(self, config: Config, text_sha256: Mapping[str, str]) -> dict[str, Any]:
         """What the weights of this run belong to."""
-        return run_identity(config, json_hash(read_object(self.tokenizer)), text_sha256)
+        return run_identity(config, self._tokenizer_hash or json_hash(read_object(self.tokenizer)), text_sha256)
 
     def check_identity(self, identity: Mapping[str, Any], config: Config, path: Path) -> None:
         """Raises UserError if the weights in `path`, with this identity, are those of another run."""
         check_identity(identity, config, json_hash(read_object(self.tokenizer)), path)
 
-    def has_exported(self, config: Config) -> bool:
-        """Whether `model.safetensors` has intact weights of this run."""
+    def has_exported(self, config: Config, model: DiffusionModel) -> bool:
+        """Whether `model.safetensors` has intact weights of this run, of the shapes of its model."""
         try:
+            header = read_header(self.weights)
+            check_fits(model, header)
             check_finite(load_tensors(self.weights), self.weights)
-            self.check_identity(read_header(self.weights).identity, config, self.weights)
+            self.check_identity(header.identity, config, self.weights)
         except UserError:
             return False
         return True
