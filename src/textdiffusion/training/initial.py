@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config, loads
-from ..config.identity import differences
+from ..config.identity import check_identity, differences, json_hash
 from ..core.errors import UserError
-from ..core.reading import read_text
+from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..storage.weights import check_fits, load_weights, read_header
 from .trainer import Trainer
@@ -30,13 +30,16 @@ def with_network_of(config: Config, run: Path) -> Config:
 def load_initial(trainer: Trainer, run: Path) -> None:
     """Loads the weights of another run into a new one, which counts its steps from 0.
 
-    Raises UserError, with the settings that differ and how to take them over, where they do not fit.
+    Raises UserError if the other run's files do not belong together; where its weights do not fit, with the settings
+    that differ and how to take them over.
     """
-    path = run / "model.safetensors"
+    path, other = run / "model.safetensors", _config_of(run)
+    header = read_header(path)
+    check_identity(header.identity, other, json_hash(read_object(run / "tokenizer.json")), path)
     try:
-        check_fits(trainer.model, read_header(path), exclude="step")
+        check_fits(trainer.model, header, exclude="step")
     except UserError as error:
-        changes = [change for change in differences(_shapes(_config_of(run)), _shapes(trainer.config)) if change[1]]
+        changes = [change for change in differences(_shapes(other), _shapes(trainer.config)) if change[1] is not None]
         if not changes:
             raise
         differing = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changes[:8])
