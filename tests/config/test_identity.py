@@ -26,7 +26,10 @@ def test_weights_belong_to_their_configuration_and_tokenizer():
     with pytest.raises(UserError, match=r"another tokenizer than the tokenizer\.json"):
         check_identity(identity, CONFIG, "cd", PATH)
     for changed, problem in (
-        (replace(CONFIG, backbone=replace(CONFIG.backbone, mlp_ratio=3)), r"backbone.mlp_ratio was \d in training and"),
+        (
+            replace(CONFIG, backbone=replace(CONFIG.backbone, width=192)),
+            r"backbone.width was \d+ in training and is now",
+        ),
         (replace(CONFIG, training=replace(CONFIG.training, seed=9)), "training.seed was 0 in training and is now 9"),
         (replace(CONFIG, sampler=replace(CONFIG.sampler, steps=3)), "sampler.steps was"),
         (replace(CONFIG, text=replace(CONFIG.text, normaliser="lower")), "text.normaliser was 'none'"),

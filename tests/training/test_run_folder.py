@@ -7,11 +7,13 @@ import shutil
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from textdiffusion.config.config import Config
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.errors import UserError
 from textdiffusion.storage import checkpoint
@@ -31,8 +33,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config_in(folder: Path, **training: object):
-    return tiny("mdlm", folder, **{"steps": 4, "eval_every": 2, "eval_windows": 2, "keep_checkpoints": 9, **training})
+def config_in(folder: Path, **training: Any) -> Config:
+    settings: dict[str, Any] = {"steps": 4, "eval_every": 2, "eval_windows": 2, "keep_checkpoints": 9, **training}
+    return tiny("mdlm", folder, **settings)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def folder(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained / "run", tmp_path / "run"))
 
 
-def resume(trained: Path, folder: Path, **training: object) -> str:
+def resume(trained: Path, folder: Path, **training: Any) -> str:
     """Resumes the copy with the text of the original; returns what it printed."""
     said = StringIO()
     config = config_in(trained, **training)

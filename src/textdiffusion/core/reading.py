@@ -10,8 +10,9 @@ import math
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .errors import MissingFile, UserError
 
@@ -25,7 +26,7 @@ MAX_DEPTH = 64
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """Opens a regular file. Raises MissingFile, or UserError for folders, pipes, devices and unreadable files."""
     path = Path(path)
     try:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from .protocol import Fact, digest
