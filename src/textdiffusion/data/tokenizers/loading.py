@@ -29,6 +29,8 @@ def load(path: str | Path) -> Tokenizer:
         saved = read_object(path)
     except MissingFile:
         raise UserError(f"There is no tokenizer at {path}.") from None
+    except UserError as error:
+        raise UserError(f"{path} is not a tokenizer file: it {str(error).removeprefix(f'{path} ')}") from None
     try:
         _check_fields(saved)
         return from_dict(saved)
