@@ -66,12 +66,14 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
                 small += ("text.tokenizer=characters", "text.layout=stream")
             small += ("sampler.steps=6",) if config.sampler.steps else ()
             config = apply_overrides(config, [*small, *settings])
-            tokenizer = prepare(config.text, home / "cache").tokenizer
+            prepared = prepare(config.text, home / "cache")
+            tokenizer = prepared.tokenizer
             torch.manual_seed(0)
             model = build_model(config, tokenizer.vocab_size).eval().requires_grad_(False)
             for parameter in model.denoiser.parameters():  # the head begins at zero, which would hide much
                 parameter += 0.2 * torch.randn_like(parameter)
-            made[recipe, *settings] = TextDiffusion(model, tokenizer, config).save_pretrained(home / f"run-{len(made)}")
+            run = TextDiffusion(model, tokenizer, config, text_sha256=prepared.hashes)
+            made[recipe, *settings] = run.save_pretrained(home / f"run-{len(made)}")
         return made[recipe, *settings]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -285,9 +285,16 @@ def test_plain_tokenizer_json(tmp_path):
     [
         (None, "no tokenizer at"),
         ("{", "not a tokenizer file"),
-        ("[]", "expected an object, found list"),
+        ("[]", "not a tokenizer file: it is damaged: it holds a list"),
         ('{"kind": "x"}', "not a tokenizer file"),
+        ('{"kind": "bytes", "specials": [null]}', "specials must be a list of texts"),
+        ('{"kind": "characters", "characters": ["ab"], "specials": []}', "a list of single characters"),
+        ('{"kind": "characters", "characters": null, "specials": []}', "characters must be a list of texts"),
+        ('{"kind": "characters", "specials": []}', "not a tokenizer file: KeyError"),
+        ('{"kind": null, "end": 3}', "end is 3; it must be text"),
+        ("[" * 100_000, "not a tokenizer file: it is damaged: its JSON is nested"),
     ],
+    ids=range(10),
 )
 def test_files_that_are_not_tokenizers_are_refused(tmp_path, content, message):
     path = tmp_path / "tokenizer.json"

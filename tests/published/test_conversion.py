@@ -19,6 +19,7 @@ from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.published.conversion import _published, convert
+from textdiffusion.published.tensors import find_weights
 from textdiffusion.storage.weights import tensors_of
 from textdiffusion.training.run import train
 
@@ -319,3 +320,36 @@ def test_pickles_are_read_when_asked_and_then_tensors_alone(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="damaged"):
         convert(source, tmp_path / "run", tokenizer="bytes", allow_pickle=True)
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_of_wrapped_modules_are_read(wrapper: str, tmp_path: Path):
+    """What torch.compile and DistributedDataParallel put before the names when a model is saved while wrapped."""
+    weights = tensors(random_reference(V + 1))
+    plain = convert(hub(tmp_path / "plain", SEDD, weights), tmp_path / "one", tokenizer="bytes")
+    wrapped = {wrapper + name: tensor for name, tensor in weights.items()}
+    run = convert(hub(tmp_path / "wrapped", SEDD, wrapped), tmp_path / "two", tokenizer="bytes")
+    for name, tensor in tensors_of(plain.model).items():
+        assert torch.equal(tensors_of(run.model)[name], tensor)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path):
+    weights = tensors(random_reference(V + 1))
+    weights["vocab_embed.embedding"][3, 5] = torch.nan
+    with pytest.raises(UserError, match=r"vocab_embed\.embedding has numbers that are NaN or infinite"):
+        convert(hub(tmp_path / "there", SEDD, weights), tmp_path / "run", tokenizer="bytes")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_other_names_are_found_or_named(tmp_path: Path):
+    source = hub(tmp_path / "there", SEDD, {})
+    (source / "model.safetensors").unlink()
+    (source / "checkpoints").mkdir()
+    best, other = source / "checkpoints/best.ckpt", source / "checkpoints/epoch3.ckpt"
+    best.touch()
+    assert find_weights(source) == best
+    other.touch()
+    with pytest.raises(UserError, match=r"has 2 files of weights; name one of them, such as .*best\.ckpt"):
+        find_weights(source)
+    (source / "checkpoints/last.ckpt").touch()
+    assert find_weights(source).name == "last.ckpt"

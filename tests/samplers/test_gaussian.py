@@ -123,7 +123,7 @@ def test_a_tuned_grid_stands_where_the_loss_changes(tmp_path):
     save_grid(times, tmp_path / "grid.json")
     torch.testing.assert_close(load_grid(tmp_path / "grid.json"), times, rtol=0, atol=1e-6)
     assert load_grid(tmp_path / "none.json") is None
-    for bad in ("{}", "[0, 1]", '{"t": [0, 0.6, 0.5, 1]}', '{"t": [0, 0.5]}'):
+    for bad in ("{}", '{"t": null}', '{"t": [0, 0.6, 0.5, 1]}', '{"t": [0, 0.5]}'):
         (tmp_path / "bad.json").write_text(bad)
         with pytest.raises(UserError, match="not a valid tuned grid"):
             load_grid(tmp_path / "bad.json")

@@ -16,6 +16,7 @@ from tests.models import model_of
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.core.batch import Batch
+from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.tokenizers.base import Characters
@@ -229,6 +230,12 @@ def test_texts_become_windows():
 def test_texts_are_normalised_as_in_training():
     config = TextConfig(length=4, normaliser="lower")
     assert Texts(["AbC"], Characters("abc"), config).windows([0]).tokens.tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("spread", [math.nan, math.inf])
+def test_a_likelihood_that_is_not_finite_is_said(spread: float, toy: Callable[..., DiffusionModel]):
+    with pytest.raises(UserError, match="NaN or infinite: the weights are damaged, or training diverged"):
+        measured(toy(spread), Rows([0, 1]), draws=2)
 
 
 class OnMps(Tensor):

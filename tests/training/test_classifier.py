@@ -1,5 +1,6 @@
 """Classifiers of a run's noisy texts: trained, kept, refused where they do not belong, and used to steer."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
+from textdiffusion.cli import main
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.data.labels import read_labelled
 from textdiffusion.guidance.classifier import Classifier
 from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, run_fingerprint
-from textdiffusion.training.classifier import ClassifierConfig, encode_texts, train_classifier
+from textdiffusion.training.classifier import ClassifierConfig, encode_texts, most_frequent, train_classifier
 
 MakeRun = Callable[..., Path]
 WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
@@ -107,3 +109,60 @@ def test_files_that_are_not_labelled_texts_are_refused(name: str, content: str |
 def test_labelled_texts_of_every_kind_of_file(name: str, content: str, tmp_path: Path):
     (tmp_path / name).write_text(content, encoding="utf-8")
     assert read_labelled(tmp_path / name) == [("a\u2028b", "1"), ("c", "2")]
+
+
+@pytest.fixture
+def classifier(tiny_run: MakeRun, tmp_path: Path) -> tuple[TextDiffusion, Path]:
+    """A run and the folder of its classifier."""
+    run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
+    made, _ = train_classifier(run, EXAMPLES, ClassifierConfig(width=16, depth=1, steps=1, batch_size=2))
+    made.save(tmp_path / "made", {"run": run_fingerprint(run)})
+    return run, tmp_path / "made"
+
+
+def test_a_classifier_is_saved_only_in_a_folder_of_its_own(classifier: tuple[TextDiffusion, Path], tmp_path: Path):
+    run, folder = classifier
+    other = run.save_pretrained(tmp_path / "run")
+    made = load(folder, run)
+    for taken in (other, folder):
+        before = {path.name: path.read_bytes() for path in taken.iterdir()}
+        with pytest.raises(UserError, match="is not empty; choose another folder for the classifier"):
+            made.save(taken, {"run": run_fingerprint(run)})
+        assert {path.name: path.read_bytes() for path in taken.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": None},
+        {"labels": []},
+        {"labels": ["green"]},
+        {"labels": [1, 2]},
+        {"labels": ["red", "green"]},  # the other way round
+        {"width": 10**9},
+        {"width": 0},
+        {"depth": 10**9},
+        {"depth": "1"},
+        {"kind": "run"},
+    ],
+)
+def test_a_damaged_classifier_is_refused_in_a_sentence(change: dict, classifier: tuple[TextDiffusion, Path]):
+    run, folder = classifier
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError):
+        load(folder, run)
+
+
+def test_the_base_rate_is_that_of_the_most_frequent_label():
+    assert most_frequent([("a", "x")] * 599 + [("b", "y")]) == ("x", 599 / 600)
+
+
+def test_too_few_texts_to_hold_any_out_are_said(tiny_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "texts.tsv").write_text("The red fig is old.\tred\nThe green fig is old.\tgreen\n")
+    words = ["train-classifier", str(tiny_run("mdlm", *WORDS)), "--data", str(tmp_path / "texts.tsv")]
+    main([*words, "--out", str(tmp_path / "made"), "--steps", "1", "--width", "16", "--depth", "1"])
+    assert "The accuracy is unknown: 2 texts are too few to hold any out" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tiny_run("mdlm", *WORDS))])
+    assert "is not empty" in capsys.readouterr().err

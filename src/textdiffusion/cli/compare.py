@@ -93,6 +93,7 @@ class Frontier(Sweeping):
             raise UserError("--num must be at least 2.")
         if self.out and not self.out.endswith(".svg"):
             raise UserError(f"--out is {self.out}; its name must end in .svg.")
+        check_folders(out=self.out)
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
         from ..evaluation.frontier import judge_texts

@@ -87,8 +87,9 @@ def _installed() -> Iterator[Finding]:
 
 
 def _run(source: str) -> Iterator[Finding]:
-    from ..data.prepare import default_cache, prepare
+    from ..data.prepare import default_cache
     from ..data.shards import verify
+    from ..evaluation.heldout import training_corpus
     from ..inference.api import TextDiffusion
 
     try:
@@ -107,7 +108,7 @@ def _run(source: str) -> Iterator[Finding]:
         yield "checkpoint", problem, False
     yield "checkpoint", f"{latest[0].name} is complete" if latest else "none", True
     try:
-        corpus = prepare(run.config.text, default_cache())
+        corpus = training_corpus(run, default_cache())
         for shard in sorted(corpus.folder.glob("*.tokens")):
             verify(shard)
             yield "text", f"{shard} matches its checksum", True

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 import tyro
 
 from ..core.errors import UserError
+from ..core.files import check_target
 
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -44,8 +45,10 @@ def parse(command: type[C], words: Sequence[str], prog: str) -> C:
 
 
 def check_folders(**paths: str) -> None:
-    """Raises UserError for an option whose path, if any, is to be in a folder that does not exist."""
+    """Raises UserError for an option whose path, if any, cannot be a new file: no such folder, a link, a device."""
     for option, path in paths.items():
+        if path:
+            check_target(path)
         if path and not (folder := Path(path).absolute().parent).is_dir():
             raise UserError(f"--{option} is {path}, but there is no folder {folder}.")
 

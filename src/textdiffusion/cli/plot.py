@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..core.errors import UserError
 from .output import note, print_json, status
-from .parsing import RunName
+from .parsing import RunName, check_folders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Plot:
             raise UserError("--levels must be at least 2.")
         if self.windows < 1:
             raise UserError("--windows must be at least 1.")
+        check_folders(out=self.out)
         from ..data.prepare import default_cache
         from ..evaluation.heldout import held_out
         from ..evaluation.noise_curve import noise_curve

@@ -53,6 +53,8 @@ class Train:
     """Set any field of config.json by its path: backbone.width=384 training.lr=1e-3 text.mask=mixed."""
     init: str = ""
     """Fine-tune: start from the weights and tokenizer of this run."""
+    init_network: bool = False
+    """With --init: also take the settings of that run's network (codec, backbone, denoiser)."""
     resume: Literal["auto", "never", "always"] = "auto"
     """Continue a run in the folder: if there is one (auto), never, or always."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -69,6 +71,7 @@ class Train:
             self.out,
             resume=self.resume,
             init=self.init or None,
+            init_network=self.init_network,
             device=self.device,
             track=() if self.track == "none" else (self.track,),
         )

@@ -41,11 +41,13 @@ class TrainClassifier:
     """Run on this device."""
 
     def execute(self) -> None:
+        from ..core.files import check_new_folder
         from ..data.labels import read_labelled
         from ..guidance.trained_classifier import run_fingerprint
         from ..inference.api import TextDiffusion
-        from ..training.classifier import ClassifierConfig, train_classifier
+        from ..training.classifier import ClassifierConfig, most_frequent, train_classifier
 
+        check_new_folder(self.out, "the classifier")
         settings = ClassifierConfig(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
         examples = read_labelled(self.data)
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
@@ -57,10 +59,16 @@ class TrainClassifier:
                 progress=lambda done, loss: show(f"Training: {done:.0%}, {loss:.3f} nats"),
             )
         classifier.save(Path(self.out), {"data": self.data, "right": accuracy, "run": run_fingerprint(run)})
+        label, base_rate = most_frequent(examples)
         if self.json:
-            print_json({"labels": list(classifier.labels), "right": accuracy})
+            print_json({"labels": list(classifier.labels), "right": accuracy, "most_frequent": base_rate})
         else:
-            print("Accuracy on held-out texts: " + ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items()))
+            if accuracy:
+                values = ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items())
+                print(f"Accuracy on held-out texts: {values}")
+                print(f"Always answering {label!r}, the most frequent label, would be right for {base_rate:.1%}.")
+            else:
+                print(f"The accuracy is unknown: {len(examples)} texts are too few to hold any out; give 10 or more.")
             note(
                 f"Next: textdiffusion sample {self.run} --guide classifier:path={self.out},label={classifier.labels[0]}"
             )

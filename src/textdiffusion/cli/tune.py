@@ -37,12 +37,14 @@ class Tune:
         if not Path(self.run).is_dir():
             raise UserError(f"{self.run} is not a folder; tune writes its grid into the run's folder.")
         from ..data.prepare import default_cache
-        from ..evaluation.heldout import held_out
+        from ..evaluation.heldout import held_out, training_corpus
         from ..evaluation.noise_curve import tuned_grid
         from ..inference.api import TextDiffusion
         from ..samplers.time_grids import FILE, save_grid
 
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
+        if not self.data:
+            training_corpus(run, default_cache())  # only the text that the run was trained on is read unasked
         text = held_out(run, default_cache(), self.data or run.config.text.data, self.windows)
         with status("Measuring ...") as show:
             times = tuned_grid(

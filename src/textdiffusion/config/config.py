@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 
 from ..core.errors import UserError
+from ..core.reading import parse_json
 from ..core.registry import from_dict, to_dict
 from ..data.config import TextConfig
 from ..diffusion.codecs import CodecConfig
@@ -59,10 +60,7 @@ def loads(text: str, where: str = "config.json") -> Config:
 
     Raises UserError naming the key that does not fit, or the version of textdiffusion that reads another schema.
     """
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error}.") from None
+    data = parse_json(text, where)
     schema = data.get("schema") if isinstance(data, dict) else None
     if isinstance(schema, int) and (version := VERSIONS.get(schema)):
         raise UserError(

@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one or two sentences: what is wrong, which value, what is allowed. The command line
     prints it without a traceback and exits with status 2.
     """
+
+
+class MissingFile(UserError):
+    """A file that should be there is not."""

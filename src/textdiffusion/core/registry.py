@@ -149,9 +149,20 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value not in args:
             raise UserError(f"{where} is {value!r}; it can be {', '.join(map(str, args))}.")
         return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(args[0], v, where) for v in value)
-    allowed = args if origin in (typing.Union, types.UnionType) else (origin or hint,)
+    if origin in (tuple, list) and isinstance(value, list):
+        return origin(_value(args[0], v, where) for v in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _value(args[1], v, f"{where}.{key}") for key, v in value.items()}
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and types.NoneType in args:
+            return None
+        if parts := [each for each in args if dataclasses.is_dataclass(each)]:
+            return _value(parts[0], value, where)
+        allowed = args
+    else:
+        allowed = (origin or hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):

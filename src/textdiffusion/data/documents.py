@@ -30,6 +30,14 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
     return Files(data, find_files(data), config.fields, encoding=config.encoding, limit=config.limit)
 
 
+def names_files(data: str) -> bool:
+    """Whether `data` names files on this machine, not a built-in source or one of the hub."""
+    name, _, detail = data.partition(":")
+    return not (
+        (name == "hf" and detail) or (name == "shakespeare" and not detail) or name == "grammar" or parse_task(data)
+    )
+
+
 def _built_in(name: str, config: TextConfig, source: Source) -> Source:
     for option in ("field", "source", "label", "encoding", "limit"):
         if getattr(config, option) != getattr(TextConfig, option):

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from ..core.errors import UserError
+from ..core.files import make_folder, writing
 from .build import FORMAT, build_corpus
 from .choices import choose
 from .config import TextConfig
@@ -45,6 +46,12 @@ class Corpus:
     test: Dataset | None
     folder: Path
     notes: tuple[str, ...] = ()
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hash of each part in tokens, by its name."""
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: part.shard.header.sha256 for name, part in parts.items() if part is not None}
 
     def part(self, name: str) -> Dataset:
         """`train`, `valid` or `test`. Raises UserError if the configuration leaves the part empty."""
@@ -110,11 +117,13 @@ def _prepared_folder(config: TextConfig, cache: Path, tokenizer: Tokenizer | Non
     folder = cache / key
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     partial = cache / f".{key}.{secrets.token_hex(4)}"
-    partial.mkdir()
+    with writing(partial):
+        partial.mkdir()
     try:
-        build_corpus(partial, config, source, separate, tokenizer, console)
+        with writing(partial):
+            build_corpus(partial, config, source, separate, tokenizer, console)
         try:
             partial.rename(folder)
         except OSError:

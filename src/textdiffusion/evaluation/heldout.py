@@ -14,6 +14,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data.config import TextConfig
 from ..data.dataset import Dataset, Rows
+from ..data.documents import names_files
 from ..data.prepare import Corpus, prepare
 from ..data.sources import TABLE_SUFFIXES, file_type, find_files
 from ..data.tokenizers.base import Tokenizer, fingerprint
@@ -129,11 +130,28 @@ def decode_texts(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
 
 
 def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
-    """The run's text in the run's tokens. Raises UserError where the text is not available."""
-    corpus = prepare(model.config.text, cache_dir)
-    if fingerprint(corpus.tokenizer) == fingerprint(model.tokenizer):
-        return corpus
-    return prepare(model.config.text, cache_dir, tokenizer=model.tokenizer)  # not trained on the run's own text
+    """The run's text in the run's tokens. Raises UserError where the text is not available.
+
+    A run may come from elsewhere, and its config.json name a file that is private here. So files are used only where
+    their text has the hash that the run recorded in training.
+    """
+    text = model.config.text
+    parts = {part: path for part in ("data", "valid", "test") if (path := getattr(text, part)) and names_files(path)}
+    for part, path in parts.items():
+        if ("train" if part == "data" else part) not in model.text_sha256:
+            raise UserError(
+                f"The run was trained on {path}, but it does not record its text, so the file of that name here may be "
+                "another. Name the text to measure on with --data."
+            )
+    corpus = prepare(text, cache_dir)
+    if fingerprint(corpus.tokenizer) != fingerprint(model.tokenizer):  # it was not learned from the run's own text
+        corpus = prepare(text, cache_dir, tokenizer=model.tokenizer)
+    if parts and any(model.text_sha256.get(part, sha) != sha for part, sha in corpus.hashes.items()):
+        raise UserError(
+            f"The text in {' and '.join(parts.values())} is not the one that the run was trained on: it was changed, "
+            "or is another of the same name. Name the text to measure on with --data."
+        )
+    return corpus
 
 
 def _config_of_all(text: TextConfig, data: str) -> TextConfig:

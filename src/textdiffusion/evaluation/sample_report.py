@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -85,6 +86,11 @@ class Report:
             which = ", ".join(listed) if len(listed) <= len(others) or not others else f"all but {', '.join(others)}"
             sentences.append(f"! {baseline} would beat {name} by {which}.")
         return sentences
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line; `markdown_table` escapes bars."""
+    return re.sub(r"[\\`*\[\]<>~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:

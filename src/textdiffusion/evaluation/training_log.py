@@ -21,12 +21,12 @@ class TrainingLog:
 def read_training_log(folder: Path | None) -> TrainingLog | None:
     """The cost and validations in `metrics.jsonl` of a run; None where training was not logged."""
     events = history(folder)
-    logged = [data for data in events if data.get("event") == "logged"]
+    logged = [data for data in events if data["event"] == "logged" and "cpu_seconds" in data]
     if not logged:
         return None
     validations = tuple(
         (data["cpu_seconds"], data["bits"], data["error"])
         for data in events
-        if data.get("event") == "validated" and data["bits"] is not None
+        if data["event"] == "validated" and data["bits"] is not None and "cpu_seconds" in data
     )
     return TrainingLog(logged[-1]["step"], logged[-1]["tokens"], logged[-1]["cpu_seconds"], validations)

@@ -89,12 +89,12 @@ def _figures(card: Card) -> list[str]:
 
 
 def _trained(records: list[dict[str, Any]], planned: int) -> str:
-    last = max((r["step"] for r in records if isinstance(r.get("step"), int)), default=None)
+    last = max((r["step"] for r in records), default=None)
     return f"{planned:,} (planned)" if last is None else f"{last:,}"
 
 
 def _bits(records: list[dict[str, Any]], weights: str) -> str:
-    validated = [r for r in records if "raw_bits" in r and "bits" in r]
+    validated = [r for r in records if r["event"] == "validated" and None not in (r["bits"], r["raw_bits"])]
     if not validated:
         return "not measured"
     last = validated[-1]

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from ..config.build import build_model
 from ..config.compatibility import sampler_problem
-from ..config.config import Config, dumps, loads
+from ..config.config import Config, dumps
+from ..config.identity import run_identity
 from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype
 from ..core.errors import UserError
-from ..core.randomness import seeded
+from ..core.files import atomic, make_folder, write_text
+from ..core.reading import read_text
 from ..data import templates
 from ..data.builtin.tasks import TaskData, parse_task
 from ..data.conditions import encode_source, strip_source, with_label
-from ..data.tokenizers import loading
-from ..data.tokenizers.base import Tokenizer
+from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..diffusion.model import DiffusionModel
 from ..samplers.base import Sampler, Step
 from ..samplers.order_likelihood import OrderLikelihood
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
-from ..storage.checkpoint import RAW, Checkpoints
 from ..storage.hub import find_run, upload
 from ..storage.packaged import is_packaged, read_card
-from ..storage.weights import load_weights, rounded, save_tensors
+from ..storage.weights import rounded, save_tensors
+from .loading import Weights, load_run
 from .model_card import model_card
-
-Weights = Literal["ema", "raw"]
-"""The averaged weights, or the optimizer's own."""
 
 SavedDtype = Literal["float32", "bfloat16"]
 """The precision of parameters on disk."""
@@ -54,6 +51,8 @@ class Run:
     """Which of the run's weights the model has."""
     folder: Path | None = None
     """The folder that the run was loaded from (None: it was made in memory)."""
+    text_sha256: Mapping[str, str] = field(default_factory=dict)
+    """The hash of each part of its text in tokens: `train`, `valid` and `test`, as far as its files record them."""
 
     @classmethod
     def from_pretrained(
@@ -70,21 +69,17 @@ class Run:
 
         `weights` chooses the averaged weights (`ema`) or those of the optimizer (`raw`, from the latest checkpoint).
         Features are computed in `dtype`; `auto` is bfloat16 where the device has units for it. Raises UserError where
-        there is no run, and where a file is missing, damaged or of another version. Weights that were saved in bfloat16
-        are loaded as float32.
+        there is no run, and where a file is missing, damaged, of another version or of another run. Weights that were
+        saved in bfloat16 are loaded as float32.
         """
         target = choose_device(device)
         compute_dtype, _ = choose_dtype(dtype, target)
         folder = find_run(source)
-        path = folder / "config.json"
-        config = loads(_read(path), str(path))
-        tokenizer = loading.load(folder / "tokenizer.json")
-        with seeded(config.training.seed, torch.device("cpu")):  # as in training
-            model = build_model(config, tokenizer.vocab_size)
-        load_weights(model, folder / "model.safetensors" if weights == "ema" else _raw_weights(folder))
-        model.denoiser.backbone.compute_dtype = compute_dtype
-        model.tuned = load_grid(folder / GRID)
-        return cls(model.eval().requires_grad_(False).to(target), tokenizer, config, weights, folder)
+        run = load_run(folder, weights)
+        run.model.denoiser.backbone.compute_dtype = compute_dtype
+        run.model.tuned = load_grid(folder / GRID)
+        model = run.model.eval().requires_grad_(False).to(target)
+        return cls(model, run.tokenizer, run.config, weights, folder, run.text_sha256)
 
     def __repr__(self) -> str:
         """A short card: recipe, size, tokenizer, text, conditions, sampler, and where the run is from."""
@@ -205,31 +200,44 @@ class Run:
             yield batch.select(rows)
 
     def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
-        """The texts of a finished step. `batch` is what was streamed, needed where it has padding."""
+        """The texts of a finished step. `batch` is what was streamed, needed where it has padding.
+
+        Raises UserError if the network's probabilities were not finite, so that the texts mean nothing.
+        """
+        if not step.confidence.isfinite().all():
+            raise UserError(
+                f"The network's probabilities are NaN: the weights of {self.folder or 'this run'} are damaged."
+            )
         rows = list(step.tokens.cpu().numpy())
         if batch is not None and batch.valid_mask is not None:
             rows = [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
         return [self.tokenizer.decode(strip_source(ids, self.config.text, self.tokenizer)) for ids in rows]
 
-    def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32") -> Path:
+    def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32", overwrite: bool = False) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
 
         `dtype` is that of the parameters in the file: bfloat16 takes half the space and is loaded as float32. No other
-        file of the folder changes. Returns the folder.
+        file of the folder changes. Returns the folder. Raises UserError where it holds another run or a training,
+        unless `overwrite` is true, and where it cannot be written.
         """
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"Cannot create {folder}: {error.strerror}.") from None
-        (folder / "config.json").write_text(dumps(self.config), encoding="utf-8")
-        self.tokenizer.save(folder / "tokenizer.json")
+        folder = make_folder(folder)
+        if not overwrite:
+            self._check_replaceable(folder)
         tensors = {name: tensor.cpu() for name, tensor in rounded(self.model, getattr(torch, dtype)).items()}
-        save_tensors(tensors, folder / "model.safetensors")
+        identity = run_identity(self.config, fingerprint(self.tokenizer), self.text_sha256)
+        with atomic(folder / "model.safetensors") as partial:
+            save_tensors(tensors, partial, identity)
+        self.tokenizer.save(folder / "tokenizer.json")
         if self.model.tuned is not None:
             save_grid(self.model.tuned, folder / GRID)
-        (folder / "README.md").write_text(self.card(folder.name), encoding="utf-8")
+        write_text(folder / "README.md", self.card(folder.name))
+        write_text(folder / "config.json", dumps(self.config))  # last: it makes the folder a run
         return folder
+
+    def _check_replaceable(self, folder: Path) -> None:
+        path = folder / "config.json"
+        if (folder / "checkpoints").exists() or (path.exists() and read_text(path) != dumps(self.config)):
+            raise UserError(f"{folder} holds another run; choose another folder, or set overwrite=True.")
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Uploads what `save_pretrained` writes, model card included, and returns the address of the repository.
@@ -249,18 +257,3 @@ def check_count(name: str, count: int) -> None:
     """Raises UserError for a count below 1."""
     if count < 1:
         raise UserError(f"{name} is {count}; it must be at least 1.")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {error}.") from None
-
-
-def _raw_weights(folder: Path) -> Path:
-    """The optimizer's weights in the latest checkpoint."""
-    paths = Checkpoints(folder / "checkpoints", keep=1).paths()
-    if not paths:
-        raise UserError(f"{folder} has no checkpoint, so no raw weights; use the averaged ones (ema).")
-    return paths[-1] / RAW

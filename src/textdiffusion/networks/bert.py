@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.errors import UserError
+from ..core.reading import read_object
 from ..core.registry import builds, check_bounds
 from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds
 from ..data.tokenizers.base import Tokenizer
@@ -104,7 +104,7 @@ class BertBackbone(nn.Module):
     def load_pretrained(self, folder: Path) -> str:
         """Copies the weights of a pretrained encoder and reports it. Raises UserError if its shape differs."""
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = read_object(folder / "config.json")
             if config.get("model_type") != "bert":
                 raise UserError(f"{folder} has a model of type {config.get('model_type')!r}; it must be 'bert'.")
             options = {"local_files_only": True, "use_safetensors": True, "add_pooling_layer": False}

@@ -14,6 +14,7 @@ from .. import recipes
 from ..config.build import build_model
 from ..config.config import Config
 from ..core.errors import UserError
+from ..core.files import check_new_folder
 from ..data.config import TextConfig
 from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
@@ -59,8 +60,7 @@ def convert(
     not fit.
     """
     source, out = Path(source), Path(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty; choose another folder for the run.")
+    check_new_folder(out, "the run")
     path = find_weights(source)
     settings = _settings(source)
     if "schema" in settings.data:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import UserError
+from ..core.reading import parse_json, read_text
 
 T = TypeVar("T", int, float, bool, str)
 
+MAX_SETTINGS_BYTES = 1 << 20
 FILES = ("config.json", ".hydra/config.yaml")
 REQUIRED = {  # settings that change the meaning of the weights, and the value that can be converted
     "model_type": "mdlm",
@@ -64,9 +65,9 @@ def find_settings(folder: Path) -> PublishedSettings | None:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else _yaml(text)
-    except (OSError, ValueError) as error:
+        text = read_text(path, limit=MAX_SETTINGS_BYTES)
+        data = parse_json(text, str(path)) if path.suffix == ".json" else _yaml(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     return PublishedSettings(path, data if isinstance(data, dict) else {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..storage.weights import load_tensors
+from ..storage.weights import check_finite, load_tensors
 
 FILES = ("model.safetensors", "pytorch_model.bin", "checkpoints-meta/checkpoint.pth", "checkpoints/last.ckpt")
+SUFFIXES = {".safetensors", ".bin", ".pth", ".pt", ".ckpt"}
+WRAPPERS = re.compile(r"^(?:module\.)+|\b_orig_mod\.")
+"""What DistributedDataParallel and torch.compile add to the names of a module that is saved while wrapped."""
 PREFIX = "backbone."  # MDLM's names are SEDD's with this prefix
 ANGLES = "rotary_emb.inv_freq"  # the only buffer; it follows from the width of heads
 
@@ -21,23 +25,35 @@ def find_weights(source: Path) -> Path:
     """The weights file `source`, or the one in a folder with a known layout. Raises UserError if there is none."""
     if source.is_file():
         return source
-    path = next((source / name for name in FILES if (source / name).is_file()), None)
-    if path is None:
-        raise UserError(f"{source} has no weights; it must be a file, or a folder with one of {', '.join(FILES)}.")
-    return path
+    if path := next((source / name for name in FILES if (source / name).is_file()), None):
+        return path
+    others = sorted(p for folder in (source, source / "checkpoints") for p in folder.glob("*") if p.suffix in SUFFIXES)
+    if len(others) == 1:
+        return others[0]
+    if others:
+        raise UserError(f"{source} has {len(others)} files of weights; name one of them, such as {others[0]}.")
+    raise UserError(f"{source} has no weights; it must be a file, or a folder with one of {', '.join(FILES)}.")
 
 
 def read_tensors(path: Path, allow_pickle: bool) -> tuple[dict[str, Tensor], bool]:
     """The network's tensors, averaged weights if the file has them, and whether their names had MDLM's prefix.
 
     Files other than safetensors are read only with `allow_pickle`, and then only their tensors. Raises UserError if the
-    file is damaged, or averages do not fit the tensors.
+    file is damaged, a number is not finite, or averages do not fit the tensors.
     """
-    state = load_tensors(path) if path.suffix == ".safetensors" else _read_averages(path, allow_pickle)
+    saved = load_tensors(path) if path.suffix == ".safetensors" else _read_averages(path, allow_pickle)
+    check_finite(saved, path)
+    state = {_unwrapped(name): tensor for name, tensor in saved.items()}
     prefixed = any(name.startswith(PREFIX) for name in state)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     _check_angles(path, tensors.pop(ANGLES, None))
     return tensors, prefixed
+
+
+def _unwrapped(name: str) -> str:
+    while (shorter := WRAPPERS.sub("", name)) != name:
+        name = shorter
+    return name
 
 
 def _read_averages(path: Path, allow_pickle: bool) -> dict[str, Tensor]:

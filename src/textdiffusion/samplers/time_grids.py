@@ -12,8 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..core.errors import UserError
+from ..core.errors import MissingFile, UserError
+from ..core.files import write_text
+from ..core.reading import read_object
 from ..core.registry import Part, check_bounds
+from ..core.seals import seal, unseal
 from ..diffusion.model import DiffusionModel
 
 Fractions = Float[Tensor, "*b"]
@@ -109,16 +112,16 @@ def tuned_times(log_sigma: Curve, t: Curve, nats: Curve, even: float = 0.1) -> F
 
 def save_grid(times: Float[Tensor, " k"], path: Path) -> None:
     """Writes a tuned grid."""
-    path.write_text(json.dumps({"t": [round(t, 6) for t in times.tolist()]}) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(seal({"t": [round(t, 6) for t in times.tolist()]})) + "\n")
 
 
 def load_grid(path: Path) -> Float[Tensor, " k"] | None:
     """Reads a tuned grid (None: the file does not exist). Raises UserError if the file is damaged."""
-    if not path.is_file():
-        return None
     try:
-        times = torch.tensor(json.loads(path.read_text(encoding="utf-8"))["t"], dtype=torch.float32)
-    except (OSError, ValueError, KeyError, TypeError):
+        times = torch.tensor(unseal(read_object(path), str(path)).get("t"), dtype=torch.float32)
+    except MissingFile:
+        return None
+    except (ValueError, TypeError, RuntimeError):
         times = torch.zeros(0)
     if times.ndim != 1 or len(times) < 2 or times[0] != 0 or times[-1] != 1 or bool((times.diff() < 0).any()):
         expected = "its times must rise from 0 to 1. Make one with textdiffusion tune."

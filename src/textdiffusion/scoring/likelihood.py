@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.model import DiffusionModel
 from .protocol import Fact, digest
@@ -147,6 +148,10 @@ def bits_per_character(
             order = Rng.of(seed, count).fork("order").fork(number).uniform(1)[:, 0].argsort().numpy()
             rows = np.tile(order, repeats)
             nats = evaluate_rows(likelihood, model, windows, rows, seed, "likelihood", number, batch_size, report)
+            if not nats.isfinite().all():
+                raise UserError(
+                    "The likelihood of this text is NaN or infinite: the weights are damaged, or training diverged."
+                )
             passes.append(nats.numpy().reshape(repeats, count).mean(0)[order.argsort()])
             means = np.array([row_nats.sum() for row_nats in passes]) / chars.sum() / math.log(2.0)
             if len(passes) >= 2:

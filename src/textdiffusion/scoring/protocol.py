@@ -42,6 +42,14 @@ NAMES = {
 }
 
 
+HASHES = {
+    "sha256": "they are measured on different texts; name one for all with --data",
+    "conditions_sha256": "they are measured under different conditions",
+    "training": "they were trained on different texts",
+}
+"""What it means that rows differ in a hash."""
+
+
 def sha256(text: str) -> str:
     """The hash that identifies a text in a protocol."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -67,6 +75,8 @@ def check_comparable(protocols: Mapping[str, Mapping[str, Fact]]) -> str:
             continue
         order = [*NAMES, *sorted({*comparable(facts), *comparable(other_facts)} - {*NAMES})]
         name = next(name for name in order if facts.get(name) != other_facts.get(name) and name not in MAY_DIFFER)
+        if name in HASHES and name in facts and name in other_facts:
+            raise UserError(f"{row} and {other_row} are not comparable: {HASHES[name]}.")
         value, other_value = (repr(f[name]) if name in f else "not recorded" for f in (facts, other_facts))
         raise UserError(
             f"{row} and {other_row} are not comparable: {NAMES.get(name, name)} is {value} for {row} and "

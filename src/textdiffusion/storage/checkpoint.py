@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.files import PARTIAL, flush
+from ..core.files import PARTIAL, flush, remove
+from ..core.reading import open_regular, read_object
+from ..core.registry import from_dict
+from ..core.seals import seal, unseal
 from .weights import load_tensors, save_tensors
 
 RAW, AVERAGED, OPTIMIZER, STATE = "model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"
@@ -46,6 +51,10 @@ class TrainingState:
     """Whether the backbone is compiled (None: not decided yet)."""
     text_sha256: str = ""
     """The hash of the training text."""
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What the weights belong to (empty: an earlier version wrote the checkpoint)."""
+    dtype: str = ""
+    """The precision of the network's features (empty: an earlier version wrote the checkpoint)."""
     learned_tokenizer: bool = True
     """Whether the tokenizer was learned from the training text, not taken from another run."""
     validation_due: bool = False
@@ -53,10 +62,12 @@ class TrainingState:
     samples_due: bool = False
     """This step's samples are not drawn yet."""
 
-    @classmethod
-    def from_dict(cls, data: dict) -> TrainingState:
-        best = data.pop("best")
-        return cls(best=None if best is None else Best(**best), **data)
+    def __post_init__(self) -> None:
+        numbers = [self.step, self.tokens, self.cpu_seconds, self.wall_seconds, self.process_seconds]
+        if self.best is not None:
+            numbers += [self.best.step, self.best.bits]
+        if not all(math.isfinite(number) and number >= 0 for number in numbers):
+            raise UserError("A step, number of tokens, time or bound is negative or not finite.")
 
 
 class Checkpoints:
@@ -81,20 +92,20 @@ class Checkpoints:
         return [path for _, path in sorted(by_name.items())]
 
     def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> Path:
-        """Writes `tensors` (by file name) and `state`, then deletes what is neither among the latest nor the best."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Writes `tensors` (by file name) and `state`, then deletes what is neither among the latest nor the best.
+
+        Raises OSError, and removes what it began, if the disk is full or the run's folder is gone.
+        """
+        self.folder.mkdir(exist_ok=True)
         self.clean()
         path = self.path(state.step)
         partial = self.folder / f"{PARTIAL}{path.name}"
         partial.mkdir()
-        for name, content in tensors.items():
-            save_tensors(content, partial / name)
-        files = {name: _checksum(partial / name) for name in tensors}
-        text = json.dumps({"files": files, **asdict(state)}, indent=1)
-        (partial / STATE).write_text(text + "\n", encoding="utf-8")
-        for file in partial.iterdir():
-            flush(file)
-        flush(partial)
+        try:
+            self._write(partial, state, tensors)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)  # its space is needed
+            raise
         replaced = self.folder / f"{REPLACED}{path.name}"
         if path.exists():  # the same step again: a better bound, a resume from an earlier step, a damaged file
             path.rename(replaced)
@@ -105,6 +116,16 @@ class Checkpoints:
         self._prune(state)
         return path
 
+    def _write(self, folder: Path, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
+        for name, content in tensors.items():
+            save_tensors(content, folder / name)
+        files = {name: _checksum(folder / name) for name in tensors}
+        text = json.dumps(seal({"files": files, **asdict(state)}), indent=1)
+        (folder / STATE).write_text(text + "\n", encoding="utf-8")
+        for file in folder.iterdir():
+            flush(file)
+        flush(folder)
+
     def latest(self, log: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
         """The newest intact checkpoint; reports every damaged newer one to `log`."""
         for path in reversed(self.paths()):
@@ -114,13 +135,24 @@ class Checkpoints:
                 log(f"Skipping a checkpoint: {error}")
         return None
 
+    def best(self, state: TrainingState, log: Callable[[str], None]) -> Path | None:
+        """The intact checkpoint of the best step, if there is one; reports a damaged one to `log`."""
+        if state.best is None or not (path := self.path(state.best.step)).exists():
+            return None
+        try:
+            _verified(path)
+        except UserError as error:
+            log(f"Skipping a checkpoint: {error}")
+            return None
+        return path
+
     def clean(self) -> None:
         """Removes what a killed run left half-written or half-deleted; restores what it had not yet replaced."""
         for path in self.folder.glob(f"{PARTIAL}*"):
-            shutil.rmtree(path)
+            remove(path)
         for path in self.folder.glob(f"{REPLACED}step-*"):
             original = path.with_name(path.name.removeprefix(REPLACED))
-            shutil.rmtree(path) if original.exists() else path.rename(original)
+            remove(path) if original.exists() else path.rename(original)
 
     def _prune(self, state: TrainingState) -> None:
         # Checkpoints of later steps were damaged when the run resumed from an earlier one: they do not count as latest.
@@ -135,7 +167,7 @@ class Checkpoints:
     def _delete(self, path: Path) -> None:
         renamed = self.folder / f"{PARTIAL}deleted-{path.name}"
         path.rename(renamed)
-        shutil.rmtree(renamed)
+        remove(renamed)
 
 
 def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
@@ -144,18 +176,18 @@ def read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _verified(path: Path) -> TrainingState:
-    try:
-        data = json.loads((path / STATE).read_text(encoding="utf-8"))
-        files = data.pop("files")
-        damaged = [name for name, checksum in files.items() if _checksum(path / name) != checksum]
-        state = TrainingState.from_dict(data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}).") from None
-    if damaged:
+    data = unseal(read_object(path / STATE, finite=False), str(path / STATE))  # a part of a loss may be NaN
+    files = data.pop("files", None)
+    if not isinstance(files, dict) or not {RAW, AVERAGED, OPTIMIZER} >= files.keys() or not files:
+        raise UserError(f"{path / STATE} is damaged: it does not list the checkpoint's files.")
+    state: TrainingState = from_dict(TrainingState, data, str(path / STATE))
+    if damaged := [name for name, checksum in files.items() if _checksum(path / name) != checksum]:
         raise UserError(f"{path} is damaged: the checksum of {', '.join(damaged)} is wrong.")
+    if path.name.removeprefix(REPLACED) != f"step-{state.step:09d}":
+        raise UserError(f"{path} is damaged: it holds step {state.step}.")
     return state
 
 
 def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from ..core.reading import read_object
 from .packaged import find_packaged, names
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
@@ -45,12 +45,10 @@ def _has_published_weights(folder: Path) -> bool:
     if not path.is_file():
         return (folder / ".hydra/config.yaml").is_file()
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        data = read_object(path)
+    except UserError:
         return False
-    return (
-        isinstance(data, dict) and "schema" not in data and any(k in data for k in ("graph", "model_type", "backbone"))
-    )
+    return "schema" not in data and any(key in data for key in ("graph", "model_type", "backbone"))
 
 
 def download(repo_id: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,12 @@ def train_classifier(
             correct += int((log_probs.argmax(-1).cpu() == targets[rows]).sum())
         accuracy[f"{time:g}"] = correct / len(held_out)
     return TrainedClassifier(network, labels), accuracy
+
+
+def most_frequent(examples: Sequence[tuple[str, str]]) -> tuple[str, float]:
+    """The most frequent label and its fraction: the accuracy of always answering it. `examples` are (text, label)."""
+    label, count = Counter(label for _, label in examples).most_common(1)[0]
+    return label, count / len(examples)
 
 
 def _log_probs(

@@ -39,19 +39,12 @@ class MetricsFile(Logger):
     """Appends each event to `metrics.jsonl` as one line, without delay. NaN and infinity are written as null."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self.path = folder.metrics
-
-    def __enter__(self) -> MetricsFile:
-        self._file = self.path.open("a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self.folder = folder
 
     def __call__(self, event: Event) -> None:
         fields = {name: _to_json(value) for name, value in dataclasses.asdict(event).items()}
-        self._file.write(json.dumps({"event": type(event).__name__.lower(), **fields}, allow_nan=False) + "\n")
-        self._file.flush()
+        line = json.dumps({"event": type(event).__name__.lower(), **fields}, allow_nan=False)
+        self.folder.append_metrics(line + "\n")
 
 
 def _to_json(value: Any) -> Any:
@@ -70,12 +63,12 @@ class SampleFiles(Logger):
     """Writes samples to `samples/step-*.txt`."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder.samples
+        self.folder = folder
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Sampled):
             text = "\n\n".join(f"--- {i} ---\n{text}" for i, text in enumerate(event.texts, 1)) + "\n"
-            (self.folder / f"step-{event.step:09d}.txt").write_text(text, encoding="utf-8")
+            self.folder.write_samples(event.step, text)
 
 
 class TensorBoard(Logger):

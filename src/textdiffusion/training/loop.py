@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class TrainingLoop:
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         self.trainer, self.folder = trainer, folder
         self.training, self.world, self.log = trainer.training, trainer.world, trainer.log
-        self.state = TrainingState(text_sha256=trainer.corpus.train.shard.header.sha256)
+        self.state = TrainingState(text_sha256=trainer.corpus.train.shard.header.sha256, dtype=self._dtype)
         self.lr_scale = 0.0
         self._unread: list[Tensor] = []  # losses and gradient norms of recent steps, on the device
         self._loss_names: list[str] = []
@@ -39,19 +40,48 @@ class TrainingLoop:
         self._process_start = time.process_time()
 
     def restore(self, path: Path, state: TrainingState) -> None:
-        """Continues from a checkpoint. Raises UserError if the training text has changed."""
+        """Continues from a checkpoint. Raises UserError if the training text has changed, or it is of another run."""
         if state.text_sha256 != self.state.text_sha256:
             raise UserError(
                 f"The training text has changed since {path} was written. Restore it, or use another folder."
             )
+        self.folder.check_identity(state.identity, self.trainer.config, path)
+        if state.dtype and state.dtype != self._dtype:
+            self.log(
+                f"This run computed in {state.dtype} until step {state.step} and now continues in {self._dtype}: its "
+                "figures before and after differ slightly."
+            )
+        state.dtype = self._dtype
         self.state = state
         load_weights(self.trainer.model, path / RAW)
         load_weights(self.trainer.ema.model, path / AVERAGED)
         self.trainer.optimizers.load(read_tensors(path, OPTIMIZER))
         self._last_logged = (state.tokens, state.wall_seconds)
         self._process_start -= state.process_seconds
-        if self._is_exported_step() and self.world.rank == 0:  # the process may have ended before it exported them
-            self.folder.export(tensors_of(self.trainer.ema.model))
+        if self.world.rank == 0:
+            self._restore_exported()
+
+    @property
+    def _dtype(self) -> str:
+        """The precision of the network's features."""
+        return str(self.trainer.model.denoiser.backbone.compute_dtype).removeprefix("torch.")
+
+    def _restore_exported(self) -> None:
+        """Exports the weights again if the process ended before it did, or if they were damaged or replaced."""
+        if self._is_exported_step():
+            self._export(tensors_of(self.trainer.ema.model))
+        elif not self.folder.has_exported(self.trainer.config, self.trainer.ema.model):
+            best = self.folder.checkpoints.best(self.state, self.log)
+            tensors = tensors_of(self.trainer.ema.model) if best is None else read_tensors(best, AVERAGED)
+            self._export(tensors)
+            step = self.state.step if best is None or self.state.best is None else self.state.best.step
+            self.log(f"{self.folder.weights} was missing or damaged; it has the weights of step {step} again.")
+
+    def _export(self, tensors: dict[str, Tensor]) -> None:
+        self.folder.export(tensors, self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        return self.folder.identity(self.trainer.config, self.trainer.corpus.hashes)
 
     @property
     def progress(self) -> float:
@@ -223,7 +253,7 @@ class TrainingLoop:
             raw_bits=raw.bits,
             raw_error=raw.error,
             windows=raw.windows,
-            dtype=str(trainer.model.denoiser.backbone.compute_dtype).removeprefix("torch."),
+            dtype=self._dtype,
             best=best,
             cpu_seconds=state.cpu_seconds,
         )
@@ -237,9 +267,10 @@ class TrainingLoop:
             if not all(t.isfinite().all() for t in raw.values() if t.is_floating_point()):
                 raise self._divergence(state.step, math.nan, math.nan)
             tensors = {RAW: raw, AVERAGED: averaged, OPTIMIZER: self.trainer.optimizers.tensors()}
-            self.folder.checkpoints.save(state, tensors)
+            state.identity = self._identity()
+            self.folder.save(state, tensors)
             if self._is_exported_step():
-                self.folder.export(averaged)
+                self._export(averaged)
         self.world.barrier()
         return Saved(state.step, path)
 

@@ -10,17 +10,16 @@ from typing import Literal
 from rich.console import Console
 
 from ..config.compatibility import check_train
-from ..config.config import Config, loads
+from ..config.config import Config
 from ..core.errors import UserError
 from ..data.choices import choose
-from ..data.config import TextConfig
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
-from ..storage.weights import load_weights
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
+from .initial import load_initial, with_network_of, with_text_of
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
@@ -35,6 +34,7 @@ def train(
     *,
     resume: Resume = "auto",
     init: str | Path | None = None,
+    init_network: bool = False,
     device: str = "auto",
     track: tuple[str, ...] = (),
     cache: str | Path | None = None,
@@ -43,15 +43,21 @@ def train(
     """Trains a model of `config` in the folder `out`, and returns the last event.
 
     `resume`: `auto` continues an existing run, `never` refuses one, `always` requires one. `init` is the folder of
-    another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones. `track` names
-    trackers (`tensorboard`) in addition to `metrics.jsonl`. `cache` is the folder of prepared text. Under torchrun the
-    processes share the global batch, and only the first one writes. SIGINT and SIGTERM save a checkpoint and return.
+    another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones; `init_network`
+    takes the settings of its network too. `track` names trackers (`tensorboard`) in addition to `metrics.jsonl`.
+    `cache` is the folder of prepared text. Under torchrun the processes share the global batch, and only the first one
+    writes. SIGINT and SIGTERM save a checkpoint and return.
 
     Raises UserError if the folder is in use or holds another configuration, if the text cannot be used, if the device
     is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
     """
     cache = Path(cache or default_cache())
-    text, chosen = choose(_text_of(config, init), cache)
+    if init_network:
+        if init is None:
+            raise UserError("init_network takes the network of the run named by init, but init is missing.")
+        config = with_network_of(config, find_run(init))
+    text = config.text if init is None else with_text_of(config.text, find_run(init))
+    text, chosen = choose(text, cache)
     config = replace(config, text=with_label_names(text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
     world = process_group()
@@ -67,7 +73,8 @@ def train(
         world.barrier()  # no rank writes before all have read the folder
         loggers: list[Logger] = []
         if is_first:
-            folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step)
+            for note in folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step):
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
             loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
             loggers += [tracker(name, folder) for name in track]
             for logger in loggers:
@@ -78,20 +85,6 @@ def train(
                 logger(event)
     assert isinstance(event, Finished)
     return event
-
-
-def _text_of(config: Config, init: str | Path | None) -> TextConfig:
-    """The settings of the text; what they leave to the text is as in the run `init`, if there is one."""
-    text = config.text
-    if init is None or ("auto" not in (text.tokenizer, text.layout) and text.length):
-        return text
-    start = loads((find_run(init) / "config.json").read_text(encoding="utf-8")).text
-    names = [name for name, undecided in (("layout", "auto"), ("length", 0)) if getattr(text, name) == undecided]
-    if text.tokenizer == "auto":
-        names += ["tokenizer", "tokenizer_path", "vocab_size"]
-    if "layout" in names:
-        names.append("model_padding")
-    return replace(text, **{name: getattr(start, name) for name in names})
 
 
 def _make_loop(
@@ -116,6 +109,7 @@ def _make_loop(
     if resume == "always" and checkpoint is None:
         raise UserError(f"{folder.path} has no checkpoint to resume from.")
     if checkpoint is None:
+        folder.check_begin()
         check_train(config)
     tokenizer = None
     if checkpoint is not None and not checkpoint[1].learned_tokenizer:
@@ -135,8 +129,7 @@ def _make_loop(
         loop.restore(*checkpoint)
         log(f"Continuing from step {checkpoint[1].step}.")
     elif init is not None:
-        for model in (trainer.model, trainer.ema.model):
-            load_weights(model, Path(init) / "model.safetensors", exclude="step")  # a new run counts from 0
+        load_initial(trainer, Path(init))
     else:
         trainer.load_pretrained()
     return loop

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ...core.errors import UserError
-from ...core.files import atomic
+from ...core.files import atomic, make_folder
 from ..config import TextConfig
 from ..sources import Files
 from ..tables import record_texts
@@ -38,7 +38,7 @@ def _stream_to(path: Path, name: str, config: TextConfig) -> None:
         load_dataset = importlib.import_module("datasets").load_dataset
     except ImportError:
         raise UserError(f"Reading hf:{name} needs an extra: pip install 'textdiffusion[hf]'.") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with atomic(path) as partial, Console(stderr=True).status(f"Streaming {name}") as status:
         try:
             records = load_dataset(name, config.hub_config or None, split=config.hub_split, streaming=True)

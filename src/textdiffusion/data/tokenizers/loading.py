@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from ...core.errors import UserError
+from ...core.errors import MissingFile, UserError
+from ...core.reading import read_object
 from .base import UNK, Bytes, Characters, Tokenizer
 from .sentencepiece import SentencePiece
 from .subwords import Subwords, byte_level
@@ -26,21 +26,31 @@ def load(path: str | Path) -> Tokenizer:
     """
     path = Path(path)
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        saved = read_object(path)
+    except MissingFile:
         raise UserError(f"There is no tokenizer at {path}.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not a tokenizer file: {error}.") from None
-    if not isinstance(saved, dict):
-        raise UserError(f"{path} is not a tokenizer file: expected an object, found {type(saved).__name__}.")
+    except UserError as error:
+        raise UserError(f"{path} is not a tokenizer file: it {str(error).removeprefix(f'{path} ')}") from None
     try:
+        _check_fields(saved)
         return from_dict(saved)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not a tokenizer file: {error!r}.") from None
+
+
+def _check_fields(saved: dict[str, Any]) -> None:
+    """Raises UserError where a field of one of our tokenizers has another type."""
+    for name in ("kind", "end", "pad"):
+        if not isinstance(value := saved.get(name), str | None):
+            raise UserError(f"This is not a tokenizer file: {name} is {str(value)[:40]}; it must be text.")
+    for name in ("specials", "characters"):
+        texts = saved.get(name, [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise UserError(f"This is not a tokenizer file: {name} must be a list of texts.")
+    if any(len(character) != 1 for character in saved.get("characters", [])):
+        raise UserError("This is not a tokenizer file: characters must be a list of single characters.")
 
 
 def from_dict(saved: dict[str, Any]) -> Tokenizer:

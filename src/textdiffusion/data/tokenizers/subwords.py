@@ -18,6 +18,7 @@ END_NAMES = (END, "<|endoftext|>", "</s>", "<eos>", "[SEP]")
 PAD_NAMES = (PAD, "<pad>", "<|pad|>")
 UNK_NAMES = (UNK, "<unk>")
 
+MAX_VOCABULARY = 1 << 24
 CHUNK = 1 << 15  # characters encoded at once: the engine needs about 50 bytes for each
 
 # A word includes the space before it, so that joined tokens are the text. It may contain apostrophes and hyphens.
@@ -38,6 +39,8 @@ class Subwords(Tokenizer):
         self.kind, self._engine, self._end, self._pad = kind, engine, end, pad
         engine.encode_special_tokens = True
         self.vocab_size = max(vocabulary.values()) + 1
+        if self.vocab_size > MAX_VOCABULARY:
+            raise UserError(f"A token has the id {self.vocab_size - 1:,}; it must be below {MAX_VOCABULARY:,}.")
         self.end_id = None if end is None else vocabulary[end]
         self.pad_id = None if pad is None else vocabulary[pad]
         self.unk_id = next((vocabulary[name] for name in UNK_NAMES if name in vocabulary), None)

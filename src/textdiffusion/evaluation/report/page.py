@@ -12,7 +12,7 @@ from ...scoring.protocol import NAMES, comparable
 from ...views.html import colours, write_page
 from ..compare import GALLERY_TEXTS, Comparison
 from ..frontier import FrontierPoint
-from ..sample_report import BETTER, REAL, markdown_table
+from ..sample_report import BETTER, REAL, escape_markdown, markdown_table
 from . import figures
 from .charts import STYLE
 from .tables import details, key, number_cell, run_cell, table, text_cell
@@ -59,11 +59,24 @@ def markdown(comparison: Comparison) -> str:
         solved = f"{score.accuracy:.1%} +- {score.error:.1%}" if score else "-"
         seconds = f"{run.training.cpu_seconds:.0f}" if run.training else "-"
         errors = f"{likelihood.monte_carlo_error:.4f}", window_error
-        rows.append([run.name, run.recipe, bits, *errors, solved, f"{run.parameters:,}", seconds])
+        rows.append(
+            [
+                escape_markdown(run.name),
+                escape_markdown(run.recipe),
+                bits,
+                *errors,
+                solved,
+                f"{run.parameters:,}",
+                seconds,
+            ]
+        )
     if comparison.ngram:
         rows.append([f"*{comparison.ngram.order}-gram*", "*Kneser-Ney*", f"{comparison.ngram.bits:.4f}", *[""] * 5])
-    title = f"On {_title(comparison)}, {_weights(comparison)} weights, protocol {comparison.digest}"
-    report = ["", str(comparison.report)] if comparison.report else []
+    title = f"On {escape_markdown(_title(comparison))}, {_weights(comparison)} weights, protocol {comparison.digest}"
+    report = []
+    if comparison.report:
+        names = {name: escape_markdown(name) for name in comparison.report.text_sets}
+        report = ["", str(comparison.report.select(names))]
     return "\n".join([title, "", *markdown_table(rows), *report, ""])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import UserError
+from ...core.files import atomic
 from ..noise_curve import NoiseCurve
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def plot_noise_curve(figure: Figure, curve: NoiseCurve, title: str, path: Path) 
     axes.set_xscale("log" if curve.is_sigma else "linear")
     axes.grid(alpha=0.3)
     axes.legend()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be written: {error}.") from None
+    file_format = path.suffix.removeprefix(".").lower() or "png"
+    if file_format not in (formats := figure.canvas.get_supported_filetypes()):
+        raise UserError(f"{path} cannot be written: its name must end in one of .{', .'.join(sorted(formats))}.")
+    with atomic(path) as partial:
+        figure.savefig(partial, format=file_format)
