@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ..core.errors import UserError
+from .output import print_line
 
 if TYPE_CHECKING:
     from ..config.config import Config
@@ -71,7 +72,7 @@ class Train:
             track=() if self.track == "none" else (self.track,),
         )
         if last.complete:
-            print(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
+            print_line(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
 
     def config(self) -> Config:
         """The recipe's configuration with the options applied, --set last. Raises UserError where they do not fit."""

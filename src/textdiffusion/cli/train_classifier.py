@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .output import note, print_json, status
+from .output import note, print_json, print_line, status
 from .parsing import RunName
 
 
@@ -60,7 +60,9 @@ class TrainClassifier:
         if self.json:
             print_json({"labels": list(classifier.labels), "right": accuracy})
         else:
-            print("Accuracy on held-out texts: " + ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items()))
+            print_line(
+                "Accuracy on held-out texts: " + ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items())
+            )
             note(
                 f"Next: textdiffusion sample {self.run} --guide classifier:path={self.out},label={classifier.labels[0]}"
             )

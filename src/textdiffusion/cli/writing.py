@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ..core.errors import UserError
-from .output import console, note, print_json, print_texts, status
+from .output import console, note, print_json, print_line, print_texts, status
 from .parsing import RunName, check_folders
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Writing:
 
         if self.watch:
             last = watch(recorded(), run.tokenizer, batch.condition_mask, console())
-            print()
+            print_line()
             return last
         with status("Writing ...") as show:
             for last in recorded():

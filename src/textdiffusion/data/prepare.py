@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from ..core.errors import UserError
+from ..core.terminal import TextConsole
 from .build import FORMAT, build_corpus
 from .config import TextConfig
 from .dataset import Dataset
@@ -75,7 +76,7 @@ def prepare(
     `trainable` requires at least one training window. Progress is shown on `console` (None: standard error). Several
     processes may call this at the same time. Raises UserError for text that cannot be used; no partial files remain.
     """
-    folder = _prepared_folder(config, Path(cache), tokenizer, console or Console(stderr=True))
+    folder = _prepared_folder(config, Path(cache), tokenizer, console or TextConsole(stderr=True))
     tokenizer = load(folder / "tokenizer.json")
     repeats = json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("repeated", {})
     datasets: dict[str, Dataset] = {}

@@ -35,7 +35,7 @@ class TextDiffusion(Run):
         length: int | None = None,
         *,
         source: str | Sequence[str] | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
@@ -52,7 +52,7 @@ class TextDiffusion(Run):
         num: int = 1,
         *,
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
@@ -62,7 +62,7 @@ class TextDiffusion(Run):
         Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot propose.
         """
         sampling = SamplingOptions(**options)
-        batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed)
+        batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed or 0)
         return self._write(batch, sampling)
 
     def stream(
@@ -88,7 +88,7 @@ class TextDiffusion(Run):
         prefix: str | Sequence[str] = "",
         given: str = "",
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         seed: int = 0,
         target_error: float = 0.01,
         draws: int | None = None,
@@ -163,7 +163,7 @@ class TextDiffusion(Run):
         num: int = 1,
         *,
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         seed: int = 0,
     ) -> Batch:
         """`num` rows for each template, with the text around its gaps given, and a source before it.

@@ -123,7 +123,7 @@ class Run:
         length: int | None = None,
         *,
         source: str | Sequence[str] | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
     ) -> Batch:
         """`num` rows of `length` free tokens (None: as in training), after each of the sources in turn, if any.
 
@@ -143,7 +143,7 @@ class Run:
         return with_label(replace(batch, condition_mask=None) if source is None else batch, text, label)
 
     def template_batch(
-        self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | None = None
+        self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | int | None = None
     ) -> Batch:
         """`num` rows for each template, whose gaps must all have a length, with the text around the gaps given.
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..core.randomness import Rng, seeded
+from ..core.randomness import Rng, check_seed, seeded
 from ..data.config import TextConfig
 from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer
@@ -42,6 +42,7 @@ class ClassifierConfig:
         for name in ("width", "depth", "steps", "batch_size", "lr"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        check_seed(self.seed)
         if self.width % (64 if self.width > 64 else 2):
             raise UserError(f"width is {self.width}; it must be a multiple of 64, or even and below 64.")
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from ..config.compatibility import check_train
 from ..config.config import Config
 from ..core.errors import UserError
+from ..core.terminal import TextConsole
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
@@ -53,7 +54,7 @@ def train(
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
     world = process_group()
     is_first = world.rank == 0
-    console = (console or Console()) if is_first else Console(quiet=True)
+    console = (console or TextConsole()) if is_first else Console(quiet=True)
     with ExitStack() as stack:
         if is_first:
             folder.check(config)

@@ -11,10 +11,11 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
+from ..core.terminal import TextConsole, visible
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
-from .frames import Cell, Frame, Framer, State, evenly, visible
+from .frames import Cell, Frame, Framer, State, evenly
 from .palette import LEVELS, ON_ANY, level
 
 _MIN_PAUSE = 1 / 12  # seconds between two pictures
@@ -33,7 +34,7 @@ def watch(
     A terminal shows one picture that changes, with as many rows as fit; otherwise `history` prints lines. Raises
     ValueError if there is no step.
     """
-    console = Console() if console is None else console
+    console = TextConsole() if console is None else console
     if not console.is_terminal or console.is_dumb_terminal:
         return history(steps, tokenizer, given, console)
     framer = Framer(tokenizer, given)
@@ -66,7 +67,7 @@ def history(
 
     Raises ValueError if there is no step.
     """
-    console = Console() if console is None else console
+    console = TextConsole() if console is None else console
     framer = Framer(tokenizer, given)
     last, printed = None, None
     for last in steps:
@@ -145,7 +146,7 @@ def _line(cells: Iterable[Cell], console: Console) -> Text:
             run, style = "", this
         run += block if cell.state is State.UNDECIDED else visible(cell.text)
     line.append(run, style)
-    if console.options.ascii_only:
+    if console.options.ascii_only:  # here already, as the lines are folded by their width
         line.plain = line.plain.encode(encoding, "replace").decode(encoding)  # same length: the styles stay in position
     return line
 
