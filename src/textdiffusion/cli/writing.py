@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..views.frames import Frame
 
 
+FRAME_BYTES = 8  # of a position in a recorded step: frames share what does not change
+
+
 @dataclass(frozen=True, kw_only=True)
 class Writing:
     """The options of both commands, and the ways to show what they write."""
@@ -97,6 +100,8 @@ class Writing:
         length, window = batch.tokens.shape[1], run.config.text.length
         if length > window and run.model.process.bidirectional:  # others condition on the last part of what they wrote
             note(f"{length} tokens are more than the {window} of a training window; expect worse text.")
+        if self.watch or self.html or self.gif:
+            self._check_frames(run, batch)
         frames: list[Frame] = []
         texts: list[str] = []
         steps, nfe = 0, 0.0
@@ -135,6 +140,20 @@ class Writing:
             print_json({**facts, "texts": texts, **({"bits_per_character": ranks} if self.rank else {})})
         else:
             print_texts(texts, [bits[text] for text in texts] if self.rank else None)
+
+    def _check_frames(self, run: TextDiffusion, batch: Batch) -> None:
+        """Raises UserError where a recording does not fit into the free memory."""
+        from ..core.memory import check_memory
+
+        rows, length = batch.tokens.shape
+        run.check_size(rows, length, at_once=True)
+        if self.html or self.gif:
+            steps = self.steps or run.config.sampler.steps or length
+            check_memory(
+                steps * rows * length * FRAME_BYTES,
+                f"Recording {steps:,} steps of {rows:,} texts of {length:,} tokens",
+                "lower --steps, --num or --length",
+            )
 
     def _sampling(self) -> SamplingKwargs:
         """These options as those of the package; `inference.options.SamplingOptions` describes them."""

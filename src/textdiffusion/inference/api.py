@@ -174,6 +174,7 @@ class TextDiffusion(Run):
         asked = [template] if isinstance(template, str) else list(template)
         if not asked:
             raise UserError("The list of templates is empty; give at least one.")
+        self.check_size(num * len(asked), max(map(templates.gap_tokens, asked)))
         is_open = [templates.OPEN in templates.parse(each)[:-1] for each in asked]
         if not any(is_open):
             return self.template_batch(asked, num, source=source, label=label)

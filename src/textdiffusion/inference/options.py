@@ -12,6 +12,7 @@ from ..config import overrides
 from ..config.compatibility import sampler_problem
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.memory import check_memory
 from ..core.randomness import Rng, check_seed
 from ..data import templates
 from ..diffusion.model import DiffusionModel
@@ -22,6 +23,8 @@ from ..guidance.replacement import Replacement
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
 from .run import Run, check_count
+
+_STEP_BYTES = 8  # the time of a step, and its copies
 
 
 class SamplingKwargs(TypedDict, total=False):
@@ -69,6 +72,7 @@ class SamplingOptions:
         # Samplers that write position by position may have 0 steps: one per token.
         steps = self.steps if self.steps is not None else sampler.steps or batch.tokens.shape[1]
         check_count("steps", steps)
+        check_memory(steps * _STEP_BYTES, f"Sampling in {steps:,} steps", "lower steps (--steps)")
         return Generation(model, sampler, steps, self._guides(run, model, batch), seed)
 
     def _guides(self, run: Run, model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:

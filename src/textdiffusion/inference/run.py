@@ -15,6 +15,7 @@ from ..config.config import Config, dumps, loads
 from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype
 from ..core.errors import UserError
+from ..core.memory import check_memory
 from ..core.randomness import seeded
 from ..data import templates
 from ..data.conditions import encode_source, strip_source, with_label
@@ -36,6 +37,8 @@ Weights = Literal["ema", "raw"]
 R = TypeVar("R", bound="Run")
 
 _MAX_ROWS, _MAX_LOGITS = 64, 1 << 26  # of a chunk
+_BATCH_BYTES = 20  # of a token: two numbers and masks
+_LOGIT_COPIES, _FEATURE_COPIES = 3, 4  # in memory at once, at the least
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class Run:
         check_count("num", num)
         if length is not None:
             check_count("length", length)
+        self.check_size(num * len(sources), text.length if length is None else length)
         prefixes = [encode_source(each, text, self.tokenizer) for each in sources]
         lengths = [text.length - len(ids) if length is None else length for ids in prefixes]
         rows = [templates.make_row(ids, size) for ids, size in zip(prefixes, lengths, strict=True)]
@@ -150,6 +154,7 @@ class Run:
         Rows are numbered from 0 in each template. Raises UserError as `empty_batch` does, and for malformed templates.
         """
         text = self.config.text
+        self.check_size(num * len(sized), max(map(templates.gap_tokens, sized)))
         batch = templates.batch(
             list(sized),
             self.tokenizer,
@@ -163,9 +168,22 @@ class Run:
 
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The rows in chunks that fit into memory; streamed one after the other, they give the same texts."""
-        size = max(1, min(_MAX_ROWS, _MAX_LOGITS // (batch.tokens.shape[1] * self.tokenizer.vocab_size)))
-        for rows in torch.arange(len(batch.tokens)).split(size):
+        for rows in torch.arange(len(batch.tokens)).split(self._chunk_rows(batch.tokens.shape[1])):
             yield batch.select(rows)
+
+    def _chunk_rows(self, length: int) -> int:
+        return max(1, min(_MAX_ROWS, _MAX_LOGITS // (length * self.tokenizer.vocab_size)))
+
+    def check_size(self, rows: int, length: int, *, at_once: bool = False) -> None:
+        """Raises UserError for more rows of `length` tokens than fit into the free memory, sampled in chunks or not."""
+        sampled = rows if at_once else min(rows, self._chunk_rows(length))
+        logits = 4 * self.tokenizer.vocab_size * _LOGIT_COPIES
+        features = 4 * self.config.backbone.width * _FEATURE_COPIES
+        check_memory(
+            rows * length * _BATCH_BYTES + sampled * length * (logits + features),
+            f"Writing {rows:,} texts of {length:,} tokens",
+            "lower num (--num, --best-of, --mbr) or length (--length, the gaps of a template)",
+        )
 
     def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
         """The texts of a finished step. `batch` is what was streamed, needed where it has padding."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.memory import check_memory
 from ..core.randomness import Rng, check_seed, seeded
 from ..data.config import TextConfig
 from ..data.normalisers import normalise
@@ -71,6 +72,7 @@ def train_classifier(
     order = np.random.default_rng(config.seed).permutation(len(tokens))
     held_out, training = order[: len(tokens) // HELD_OUT_EVERY], order[len(tokens) // HELD_OUT_EVERY :]
     device = next(model.parameters()).device
+    _check_memory(config, tokens.shape[1], model.codec.vocab_size)
     with seeded(config.seed, torch.device("cpu")):
         network = NoisyClassifier(
             model.process, model.codec, labels=len(labels), width=config.width, depth=config.depth
@@ -101,6 +103,19 @@ def train_classifier(
             correct += int((log_probs.argmax(-1).cpu() == targets[rows]).sum())
         accuracy[f"{time:g}"] = correct / len(held_out)
     return TrainedClassifier(network, labels), accuracy
+
+
+def _check_memory(config: ClassifierConfig, length: int, vocab_size: int) -> None:
+    """Raises UserError where the network or a step does not fit into the free memory."""
+    width, depth = config.width, config.depth
+    weights = width * (vocab_size + 12 * width * depth)
+    features = config.batch_size * length * (width * depth * 4 + 5)
+    lower = "width" if weights > features else "batch_size"
+    check_memory(
+        16 * weights + 4 * features,
+        f"A classifier of width {width:,} and depth {depth:,} with {config.batch_size:,} texts per step",
+        f"lower --{lower.replace('_', '-')}",
+    )
 
 
 def _log_probs(
