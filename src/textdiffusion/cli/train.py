@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
@@ -60,6 +62,8 @@ class Train:
     """Log to this tracker besides metrics.jsonl (needs the extra `track`)."""
 
     def execute(self) -> None:
+        if self.track == "tensorboard" and find_spec("tensorboard") is None:
+            raise UserError("--track tensorboard needs the extra `track`: pip install 'textdiffusion[track]'.")
         config = self.config()
         from ..training.run import train
 
@@ -71,7 +75,7 @@ class Train:
             device=self.device,
             track=() if self.track == "none" else (self.track,),
         )
-        if last.complete:
+        if last.complete and os.environ.get("RANK", "0") == "0":  # torchrun starts several of these
             print_line(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
 
     def config(self) -> Config:

@@ -17,7 +17,7 @@ from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import COUNTED, Fact, sha256
 from ..scoring.windows import Texts
 from .lengths import propose_lengths
-from .options import SamplingKwargs, SamplingOptions, replaces_given
+from .options import SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
 from .run import Run, check_count
 
 
@@ -36,15 +36,20 @@ class TextDiffusion(Run):
         *,
         source: str | Sequence[str] | None = None,
         label: str | int | None = None,
+        stop: str | Sequence[str] = (),
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
+        A text ends before the first of the `stop` texts in it, for every sampler alike: what follows is cut off.
         A conditional run takes a `source`, or several in turn with `num` texts for each, or a `label`. Raises UserError
         for values that are not allowed, for samplers and guides that the run's process does not allow, and for a source
         or a label that the run does not take, or lacks.
         """
-        return self._write(self.empty_batch(num, length, source=source, label=label), SamplingOptions(**options))
+        ends = [stop] if isinstance(stop, str) else stop
+        check_stop(ends)
+        texts = self._write(self.empty_batch(num, length, source=source, label=label), SamplingOptions(**options))
+        return [truncate(text, ends) for text in texts]
 
     def infill(
         self,

@@ -153,3 +153,14 @@ def _with_given_tokens(step: Step, batch: Batch) -> Step:
 def replaces_given(model: DiffusionModel) -> bool:
     """Whether a Gaussian or uniform model sees noisy copies of given tokens, as it was trained without any given."""
     return isinstance(model.process, Replacement.processes) and not model.denoiser.trained_with_conditioning
+
+
+def check_stop(stop: Sequence[str]) -> None:
+    """Raises UserError for an empty stop text."""
+    if not all(stop):
+        raise UserError("A stop text is empty; give at least one character.")
+
+
+def truncate(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the `stop` texts in it, if any."""
+    return text[: min((found for each in stop if (found := text.find(each)) >= 0), default=len(text))]

@@ -83,8 +83,8 @@ def picture(frame: Frame, console: Console, rows: int) -> Text:
     """`frame`, of a batch of `rows` rows, within the width and height of the console."""
     width, height = console.width, max(1, console.height - 3)  # without progress, legend and the cursor's line
     label = len(str(rows)) + 1 if rows > 1 else 0
-    lines = [_line(cells, console) for cells in frame.rows]
-    blocks = [_fold(line, max(1, width - label), breaks=rows == 1) for line in lines]
+    lines, is_last = [_line(cells, console) for cells in frame.rows], frame.index == frame.total
+    blocks = [_fold(line, max(1, width - label), breaks=rows == 1, words=is_last) for line in lines]
     if rows == 1 and len(blocks[0]) > height:
         blocks = [_fold(lines[0], width, breaks=False)]
     shown: list[Text] = []
@@ -151,18 +151,22 @@ def _line(cells: Iterable[Cell], console: Console) -> Text:
     return line
 
 
-def _fold(line: Text, width: int, breaks: bool) -> list[Text]:
-    """Cut anywhere at `width` columns, and after line breaks if `breaks`.
+def _fold(line: Text, width: int, breaks: bool, words: bool = False) -> list[Text]:
+    """Cut at `width` columns, and after line breaks if `breaks`.
 
-    Wrapping at words would make the text jump while it emerges.
+    Wrapping at words, as with `words`, would make the text jump while it emerges; the result is read, and has them.
     """
-    cuts, column = [], 0
+    cuts, column, word = [], 0, (0, 0)  # the index and column after the last space
     for i, character in enumerate(line.plain):
         size = 1 if character.isascii() else cell_len(character)
         if column + size > width:
-            cuts.append(i)
-            column = 0
+            start, skipped = word if words and word[1] > width // 2 and not character.isspace() else (i, column)
+            cuts.append(start)
+            column -= skipped
+            word = (0, 0)
         column += size
+        if character == " ":
+            word = i + 1, column
         if breaks and character == "⏎":
             column = width  # the next character, if any, begins a line
     return list(line.divide(cuts)) if cuts else [line]
