@@ -63,7 +63,10 @@ def guided_law(weight: float) -> Tensor:
 
 def guided(weight: float, t: Tensor):
     """The states, one row each, and the guided prediction there at t."""
-    x, batch = torch.arange(SIZE)[:, None], Batch(torch.zeros(SIZE, 1, dtype=torch.long), labels=torch.ones(SIZE).long())
+    x, batch = (
+        torch.arange(SIZE)[:, None],
+        Batch(torch.zeros(SIZE, 1, dtype=torch.long), labels=torch.ones(SIZE).long()),
+    )
     denoiser = ClassifierFree(MODEL, weight, 0).wrap(Conditional(), Request(batch, 1))
     return x, denoiser(x, t, batch=batch)
 

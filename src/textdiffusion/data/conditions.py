@@ -47,8 +47,9 @@ def with_label(batch: Batch, text: TextConfig, label: str | int | None) -> Batch
     label = label if label is None else str(label)  # labels that look like numbers may be given as numbers
     if not text.label:
         if label is not None:
-            hint = "" if text.source else " To steer it by labels, train a guide: `textdiffusion train-classifier`."
-            raise UserError(f"This run takes no label; {_conditions(text)}.{hint}")
+            if text.source:
+                raise UserError(f"This run takes no label; {_conditions(text)}.")
+            raise UserError("This run has no labels. Train one with text.label, or make a guide with train-classifier.")
         return batch
     if not label and not text.condition_dropout:
         raise UserError(f"This run needs a label (label=..., --label): {', '.join(text.labels)}.")

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.registry import check_bounds
-from ..core.types import Logits, NoiseTimes, PerPosition, Tokens
+from ..core.types import NoiseTimes
 from ..data.conditions import drop_condition
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.autoregressive import AutoregressiveProcess
