@@ -105,7 +105,7 @@ def test_what_a_run_does_not_take_is_refused(make: Make, tiny_run: Callable[...,
     )
     strict = make("mdlm", *LABEL[:2])
     for call, message in [
-        (lambda: plain.generate(label="red"), "takes no label; it was trained on text alone"),
+        (lambda: plain.generate(label="red"), "This run has no labels. Train one with text.label"),
         (lambda: plain.generate(source="x"), "takes no source; it was trained on text alone"),
         (lambda: told.generate(source="a fig"), r"takes no source; it takes a label \(red, green\)"),
         (lambda: told.generate(label="blue"), "no label 'blue'; the labels are red, green"),

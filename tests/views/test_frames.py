@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textdiffusion.core.terminal import visible
 from textdiffusion.data.tokenizers.base import END, PAD, Characters, Tokenizer
 from textdiffusion.data.tokenizers.sentencepiece import SentencePiece
 from textdiffusion.data.tokenizers.subwords import train_bpe, train_wordpiece, train_words
-from textdiffusion.views.frames import Framer, Spelling, State, evenly, frames, visible
+from textdiffusion.views.frames import Framer, Spelling, State, evenly, frames
 
 TEXT = "the thing that sings, the ring: naïve 🙂 things bring strings\n" * 20
 

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from ..core.errors import UserError
+from ..core.terminal import never_fail_to_encode, visible
 
 
 class Entry(NamedTuple):
@@ -44,12 +45,14 @@ COMMANDS = {
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command. Exits with 2 after an error of the user, 1 after an internal error, 130 at Ctrl-C."""
+    never_fail_to_encode()
     words = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     _replace_unprintable()
     try:
-        _run(words)
+        _run([_as_text(word) for word in words])
+        sys.stdout.flush()
     except UserError as error:
         if debug:
             raise
@@ -59,24 +62,26 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         _fail("Stopped.", 130)
     except BrokenPipeError:
-        # The reader of our output has closed it; flushing at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
     except Exception as error:
         if debug:
             raise
+        if sentence := _of_the_machine(error):
+            _fail(sentence, 2)
         _fail(f"An internal error: {type(error).__name__}: {error}. --debug shows where it happened.", 1)
 
 
 def _run(words: list[str]) -> None:
     from .. import __version__
+    from .output import print_line
     from .parsing import parse
 
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        print_line(_overview())
         return
     if words[0] == "--version":
-        print(f"textdiffusion {__version__}")
+        print_line(f"textdiffusion {__version__}")
         return
     name, options = words[0], words[1:]
     if name not in COMMANDS:
@@ -84,6 +89,33 @@ def _run(words: list[str]) -> None:
         hint = f"did you mean {close[0]}?" if close else f"it can be {', '.join(COMMANDS)}."
         raise UserError(f"There is no command {name!r}; {hint}")
     parse(load(name), options, f"textdiffusion {name}").execute()
+
+
+def _as_text(word: str) -> str:
+    """An argument as text. Where the locale is not UTF-8, Python leaves the bytes of other characters as surrogates."""
+    if "\0" in word:
+        raise UserError("An argument contains a NUL character; remove it.")
+    try:
+        return os.fsencode(word).decode("utf-8") if any("\ud800" <= c <= "\udfff" for c in word) else word
+    except ValueError:
+        raise UserError(f"The argument {visible(word)!r} is not text in UTF-8.") from None
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """A sentence for what files, memory and locale refuse (None: another error)."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name]
+        subject = f"Cannot use {' and '.join(names)}" if names else "Cannot write the output"
+        return f"{_shortened(subject)}: {error.strerror}."
+    if isinstance(error, UnicodeEncodeError):
+        return f"This machine's locale cannot name {_shortened(error.object)!r}; set PYTHONUTF8=1."
+    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
+        return "The memory of this machine is not enough; use a smaller batch, length, network or number of texts."
+    return None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
 
 
 def load(name: str) -> type:
@@ -115,7 +147,17 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
-def _fail(message: str, code: int) -> None:
-    sys.stdout.flush()
-    print(f"textdiffusion: {message}", file=sys.stderr)
+def _fail(message: str, code: int) -> NoReturn:
+    from .output import note
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    note(f"textdiffusion: {message}")
     sys.exit(code)
+
+
+def _discard_output() -> None:
+    """Sends what is still to be written nowhere, so that flushing at exit does not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

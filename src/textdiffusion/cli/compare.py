@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from ..core.errors import UserError
 from .measuring import Bounding, Sweeping
-from .output import note, print_json, print_table, status
+from .output import note, print_json, print_line, print_table, status
 from .parsing import RunName, check_folders
 
 COLUMNS = {
@@ -65,7 +65,7 @@ class Compare(Bounding, Sweeping):
         if self.json:
             print_json(asdict(comparison))
         elif not self.markdown:
-            print(markdown(comparison), end="")
+            print_line(markdown(comparison), end="")
         if self.markdown:
             with atomic(self.markdown) as partial:
                 partial.write_text(markdown(comparison), encoding="utf-8")
@@ -132,8 +132,8 @@ class Frontier(Sweeping):
                 values = [point.values[metric] for metric in COLUMNS]
                 rows.append(settings + ["-" if value is None else f"{value:.4g}" for value in values])
             print_table(["sampler", "steps", "T", "calls", *COLUMNS.values()], rows)
-            print("The closer to the held-out text the better; a useful run is closer than the baseline rows.")
-            print(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
+            print_line("The closer to the held-out text the better; a useful run is closer than the baseline rows.")
+            print_line(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
         if self.out:
             write_frontier(name, points, self.out)
             note(f"Saved {self.out}.")

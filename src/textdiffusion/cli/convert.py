@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from .output import note
+from .output import note, print_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,5 +33,5 @@ class Convert:
             note("Pickle files can contain programs. Only tensors are read from them, but use only sources you trust.")
         run = convert(self.source, self.out, tokenizer=self.tokenizer, allow_pickle=self.allow_pickle)
         size = sum(p.numel() for p in run.model.parameters())
-        print(f"{self.out}: {size:,} parameters, recipe {run.config.recipe}")
-        print(f"Next: textdiffusion sample {self.out} --watch")
+        print_line(f"{self.out}: {size:,} parameters, recipe {run.config.recipe}")
+        print_line(f"Next: textdiffusion sample {self.out} --watch")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.errors import UserError
 from .measuring import Bounding
-from .output import note, print_json, status
+from .output import note, print_json, print_line, status
 from .parsing import RunName
 
 
@@ -76,20 +76,24 @@ class Evaluate(Bounding):
             )
             return
         averaged = "averaged" if self.weights == "ema" else "raw"
-        print(f"{run.config.recipe}, {averaged} weights, on {evaluator.heldout.name}: {score.characters:,} characters")
+        print_line(
+            f"{run.config.recipe}, {averaged} weights, on {evaluator.heldout.name}: {score.characters:,} characters"
+        )
         sign = "=" if score.exact else "<="
-        print(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
+        print_line(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
         if self.order:
-            print(f"    exactly, revealed by {self.order}, {self.per_step} at a time")
+            print_line(f"    exactly, revealed by {self.order}, {self.per_step} at a time")
         if not score.exact:
-            print(f" +- {score.monte_carlo_error:.4f} from the random draws ({score.draws} per window), for this text")
+            print_line(
+                f" +- {score.monte_carlo_error:.4f} from the random draws ({score.draws} per window), for this text"
+            )
         if score.window_error is not None:
-            print(f" +- {score.window_error:.4f} between the {score.windows} windows, for other text of this kind")
-        print(f"    protocol {score.digest} (compare only figures with the same protocol)")
+            print_line(f" +- {score.window_error:.4f} between the {score.windows} windows, for other text of this kind")
+        print_line(f"    protocol {score.digest} (compare only figures with the same protocol)")
         if ngram:
             counted = f"{ngram.train_tokens:,} tokens of the training text"
-            print(f"    {ngram.bits:.4f} for a Kneser-Ney {ngram.order}-gram of {counted}")
+            print_line(f"    {ngram.bits:.4f} for a Kneser-Ney {ngram.order}-gram of {counted}")
         if answers:
-            print(f"    {answers.accuracy:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved")
+            print_line(f"    {answers.accuracy:.1%} +- {answers.error:.1%} of {answers.questions:,} questions solved")
         if report:
-            print(f"\n{setting}:\n\n{report}")
+            print_line(f"\n{setting}:\n\n{report}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from .output import print_json, print_table
+from .output import print_json, print_line, print_table
 from .parsing import RunName
 
 
@@ -33,8 +33,8 @@ class Recipes:
         if self.json:
             print_json(entries)
         elif self.recipe:
-            print(recipes.description(self.recipe))
-            print(f"\nVariants: {', '.join(entries[0]['variants'])}")
+            print_line(recipes.description(self.recipe))
+            print_line(f"\nVariants: {', '.join(entries[0]['variants'])}")
         else:
             rows = [(entry["name"], entry["what"], ", ".join(entry["variants"])) for entry in entries]
             print_table(("RECIPE", "IDEA", "VARIANTS"), rows)
@@ -76,9 +76,9 @@ class Samplers:
             marks = (" *" if entry["intended"] else "") + (" +" if entry["in_masks"] else "")
             rows.append((entry["name"] + marks, _typed(entry["settings"]), entry["what"]))
         print_table(("SAMPLER", "SETTINGS", "WHAT IT DOES"), rows)
-        print("* default for this run")
+        print_line("* default for this run")
         if any(entry["in_masks"] for entry in entries):
-            print("+ writes token by token: positions of pure noise count as masks")
+            print_line("+ writes token by token: positions of pure noise count as masks")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from ..core.errors import UserError
-from .output import console, note, print_json
+from .output import console, note, print_json, print_line
 
 if TYPE_CHECKING:
     from ..data.tokenizers.base import Tokenizer
@@ -37,8 +37,9 @@ class Noise:
     def execute(self) -> None:
         if not self.text:
             raise UserError("The text is empty.")
+        from ..core.terminal import visible
         from ..inference.noising import noising
-        from ..views.frames import State, frames, visible
+        from ..views.frames import State, frames
 
         tokenizer, codec, process = self._parts()
         shown = list(frames(noising(self.text, self.t, tokenizer, codec, process, seed=self.seed), tokenizer))
@@ -51,7 +52,7 @@ class Noise:
             print_json([{"t": t, "text": line} for t, line in zip(self.t, lines, strict=True)])
         else:
             for t, line in zip(self.t, lines, strict=True):
-                print(f"t = {t:<5g} {line}")
+                print_line(f"t = {t:<5g} {line}")
         if self.gif:
             from ..views.gif import write_gif
 

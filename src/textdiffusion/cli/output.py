@@ -1,4 +1,7 @@
-"""Printing: texts, tables, JSON, notes and status lines."""
+"""Printing: texts, tables, JSON, notes and status lines.
+
+Every command prints with these functions, so that no text, name or error steers the terminal (`core.terminal`).
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from ..core.terminal import LAYOUT, TextConsole, encodable, visible
 
-def console() -> Console:
+
+def console() -> TextConsole:
     """Standard output: colours only in a terminal, and none under NO_COLOR."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return TextConsole(soft_wrap=not sys.stdout.isatty())
+
+
+def print_line(text: str = "", end: str = "\n") -> None:
+    """Prints a line, or several."""
+    sys.stdout.write(_shown(text, sys.stdout) + end)
 
 
 def note(text: str) -> None:
     """Prints a remark on standard error, so that the output can be piped."""
-    print(text, file=sys.stderr)
+    sys.stderr.write(_shown(text, sys.stderr) + "\n")
+
+
+def _shown(text: str, stream: Any) -> str:
+    return encodable(visible(text, LAYOUT), stream.encoding)
 
 
 def print_json(data: Any) -> None:
-    """Prints JSON, the same bytes for the same data."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    """Prints JSON in ASCII, the same bytes for the same data."""
+    print(json.dumps(data, indent=2))
 
 
 def print_texts(texts: Sequence[str], bits: Sequence[float] | None = None) -> None:
     """Prints texts one after the other: one per line, or under headings where any has several lines.
 
-    `bits` per character, if any, come before a tab or in the heading.
+    `bits` per character, if any, come before a tab or in the heading. In a pipe the texts are data: only what its
+    encoding lacks is replaced.
     """
     out = console()
     has_headings = len(texts) > 1 and any("\n" in text for text in texts)
@@ -39,11 +53,11 @@ def print_texts(texts: Sequence[str], bits: Sequence[float] | None = None) -> No
             suffix = f", {bits[number - 1]:.3f} bits per character" if bits else ""
             out.print(f"--- {number}{suffix}", style="dim", markup=False)
         if bits and not has_headings:
-            sys.stdout.write(f"{bits[number - 1]:.3f}\t")
+            print_line(f"{bits[number - 1]:.3f}", end="\t")
         if out.is_terminal:
             out.print(text, markup=False, soft_wrap=True)
         else:
-            print(text)  # rich would replace tabs by spaces
+            print(encodable(text, sys.stdout.encoding))  # rich would replace tabs by spaces
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -51,7 +65,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     out = console()
     if not out.is_terminal:
         for row in [columns, *rows]:
-            print("\t".join(row))
+            print_line("\t".join(row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -64,7 +78,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 @contextmanager
 def status(text: str) -> Iterator[Any]:
     """A status line on standard error while the block runs, only in a terminal. Yields the function that changes it."""
-    error = Console(stderr=True, highlight=False)
+    error = TextConsole(stderr=True)
     if not error.is_terminal:
         yield lambda text: None
         return

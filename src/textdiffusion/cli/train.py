@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ..core.errors import UserError
+from .output import print_line
 
 if TYPE_CHECKING:
     from ..config.config import Config
@@ -63,6 +66,8 @@ class Train:
     """Log to this tracker besides metrics.jsonl (needs the extra `track`)."""
 
     def execute(self) -> None:
+        if self.track == "tensorboard" and find_spec("tensorboard") is None:
+            raise UserError("--track tensorboard needs the extra `track`: pip install 'textdiffusion[track]'.")
         config = self.config()
         from ..training.run import train
 
@@ -75,8 +80,8 @@ class Train:
             device=self.device,
             track=() if self.track == "none" else (self.track,),
         )
-        if last.complete:
-            print(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
+        if last.complete and os.environ.get("RANK", "0") == "0":  # torchrun starts several of these
+            print_line(f"Next: textdiffusion sample {self.out} --watch, or textdiffusion evaluate {self.out}")
 
     def config(self) -> Config:
         """The recipe's configuration with the options applied, --set last. Raises UserError where they do not fit."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .output import note, print_json, status
+from .output import note, print_json, print_line, status
 from .parsing import RunName
 
 
@@ -65,10 +65,12 @@ class TrainClassifier:
         else:
             if accuracy:
                 values = ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items())
-                print(f"Accuracy on held-out texts: {values}")
-                print(f"Always answering {label!r}, the most frequent label, would be right for {base_rate:.1%}.")
+                print_line(f"Accuracy on held-out texts: {values}")
+                print_line(f"Always answering {label!r}, the most frequent label, would be right for {base_rate:.1%}.")
             else:
-                print(f"The accuracy is unknown: {len(examples)} texts are too few to hold any out; give 10 or more.")
+                print_line(
+                    f"The accuracy is unknown: {len(examples)} texts are too few to hold any out; give 10 or more."
+                )
             note(
                 f"Next: textdiffusion sample {self.run} --guide classifier:path={self.out},label={classifier.labels[0]}"
             )

@@ -36,12 +36,21 @@ class Tune:
             raise UserError("--windows must be at least 1.")
         if not Path(self.run).is_dir():
             raise UserError(f"{self.run} is not a folder; tune writes its grid into the run's folder.")
+        from ..config.config import loads
         from ..data.prepare import default_cache
+        from ..diffusion.gaussian import Gaussian
         from ..evaluation.heldout import held_out, training_corpus
         from ..evaluation.noise_curve import tuned_grid
         from ..inference.api import TextDiffusion
         from ..samplers.time_grids import FILE, save_grid
 
+        if (path := Path(self.run) / "config.json").is_file():  # before the weights are read
+            config = loads(path.read_text(encoding="utf-8", errors="replace"), str(path))
+            if not isinstance(config.process, Gaussian):
+                raise UserError(
+                    f"tune is for runs with Gaussian processes, such as cdcd; {self.run} has process.kind="
+                    f"{config.process.kind}."
+                )
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         if not self.data:
             training_corpus(run, default_cache())  # only the text that the run was trained on is read unasked

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from ..core.errors import UserError
-from .output import console, note, print_json, print_texts, status
+from .output import console, note, print_json, print_line, print_texts, status
 from .parsing import RunName, check_folders
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from ..inference.options import SamplingKwargs
     from ..samplers.base import Step
     from ..views.frames import Frame
+
+
+FRAME_BYTES = 8  # of a position in a recorded step: frames share what does not change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +50,9 @@ class Writing:
     """Keep only the k most likely tokens at each position (0 = all)."""
     top_p: float = 1.0
     """Keep only the fewest most likely tokens that together have this probability."""
-    seed: int = 0
-    """The same seed gives the same texts; --num 8 starts with the texts of --num 4."""
+    seed: int | Literal["random"] = 0
+    """The same seed gives the same texts; --num 8 starts with the texts of --num 4. `random` chooses one, and says
+    which."""
     best_of: int = 1
     """Write N candidates per text and keep the one the model finds most likely."""
     mbr: int = 1
@@ -72,6 +79,16 @@ class Writing:
         """Candidates per text."""
         return self.best_of * self.mbr
 
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Where texts end."""
+        return ()
+
+    @cached_property
+    def number(self) -> int:
+        """The seed as a number."""
+        return secrets.randbits(32) if self.seed == "random" else self.seed
+
     def load(self) -> TextDiffusion:
         """The run. Raises UserError for options that exclude each other, before anything slow."""
         if self.watch and self.json:
@@ -85,6 +102,8 @@ class Writing:
             raise UserError("--best-of and --mbr must be at least 1.")
         if min(self.best_of, self.mbr) > 1:
             raise UserError("--best-of and --mbr exclude each other.")
+        if self.seed == "random":
+            note(f"The seed is {self.number}.")
         from ..inference.api import TextDiffusion
 
         return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
@@ -97,13 +116,17 @@ class Writing:
         length, window = batch.tokens.shape[1], run.config.text.length
         if length > window and run.model.process.bidirectional:  # others condition on the last part of what they wrote
             note(f"{length} tokens are more than the {window} of a training window; expect worse text.")
+        from ..inference.options import truncate
+
+        if self.watch or self.html or self.gif:
+            self._check_frames(run, batch)
         frames: list[Frame] = []
         texts: list[str] = []
         steps, nfe = 0, 0.0
         for chunk in [batch] if self.watch or self.html or self.gif else run.chunks(batch):
             stream = run.stream(batch=chunk, **self._sampling())
             last = self._show(run, chunk, stream, frames, f"{len(texts)} of {len(batch.tokens)} texts")
-            texts += run.decode(last, chunk)
+            texts += [truncate(text, self.stops) for text in run.decode(last, chunk)]
             steps, nfe = last.total, nfe + last.nfe * len(chunk.tokens) / len(batch.tokens)
         bits = self._bits(run, texts) if self.best_of > 1 else {}
         texts = self._select(texts, bits)
@@ -124,9 +147,10 @@ class Writing:
             "temperature": self.temperature,
             "top_k": self.top_k or None,
             "top_p": self.top_p if self.top_p < 1.0 else None,
-            "seed": self.seed,
+            "seed": self.number,
             "best_of": self.best_of if self.best_of > 1 else None,
             "mbr": self.mbr if self.mbr > 1 else None,
+            "stop": list(self.stops) or None,
         }
         facts = {name: value for name, value in facts.items() if value is not None}
         self._save(frames, facts)
@@ -144,11 +168,25 @@ class Writing:
     def _print(self, run: TextDiffusion, texts: list[str], bits: list[float] | None) -> None:
         print_texts(texts, bits)
 
+    def _check_frames(self, run: TextDiffusion, batch: Batch) -> None:
+        """Raises UserError where a recording does not fit into the free memory."""
+        from ..core.memory import check_memory
+
+        rows, length = batch.tokens.shape
+        run.check_size(rows, length, at_once=True)
+        if self.html or self.gif:
+            steps = self.steps or run.config.sampler.steps or length
+            check_memory(
+                steps * rows * length * FRAME_BYTES,
+                f"Recording {steps:,} steps of {rows:,} texts of {length:,} tokens",
+                "lower --steps, --num or --length",
+            )
+
     def _sampling(self) -> SamplingKwargs:
         """These options as those of the package; `inference.options.SamplingOptions` describes them."""
         return {
             "steps": self.steps or None,
-            "seed": self.seed,
+            "seed": self.number,
             "temperature": self.temperature,
             "sampler": self.sampler or None,
             "guides": self.guide,
@@ -204,7 +242,7 @@ class Writing:
 
         if self.watch:
             last = watch(recorded(), run.tokenizer, batch.condition_mask, console(), grid)
-            print()
+            print_line()
             return last
         with status("Writing ...") as show:
             for last in recorded():
@@ -215,7 +253,8 @@ class Writing:
         if self.html:
             from ..views.html import write_html
 
-            write_html(frames, self.html, f"textdiffusion: {facts['recipe']}", facts)
+            page_facts = facts | {"run": Path(self.run).name}  # not where it is on this machine
+            write_html(frames, self.html, f"textdiffusion: {facts['recipe']}", page_facts)
             note(f"Saved {self.html}; open it in a browser.")
         if self.gif:
             from ..views.gif import write_gif
@@ -230,8 +269,16 @@ class Sample(Writing):
 
     length: int = 0
     """Tokens per text (0 = the length of a training window)."""
+    stop: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """End each text before this text. Repeat for several."""
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return self.stop
 
     def execute(self) -> None:
+        if not all(self.stop):
+            raise UserError("--stop is empty; give at least one character.")
         run = self.load()
         batch = run.empty_batch(
             self.num * self.candidates, self.length or None, source=self.source, label=self.label or None
@@ -258,7 +305,7 @@ class Infill(Writing):
             self.num * self.candidates,
             source=self.source,
             label=self.label or None,
-            seed=self.seed,
+            seed=self.number,
         )
         if run.infill_warning:
             note(run.infill_warning)

@@ -27,6 +27,8 @@ SIZES: dict[Size, tuple[int, int]] = {
 }
 """Width and depth of the backbone; embeddings and n-gram tables come on top."""
 
+MAX_NUMBER = 10**300  # whole numbers below it can be written as floats
+
 _ALIASES = {"model": "backbone"}  # the name that people use for the network's settings
 
 
@@ -186,10 +188,17 @@ def _value(hint: Any, text: str, path: str) -> Any:
         return text
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # too many digits, brackets in brackets
         value = _number(text)
     # 1e3 is a float to JSON, and a whole number to a person.
-    return int(value) if float not in types_ and isinstance(value, float) and value.is_integer() else value
+    value = int(value) if float not in types_ and isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        raise UserError(f"{path} is {_shortened(text)}; it must be a number below 1e300.")
+    return value
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}... ({len(text):,} characters)"
 
 
 def _number(text: str) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..core.errors import UserError
+from ..core.randomness import check_seed
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Training:
         for name in ("warmup", "num_samples", *limits, *intervals, *rates):
             if not 0 <= getattr(self, name) < math.inf:  # nan is outside too
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be a number of at least 0.")
+        check_seed(self.seed, "training.seed")
         for name in ("ema", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be in [0, 1).")

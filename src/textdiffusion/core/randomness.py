@@ -16,10 +16,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .errors import UserError
 from .types import Mask, RowIndex, Scalar
+
+MAX_SEED = 2**64 - 1
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x61C88647  # below 2^31, like every multiplier here: 32-bit values times it never overflow int64
+
+
+def check_seed(seed: int, name: str = "seed") -> int:
+    """The seed. Raises UserError for one whose stream would be that of another seed."""
+    if not 0 <= seed <= MAX_SEED:
+        value = str(seed) if abs(seed) < 10**30 else "a number of more than 30 digits"
+        raise UserError(f"{name} is {value}; it must be from 0 to 2**64 - 1.")
+    return seed
 
 
 def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:

@@ -164,7 +164,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     else:
         allowed = (origin or hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{where} has more than 300 digits; it must be a smaller number.") from None
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise UserError(
             f"{where} is {value!r}; it must be {' or '.join(_TYPE_NAMES.get(t, t.__name__) for t in allowed)}."

@@ -42,15 +42,17 @@ def strip_source(tokens: Ids, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     return tokens[int((tokens == tokenizer.end_id).argmax()) + 1 :] if text.source else tokens
 
 
-def with_label(batch: Batch, text: TextConfig, label: str | None) -> Batch:
+def with_label(batch: Batch, text: TextConfig, label: str | int | None) -> Batch:
     """The batch with this label in every row (None: unlabelled, as training with text.condition_dropout shows some).
 
     Raises UserError for an unknown label, and if the run takes no label or needs one.
     """
+    label = label if label is None else str(label)  # labels that look like numbers may be given as numbers
     if not text.label:
         if label is not None:
-            hint = "" if text.source else " To steer it by labels, train a guide: `textdiffusion train-classifier`."
-            raise UserError(f"This run takes no label; {_conditions(text)}.{hint}")
+            if text.source:
+                raise UserError(f"This run takes no label; {_conditions(text)}.")
+            raise UserError("This run has no labels. Train one with text.label, or make a guide with train-classifier.")
         return batch
     if not label and not text.condition_dropout:
         raise UserError(f"This run needs a label (label=..., --label): {', '.join(text.labels)}.")

@@ -19,6 +19,9 @@ MaskKind = Literal[SimpleMask, MixedMask, "question"]
 LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # tokenizers with a vocabulary size to choose
 
 
+MAX_VOCAB_SIZE = 1_000_000  # of a learned tokenizer; published ones have up to 262,144
+
+
 @dataclass(frozen=True)
 class TextConfig:
     """Where the text comes from and how it becomes examples.
@@ -120,6 +123,8 @@ class TextConfig:
         for name in ("limit", "vocab_size", "subword_sampling"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it cannot be negative.")
+        if self.vocab_size > MAX_VOCAB_SIZE:
+            raise UserError(f"vocab_size is {self.vocab_size:,}; it can be at most {MAX_VOCAB_SIZE:,}.")
         self._check_fractions()
         self._check_tokenizer()
         self._check_conditions()

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ..core.errors import UserError
 from ..core.files import make_folder, writing
+from ..core.terminal import TextConsole
 from .build import FORMAT, build_corpus
 from .choices import choose
 from .config import TextConfig
@@ -86,7 +87,7 @@ def prepare(
     processes may call this at the same time. Raises UserError for text that cannot be used; no partial files remain.
     """
     config, _ = choose(config, Path(cache))
-    folder = _prepared_folder(config, Path(cache), tokenizer, console or Console(stderr=True))
+    folder = _prepared_folder(config, Path(cache), tokenizer, console or TextConsole(stderr=True))
     tokenizer = load(folder / "tokenizer.json")
     repeats = json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("repeated", {})
     datasets: dict[str, Dataset] = {}

@@ -66,10 +66,15 @@ def has_gap(text: str) -> bool:
     return any(match[0] != "\\[MASK" for match in _GAP.finditer(text))
 
 
+def gap_tokens(template: str) -> int:
+    """The number of tokens in the gaps of a template; an open gap counts as one."""
+    return sum(piece or 1 for piece in parse(template) if not isinstance(piece, str))
+
+
 def _count(gap: str, inside: str, closed: bool) -> int:
     if not closed:
         raise UserError(f"{gap!r} in the template has no closing bracket; for the literal text write \\[MASK.")
-    if inside and not (re.fullmatch(r":[0-9]+", inside) and 1 <= int(inside[1:]) <= MAX_GAP):
+    if inside and not (re.fullmatch(r":0*[0-9]{1,9}", inside) and 1 <= int(inside[1:]) <= MAX_GAP):
         raise UserError(
             f"{gap!r} in the template is not a valid gap. Write [MASK] or [MASK:N] with N from 1 to {MAX_GAP}, or "
             "\\[MASK for the literal text."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ class Prediction:
 
     `table` holds the clean states of the vocabulary where states are vectors; then `mean` is defined.
     """
+
+    has_own_score: ClassVar[bool] = False  # its `log_score` is not that of its logits: `MixedScorePrediction`
 
     def __init__(self, logits: Logits, table: Table | None = None) -> None:
         self._logits: Tensor | None = logits
@@ -94,6 +96,22 @@ class Prediction:
     def score_entropy(self, graph: Graph, tokens: Tokens, where: Mask, xt: Tokens, t: PerPosition) -> PerPosition:
         """Score entropy of `tokens` in nats per unit of t at the positions `where`, 0 elsewhere."""
         return torch.where(where, graph.score_entropy(self.log_score(graph, xt, t), tokens, xt, t), 0.0)
+
+
+class MixedScorePrediction(Prediction):
+    """A prediction with a log score of its own, such as a mixture of two, which need not be that of any clean tokens.
+
+    Under noise of tokens, steps follow the score: read as a distribution of clean tokens it would be clipped at 0.
+    """
+
+    has_own_score: ClassVar[bool] = True
+
+    def __init__(self, logits: Logits, log_score: Logits) -> None:
+        super().__init__(logits)
+        self._log_score = log_score
+
+    def log_score(self, graph: Graph, xt: Tokens, t: PerPosition) -> Logits:
+        return self._log_score
 
 
 @runtime_checkable

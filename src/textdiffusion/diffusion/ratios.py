@@ -176,10 +176,15 @@ class UniformGraph:
         is_self, alpha_s = _one_hot(xt, self.vocab_size), self.schedule.alpha(s)[..., None]
         alpha_ts = self.schedule.alpha(t)[..., None] / alpha_s
         c = (self.schedule.mask_prob(t) - self.schedule.mask_prob(s))[..., None] / alpha_s / self.vocab_size
-        weights = (log_score.softmax(-1) - c).clamp(min=0.0) * torch.where(is_self, alpha_ts + c, c)
+        weights = self.earlier_marginal(log_score, t, s) * torch.where(is_self, alpha_ts + c, c)
         jump = weights.masked_fill(is_self, 0.0)
         jump_prob = torch.where(alpha_ts[..., 0] > 1e-5, jump.sum(-1) / weights.sum(-1), 0.0)
         return ReverseStep(jump_prob, torch.log(jump))
+
+    def earlier_marginal(self, log_score: PerToken, t: Values, s: Values) -> PerToken:
+        """The token here at s given the other positions at t, up to a constant: that at t without the noise since s."""
+        c = (self.schedule.mask_prob(t) - self.schedule.mask_prob(s)) / self.schedule.alpha(s) / self.vocab_size
+        return (log_score.softmax(-1) - c[..., None]).clamp(min=0.0)
 
     def _log_alpha_over_c(self, t: Values) -> Float[Tensor, "*b 1"]:
         """log (alpha / c)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..core.randomness import Rng
 from ..core.registry import builds
-from ..core.types import Mask, NoiseTimes, PerPosition, Tokens
+from ..core.types import Mask, NoiseTimes, PerPosition, Probs, Tokens
 from .alpha_schedules import AlphaSchedule, LogLinear
 from .codecs import TokenCodec
 from .prediction import Prediction
@@ -58,7 +58,11 @@ class UniformProcess(TokenNoiseProcess):
 
         With pi the leave-one-out prediction, a position jumps with probability
         (1 - alpha_t / alpha_s) / (K alpha_t pi(x_t) + 1 - alpha_t), to a token from alpha_s pi + (1 - alpha_s) / K.
+        A prediction with a score of its own steps by these ratios, which need not belong to any pi.
         """
+        if prediction.has_own_score:
+            t, s = (self._per_position(time, xt).expand(xt.shape) for time in (t, s))
+            return self.graph.tweedie(prediction.log_score(self.graph, xt, t), xt, t, s)
         alpha_t = self._per_position(self.schedule.alpha(t), xt)
         alpha_s = self._per_position(self.schedule.alpha(s), xt)
         noise_prob_t = self._per_position(self.schedule.mask_prob(t), xt)
@@ -67,6 +71,11 @@ class UniformProcess(TokenNoiseProcess):
         pi_xt = pi.gather(-1, xt[..., None])[..., 0]
         jump_prob = (noise_prob_t - noise_prob_s) / alpha_s / (self.vocab_size * alpha_t * pi_xt + noise_prob_t)
         return ReverseStep(jump_prob, torch.log(alpha_s[..., None] * pi + noise_prob_s[..., None] / self.vocab_size))
+
+    def marginal(self, xt: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes) -> Probs:
+        """p(x_s at a position | x_t at all other positions) for s < t, of a prediction with a score of its own."""
+        t, s = (self._per_position(time, xt).expand(xt.shape) for time in (t, s))
+        return self.graph.earlier_marginal(prediction.log_score(self.graph, xt, t), t, s)
 
     def kl(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, where: Mask) -> KLAndNLL:
         contrast, true_s, gap, nll = self._compare(xt, x0, prediction, t, s, where)

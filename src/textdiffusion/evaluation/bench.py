@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.randomness import check_seed
 from ..data.builtin.tasks import parse_task
 from ..inference.api import TextDiffusion
 from ..samplers.masked_view import adapt_model
@@ -47,6 +48,9 @@ class EvalOptions:
     temperatures: tuple[float, ...] = ()
     judge: str = ""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

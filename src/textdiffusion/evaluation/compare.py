@@ -53,6 +53,8 @@ def compare(
     Raises UserError, before anything is measured, where the protocols or training texts of the runs differ, and where
     a run is named twice.
     """
+    if not sources:
+        raise UserError("There are no runs to compare; name at least one.")
     if len({*sources}) < len(sources):
         raise UserError("A run is named twice; name each once.")
     short = [Path(source).name for source in sources]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.memory import check_memory
 from ..core.randomness import Rng
 from ..core.types import Scalar, Times, Tokens
 from ..diffusion.blocks import BlockProcess
@@ -27,6 +28,7 @@ from ..samplers.time_grids import tuned_times
 from ..scoring.likelihood import Windows, window_error
 
 BATCH_SIZE = 64  # windows
+_LEVEL_BYTES = 40  # of a level and a window: three sums, in float32 and float64
 
 Curve = Float[np.ndarray, " n"]
 
@@ -73,9 +75,12 @@ def noise_curve(
     batch = replace(windows.windows(range(len(windows))), row_ids=torch.arange(len(windows))).to(device)
     assert batch.num_chars is not None
     log_prior = log_frequencies(batch, model.codec.vocab_size)
+    check_memory(levels * len(windows) * _LEVEL_BYTES, f"Measuring {levels:,} noise levels", "lower levels (--levels)")
     counts = levels // 2, levels - levels // 2
     even, quantiles = ((torch.arange(count, device=device) + 0.5) / count for count in counts)
     times = torch.cat((even, model.time_density.sampling_times(quantiles))).sort().values
+    if len(times.unique()) < levels:  # sampling times that are evenly spaced too
+        times = (torch.arange(levels, device=device) + 0.5) / levels
     sums = []
     for number, time in enumerate(times):
         chunks = []

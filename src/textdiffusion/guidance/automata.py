@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..core.memory import check_memory
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from . import patterns
+
+_ENTRY_BYTES = 32  # of a state and a token: the next state, and the copies that `_minimize` sorts
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Automaton:
         token_bytes = _token_bytes(tokenizer)
         byte_transitions, accepting = patterns.automaton(node)
         num_states = len(accepting)
+        _check_table(num_states + position, tokenizer.vocab_size)
         ended, dead = num_states, num_states + 1
         table = np.full((num_states + 2, tokenizer.vocab_size), dead)
         for token, spelling in enumerate(token_bytes):
@@ -64,6 +68,7 @@ class Automaton:
 
     def intersection(self, other: Automaton) -> Automaton:
         """The automaton of texts that match both."""
+        _check_table(len(self.transitions) * len(other.transitions), len(self.token_classes))
         table_a, table_b = (a.transitions[:, a.token_classes].cpu().numpy() for a in (self, other))
         table = (table_a[:, None] * len(table_b) + table_b[None]).reshape(-1, table_a.shape[1])
         accepting = (self.accepting.cpu()[:, None] & other.accepting.cpu()).flatten()
@@ -93,6 +98,12 @@ class Automaton:
             return outside
         is_end = batch.tokens == self.source_end_id
         return outside | (is_end.cumsum(1) - is_end.long() == 0)
+
+
+def _check_table(num_states: int, vocab_size: int) -> None:
+    """Raises UserError for a table of states and tokens that does not fit into the free memory."""
+    remedy = "use shorter patterns, fewer of them or a smaller position"
+    check_memory(num_states * vocab_size * _ENTRY_BYTES, f"A pattern of {num_states:,} states", remedy)
 
 
 def _token_bytes(tokenizer: Tokenizer) -> list[bytes]:

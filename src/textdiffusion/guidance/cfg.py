@@ -10,13 +10,13 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.registry import check_bounds
-from ..core.types import Logits, NoiseTimes, PerPosition, Tokens
+from ..core.types import NoiseTimes
 from ..data.conditions import drop_condition
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser, DiffusionModel
-from ..diffusion.prediction import Prediction
+from ..diffusion.prediction import MixedScorePrediction, Prediction
 from ..diffusion.process import TokenProcess
 from ..diffusion.ratios import Graph
 from ..diffusion.vector_predictions import PredictionWithMean
@@ -119,14 +119,3 @@ class _GuidedDenoiser:
             return unconditional
         conditional = self.denoiser(xt, t, batch=batch, self_cond=self_cond)
         return self.guide.combine(conditional, unconditional, xt, t)
-
-
-class MixedScorePrediction(Prediction):
-    """A prediction with a log score of its own, which need not be that of any distribution of clean tokens."""
-
-    def __init__(self, logits: Logits, log_score: Logits) -> None:
-        super().__init__(logits)
-        self._log_score = log_score
-
-    def log_score(self, graph: Graph, xt: Tokens, t: PerPosition) -> Logits:
-        return self._log_score

@@ -16,26 +16,33 @@ from ..diffusion.prediction import Prediction
 from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
 from ..samplers.projections import nucleus
 
+GREEDY = 1e-6
+"""The temperature at or below which the most likely token is always taken."""
+
 
 @dataclass(frozen=True)
 class Temperature(LogitsGuide):
     """Divides the logits of every prediction: below 1 text is more likely and less diverse, above 1 the reverse.
 
-    A regressed state, or one made of bits, moves by as much as the mean of the tokens does.
+    At or below `GREEDY` only the most likely token is left. A regressed state, or one made of bits, moves by as much as
+    the mean of the tokens does.
     """
 
     temperature: float
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise UserError(f"temperature is {self.temperature}; it must be above 0.")
+            raise UserError(f"temperature is {self.temperature}; it must be above 0; {GREEDY:g} is greedy.")
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         if self.temperature == 1.0:
             return denoiser
 
         def scale(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
-            return prediction.with_logits(prediction.logits / self.temperature)
+            if self.temperature > GREEDY:
+                return prediction.with_logits(prediction.logits / self.temperature)
+            logits = prediction.logits  # divided by less, they would overflow
+            return prediction.with_logits(logits.masked_fill(logits < logits.amax(-1, keepdim=True), -torch.inf))
 
         return WrappedDenoiser(denoiser, scale)
 

@@ -20,6 +20,8 @@ Ranges = list[tuple[int, int]]  # code points, both ends included
 NOTHING: Node = ("set", 0)
 EMPTY: Node = ("star", NOTHING)
 MAX_STATES = 4000
+MAX_WORK = 300_000_000
+"""Expressions to compare while an automaton is made: those of all states, times the length of the pattern."""
 
 WORD_RANGES: Ranges = [(48, 57), (65, 90), (95, 95), (97, 122)]
 MAX_CODE_POINT = 0x10FFFF
@@ -158,8 +160,16 @@ def _derivative(node: Node, byte: int) -> Node:
 def automaton(node: Node) -> tuple[np.ndarray, np.ndarray]:
     """The state after each byte [s, 256], from state 0 on, and whether a text may end in each state [s].
 
-    Raises UserError for more than `MAX_STATES` states.
+    Raises UserError for more than `MAX_STATES` states, and for patterns that would take more than seconds.
     """
+    try:
+        return _automaton(node)
+    except RecursionError:
+        raise UserError("The pattern is too long; use a shorter one.") from None
+
+
+def _automaton(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    length, work = _length(node), 0
     classes = _byte_classes(node)
     first = [int(np.flatnonzero(classes == c)[0]) for c in range(int(classes.max()) + 1)]
     numbers, states, rows = {node: 0}, [node], []
@@ -172,9 +182,26 @@ def automaton(node: Node) -> tuple[np.ndarray, np.ndarray]:
                 states.append(next_state)
             row.append(numbers[next_state])
         rows.append(row)
+        work += length * (len(state[1]) if state[0] == "or" else 1)
+        if work > MAX_WORK:
+            raise UserError("The pattern is too complex; use smaller repeats, above all of repeats.")
         if len(states) > MAX_STATES:
             raise UserError(f"The pattern has more than {MAX_STATES} states; use a shorter one.")
     return np.array(rows)[:, classes], np.array([_nullable(state) for state in states])
+
+
+def _length(node: Node) -> int:
+    """The longest chain of expressions, one after or inside the other."""
+    longest, stack = 0, [(node, 1)]
+    seen: dict[int, int] = {}  # by identity: repeats share their expressions
+    while stack:
+        (kind, *parts), depth = stack.pop()
+        longest = max(longest, depth)
+        for child in () if kind == "set" else parts[0] if kind == "or" else parts:
+            if seen.get(id(child), 0) < depth + 1:
+                seen[id(child)] = depth + 1
+                stack.append((child, depth + 1))
+    return longest
 
 
 def _byte_classes(node: Node) -> np.ndarray:

@@ -9,6 +9,9 @@ _CLASSES: dict[str, Ranges] = {"d": [(48, 57)], "w": WORD_RANGES, "s": [(9, 13),
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 
 MAX_REPEATS = 1000
+_DIGITS = 9
+MAX_SIZE = 5000
+"""Characters and sets of a pattern once its repeats are written out."""
 
 
 def parse(pattern: str) -> Node:
@@ -16,42 +19,58 @@ def parse(pattern: str) -> Node:
 
     Letters stand for themselves; `.` is any character except a line break, `[a-z]` and `[^a-z]` are sets, `\d \w \s`
     are sets of ASCII characters and `\D \W \S` all others, `|` is or, `( )` groups, and `* + ? {3} {2,5}` repeat.
-    Raises UserError for other syntax: `^ $`, lazy repeats, look-around, back references.
+    Raises UserError for other syntax (`^ $`, lazy repeats, look-around, back references) and for too large patterns.
     """
-    node, i = _union(pattern, 0)
+    try:
+        node, _, i = _union(pattern, 0)
+    except RecursionError:
+        raise UserError("The pattern is too long, or has too many groups in each other.") from None
     if i < len(pattern):
         raise _error(pattern, i, "closes a group that was not opened")
     return node
 
 
 def _error(pattern: str, i: int, problem: str) -> UserError:
-    return UserError(f"In the pattern {pattern!r}, {pattern[i : i + 1]!r} at position {i} {problem}.")
+    shown = pattern if len(pattern) <= 100 else f"{pattern[:100]}..."
+    return UserError(f"In the pattern {shown!r}, {pattern[i : i + 1]!r} at position {i} {problem}.")
 
 
-def _union(pattern: str, i: int) -> tuple[Node, int]:
-    options = []
+Parsed = tuple[Node, int, int]
+"""An expression, its size with repeats written out, and the index after it."""
+
+
+def _union(pattern: str, i: int) -> Parsed:
+    options, total = [], 0
     while True:
         parts = []
         while i < len(pattern) and pattern[i] not in "|)":
-            node, i = _repeat(pattern, i)
+            node, size, i = _repeat(pattern, i)
             parts.append(node)
+            total += size
+            if total > MAX_SIZE:
+                raise UserError(
+                    f"The pattern has more than {MAX_SIZE:,} characters once its repeats are written out; shorten it."
+                )
         options.append(concat(*parts))
         if pattern[i : i + 1] != "|":
-            return union(options), i
+            return union(options), total, i
         i += 1
 
 
-def _repeat(pattern: str, i: int) -> tuple[Node, int]:
-    node, i = _atom(pattern, i)
+def _repeat(pattern: str, i: int) -> Parsed:
+    node, size, i = _atom(pattern, i)
     low, high, end = _repeat_counts(pattern, i)
     if end == i:
-        return node, i
+        return node, size, i
+    size *= max(low, high or 0, 1)
+    if size > MAX_SIZE:
+        raise _error(pattern, i, f"makes the pattern longer than {MAX_SIZE:,} characters")
     if _repeat_counts(pattern, end)[2] != end:
         raise _error(pattern, end, "repeats a repeat; put the first one in a group")
     optional = star(node) if high is None else EMPTY
     for _ in range(0 if high is None else high - low):
         optional = union([EMPTY, concat(node, optional)])
-    return concat(*[node] * low, optional), end
+    return concat(*[node] * low, optional), size, end
 
 
 def _repeat_counts(pattern: str, i: int) -> tuple[int, int | None, int]:
@@ -63,6 +82,8 @@ def _repeat_counts(pattern: str, i: int) -> tuple[int, int | None, int]:
         return 1, 1, i
     counts, closed, _ = pattern[i + 1 :].partition("}")
     low, comma, high = counts.partition(",")
+    if len(low) > _DIGITS or len(high) > _DIGITS:
+        raise _error(pattern, i, f"repeats more than {MAX_REPEATS:,} times")
     if not closed or not low.isdecimal() or (high and not high.isdecimal()):
         raise _error(pattern, i, r"is not a count such as {3} or {2,5}; write \{ for the character")
     maximum = (int(high) if high else None) if comma else int(low)
@@ -73,25 +94,26 @@ def _repeat_counts(pattern: str, i: int) -> tuple[int, int | None, int]:
     return int(low), maximum, i + len(counts) + 2
 
 
-def _atom(pattern: str, i: int) -> tuple[Node, int]:
+def _atom(pattern: str, i: int) -> Parsed:
     mark = pattern[i]
     if mark == "(":
         if pattern[i + 1 : i + 2] == "?" and pattern[i + 1 : i + 3] != "?:":
             raise _error(pattern, i + 1, "is not supported here; groups are ( ) or (?: )")
-        node, end = _union(pattern, i + (3 if pattern[i + 1 : i + 2] == "?" else 1))
+        node, size, end = _union(pattern, i + (3 if pattern[i + 1 : i + 2] == "?" else 1))
         if pattern[end : end + 1] != ")":
             raise _error(pattern, i, "opens a group that is never closed")
-        return node, end + 1
+        return node, size, end + 1
     if mark == "[":
-        return _char_class(pattern, i)
+        node, end = _char_class(pattern, i)
+        return node, 1, end
     if mark in "*+?{":
         raise _error(pattern, i, "has nothing to repeat")
     if mark in "^$":
         raise _error(pattern, i, f"is not needed, because the whole text must match; write \\{mark} for the character")
     if mark == ".":
-        return char_set(complement_ranges([(10, 10)])), i + 1
+        return char_set(complement_ranges([(10, 10)])), 1, i + 1
     ranges, i = _char(pattern, i)
-    return char_set(ranges), i
+    return char_set(ranges), 1, i
 
 
 def _char(pattern: str, i: int) -> tuple[Ranges, int]:

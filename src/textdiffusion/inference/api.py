@@ -20,7 +20,7 @@ from ..views.frames import Frame, Framer
 from ..views.grid import grid_of
 from ..views.recording import Recording
 from .lengths import propose_lengths
-from .options import SamplingKwargs, SamplingOptions, replaces_given
+from .options import SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
 from .run import Run, check_count
 
 
@@ -38,16 +38,21 @@ class TextDiffusion(Run):
         length: int | None = None,
         *,
         source: str | Sequence[str] | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
+        stop: str | Sequence[str] = (),
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
+        A text ends before the first of the `stop` texts in it, for every sampler alike: what follows is cut off.
         A conditional run takes a `source`, or several in turn with `num` texts for each, or a `label`. Raises UserError
         for values that are not allowed, for samplers and guides that the run's process does not allow, and for a source
         or a label that the run does not take, or lacks.
         """
-        return self._write(self.empty_batch(num, length, source=source, label=label), SamplingOptions(**options))
+        ends = [stop] if isinstance(stop, str) else stop
+        check_stop(ends)
+        texts = self._write(self.empty_batch(num, length, source=source, label=label), SamplingOptions(**options))
+        return [truncate(text, ends) for text in texts]
 
     def infill(
         self,
@@ -55,7 +60,7 @@ class TextDiffusion(Run):
         num: int = 1,
         *,
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
@@ -67,7 +72,7 @@ class TextDiffusion(Run):
         propose.
         """
         sampling = SamplingOptions(**options)
-        batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed)
+        batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed or 0)
         return self._write(batch, sampling)
 
     def answer(self, question: str | Sequence[str], num: int = 1, **options: Unpack[SamplingKwargs]) -> list[str]:
@@ -122,7 +127,7 @@ class TextDiffusion(Run):
         prefix: str | Sequence[str] = "",
         given: str = "",
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         seed: int = 0,
         target_error: float = 0.01,
         draws: int | None = None,
@@ -197,7 +202,7 @@ class TextDiffusion(Run):
         num: int = 1,
         *,
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
         seed: int = 0,
     ) -> Batch:
         """`num` rows for each template or question, with the text around its gaps given, and a source before it.
@@ -208,6 +213,7 @@ class TextDiffusion(Run):
         asked = [self.as_template(each) for each in ([template] if isinstance(template, str) else template)]
         if not asked:
             raise UserError("The list of templates is empty; give at least one.")
+        self.check_size(num * len(asked), max(map(templates.gap_tokens, asked)))
         is_open = [templates.OPEN in templates.parse(each)[:-1] for each in asked]
         if not any(is_open):
             return self.template_batch(asked, num, source=source, label=label)

@@ -13,7 +13,7 @@ import torch
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..core.randomness import Rng
+from ..core.randomness import Rng, check_seed
 from ..core.types import PerRow
 from ..data import templates
 from ..data.conditions import encode_source
@@ -27,7 +27,7 @@ NUM_DRAWS = 4096  # rows of random draws to compare them with
 
 
 def propose_lengths(
-    run: Run, template: str, num: int, seed: int, source: str | None = None, label: str | None = None
+    run: Run, template: str, num: int, seed: int, source: str | None = None, label: str | int | None = None
 ) -> list[str]:
     """`num` times `template` with lengths in its open gaps, sampled from the run's distribution of them.
 
@@ -50,7 +50,7 @@ def propose_lengths(
     spare = text.length - source_length - len(templates.encode(shortest, run.tokenizer)[0]) - ends
     if spare < 0:
         raise UserError(f"{template!r} leaves no room for its gaps in the run's {text.length} tokens.")
-    rng = Rng.of(seed, torch.arange(num)).fork("lengths")
+    rng = Rng.of(check_seed(seed), torch.arange(num)).fork("lengths")
     layouts = [templates.with_lengths(template, counts) for counts in _counts(num_gaps, spare, seed)]
     batch = run.template_batch(layouts, source=source, label=label)
     batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)

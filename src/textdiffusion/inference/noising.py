@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UserError
-from ..core.randomness import Rng
+from ..core.randomness import Rng, check_seed
 from ..core.types import PerPosition, Probs, Times
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.codecs import Codec
@@ -45,7 +45,7 @@ def noising(
         raise UserError("The text is empty.")
     clean = codec.encode(ids)
     for index, t in enumerate(levels):
-        noisy = process.add_noise(clean, torch.tensor([t]), rng=Rng.of(seed, 1).fork("noise"))
+        noisy = process.add_noise(clean, torch.tensor([t]), rng=Rng.of(check_seed(seed), 1).fork("noise"))
         confidence, likeliest = _posterior(noisy, t, codec, process).max(-1)
         undecided = confidence <= 1.001 / codec.vocab_size
         shown = torch.where(undecided, codec.vocab_size, likeliest)

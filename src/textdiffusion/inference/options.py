@@ -12,7 +12,8 @@ from ..config import overrides
 from ..config.compatibility import sampler_problem
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..core.randomness import Rng
+from ..core.memory import check_memory
+from ..core.randomness import Rng, check_seed
 from ..data import templates
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
@@ -23,36 +24,38 @@ from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_comp
 from ..samplers.masked_view import adapt_model
 from .run import Run, check_count
 
+_STEP_BYTES = 8  # the time of a step, and its copies
+
 
 class SamplingKwargs(TypedDict, total=False):
     """The fields of `SamplingOptions` as keyword arguments."""
 
     steps: int | None
-    seed: int
-    temperature: float
+    seed: int | None
+    temperature: float | None
     sampler: str | Sampler | None
     guides: Sequence[str | GuideConfig | Guide]
-    top_k: int
-    top_p: float
+    top_k: int | None
+    top_p: float | None
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How rows are sampled."""
+    """How rows are sampled. None always means the default."""
 
     steps: int | None = None
     """Denoising steps (None: the sampler's own number)."""
-    seed: int = 0
+    seed: int | None = 0
     """The same seed gives the same texts; the first 4 of 8 texts are those of `num=4`."""
-    temperature: float = 1.0
-    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse."""
+    temperature: float | None = 1.0
+    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse; 1e-6 is greedy."""
     sampler: str | Sampler | None = None
     """A name, with settings as in `ddim:eta=1`, or an object of `samplers` (None: the run's own sampler)."""
     guides: Sequence[str | GuideConfig | Guide] = ()
     """What steers the text, such as `without:text=pear`, or objects of `guidance`; they act in turn."""
-    top_k: int = 0
+    top_k: int | None = 0
     """Sample from the k most likely tokens at each position (0: all)."""
-    top_p: float = 1.0
+    top_p: float | None = 1.0
     """Sample from the fewest tokens that together have this probability."""
 
     def resolve(self, run: Run, batch: Batch) -> Generation:
@@ -64,11 +67,13 @@ class SamplingOptions:
         sampler = overrides.sampler(self.sampler, default) if isinstance(self.sampler, str) else self.sampler or default
         if problem := sampler_problem(sampler, run.config, run.model.process):
             raise UserError(f"{problem} This run can use {', '.join(run.samplers())}.")
-        model = adapt_model(sampler, run.model, self.seed)
+        seed = check_seed(self.seed or 0)
+        model = adapt_model(sampler, run.model, seed)
         # Samplers that write position by position may have 0 steps: one per token.
         steps = self.steps if self.steps is not None else sampler.steps or batch.tokens.shape[1]
         check_count("steps", steps)
-        return Generation(model, sampler, steps, self._guides(run, model, batch), self.seed)
+        check_memory(steps * _STEP_BYTES, f"Sampling in {steps:,} steps", "lower steps (--steps)")
+        return Generation(model, sampler, steps, self._guides(run, model, batch), seed)
 
     def _guides(self, run: Run, model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:
         """All guides, the first first: those of the template, of the user, and of temperature, top-k and top-p."""
@@ -84,10 +89,11 @@ class SamplingOptions:
                     f"This {type(guide).__name__} was made for another process; give the guide by its name."
                 )
             guides.append(guide)
-        if self.temperature != 1.0:
+        if self.temperature not in (None, 1.0):
             guides.append(Temperature(self.temperature))
-        if (self.top_k, self.top_p) != (0, 1.0):
-            guides.append(TopKTopP(self.top_k, self.top_p))
+        truncation = TopKTopP(self.top_k or 0, 1.0 if self.top_p is None else self.top_p)
+        if truncation != TopKTopP():
+            guides.append(truncation)
         return _with_replacement(guides, model, batch)
 
 
@@ -147,3 +153,14 @@ def _with_given_tokens(step: Step, batch: Batch) -> Step:
 def replaces_given(model: DiffusionModel) -> bool:
     """Whether a Gaussian or uniform model sees noisy copies of given tokens, as it was trained without any given."""
     return isinstance(model.process, Replacement.processes) and not model.denoiser.trained_with_conditioning
+
+
+def check_stop(stop: Sequence[str]) -> None:
+    """Raises UserError for an empty stop text."""
+    if not all(stop):
+        raise UserError("A stop text is empty; give at least one character.")
+
+
+def truncate(text: str, stop: Sequence[str]) -> str:
+    """The text before the first of the `stop` texts in it, if any."""
+    return text[: min((found for each in stop if (found := text.find(each)) >= 0), default=len(text))]

@@ -16,6 +16,7 @@ from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName, choose_device, choose_dtype
 from ..core.errors import UserError
 from ..core.files import atomic, make_folder, write_text
+from ..core.memory import check_memory
 from ..core.reading import read_text
 from ..data import templates
 from ..data.builtin.tasks import TaskData, parse_task
@@ -38,6 +39,8 @@ SavedDtype = Literal["float32", "bfloat16"]
 R = TypeVar("R", bound="Run")
 
 _MAX_ROWS, _MAX_LOGITS = 64, 1 << 26  # of a chunk
+_BATCH_BYTES = 20  # of a token: two numbers and masks
+_LOGIT_COPIES, _FEATURE_COPIES = 3, 4  # in memory at once, at the least
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,7 +158,7 @@ class Run:
         length: int | None = None,
         *,
         source: str | Sequence[str] | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
     ) -> Batch:
         """`num` rows of `length` free tokens (None: as in training), after each of the sources in turn, if any.
 
@@ -168,6 +171,7 @@ class Run:
         check_count("num", num)
         if length is not None:
             check_count("length", length)
+        self.check_size(num * len(sources), text.length if length is None else length)
         prefixes = [encode_source(each, text, self.tokenizer) for each in sources]
         lengths = [text.length - len(ids) if length is None else length for ids in prefixes]
         rows = [templates.make_row(ids, size) for ids, size in zip(prefixes, lengths, strict=True)]
@@ -175,13 +179,14 @@ class Run:
         return with_label(replace(batch, condition_mask=None) if not self.config.text.source else batch, text, label)
 
     def template_batch(
-        self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | None = None
+        self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | int | None = None
     ) -> Batch:
         """`num` rows for each template, whose gaps must all have a length, with the text around the gaps given.
 
         Rows are numbered from 0 in each template. Raises UserError as `empty_batch` does, and for malformed templates.
         """
         text = self.config.text
+        self.check_size(num * len(sized), max(map(templates.gap_tokens, sized)))
         batch = templates.batch(
             list(sized),
             self.tokenizer,
@@ -195,9 +200,22 @@ class Run:
 
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The rows in chunks that fit into memory; streamed one after the other, they give the same texts."""
-        size = max(1, min(_MAX_ROWS, _MAX_LOGITS // (batch.tokens.shape[1] * self.tokenizer.vocab_size)))
-        for rows in torch.arange(len(batch.tokens)).split(size):
+        for rows in torch.arange(len(batch.tokens)).split(self._chunk_rows(batch.tokens.shape[1])):
             yield batch.select(rows)
+
+    def _chunk_rows(self, length: int) -> int:
+        return max(1, min(_MAX_ROWS, _MAX_LOGITS // (length * self.tokenizer.vocab_size)))
+
+    def check_size(self, rows: int, length: int, *, at_once: bool = False) -> None:
+        """Raises UserError for more rows of `length` tokens than fit into the free memory, sampled in chunks or not."""
+        sampled = rows if at_once else min(rows, self._chunk_rows(length))
+        logits = 4 * self.tokenizer.vocab_size * _LOGIT_COPIES
+        features = 4 * self.config.backbone.width * _FEATURE_COPIES
+        check_memory(
+            rows * length * _BATCH_BYTES + sampled * length * (logits + features),
+            f"Writing {rows:,} texts of {length:,} tokens",
+            "lower num (--num, --best-of, --mbr) or length (--length, the gaps of a template)",
+        )
 
     def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
         """The texts of a finished step. `batch` is what was streamed, needed where it has padding.

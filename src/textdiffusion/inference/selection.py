@@ -38,7 +38,7 @@ def distinct(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def fluency(run: TextDiffusion, draws: int = 2, *, source: str | None = None, label: str | None = None) -> Score:
+def fluency(run: TextDiffusion, draws: int = 2, *, source: str | None = None, label: str | int | None = None) -> Score:
     """A score for `best_of`: minus the bits per character under a run, given the source and the label of the texts.
 
     All texts share the random draws of the bound, `draws` (>= 2) passes. The score favours likely, thus common texts.

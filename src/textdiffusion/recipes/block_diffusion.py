@@ -26,7 +26,8 @@ def block_diffusion() -> Variants:
     `as_published` is the second phase of the paper's OpenWebText model with blocks of 4 (section 6 and appendix C): the
     network of `mdlm`, trained for 850,000 steps with one block of 1024, then for 150,000 with blocks of 4 and mask
     probabilities from 0.45 to 0.95. `--init` takes a run of the first phase
-    (`--set process.block_size=1024 time_density.low=0 time_density.high=1 training.steps=850000`).
+    (`--set process.block_size=1024 time_density.low=0 time_density.high=1 training.steps=850000`). The released code
+    masks with probability 0.999 t; here it is t, which the range of t makes the same but for a thousandth.
     """
     default = Config(
         text=AUTO_TEXT,

@@ -23,7 +23,8 @@ def d3pm() -> Variants:
 
     `as_published` is the paper's absorbing model of text8: 12 layers, windows of 256 characters, the bound plus
     cross-entropy with lambda = 0.01. The released code weighs that against one of the 1000 steps; here the bound is
-    their sum, so the weight is 10.
+    their sum, so the weight is 10. There the cross-entropy counts all positions, here the masked ones alone: at the
+    others the network reads the answer, and the loss is close to 0.
     """
     default = Config(
         text=AUTO_TEXT,

@@ -21,7 +21,9 @@ def difformer() -> Variants:
 
     `as_published` has the size of the paper's translation models, 12 blocks of 512 (theirs: 6 in the encoder and 6 in
     the decoder), with the source as a prefix, noise rescaled by 4 and gradients to the targets. Label smoothing, the
-    prediction of lengths and the ranking of candidates are not implemented.
+    prediction of lengths and the ranking of candidates are not implemented. Two things differ from the released code:
+    it rescales noise by 4 in training alone and decodes with factor 1, while a process here has one noise, which
+    training and sampling share; and its table of betas divides by alpha-bar(0), so its levels have slightly less noise.
     """
     default = Config(
         text=replace(AUTO_TEXT, mask="mixed"),

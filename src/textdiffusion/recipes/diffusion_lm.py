@@ -21,7 +21,9 @@ def diffusion_lm() -> Variants:
 
     `as_published` is the paper's E2E model (section 5): BERT-base's size, 16-dimensional embeddings, 821 words, lines
     padded to 64 tokens, every step clamped. For ROCStories set codec.dim=128, text.vocab_size=11043 and
-    training.steps=800000. Our blocks differ: pre-normalised, with the time in adaptive layer norms.
+    training.steps=800000. Our blocks differ: pre-normalised, with the time in adaptive layer norms. The released code
+    noises embeddings that already have the noise of the first level, so its low levels have more of it (a standard
+    deviation of 0.172 where the schedule says 0.122); here x_t is noised once, as in the paper's equations.
     """
     default = Config(
         text=AUTO_TEXT,

@@ -21,7 +21,7 @@ def mdlm() -> Variants:
     `backbone.width=192 backbone.depth=3`).
 
     `as_published` is the paper's OpenWebText model (section 5): 12 layers of 768, one million steps, GPT-2's tokens
-    (vocab.json and merges.txt in a folder `gpt2`).
+    (vocab.json and merges.txt in a folder `gpt2`), and t from 0.001 to 1 in training, as in the released code.
     """
     default = Config(
         text=AUTO_TEXT,
@@ -39,6 +39,7 @@ def mdlm() -> Variants:
         default,
         text=OPENWEBTEXT,
         process=Absorbing(schedule=LogLinear()),
+        time_density=Uniform(low=1e-3),
         # The paper's network keeps the adaptive layer norm of its ancestor and feeds it a constant.
         backbone=PUBLISHED_BACKBONE,
         denoiser=MaskDenoiserConfig(time=False),

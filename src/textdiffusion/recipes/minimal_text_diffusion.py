@@ -20,7 +20,7 @@ def minimal_text_diffusion() -> Variants:
 
     `as_published` is the repository's model of its 165-word corpus: BERT-base's size, 128-dimensional embeddings,
     sampling noise truncated at 0.9 standard deviations. Unlike the original, it models padding, samples to the last
-    step, and reads the text from the prediction.
+    step, reads the text from the prediction, and noises embeddings once (see `diffusion_lm`).
     """
     small, large = diffusion_lm(), diffusion_lm("as_published")
     default = replace(

@@ -22,7 +22,7 @@ def udlm() -> Variants:
     a temperature of 1e-3. Ten minutes on one CPU core give 2.89 bits per character on tinyshakespeare.
 
     `as_published` is the paper's model of LM1B: 12 layers of 768, a million steps, the tokens of BERT (tokenizer.json
-    in a folder `bert`).
+    in a folder `bert`), and t from 0.001 to 1 in training, as in the released code.
     """
     default = Config(
         text=AUTO_TEXT,
@@ -39,6 +39,7 @@ def udlm() -> Variants:
     published = replace(
         default,
         text=TextConfig(data="hf:lm1b", field="text", tokenizer="file", tokenizer_path="bert", length=128),
+        time_density=Uniform(low=1e-3),
         backbone=PUBLISHED_BACKBONE,
         denoiser=TokenDenoiserConfig(),
         sampler=Ancestral(steps=1000),

@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core.randomness import Rng
-from ..core.types import Logits, PerPosition, Times, Tokens
+from ..core.types import Logits, PerPosition, RowIndex, Times, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.densities import TimeDensity
 from ..diffusion.model import DiffusionModel
-from ..diffusion.prediction import Prediction
+from ..diffusion.prediction import MixedScorePrediction, Prediction
 from ..diffusion.process import TokenProcess
 from ..diffusion.ratios import Graph, ReverseStep
+from ..diffusion.token_noise import TokenNoiseProcess
 from ..diffusion.uniform import UniformProcess
 from .base import Request, Sampler, Step
 from .token_state import TokenState
@@ -50,6 +51,7 @@ class Ancestral(Sampler):
         denoiser = state.denoiser
         state.logits = logits = torch.zeros(*state.x.shape, state.process.vocab_size, device=state.x.device)
         joint = logits  # the logits that tokens are drawn from; a separate tensor once texts are sampled jointly
+        log_score: Logits | None = None  # of predictions that have one of their own
         stale = torch.ones(len(state.x), dtype=torch.bool, device=state.x.device)
         yield state.as_step(0, 1.0)
         for i in range(state.steps):
@@ -60,12 +62,24 @@ class Ancestral(Sampler):
                 prediction = denoiser(x[rows], t[rows], batch=state.batch.select(rows))
                 sampled = prediction.sample_joint(step_rng.fork("whole").select(rows))
                 logits[rows] = prediction.logits
+                log_score = _own_score(prediction, state, rows, t)
                 if sampled is not prediction:  # tokens that stay hidden may be reused: they are as good as a new draw
                     joint = logits.clone() if joint is logits else joint
                     joint[rows] = sampled.logits
-            state.update(self.step(state, Prediction(joint), t, s, rng=step_rng), s, logits, step_rng)
+            sampled = Prediction(joint) if log_score is None else MixedScorePrediction(joint, log_score)
+            state.update(self.step(state, sampled, t, s, rng=step_rng), s, logits, step_rng)
             stale = (state.x != x).any(-1) if denoiser.time_independent else torch.ones_like(stale)
             yield state.as_step(i + 1, float(times[i + 1]))
+
+
+def _own_score(prediction: Prediction, state: TokenState, rows: RowIndex, t: Times) -> Logits | None:
+    """The log score of all rows, for a prediction of `rows` with a score of its own under noise of tokens."""
+    if not (prediction.has_own_score and isinstance(state.process, TokenNoiseProcess)):
+        return None
+    x = state.x[rows]
+    log_score = torch.zeros(*state.x.shape, state.process.vocab_size, device=x.device)
+    log_score[rows] = prediction.log_score(state.process.graph, x, t[rows, None].expand(x.shape))
+    return log_score
 
 
 def timesteps(density: TimeDensity, request: Request) -> Float[Tensor, " n"]:

@@ -37,8 +37,12 @@ class PredictorCorrector(Ancestral):
         process, x = state.process, state.x
         renoised = rng.fork("afresh").uniform(x.shape[1]) >= self.kappa
         redrawn = renoised & process.is_noisy(x)
-        clean = rng.fork("clean").categorical_at(redrawn, prediction.logits[redrawn].softmax(-1))
-        noisy = process.add_noise(x.masked_scatter(redrawn, clean), s, rng=rng.fork("noise"))
+        if prediction.has_own_score and isinstance(process, UniformProcess):
+            marginal = process.marginal(x, prediction, t, s)[redrawn]
+            noisy = x.masked_scatter(redrawn, rng.fork("clean").categorical_at(redrawn, marginal))
+        else:
+            clean = rng.fork("clean").categorical_at(redrawn, prediction.logits[redrawn].softmax(-1))
+            noisy = process.add_noise(x.masked_scatter(redrawn, clean), s, rng=rng.fork("noise"))
         return torch.where(renoised, noisy, super().step(state, prediction, t, s, rng=rng))
 
 
@@ -73,7 +77,11 @@ class Gibbs(Ancestral):
     ) -> Tokens:
         """The state after one correction, which costs one network call."""
         chosen = rng.fork("place").random_subset(batch.target_mask, self.positions)
-        pi = process.leave_one_out(xs, denoiser(xs, s, batch=batch), s).logits[chosen].softmax(-1)
+        prediction = denoiser(xs, s, batch=batch)
+        if prediction.has_own_score:
+            conditional = prediction.log_score(process.graph, xs, s[:, None].expand(xs.shape))[chosen].softmax(-1)
+            return xs.masked_scatter(chosen, rng.fork("token").categorical_at(chosen, conditional))
+        pi = process.leave_one_out(xs, prediction, s).logits[chosen].softmax(-1)
         alpha = process.schedule.alpha(s)[:, None].expand(xs.shape)[chosen][:, None]
         conditional = torch.lerp(torch.full_like(pi, 1.0 / process.vocab_size), pi, alpha)
         return xs.masked_scatter(chosen, rng.fork("token").categorical_at(chosen, conditional))

@@ -58,7 +58,11 @@ class Rescale(RemaskingRule):
 
 @dataclass(frozen=True)
 class Confidence(RemaskingRule):
-    """The fraction eta of what is possible on average, and more for tokens of low confidence (ReMDM-conf)."""
+    """The fraction eta of what is possible on average, and more for tokens of low confidence.
+
+    As in ReMDM-conf, a token's probability is proportional to exp(-confidence) (Wang et al. 2025, section 4.1). There
+    the probabilities of a row add up to the largest possible one; here eta times that is their mean.
+    """
 
     def sigma(self, eta: float, limit: Column, state: TokenState, is_plateau: Bool[Tensor, "b 1"]) -> RemaskProbs:
         revealed = ~state.process.is_noisy(state.x) & state.batch.target_mask

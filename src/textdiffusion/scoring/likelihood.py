@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..core.randomness import Rng
+from ..core.randomness import Rng, check_seed
 from ..diffusion.model import DiffusionModel
 from .protocol import Fact, digest
 
@@ -123,6 +123,7 @@ def bits_per_character(
     Except for rounding, the result does not depend on `batch_size`. `metadata` is added to the protocol. `progress` is
     called with the number of the pass, its completed fraction and the error so far.
     """
+    check_seed(seed)
     count = len(windows)
     if count < 1 or (draws is not None and draws < 2):
         raise ValueError("a likelihood needs at least one window and two draws")

@@ -12,7 +12,8 @@ from torch import nn
 
 from ..core.batch import Batch
 from ..core.errors import UserError
-from ..core.randomness import Rng, seeded
+from ..core.memory import check_memory
+from ..core.randomness import Rng, check_seed, seeded
 from ..data.config import TextConfig
 from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer
@@ -43,6 +44,7 @@ class ClassifierConfig:
         for name in ("width", "depth", "steps", "batch_size", "lr"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        check_seed(self.seed)
         if self.width % (64 if self.width > 64 else 2):
             raise UserError(f"width is {self.width}; it must be a multiple of 64, or even and below 64.")
 
@@ -71,6 +73,7 @@ def train_classifier(
     order = np.random.default_rng(config.seed).permutation(len(tokens))
     held_out, training = order[: len(tokens) // HELD_OUT_EVERY], order[len(tokens) // HELD_OUT_EVERY :]
     device = next(model.parameters()).device
+    _check_memory(config, tokens.shape[1], model.codec.vocab_size)
     with seeded(config.seed, torch.device("cpu")):
         network = NoisyClassifier(
             model.process, model.codec, labels=len(labels), width=config.width, depth=config.depth
@@ -107,6 +110,19 @@ def most_frequent(examples: Sequence[tuple[str, str]]) -> tuple[str, float]:
     """The most frequent label and its fraction: the accuracy of always answering it. `examples` are (text, label)."""
     label, count = Counter(label for _, label in examples).most_common(1)[0]
     return label, count / len(examples)
+
+
+def _check_memory(config: ClassifierConfig, length: int, vocab_size: int) -> None:
+    """Raises UserError where the network or a step does not fit into the free memory."""
+    width, depth = config.width, config.depth
+    weights = width * (vocab_size + 12 * width * depth)
+    features = config.batch_size * length * (width * depth * 4 + 5)
+    lower = "width" if weights > features else "batch_size"
+    check_memory(
+        16 * weights + 4 * features,
+        f"A classifier of width {width:,} and depth {depth:,} with {config.batch_size:,} texts per step",
+        f"lower --{lower.replace('_', '-')}",
+    )
 
 
 def _log_probs(

@@ -102,7 +102,9 @@ class TrainingLoop:
         """
         training, state, stopping = self.training, self.state, False
         if self.progress < 1.0:
-            self._compile()
+            stopping = self._compile(stop)
+            if stopping:
+                yield self._save()
         else:
             self.log("This run is complete. Raise training.steps, or its time limit, to continue.")
         if state.validation_due or state.samples_due:
@@ -163,18 +165,23 @@ class TrainingLoop:
         if single_cpu or not state.step % training.log_every:
             self._read_losses()
 
-    def _compile(self) -> None:
+    def _compile(self, stop: StopSignal) -> bool:
+        """Compiles the backbone, or says why not. Returns whether a signal came meanwhile, which also ends compilers."""
         trainer, state = self.trainer, self.state
         skip_reason = compile_skip_reason(trainer.config, trainer.model, trainer.device, state.compiled)
         if skip_reason is None:
+            self.log("Compiling (about a minute, once) ...")
             module = TrainingStep(trainer.model, trainer.objective)
             outcome = compile_backbone(trainer.model, lambda: trainer.forward_backward(module, state.step))
             trainer.optimizers.zero_grad()
+            if stop.signal is not None and self.world.size == 1:  # several ranks stop together, after a step
+                return True
             self.log(outcome)
             state.compiled = outcome.startswith("Compiled")
         else:
             self.log(f"Not compiled: {skip_reason}.")
             state.compiled = False
+        return False
 
     def _read_losses(self) -> None:
         """Moves losses from the device to `state.unlogged`. Raises NonFiniteLoss."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from ..config.compatibility import check_train
 from ..config.config import Config
 from ..core.errors import UserError
+from ..core.terminal import TextConsole
 from ..data.choices import choose
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
@@ -62,7 +63,7 @@ def train(
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
     world = process_group()
     is_first = world.rank == 0
-    console = (console or Console()) if is_first else Console(quiet=True)
+    console = (console or TextConsole()) if is_first else Console(quiet=True)
     if chosen:
         console.print(chosen, highlight=False, markup=False, soft_wrap=True)
     with ExitStack() as stack:

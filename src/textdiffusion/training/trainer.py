@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config.build import build_model
+from ..config.build import build_model, check_model_memory
 from ..config.config import Config
 from ..core.batch import Batch
 from ..core.devices import choose_dtype
 from ..core.errors import UserError
+from ..core.memory import check_memory
 from ..core.randomness import Rng, seeded
 from ..data.conditions import condition_dropout
 from ..data.masks import sample_condition_mask
@@ -26,6 +27,28 @@ from ..networks.bert import load_pretrained_embeddings
 from ..objectives.base import Loss, Objective
 from .distributed import SingleProcess
 from .optimizers import EMA, Optimizers
+
+_BYTES_PER_PARAMETER = 16  # weights, gradient, average and at least one moment
+_FEATURE_COPIES = 4  # of each block, kept for the backward pass
+_BATCH_BYTES = 20  # of a token: two numbers and masks
+
+
+def check_training_memory(config: Config, vocab_size: int, processes: int) -> None:
+    """Raises UserError where the weights or the rows of a step do not fit into the free memory."""
+    training, backbone = config.training, config.backbone
+    check_model_memory(config, vocab_size, _BYTES_PER_PARAMETER)
+    rows = training.batch_size / (processes * training.grad_accumulation)
+    features = (
+        4
+        * backbone.width
+        * _FEATURE_COPIES
+        * (1 if getattr(backbone, "gradient_checkpointing", False) else backbone.depth)
+    )
+    check_memory(
+        rows * config.text.length * (_BATCH_BYTES + features),
+        f"A step of {training.batch_size:,} rows of {config.text.length:,} tokens",
+        "lower training.batch_size or text.length, or raise training.grad_accumulation",
+    )
 
 
 class TrainingStep(nn.Module):
@@ -52,6 +75,7 @@ class Trainer:
                 f"training.batch_size {self.training.batch_size} is not a multiple of {world.size} processes "
                 f"times grad_accumulation {self.training.grad_accumulation}."
             )
+        check_training_memory(config, corpus.tokenizer.vocab_size, world.size)
         with seeded(self.training.seed, device):
             self.model = build_model(config, corpus.tokenizer.vocab_size).to(device)
         self.objective = config.objective

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
+from ..core.terminal import BROKEN
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
 
 _MAX_WIDTH = 4  # tokens of one character: UTF-8 has at most four bytes
-_BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 class State(StrEnum):
@@ -126,7 +125,7 @@ class Spelling:
                 before, width = None, 1
             else:
                 width, texts[i] = self._piece(ids, i, before)
-                if texts[i] and _BROKEN not in texts[i]:
+                if texts[i] and BROKEN not in texts[i]:
                     before = tuple(ids[i : i + width])
             i += width
         return texts
@@ -138,7 +137,7 @@ class Spelling:
             if len(group) < width or group[-1] >= self.vocab_size or group[-1] == self._end:
                 break
             text = self._added(before, group)
-            if _BROKEN not in text:
+            if BROKEN not in text:
                 return width, text
         return 1, self._added(before, (ids[start],))
 
@@ -147,26 +146,6 @@ class Spelling:
         head = self._decode(group if before is None else before) if before != () else ""
         text = self._decode((group if before is None else before) + group)
         return text[len(head) :] if text.startswith(head) else self._decode(group)
-
-
-def visible(text: str, keep: str = "") -> str:
-    """`text` with a symbol for each character without a glyph or with an effect on the screen, except for `keep`."""
-    return text if text.isprintable() else "".join(c if c in keep else _symbol(c) for c in text)
-
-
-@cache
-def _symbol(character: str) -> str:
-    if character == "\n":
-        return "⏎"
-    if character == "\t":
-        return "⇥"
-    if character < " ":
-        return chr(0x2400 + ord(character))  # the control pictures
-    category = unicodedata.category(character)
-    if category == "Cs":
-        return _BROKEN
-    joiner = character in "\u200c\u200d"  # emoji and several scripts need them
-    return "·" if category in ("Cc", "Zl", "Zp") or (category == "Cf" and not joiner) else character
 
 
 def evenly(total: int, count: int) -> list[int]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import UserError
 from ..core.files import atomic
+from ..core.terminal import visible
 from . import palette
-from .frames import Frame, State, evenly, visible
+from .frames import Frame, State, evenly
 
 if TYPE_CHECKING:
     from PIL import Image

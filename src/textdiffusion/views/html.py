@@ -13,8 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ..core.files import atomic
+from ..core.terminal import LAYOUT, visible
 from . import palette
-from .frames import Cell, Frame, State, visible
+from .frames import Cell, Frame, State
 
 _KINDS = {State.DECIDED: 0, State.CHANGED: 0, State.UNDECIDED: 1, State.GIVEN: 2}
 _REMOVED = -1  # the code of a position that a row no longer has
@@ -100,14 +101,14 @@ class Encoder:
         self._total, self._cells = frame.total, frame.rows
 
     def _code(self, cell: Cell) -> int:
-        text = self._texts.setdefault(visible(cell.text, keep="\n\t"), len(self._texts))
+        text = self._texts.setdefault(visible(cell.text, keep=LAYOUT), len(self._texts))
         kind = _KINDS[cell.state]
         level = 0 if kind else palette.level(cell.confidence)
         return (text * palette.LEVELS + level) * 3 + kind
 
     def result(self) -> list[str]:
         """The text of each row in the last frame."""
-        return ["".join(visible(cell.text, keep="\n\t") for cell in cells) for cells in self._cells]
+        return ["".join(visible(cell.text, keep=LAYOUT) for cell in cells) for cells in self._cells]
 
     def data(self) -> str:
         """JSON, compressed with gzip, in base64: a third of the size. Raises ValueError if there is no frame."""

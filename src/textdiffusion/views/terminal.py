@@ -11,10 +11,11 @@ from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
+from ..core.terminal import TextConsole, visible
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
-from .frames import Cell, Frame, Framer, State, evenly, visible
+from .frames import Cell, Frame, Framer, State, evenly
 from .grid import Grid
 from .palette import ON_ANY, level
 from .signs import DECIDED, DIM, GIVEN, legend, progress, undecided
@@ -36,7 +37,7 @@ def watch(
     A terminal shows one picture that changes, with as many rows as fit; otherwise `history` prints lines. With `grid`,
     rows are drawn as grids. Raises ValueError if there is no step.
     """
-    console = Console() if console is None else console
+    console = TextConsole() if console is None else console
     if not console.is_terminal or console.is_dumb_terminal:
         return history(steps, tokenizer, given, console, grid=grid)
     framer = Framer(tokenizer, given)
@@ -71,7 +72,7 @@ def history(
 
     Raises ValueError if there is no step.
     """
-    console = Console() if console is None else console
+    console = TextConsole() if console is None else console
     framer = Framer(tokenizer, given)
 
     def show(step: Step) -> None:
@@ -92,8 +93,8 @@ def picture(frame: Frame, console: Console, rows: int) -> Text:
     """`frame`, of a batch of `rows` rows, within the width and height of the console."""
     width, height = console.width, max(1, console.height - 3)  # without progress, legend and the cursor's line
     label = len(str(rows)) + 1 if rows > 1 else 0
-    lines = [_line(cells, console) for cells in frame.rows]
-    blocks = [_fold(line, max(1, width - label), breaks=rows == 1) for line in lines]
+    lines, is_last = [_line(cells, console) for cells in frame.rows], frame.index == frame.total
+    blocks = [_fold(line, max(1, width - label), breaks=rows == 1, words=is_last) for line in lines]
     if rows == 1 and len(blocks[0]) > height:
         blocks = [_fold(lines[0], width, breaks=False)]
     shown: list[Text] = []
@@ -151,23 +152,27 @@ def _line(cells: Iterable[Cell], console: Console) -> Text:
             run, style = "", this
         run += block if cell.state is State.UNDECIDED else visible(cell.text)
     line.append(run, style)
-    if console.options.ascii_only:
+    if console.options.ascii_only:  # here already, as the lines are folded by their width
         line.plain = line.plain.encode(encoding, "replace").decode(encoding)  # same length: the styles stay in position
     return line
 
 
-def _fold(line: Text, width: int, breaks: bool) -> list[Text]:
-    """Cut anywhere at `width` columns, and after line breaks if `breaks`.
+def _fold(line: Text, width: int, breaks: bool, words: bool = False) -> list[Text]:
+    """Cut at `width` columns, and after line breaks if `breaks`.
 
-    Wrapping at words would make the text jump while it emerges.
+    Wrapping at words, as with `words`, would make the text jump while it emerges; the result is read, and has them.
     """
-    cuts, column = [], 0
+    cuts, column, word = [], 0, (0, 0)  # the index and column after the last space
     for i, character in enumerate(line.plain):
         size = 1 if character.isascii() else cell_len(character)
         if column + size > width:
-            cuts.append(i)
-            column = 0
+            start, skipped = word if words and word[1] > width // 2 and not character.isspace() else (i, column)
+            cuts.append(start)
+            column -= skipped
+            word = (0, 0)
         column += size
+        if character == " ":
+            word = i + 1, column
         if breaks and character == "⏎":
             column = width  # the next character, if any, begins a line
     return list(line.divide(cuts)) if cuts else [line]

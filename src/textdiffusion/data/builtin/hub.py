@@ -8,10 +8,9 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-
 from ...core.errors import UserError
 from ...core.files import atomic, make_folder
+from ...core.terminal import TextConsole
 from ..config import TextConfig
 from ..sources import Files
 from ..tables import record_texts
@@ -39,7 +38,7 @@ def _stream_to(path: Path, name: str, config: TextConfig) -> None:
     except ImportError:
         raise UserError(f"Reading hf:{name} needs an extra: pip install 'textdiffusion[hf]'.") from None
     make_folder(path.parent)
-    with atomic(path) as partial, Console(stderr=True).status(f"Streaming {name}") as status:
+    with atomic(path) as partial, TextConsole(stderr=True).status(f"Streaming {name}") as status:
         try:
             records = load_dataset(name, config.hub_config or None, split=config.hub_split, streaming=True)
             with partial.open("w", encoding="utf-8") as file:
