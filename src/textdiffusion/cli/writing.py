@@ -39,7 +39,7 @@ class Writing:
     label: str = ""
     """The label of the texts (for runs trained with text.label)."""
     temperature: float = 1.0
-    """Below 1 gives safer and less diverse text, above 1 the reverse."""
+    """Below 1 gives safer and less diverse text (0 = always the likeliest token), above 1 the reverse."""
     top_k: int = 0
     """Keep only the k most likely tokens at each position (0 = all)."""
     top_p: float = 1.0
@@ -181,10 +181,10 @@ class Writing:
         self, run: TextDiffusion, batch: Batch, stream: Iterator[Step], frames: list[Frame], progress: str
     ) -> Step:
         """The last step of a stream, which is watched, recorded in `frames`, or counted in a status line."""
-        from ..views.frames import Framer
+        from ..views.frames import Framer, given_texts
         from ..views.terminal import watch
 
-        framer = Framer(run.tokenizer, batch.condition_mask)
+        framer = Framer(run.tokenizer, batch.condition_mask, given_texts(batch))
 
         def recorded() -> Iterator[Step]:
             for step in stream:
@@ -193,7 +193,7 @@ class Writing:
                 yield step
 
         if self.watch:
-            last = watch(recorded(), run.tokenizer, batch.condition_mask, console())
+            last = watch(recorded(), run.tokenizer, batch.condition_mask, console(), given_texts(batch))
             print()
             return last
         with status("Writing ...") as show:

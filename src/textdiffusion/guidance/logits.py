@@ -13,7 +13,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction
-from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
+from ..samplers.base import LogitsGuide, Outermost, Request, WrappedDenoiser
 from ..samplers.projections import nucleus
 
 
@@ -28,7 +28,9 @@ class Temperature(LogitsGuide):
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise UserError(f"temperature is {self.temperature}; it must be above 0.")
+            raise UserError(
+                f"temperature is {self.temperature}; it must be above 0, or 0 for always the likeliest token."
+            )
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         if self.temperature == 1.0:
@@ -38,6 +40,18 @@ class Temperature(LogitsGuide):
             return prediction.with_logits(prediction.logits / self.temperature)
 
         return WrappedDenoiser(denoiser, scale)
+
+
+@dataclass(frozen=True)
+class Greedy(Outermost, LogitsGuide):
+    """Takes the likeliest token wherever one is drawn: the limit of temperature 0.
+
+    Under a required word or pattern it is the token of the likeliest text that matches. Orders of revealing still see
+    how certain the prediction was.
+    """
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        return WrappedDenoiser(denoiser, lambda prediction, xt, t, batch: prediction.greedy())
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ class Run:
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
             max_tokens=text.length,
+            normaliser=text.normaliser,
         )
         return with_label(batch, text, label)
 
@@ -168,11 +169,19 @@ class Run:
             yield batch.select(rows)
 
     def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
-        """The texts of a finished step. `batch` is what was streamed, needed where it has padding."""
+        """The texts of a finished step. `batch` is what was streamed, needed where it has padding or given text."""
         rows = list(step.tokens.cpu().numpy())
         if batch is not None and batch.valid_mask is not None:
             rows = [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
-        return [self.tokenizer.decode(strip_source(ids, self.config.text, self.tokenizer)) for ids in rows]
+        texts = [strip_source(ids, self.config.text, self.tokenizer) for ids in rows]
+        if batch is None or batch.template_ids is None:
+            return [self.tokenizer.decode(ids) for ids in texts]
+        given = [batch.given_texts[i] for i in batch.template_ids.tolist()]
+        starts = [len(ids) - len(text) for ids, text in zip(rows, texts, strict=True)]
+        return [
+            templates.paste(ids.tolist(), each, self.tokenizer, start)
+            for ids, each, start in zip(rows, given, starts, strict=True)
+        ]
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.

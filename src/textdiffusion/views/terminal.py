@@ -14,7 +14,7 @@ from rich.text import Text
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
-from .frames import Cell, Frame, Framer, State, evenly, visible
+from .frames import Cell, Frame, Framer, GivenTexts, State, evenly, visible
 from .palette import LEVELS, ON_ANY, level
 
 _MIN_PAUSE = 1 / 12  # seconds between two pictures
@@ -26,7 +26,11 @@ _CHANGED = [Style(color=colour, bold=True) for colour in ON_ANY]
 
 
 def watch(
-    steps: Iterable[Step], tokenizer: Tokenizer, given: Mask | None = None, console: Console | None = None
+    steps: Iterable[Step],
+    tokenizer: Tokenizer,
+    given: Mask | None = None,
+    console: Console | None = None,
+    texts: GivenTexts = (),
 ) -> Step:
     """Show `steps` as they are made, and return the last one.
 
@@ -35,8 +39,8 @@ def watch(
     """
     console = Console() if console is None else console
     if not console.is_terminal or console.is_dumb_terminal:
-        return history(steps, tokenizer, given, console)
-    framer = Framer(tokenizer, given)
+        return history(steps, tokenizer, given, console, texts=texts)
+    framer = Framer(tokenizer, given, texts)
     last, drawn_at, pause = None, float("-inf"), _MIN_PAUSE
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
 
@@ -61,13 +65,14 @@ def history(
     given: Mask | None = None,
     console: Console | None = None,
     count: int = 8,
+    texts: GivenTexts = (),
 ) -> Step:
     """Print about `count` evenly spaced steps, one line per row, each step once, and return the last one.
 
     Raises ValueError if there is no step.
     """
     console = Console() if console is None else console
-    framer = Framer(tokenizer, given)
+    framer = Framer(tokenizer, given, texts)
     last, printed = None, None
     for last in steps:
         if last.index in evenly(last.total, count):
