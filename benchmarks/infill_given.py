@@ -1,15 +1,16 @@
-"""Whether infilling keeps the given text, character for character, with every kind of tokenizer.
+r"""Whether infilling keeps the given text, character for character, with every kind of tokenizer.
 
     python benchmarks/infill_given.py --num 10000
 
-Templates are cut out of real text at random, with accents, emoji, marks that combine, writing from right to left, double
-spaces, tabs, line breaks, capitals, unknown words and a literal `\[MASK`. The network is small and untrained, since what
-it writes does not matter. Prints how many of the results have the given text, and the first that has not.
+Templates are cut out of real text at random, with accents, emoji, combining marks, writing from right to left, double
+spaces, tabs, line breaks, capitals, unknown words and a literal `\[MASK`. The network is small and untrained, since it
+does not matter what it writes. Prints how many of the results have the given text, and the first that has not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -83,9 +84,9 @@ def llama_like(texts: list[str], size: int) -> Engine:
     )
     trainer.show_progress = False
     engine.train_from_iterator((line for text in texts for line in text.split(" ")), trainer)
-    saved = __import__("json").loads(engine.to_str())
+    saved = json.loads(engine.to_str())
     saved["added_tokens"] = saved["added_tokens"][:1]  # the bytes are tokens of the model
-    engine = Engine.from_str(__import__("json").dumps(saved))
+    engine = Engine.from_str(json.dumps(saved))
     engine.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -135,10 +136,7 @@ def random_template(text: str, rng: random.Random) -> tuple[str, list[str]]:
     cuts = sorted(rng.randint(0, len(given)) for _ in range(rng.randint(1, 3)))
     parts = [given[a:b] for a, b in zip([0, *cuts], [*cuts, len(given)], strict=True)]
     # A backslash before a gap would escape it.
-    parts = [
-        part if last or not part.endswith("\\") else part + "."
-        for part, last in zip(parts, [False] * len(cuts) + [True])
-    ]
+    parts = [*(part + "." if part.endswith("\\") else part for part in parts[:-1]), parts[-1]]
     template = parts[0].replace("[MASK", r"\[MASK")
     for part in parts[1:]:
         template += f"[MASK:{rng.randint(1, 3)}]" + part.replace("[MASK", r"\[MASK")

@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs/bad-inputs.md"
 HEAD = """# Bad inputs and what they print
 
 The command line prints the message without a traceback and exits with code 2; no partial files remain. Settings such as
-`text.encoding=latin-1` are given with `--set`. A test checks every row; `python tests/data/test_bad_inputs.py` rewrites them.
+`text.split=cut` are given with `--set`. A test checks every row; `python tests/data/test_bad_inputs.py` rewrites them.
 
 | input | message |
 |---|---|

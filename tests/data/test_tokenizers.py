@@ -148,9 +148,19 @@ def test_tokens_are_shown_as_text():
 
 def test_a_similar_character_stands_in_for_an_unknown_one():
     tokenizer = Characters("abce .-'\n")
-    assert tokenizer.decode(
-        tokenizer.encode("A\u00e9\U0001f350\u2014\u2019\u00a0\u2028\u4e2d\ud800\x07b")
-    ) == "ae.-' \ne..b"[:8] + tokenizer.decode(tokenizer.encode("\ud800\x07b"))
+    for unknown, like in {
+        "A": "a",
+        "\u00e9": "e",
+        "\u2014": "-",
+        "\u2019": "'",
+        "\u00a0": " ",
+        "\u2028": "\n",
+        "\U0001f350": ".",
+        "\u4e2d": "e",
+        "\x07": " ",
+        "\ud800": ".",
+    }.items():
+        assert tokenizer.decode(tokenizer.encode(f"a{unknown}b")) == f"a{like}b"
     assert tokenizer.encode("X").size == 1
     with pytest.raises(UserError, match="no characters"):
         Characters("").encode("a")

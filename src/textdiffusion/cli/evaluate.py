@@ -81,6 +81,8 @@ class Evaluate(Bounding):
         print(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
         if self.order:
             print(f"    exactly, revealed by {self.order}, {self.per_step} at a time")
+        if score.lost_bits:
+            print(f"    of which {score.lost_bits:.4f} spell characters that the tokenizer loses")
         if not score.exact:
             print(f" +- {score.monte_carlo_error:.4f} from the random draws ({score.draws} per window), for this text")
         if score.window_error is not None:

@@ -249,6 +249,7 @@ class Infill(Writing):
             label=self.label or None,
             seed=self.seed,
         )
-        if run.infill_warning:
-            note(run.infill_warning)
+        for warning in (run.infill_warning, run.reading_note(self.template)):
+            if warning:
+                note(warning)
         self.write(run, batch, {"num": self.num, "template": self.template})

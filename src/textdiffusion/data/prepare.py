@@ -105,8 +105,8 @@ def _loss_note(characters: int, example: list[str], total: int) -> str:
     original, decoded = ((text if len(text) <= 20 else text[:20] + "...") for text in example)
     fraction = characters / max(total, characters)
     return (
-        f"the tokenizer loses {characters:,} of {total:,} characters ({fraction:.2g} of them), such as {original!r}, read "
-        f"as {decoded!r}; bits per character include what it costs to spell them"
+        f"the tokenizer loses {characters:,} of {total:,} characters ({fraction:.2%}), such as {original!r}, read as "
+        f"{decoded!r}; bits per character include what it costs to spell them"
     )
 
 

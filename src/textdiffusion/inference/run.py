@@ -18,8 +18,10 @@ from ..core.errors import UserError
 from ..core.randomness import seeded
 from ..data import templates
 from ..data.conditions import encode_source, strip_source, with_label
+from ..data.normalisers import normalise
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
+from ..data.tokenizers.losses import encode_charged
 from ..diffusion.model import DiffusionModel
 from ..samplers.base import Sampler, Step
 from ..samplers.order_likelihood import OrderLikelihood
@@ -161,6 +163,19 @@ class Run:
             normaliser=text.normaliser,
         )
         return with_label(batch, text, label)
+
+    def reading_note(self, template: str) -> str | None:
+        """What the tokenizer loses of the given text of a template (None: nothing). The result has the text itself."""
+        pieces = [each for each in templates.parse(template) if isinstance(each, str)]
+        given = [normalise(self.config.text.normaliser, each) for each in pieces]
+        losses = [loss for each in given if (loss := encode_charged(self.tokenizer, each).loss)]
+        if not losses:
+            return None
+        original, decoded = losses[0].example
+        return (
+            f"This run's tokenizer loses {sum(loss.characters for loss in losses)} characters of the given text: the "
+            f"model reads {original!r} as {decoded!r}. The result keeps your text."
+        )
 
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The rows in chunks that fit into memory; streamed one after the other, they give the same texts."""

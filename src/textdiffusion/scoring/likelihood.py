@@ -80,6 +80,8 @@ class LikelihoodEstimate:
     draws: int
     """Draws per window."""
     protocol: dict[str, Fact] = field(default_factory=dict)
+    lost_bits: float = 0.0
+    """The part of `bits` that spells what the tokenizer loses of the text (see `tokenizers.losses`)."""
 
     @property
     def total(self) -> float:
@@ -175,6 +177,7 @@ def bits_per_character(
         windows=count,
         draws=num_draws,
         protocol=protocol,
+        lost_bits=float(lost_bits.sum() / chars.sum()),
     )
 
 

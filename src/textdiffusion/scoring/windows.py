@@ -160,10 +160,9 @@ def _fill(text: str, template: str, tokenizer: Tokenizer, config: TextConfig) ->
 
 def _is_filled(text: str, template: str, config: TextConfig) -> bool:
     """Whether the text has the given text of the template, which one token for many words would hide."""
-    parts = (
-        re.escape(normalise(config.normaliser, p)) if isinstance(p, str) else ".*" for p in templates.parse(template)
-    )
-    return re.fullmatch("".join(parts), normalise(config.normaliser, text), re.DOTALL) is not None
+    pieces = templates.parse(template)
+    given = (re.escape(normalise(config.normaliser, each)) if isinstance(each, str) else ".*" for each in pieces)
+    return re.fullmatch("".join(given), normalise(config.normaliser, text), re.DOTALL) is not None
 
 
 def _row_of(text: str, tokenizer: Tokenizer) -> _Row:

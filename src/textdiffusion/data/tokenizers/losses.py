@@ -1,11 +1,10 @@
 """What a tokenizer loses of a text, and what it costs to say it.
 
-Tokens whose text differs from the characters that they stand for ([UNK], a character that stands in, a word in lower
-case) cannot be decoded to the text, so the bits of the tokens alone are no code of it. An explicit code makes up for
-this, and its length is added to the bits of the tokens: after each such group of tokens come the lost characters in
-UTF-8, 8 bits per byte, and a byte that ends them. That a group is followed by them is clear where it is [UNK]. Elsewhere
-it takes `SIGNAL_BITS`, and -log2(1 - 2^-SIGNAL_BITS) for every other group: 0.0000001 bits, less than float32 resolves,
-which is not counted.
+Some tokens do not decode to the characters they stand for: [UNK], a character that stands in, a word in lower case.
+The bits of the tokens alone do not determine the text then. An explicit code completes them, and its length is added to
+their bits: after each such group of tokens come the lost characters in UTF-8, 8 bits per byte, and a byte that ends
+them. After [UNK] they are expected. After other tokens `SIGNAL_BITS` announce them. That nothing follows the remaining
+tokens costs -log2(1 - 2^-SIGNAL_BITS) = 0.0000001 bits each, less than float32 resolves, which is not counted.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class SentencePiece(Tokenizer):
         self._add_specials(specials, self._num_pieces, {name: id for name, id in model_ids.items() if id >= 0})
         self.unk_id = self._processor.unk_id()
         self._char_counts = np.array([self._char_count(i) for i in range(self._num_pieces)], dtype=np.int64)
-        # Lines are encoded one by one, unless the model then loses something, as one that puts a space before each does.
+        # Lines are encoded one by one, unless something is lost then, as by a model that puts a space before each.
         example = "a\nb c"
         separate = self._processor.decode([i for ids in self._processor.encode(_lines(example)) for i in ids])
         together = self._processor.decode(self._processor.encode(example))
