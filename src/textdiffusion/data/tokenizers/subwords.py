@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Engine
 
 from ...core.errors import UserError
 from .base import END, PAD, UNK, Ids, Tokenizer, starts_character, well_formed
-from .spans import byte_table, char_counts
+from .spans import byte_table, char_counts, find_pieces
 
 # Names of the special tokens in well-known vocabularies.
 END_NAMES = (END, "<|endoftext|>", "</s>", "<eos>", "[SEP]")
@@ -78,6 +78,9 @@ class Subwords(Tokenizer):
                 ids += encoding.ids
                 offsets += [(offset + start, offset + end) for start, end in encoding.offsets]
                 offset += len(chunk)
+            if self.unk_id is None and self._decoded(ids) != text:
+                # The engine's offsets do not count the characters for which a vocabulary without [UNK] has no token.
+                offsets = find_pieces(text, [self.token_bytes(i) for i in ids])
         return np.array(ids, dtype=np.int64), char_counts(offsets, len(text))
 
     def _encode_bytes(self, chunks: list[str]) -> tuple[Ids, Ids] | None:
