@@ -62,7 +62,6 @@ def main() -> None:
         "source": "mr",
         "layout": "documents",
         "tokenizer": "words",
-        "unk": True,
         "length": 96,
         "model_padding": True,
         "valid_fraction": 0.0,

@@ -32,8 +32,6 @@ def settings(kind: str, choice: str) -> list[str]:
     """The overrides of a choice for a kind of text."""
     tokenizer, _, size = choice.partition(":")
     found = [f"text.tokenizer={tokenizer}", *([f"text.vocab_size={size}"] if size else [])]
-    if tokenizer in ("words", "characters"):
-        found.append("text.unk=true")
     if kind in EXAMPLES:
         length = {"characters": 160, "words": 40}.get(tokenizer, 56)
         found += ["text.layout=lines", "text.model_padding=true", f"text.length={length}"]

@@ -303,7 +303,7 @@ def test_settings_of_every_type():
     config = command(
         "codec.dim=16",
         "text.tokenizer=characters",
-        "text.unk=true",
+        "text.model_padding=false",
         "training.steps=1e3",
         "text.data=7",
         "process.schedule=karras",
@@ -312,7 +312,7 @@ def test_settings_of_every_type():
     ).config()
     assert isinstance(config.codec, Embeddings)
     assert config.codec.dim == 16
-    assert config.text.unk is True
+    assert config.text.model_padding is False
     assert config.training.steps == 1000
     assert config.text.data == "7"
     assert isinstance(config.backbone, TransformerConfig)
@@ -325,7 +325,7 @@ def test_settings_of_every_type():
     ("setting", "says"),
     [
         ("training.steps=many", "must be a whole number"),
-        ("text.unk=yes", "true or false"),
+        ("text.packing=yes", "true or false"),
         (
             "process.schedule=steep",
             "it can be cosine, discrete_betas, karras, learned_log_sigma, linear_beta, linear_sigma, log_sigma, sqrt.",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
+WORDS = ("text.tokenizer=words", "text.layout=lines", "text.length=8", "text.model_padding=true")
 
 
 def test_a_classifier_is_trained_and_steers(textdiffusion, tiny_run: Callable[..., Path], tmp_path: Path):

@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs/bad-inputs.md"
 HEAD = """# Bad inputs and what they print
 
 The command line prints the message without a traceback and exits with code 2; no partial files remain. Settings such as
-`text.unk=true` are given with `--set`. A test checks every row; `python tests/data/test_bad_inputs.py` rewrites them.
+`text.split=cut` are given with `--set`. A test checks every row; `python tests/data/test_bad_inputs.py` rewrites them.
 
 | input | message |
 |---|---|
@@ -120,16 +120,6 @@ def _() -> TextConfig:
 @case("an example too long, where that is an error")
 def _() -> TextConfig:
     return written("poem.txt", TEXT, layout="lines", length=8, too_long="error")
-
-
-@case("a character that occurs only in the test part")
-def _() -> TextConfig:
-    return written("poem.txt", TEXT + "\u20ac")
-
-
-@case("words that occur only in the test part")
-def _() -> TextConfig:
-    return written("poem.txt", TEXT * 9 + "some new words", tokenizer="words")
 
 
 @case("JSONL without a field named")

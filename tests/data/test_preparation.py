@@ -1,15 +1,16 @@
-"""Preparing: splits, tokenizers of the training part alone, atomic, shared by processes, reused."""
+"""Preparing: splits, tokenizers that read any text, atomic, shared by processes, reused."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from textdiffusion.core.errors import UserError
-from textdiffusion.data.config import TextConfig
+from textdiffusion.data.config import TextConfig, TokenizerKind
 from textdiffusion.data.prepare import Corpus, default_cache, prepare
-from textdiffusion.data.tokenizers.base import fingerprint
+from textdiffusion.data.tokenizers.base import UNK, Characters, fingerprint
 
 
 def texts(corpus: Corpus) -> list[str | None]:
@@ -47,17 +48,36 @@ def test_held_out_text_of_its_own(folder):
     assert texts(prepare(both, folder / "cache")) == ["abab\n", "aaaa\n", "bbbb\n"]
 
 
-def test_the_vocabulary_is_that_of_the_training_part(folder):
+@pytest.mark.parametrize("kind", get_args(TokenizerKind))
+def test_no_text_is_refused_for_a_character_of_its_test_part(tmp_path, kind):
+    """Every tokenizer reads it, and the parts together have all characters of the text."""
+    path = tmp_path / "a.txt"
+    text = "the pear is old and the fig is red\n" * 60 + "the pear is old \u2665 and caf\u00e9-zebra\n"
+    path.write_text(text, encoding="utf-8")
+    options = {"bpe": {"vocab_size": 300}, "wordpiece": {"vocab_size": 100}, "sentencepiece": {"vocab_size": 310}}
+    Characters("the paris old and fig").save(tmp_path / "tokenizer.json")
+    options["file"] = {"tokenizer_path": str(tmp_path / "tokenizer.json")}
+    config = small(path, tokenizer=kind, length=16, **options.get(kind, {}))
+    corpus = prepare(config, tmp_path / "cache")
+    assert sum(corpus.part(name).shard.header.chars for name in ("train", "valid", "test")) == len(text)
+    lost = sum(note.startswith("test: the tokenizer loses") for note in corpus.notes)
+    assert lost == (kind in ("words", "file"))
+    batch = corpus.part("test").windows(range(len(corpus.part("test"))))
+    assert (batch.lost_bits is not None) == lost
+    if not lost:
+        assert "".join(map(str, texts(corpus))) == text
+
+
+def test_characters_come_from_all_parts_and_words_from_the_training_part(folder):
     (folder / "e.txt").write_text("abcabcabcabcabcabcabcabcabcabcabcabX")
-    config = small(folder / "e.txt")
-    with pytest.raises(UserError, match=r"^In the test part of .*e.txt: Character 'X' .* text.unk=true"):
-        prepare(config, folder / "cache")
-    assert list((folder / "cache").iterdir()) == []  # nothing half-done
-    with_unk = prepare(replace(config, unk=True), folder / "cache")
-    assert with_unk.tokenizer.vocab_size == 4
-    test = with_unk.part("test")
-    assert test.shard.tokens.tolist()[-1] == 3
-    assert prepare(replace(config, test_fraction=0.0, valid_fraction=0.0), folder / "cache").tokenizer.vocab_size == 4
+    corpus = prepare(small(folder / "e.txt"), folder / "cache")
+    assert corpus.tokenizer.vocab_size == 4
+    assert texts(corpus)[2] == "bX"
+    separate = prepare(small(folder / "a.txt", test=str(folder / "e.txt")), folder / "cache")
+    assert separate.tokenizer.vocab_size == 6  # a, line break, b, c, X and no more
+    words = prepare(small(folder / "e.txt", tokenizer="words", test=str(folder / "b.txt")), folder / "cache")
+    assert UNK in [words.tokenizer.token_text(i) for i in words.part("test").shard.tokens.tolist()]
+    assert "abab" not in [words.tokenizer.token_text(i) for i in range(words.tokenizer.vocab_size)]
 
 
 def test_a_tokenizer_that_exists_is_used(folder):
@@ -74,7 +94,7 @@ def test_held_out_examples_that_are_trained_on_are_counted(tmp_path):
     (tmp_path / "b.txt").write_text("two\ntwo\nthre\nfour\none\n")
     (tmp_path / "c.txt").write_text("four\n")
     config = TextConfig(data=str(tmp_path / "a.txt"), layout="lines", length=8, valid=str(tmp_path / "b.txt"))
-    config = replace(config, test=str(tmp_path / "c.txt"), unk=True)
+    config = replace(config, test=str(tmp_path / "c.txt"))
     for _ in range(2):  # made, and found again
         notes = prepare(config, tmp_path / "cache").notes
         assert notes == ("valid: 3 of 5 examples are also in the training part",)
@@ -177,7 +197,6 @@ def test_tinyshakespeare_is_cut_where_everybody_cuts_it(tmp_path, data):
         ({"tokenizer": "file"}, "go together"),
         ({"tokenizer_path": "x.json"}, "go together"),
         ({"vocab_size": 100}, "vocab_size has no effect on tokenizer=characters"),
-        ({"unk": True, "tokenizer": "bpe"}, "unk has no effect on tokenizer=bpe"),
         ({"subword_sampling": 0.1}, "subword_sampling needs tokenizer=sentencepiece"),
         ({"packing": True}, "packing needs layout=lines"),
         ({"model_padding": True}, "model_padding needs layout=lines"),

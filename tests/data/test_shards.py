@@ -88,8 +88,8 @@ def test_no_header(path, header):
 
 
 def test_another_version(path):
-    damaged(path, lambda raw: raw.replace(b'"version": 1', b'"version": 9'))
-    with pytest.raises(UserError, match="version 9, not 'textdiffusion token shard' version 1"):
+    damaged(path, lambda raw: raw.replace(b'"version": 2', b'"version": 9'))
+    with pytest.raises(UserError, match="version 9, not 'textdiffusion token shard' version 2"):
         open_shard(path)
 
 

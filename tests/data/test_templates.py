@@ -67,14 +67,16 @@ def test_any_text_can_be_given(parts: list):
 def test_given_ids_decode_to_the_given_text(parts: list):
     tokenizer = Bytes()
     text = "".join(p.replace("[MASK", "").replace("\\", "") for p in parts if isinstance(p, str))
-    ids, known, _ = templates.encode(f"{text}[MASK:3]{text}", tokenizer)
+    ids, known, *_ = templates.encode(f"{text}[MASK:3]{text}", tokenizer)
     assert tokenizer.decode(ids[known]) == text + text
     assert (~known).sum() == 3
 
 
-def test_characters_the_tokenizer_lacks_are_refused():
-    with pytest.raises(UserError, match="'z'"):
-        templates.encode("z[MASK:1]", Characters("ab"))
+def test_a_known_character_stands_in_for_one_the_tokenizer_lacks_and_the_text_keeps_it():
+    row = templates.encode("\u00e1z[MASK:1]", Characters("ab"))
+    assert row.tokens.tolist()[0] == 0
+    assert row.given is not None
+    assert templates.paste([*row.tokens[:2].tolist(), 1], row.given, Characters("ab")) == "\u00e1zb"
 
 
 def test_a_batch_of_different_templates_is_padded():
@@ -101,8 +103,8 @@ def test_ended_and_padded_as_in_training():
 
 
 def test_a_space_before_a_gap_is_its_first_words():
-    words = train_words(["The red pear is old."], 0, (END, PAD), unk=False)
-    ids, given, spaced = templates.encode("The [MASK:2] is[MASK:1] old", words)
+    words = train_words(["The red pear is old."], 0, (END, PAD))
+    ids, given, spaced, _ = templates.encode("The [MASK:2] is[MASK:1] old", words)
     assert words.decode(ids[given]) == "The is old"
     assert given.tolist() == [True, False, False, True, False, True]
     assert spaced.tolist() == [False, True, False, False, False, False]

@@ -20,6 +20,7 @@ from textdiffusion.core.errors import UserError
 from textdiffusion.data.tokenizers import loading, subwords
 from textdiffusion.data.tokenizers.base import END, PAD, UNK, Bytes, Characters, Tokenizer, fingerprint
 from textdiffusion.data.tokenizers.loading import load
+from textdiffusion.data.tokenizers.losses import SIGNAL_BITS, measure_loss
 from textdiffusion.data.tokenizers.sentencepiece import SentencePiece
 from textdiffusion.data.tokenizers.unigram import sample_segmentation
 
@@ -35,7 +36,7 @@ def tokenizers(specials=()) -> dict[str, Tokenizer]:
     return {
         "characters": Characters(TEXT, specials),
         "bytes": Bytes(specials),
-        "words": subwords.train_words([TEXT], 0, specials, unk=False),
+        "words": subwords.train_words([TEXT], 0, specials),
         "bpe": subwords.train_bpe([TEXT], 300, specials),
         "wordpiece": subwords.train_wordpiece([TEXT], 160, specials, TEXT),
         "sentencepiece": SentencePiece.train([TEXT], 400, specials),
@@ -145,41 +146,58 @@ def test_tokens_are_shown_as_text():
     assert "".join(shown["bpe"]) in ("grape é", "grape \\xc3\\xa9")
 
 
-def test_unseen_characters_are_named():
-    with pytest.raises(UserError, match=r"Characters 'X' \(U\+0058\), '🍐' \(U\+1F350\) are not in .* text.unk=true"):
-        Characters("abc").encode("aX🍐b")
-    with pytest.raises(UserError, match=r"Character 'X' \(U\+0058\) is not in"):
-        Characters("abc").encode("X")
-    tokenizer = Characters("abc", (UNK,))
-    ids, _ = tokenizer.encode_counted("aX🍐b")
-    assert [tokenizer.token_text(int(i)) for i in ids] == ["a", UNK, UNK, "b"]
-    assert tokenizer.decode(ids) == "a\ufffd\ufffdb"
+def test_a_similar_character_stands_in_for_an_unknown_one():
+    tokenizer = Characters("abce .-'\n")
+    for unknown, like in {
+        "A": "a",
+        "\u00e9": "e",
+        "\u2014": "-",
+        "\u2019": "'",
+        "\u00a0": " ",
+        "\u2028": "\n",
+        "\U0001f350": ".",
+        "\u4e2d": "e",
+        "\x07": " ",
+        "\ud800": ".",
+    }.items():
+        assert tokenizer.decode(tokenizer.encode(f"a{unknown}b")) == f"a{like}b"
+    assert tokenizer.encode("X").size == 1
+    with pytest.raises(UserError, match="no characters"):
+        Characters("").encode("a")
+    with_unk = Characters("abc", (UNK,))  # as runs of earlier versions have it
+    assert with_unk.decode(with_unk.encode("aX\U0001f350b")) == "a\ufffd\ufffdb"
 
 
-def test_unseen_words_are_named():
-    with pytest.raises(UserError, match=r"lacks ' zebra', ' lion'\. .* text.unk=true"):
-        PLAIN["words"].encode("The orange zebra lion")
-    tokenizer = subwords.train_words([TEXT], 0, (), unk=True)
+def test_unseen_words_are_unknown():
+    tokenizer = PLAIN["words"]
     ids, counts = counted(tokenizer, "The orange zebra")
     assert [tokenizer.token_text(int(i)) for i in ids] == ["The", " orange", UNK]
     assert counts.tolist() == [3, 7, 6]
-    with pytest.raises(UserError, match=r"also needs text.unk=true"):
-        subwords.train_words([TEXT], 10, (), unk=False)
-    assert subwords.train_words([TEXT], 10, (END, PAD), unk=True).vocab_size == 10
+    assert subwords.train_words([TEXT], 10, (END, PAD)).vocab_size == 10
+
+
+def test_words_without_an_unknown_token_read_any_text(tmp_path):
+    """As runs of earlier versions have them."""
+    saved = PLAIN["words"].to_dict()
+    vocabulary = [word for word in saved["tokenizer"]["model"]["vocab"] if word != UNK]
+    saved["tokenizer"]["model"]["vocab"] = {word: i for i, word in enumerate(vocabulary)}
+    saved["tokenizer"]["added_tokens"] = []
+    tokenizer = loading.from_dict(saved)
+    assert tokenizer.unk_id is None
+    text = "The zebra orange, or lion"
+    ids, counts = counted(tokenizer, text)
+    assert counts.sum() == len(text)
+    assert tokenizer.decode(ids) == "The. orange, or."
+    loss = measure_loss(tokenizer, text, ids, counts)
+    assert loss is not None
+    assert loss.bits[loss.bits > 0].tolist() == [SIGNAL_BITS + 8 * 7, SIGNAL_BITS + 8 * 6]
 
 
 def test_the_token_of_what_a_vocabulary_lacks():
-    assert {kind: PLAIN[kind].unk_id is not None for kind in PLAIN} == {
-        "characters": False,
-        "bytes": False,
-        "words": False,
-        "bpe": False,
-        "wordpiece": True,
-        "sentencepiece": True,
-    }
+    assert [kind for kind in PLAIN if PLAIN[kind].unk_id is not None] == ["words", "wordpiece", "sentencepiece"]
     for tokenizer, text in (
         (Characters("abc", (UNK,)), "X"),
-        (subwords.train_words([TEXT], 0, (), unk=True), "zebra"),
+        (PLAIN["words"], "zebra"),
         (PLAIN["wordpiece"], "\u0416"),
     ):
         assert tokenizer.encode(text).tolist() == [tokenizer.unk_id]
@@ -268,7 +286,7 @@ def test_bert_from_vocab(data: Path):
     assert (tokenizer.end_id, tokenizer.pad_id) == (102, 0)
     ids, counts = counted(tokenizer, "  Hello, unaffable world! ")
     assert [tokenizer.token_text(int(i)) for i in ids] == ["hello", ",", "una", "##ffa", "##ble", "world", "!"]
-    assert counts.tolist() == [7, 2, 3, 3, 4, 5, 2]
+    assert counts.tolist() == [7, 1, 4, 3, 3, 6, 2]  # dropped spaces count with the word after them
     assert tokenizer.decode(ids) == "hello, unaffable world!"
 
 

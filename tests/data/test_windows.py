@@ -45,7 +45,7 @@ def test_rows_depend_on_seed_step_and_row_alone(tmp_path):
 @pytest.mark.parametrize("length", [16, 100, 1000])
 def test_an_epoch_sees_each_window_once_and_epochs_shift(tmp_path, length):
     text = "".join(chr(0x4E00 + i) for i in range(5000))
-    train = corpus(tmp_path, text, length=length, unk=True, test_fraction=0.0).train
+    train = corpus(tmp_path, text, length=length, test_fraction=0.0).train
     windows = 4750 // length - 1
     epochs = [train.batch(epoch, range(windows), batch_size=windows).tokens for epoch in range(20)]
     for ids in epochs:

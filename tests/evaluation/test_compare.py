@@ -85,7 +85,7 @@ def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
     """A temperature that was fitted on another text is no figure of this one."""
     text = tmp_path / "corpus.txt"
     text.write_text("The red fig is old.\n" * 40)
-    run = str(tiny_run("mdlm", f"text.data={text}", "text.unk=true"))
+    run = str(tiny_run("mdlm", f"text.data={text}"))
     loaded, load, options = (
         [],
         TextDiffusion.from_pretrained,

@@ -75,7 +75,7 @@ def test_the_process_of_every_recipe_has_an_ideal_model(name: str):
         assert type(build(config.process, vocab_size=10, codec=codec)) in processes
 
 
-LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream", "text.model_padding=false")
+LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
 RUNS = [("mdlm",), ("udlm", "text.mask=none"), ("cdcd", "text.mask=none")]
 VALUES = {"label": "red", "pattern": "[A-Za-z .\n]*"}
 """Values of settings without a default, by their names; the others follow from their types."""

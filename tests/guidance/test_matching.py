@@ -69,7 +69,7 @@ def test_the_law_given_a_match_is_exact(asked):
     assert float(distance) < 1.5 * float(torch.sqrt(law[0] * (1 - law[0]) / draws).sum() * 0.4)
 
 
-LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream", "text.model_padding=false")
+LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
 PATTERN = r"[Tp][a-z ]{3,5}(red|fig) [a-z .]+"
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_match_is_told_by_its_length_or_its_letters(tiny_run: Callab
 
 
 def test_a_weight_makes_a_word_likelier_or_rarer(tiny_run: Callable[..., Path]):
-    model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.tokenizer=words", "text.unk=false"), device="cpu")
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.tokenizer=words"), device="cpu")
     counts = []
     for weight in (-30.0, -2.0, 0.0, 2.0, 30.0):
         guide = Word("fig", weight=weight)

@@ -23,7 +23,7 @@ from textdiffusion.samplers.ddim import DDIM
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
 ENDED = ("text.layout=lines", "text.model_padding=true")
-LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream", "text.model_padding=false")
+LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
 
 
 @pytest.fixture(params=RECIPES)
@@ -230,7 +230,7 @@ def test_samplers_by_name_with_settings_or_as_objects(tiny_run: MakeRun):
         ({"num": 0}, "at least 1"),
         ({"length": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
-        ({"temperature": 0.0}, "above 0"),
+        ({"temperature": -1.0}, "above 0"),
         ({"top_k": -1}, "top_k is -1; it must be at least 1"),
         ({"top_p": 0.0}, "top_p is 0.0; it must be above 0"),
         ({"temperature": float("nan")}, "above 0"),

@@ -40,7 +40,7 @@ def test_lines_are_matched_by_token_and_scaled_together(tmp_path):
 
 
 def test_words_are_matched_without_the_space_they_keep(tmp_path):
-    words = train_words(iter(["a red pear , a ripe pear"]), 0, (), unk=True)
+    words = train_words(iter(["a red pear , a ripe pear"]), 0, ())
     (tmp_path / "v.txt").write_text("pear 1 2 2\nripe 0 1 0\n", encoding="utf-8")
     codec = _codec(vocab_size=words.vocab_size)
     assert load_pretrained_embeddings(codec, tmp_path / "v.txt", words).startswith("2 of")

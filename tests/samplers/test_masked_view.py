@@ -28,7 +28,7 @@ IDEAL = {
     name: ideal_gaussian(LANGUAGE, codec, LogSigma(0.05 * codec.norm, FAR * codec.norm))
     for name, codec in tables(3).items()
 }
-LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream")
+LETTERS = ("text.tokenizer=characters", "text.layout=stream")
 
 
 def in_masks(model: DiffusionModel) -> MaskedView:

@@ -18,7 +18,7 @@ from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, r
 from textdiffusion.training.classifier import ClassifierConfig, encode_texts, most_frequent, train_classifier
 
 MakeRun = Callable[..., Path]
-WORDS = ("text.tokenizer=words", "text.unk=false", "text.layout=lines", "text.length=8", "text.model_padding=true")
+WORDS = ("text.tokenizer=words", "text.layout=lines", "text.length=8", "text.model_padding=true")
 EXAMPLES = [
     (f"The {a} {b} is {c}.", a) for a in ("red", "green") for b in ("pear", "fig") for c in ("old", "sweet")
 ] * 50

@@ -13,7 +13,7 @@ from .runs import run
 
 GREETINGS = ("hello there", "welcome back", "nice to meet you", "long time no see")  # no word is in two of them
 
-TEXT = "tokenizer=words unk=false layout=lines length=6 model_padding=true mask=none valid_fraction=0"
+TEXT = "tokenizer=words layout=lines length=6 model_padding=true mask=none valid_fraction=0"
 TRAINING = "batch_size=64 lr=0.02 optimizer=muon muon_lr=0.05 warmup=5 num_samples=0 compile=off dtype=float32"
 
 

@@ -100,7 +100,7 @@ def test_a_gap_does_not_join_the_bytes_beside_it(octets):
 @pytest.mark.parametrize("kind", ["words", "bpe", "wordpiece", "pieces"])
 def test_pieces_add_up_to_what_the_tokenizer_decodes(kind):
     if kind == "words":
-        tokenizer = train_words([TEXT], 0, [], unk=False)
+        tokenizer = train_words([TEXT], 0, [])
     elif kind == "bpe":
         tokenizer = train_bpe([TEXT], 300, [])
     elif kind == "wordpiece":

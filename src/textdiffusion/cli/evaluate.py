@@ -83,6 +83,8 @@ class Evaluate(Bounding):
         print_line(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
         if self.order:
             print_line(f"    exactly, revealed by {self.order}, {self.per_step} at a time")
+        if score.lost_bits:
+            print_line(f"    of which {score.lost_bits:.4f} spell characters that the tokenizer loses")
         if not score.exact:
             print_line(
                 f" +- {score.monte_carlo_error:.4f} from the random draws ({score.draws} per window), for this text"

@@ -41,8 +41,8 @@ class Noise:
         from ..inference.noising import noising
         from ..views.frames import State, frames
 
-        tokenizer, codec, process = self._parts()
-        shown = list(frames(noising(self.text, self.t, tokenizer, codec, process, seed=self.seed), tokenizer))
+        tokenizer, codec, process, text = self._parts()
+        shown = list(frames(noising(text, self.t, tokenizer, codec, process, seed=self.seed), tokenizer))
         undecided = "_" if console().options.ascii_only else "░"
         lines = [
             "".join(undecided if cell.state is State.UNDECIDED else visible(cell.text) for cell in frame.rows[0])
@@ -58,17 +58,19 @@ class Noise:
 
             levels = [i / (NUM_FRAMES - 1) for i in range(NUM_FRAMES)]
             write_gif(
-                frames(noising(self.text, levels, tokenizer, codec, process, seed=self.seed), tokenizer), Path(self.gif)
+                frames(noising(text, levels, tokenizer, codec, process, seed=self.seed), tokenizer), Path(self.gif)
             )
             note(f"Saved {self.gif}.")
 
-    def _parts(self) -> tuple[Tokenizer, Any, Any]:
-        """Tokenizer, codec and process."""
+    def _parts(self) -> tuple[Tokenizer, Any, Any, str]:
+        """Tokenizer, codec and process, and the text as the run reads it."""
         if self.run:
+            from ..data.normalisers import normalise
             from ..inference.api import TextDiffusion
 
             run = TextDiffusion.from_pretrained(self.run, device="cpu")
-            return run.tokenizer, run.model.codec, run.model.process
+            text = normalise(run.config.text.normaliser, self.text)
+            return run.tokenizer, run.model.codec, run.model.process, text
         from ..data.tokenizers.base import Characters
         from ..diffusion.absorbing import AbsorbingProcess
         from ..diffusion.alpha_schedules import Linear
@@ -76,4 +78,4 @@ class Noise:
 
         tokenizer = Characters(self.text)
         vocab_size = tokenizer.vocab_size
-        return tokenizer, TokenCodec(vocab_size), AbsorbingProcess(vocab_size, Linear())
+        return tokenizer, TokenCodec(vocab_size), AbsorbingProcess(vocab_size, Linear()), self.text

@@ -124,7 +124,6 @@ class Train:
 
             kind = self.tokenizer if self.tokenizer in get_args(TokenizerKind) else "file"
             options |= {"tokenizer": kind, "vocab_size": 0, "tokenizer_path": self.tokenizer if kind == "file" else ""}
-            options["unk"] = text.unk and kind in ("characters", "words")
             options["subword_sampling"] = text.subword_sampling if kind == "sentencepiece" else 0.0
         return replace(text, **options)
 

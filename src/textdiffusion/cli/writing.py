@@ -45,7 +45,7 @@ class Writing:
     label: str = ""
     """The label of the texts (for runs trained with text.label)."""
     temperature: float = 1.0
-    """Below 1 gives safer and less diverse text, above 1 the reverse."""
+    """Below 1 gives safer and less diverse text (0 = always the likeliest token), above 1 the reverse."""
     top_k: int = 0
     """Keep only the k most likely tokens at each position (0 = all)."""
     top_p: float = 1.0
@@ -227,11 +227,12 @@ class Writing:
         self, run: TextDiffusion, batch: Batch, stream: Iterator[Step], frames: list[Frame], progress: str
     ) -> Step:
         """The last step of a stream, which is watched, recorded in `frames`, or counted in a status line."""
-        from ..views.frames import Framer
+        from ..views.frames import Framer, given_texts
         from ..views.grid import grid_of
         from ..views.terminal import watch
 
-        framer, grid = Framer(run.tokenizer, batch.condition_mask), grid_of(run.task)
+        grid = grid_of(run.task)
+        framer = Framer(run.tokenizer, batch.condition_mask, given_texts(batch))
 
         def recorded() -> Iterator[Step]:
             for step in stream:
@@ -241,7 +242,8 @@ class Writing:
                 yield step
 
         if self.watch:
-            last = watch(recorded(), run.tokenizer, batch.condition_mask, console(), grid)
+            texts = given_texts(batch)
+            last = watch(recorded(), run.tokenizer, batch.condition_mask, console(), grid=grid, texts=texts)
             print_line()
             return last
         with status("Writing ...") as show:
@@ -307,8 +309,9 @@ class Infill(Writing):
             label=self.label or None,
             seed=self.number,
         )
-        if run.infill_warning:
-            note(run.infill_warning)
+        for warning in (run.infill_warning, run.reading_note(self.template)):
+            if warning:
+                note(warning)
         self.write(run, batch, {"num": self.num, "template": self.template})
 
     def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:

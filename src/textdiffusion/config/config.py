@@ -69,6 +69,8 @@ def loads(text: str, where: str = "config.json") -> Config:
         )
     if schema != SCHEMA:
         raise UserError(f"{where} has schema {schema!r}; this version of textdiffusion reads schema {SCHEMA}.")
+    if isinstance(settings := data.get("text"), dict):
+        settings.pop("unk", None)  # of a run made before every tokenizer could read any text
     try:
         return from_dict(Config, data, where)
     except UserError as error:

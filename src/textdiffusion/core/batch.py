@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
-from .types import Mask, RowIndex, Tokens
+from .types import Mask, PerRow, RowIndex, Tokens
+
+
+class GivenText(NamedTuple):
+    """Text that stands at the tokens [start, stop) of a row. `spaced`: the next token has the space that ends it."""
+
+    text: str
+    start: int
+    stop: int
+    spaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,12 @@ class Batch:
     """Rows of the global batch, over which noise levels are stratified (None: the rows of this batch)."""
     num_chars: RowIndex | None = None
     """Characters that each row stands for, the denominator of bits per character (None: unknown)."""
+    lost_bits: PerRow | None = None
+    """Bits that each row costs beside those of its tokens, to spell what the tokenizer lost (None: nothing)."""
+    given_texts: tuple[tuple[GivenText, ...], ...] = ()
+    """Of templates: the text that the user gave, which no tokenizer may change."""
+    template_ids: RowIndex | None = None
+    """For each row the index of its template in `given_texts` (None: no row has one)."""
 
     @property
     def target_mask(self) -> Mask:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise, takewhile
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from .sources import Chunk, Source
 from .splits import SplitBounds, SplitCounter, split_units
 from .tokenizers.base import Tokenizer
 from .tokenizers.learning import TokenizerLearner
+from .tokenizers.losses import Loss, encode_charged
 
-FORMAT = 1  # of the cache: raise it when the same configuration would give other tokens
+FORMAT = 2  # of the cache: raise it when the same configuration would give other tokens
+MAX_BLANK = 64  # characters for which it is checked whether a tokenizer has a token for any of them
 NO_PROGRESS_BELOW = 1 << 24  # bytes, which take a second or two
 
 
@@ -40,7 +42,7 @@ def build_corpus(
     """Write tokenizer.json, a shard for each part, their labels and corpus.json into an empty folder.
 
     `separate` are the sources of validation and test data that are not cut from `source`. Without a `tokenizer` one is
-    learned from the training part. Raises UserError for text that cannot be used.
+    learned. Raises UserError for text that cannot be used.
     """
     counter = SplitCounter(config)
     learner = None if tokenizer is not None else TokenizerLearner(config)
@@ -52,21 +54,28 @@ def build_corpus(
         raise UserError(f"{source.name} holds no text.")
     bounds = counter.bounds(source.name)
     if learner:
+        if learner.needs_characters:
+            for separate_source in separate.values():
+                for unit in _units_with_progress(separate_source, config, console, "Reading"):
+                    learner.observe(unit)
         with closing(_units_with_progress(source, config, console, "Learning from")) as units:
             training = takewhile(lambda item: item[0] == "train", split_units(units, bounds, config))
-            tokenizer = learner.learn((unit.all_text for _, unit in training), bounds.train)
+            tokenizer = learner.learn(unit.all_text for _, unit in training)
     assert tokenizer is not None
     if config.layout != "stream" and (tokenizer.end_id is None or tokenizer.pad_id is None):
         raise UserError(f"layout={config.layout} needs a tokenizer with an end and a padding token; this one has none.")
     tokenizer.save(folder / "tokenizer.json")
-    _encode_source(folder, config, source, bounds, tokenizer, console)
+    lost = {part: PartLoss() for part in config.parts}
+    _encode_source(folder, config, source, bounds, tokenizer, console, lost)
     for part, separate_source in separate.items():
         units = _units_with_progress(separate_source, config, console, "Tokenising")
-        if not _encode_part(units, folder, part, config, tokenizer, f"the {part} text {separate_source.name}"):
+        name = f"the {part} text {separate_source.name}"
+        if not _encode_part(units, folder, part, config, tokenizer, name, lost[part]):
             raise UserError(f"{separate_source.name} holds no text.")
     for path in folder.glob("*.tokens"):
         verify(path)
     description = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "bounds": asdict(bounds)}
+    description["lost"] = {part: asdict(loss) for part, loss in lost.items() if loss.characters}
     if config.layout != "stream":
         shards = {path.stem: open_shard(path) for path in sorted(folder.glob("*.tokens"))}
         train = shards.pop("train")
@@ -74,8 +83,27 @@ def build_corpus(
     (folder / "corpus.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
+@dataclass
+class PartLoss:
+    """How many characters of a part the tokenizer loses, and an example: what is lost, and what it becomes."""
+
+    characters: int = 0
+    example: tuple[str, str] = ("", "")
+
+    def add(self, loss: Loss) -> None:
+        """Count the loss of a unit."""
+        self.example = self.example if self.characters else loss.example
+        self.characters += loss.characters
+
+
 def _encode_source(
-    folder: Path, config: TextConfig, source: Source, bounds: SplitBounds, tokenizer: Tokenizer, console: Console
+    folder: Path,
+    config: TextConfig,
+    source: Source,
+    bounds: SplitBounds,
+    tokenizer: Tokenizer,
+    console: Console,
+    lost: dict[str, PartLoss],
 ) -> None:
     """One pass over the source that writes one part after the other. Raises UserError for an empty part."""
 
@@ -89,33 +117,50 @@ def _encode_source(
     with closing(_units_with_progress(source, config, console, "Tokenising")) as units:
         for part, items in groupby(split_units(units, bounds, config), key=lambda item: item[0]):
             part_units = (unit for _, unit in items)
-            _encode_part(part_units, folder, part, config, tokenizer, f"the {part} part of {source.name}")
+            _encode_part(part_units, folder, part, config, tokenizer, f"the {part} part of {source.name}", lost[part])
             written.add(part)
     check(written)  # a part can also end up empty because no word is cut
 
 
 def _encode_part(
-    units: Iterable[Chunk], folder: Path, part: str, config: TextConfig, tokenizer: Tokenizer, name: str
+    units: Iterable[Chunk],
+    folder: Path,
+    part: str,
+    config: TextConfig,
+    tokenizer: Tokenizer,
+    name: str,
+    lost: PartLoss,
 ) -> int:
     """Write the shard and the labels of a part, called `name` in errors; returns the number of its units."""
     label_ids: list[int] = []
+    pending: Chunk | None = None  # text of a stream without a token of its own, such as a line break for BERT
     path = folder / f"{part}.tokens"
     with ShardWriter(path, tokenizer.vocab_size, examples=config.layout != "stream") as shard:
         for unit in units:
+            if pending:
+                unit = replace(unit, text=pending.text + unit.text)
+            no_token = config.layout == "stream" and not len(tokenizer.encode(unit.text[:MAX_BLANK]))
+            pending = unit if no_token and len(unit.text) <= MAX_BLANK else None
+            if not pending:
+                _write_unit(shard, unit, config, tokenizer, lost)
             try:
-                _write_unit(shard, unit, config, tokenizer)
+                label_ids.append(label_id(config, unit.label))
             except UserError as error:
                 raise UserError(f"In {name}: {error}") from None
-            label_ids.append(label_id(config, unit.label))
+        if pending:
+            _write_unit(shard, pending, config, tokenizer, lost)
     if config.label:
         save_labels(folder, part, label_ids)
     return len(label_ids)
 
 
-def _write_unit(shard: ShardWriter, unit: Chunk, config: TextConfig, tokenizer: Tokenizer) -> None:
-    tokens, char_counts = tokenizer.encode_counted(unit.text)
+def _write_unit(shard: ShardWriter, unit: Chunk, config: TextConfig, tokenizer: Tokenizer, lost: PartLoss) -> None:
+    tokens, char_counts, loss = encode_charged(tokenizer, unit.text)
+    lost_bits = None if loss is None else loss.bits
+    if loss:
+        lost.add(loss)
     if config.layout == "stream":
-        shard.write(tokens, char_counts)
+        shard.write(tokens, char_counts, lost_bits)
         return
     end_id = tokenizer.end_id
     assert end_id is not None
@@ -129,7 +174,9 @@ def _write_unit(shard: ShardWriter, unit: Chunk, config: TextConfig, tokenizer: 
         # conditioning, so its characters do not count.
         end_chars = int(config.layout == "lines")
         char_counts = np.concatenate([np.zeros_like(source), char_counts, [end_chars]])
-    shard.write(np.concatenate([source, tokens, [end_id]]), char_counts)
+    if lost_bits is not None:
+        lost_bits = np.concatenate([np.zeros_like(source), lost_bits, [0.0]])
+    shard.write(np.concatenate([source, tokens, [end_id]]), char_counts, lost_bits)
     shard.end_example()
 
 

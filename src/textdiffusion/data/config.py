@@ -26,7 +26,8 @@ MAX_VOCAB_SIZE = 1_000_000  # of a learned tokenizer; published ones have up to 
 class TextConfig:
     """Where the text comes from and how it becomes examples.
 
-    The tokenizer is learned from the training part alone. Validation and test are the end of the data, in this order.
+    Words and subwords are learned from the training part alone. Validation and test are the end of the data, in this
+    order.
     Raises UserError if a value is not allowed or would have no effect.
     """
 
@@ -63,9 +64,7 @@ class TextConfig:
     """Tokenizer to load: tokenizer.json, BERT's vocab.txt, a SentencePiece .model, or a folder with vocab.json and
     merges.txt."""
     vocab_size: int = 0
-    """Size of a learned vocabulary (0: every word for `words`, 4096 for the others)."""
-    unk: bool = False
-    """Replace characters or words outside the vocabulary by [UNK] instead of refusing the text."""
+    """Size of a learned vocabulary (0: every word for `words`, about 4096 for the others)."""
     subword_sampling: float = 0.0
     """Unigram SentencePiece only: sample training segmentations in proportion to p^this (0: always the most likely)."""
 
@@ -143,8 +142,6 @@ class TextConfig:
             raise UserError("tokenizer=file and tokenizer_path go together: give both or neither.")
         if self.vocab_size and self.tokenizer not in LEARNED:
             raise UserError(f"vocab_size has no effect on tokenizer={self.tokenizer}, only on {', '.join(LEARNED)}.")
-        if self.unk and self.tokenizer not in ("characters", "words"):
-            raise UserError(f"unk has no effect on tokenizer={self.tokenizer}, only on characters and words.")
         if self.subword_sampling and self.tokenizer not in ("sentencepiece", "file"):
             raise UserError(f"subword_sampling needs tokenizer=sentencepiece, not {self.tokenizer}.")
 

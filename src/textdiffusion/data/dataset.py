@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
 from ..core.batch import Batch
 from ..core.errors import UserError
@@ -65,6 +66,14 @@ class Dataset(ABC):
         tokens = np.where(valid_mask, self.shard.tokens[positions], self.pad_id).astype(np.int64)
         char_counts = valid_mask if self.shard.char_counts is None else self.shard.char_counts[positions] * valid_mask
         return tokens, valid_mask, char_counts.sum(1, dtype=np.int64)
+
+    def _lost_bits(self, windows: np.ndarray) -> torch.Tensor | None:
+        """The bits of characters that the tokenizer lost, per window [b]; None: none in this part."""
+        if not self.shard.header.lost:
+            return None
+        positions = self._positions(windows)
+        bits = self.shard.lost_bits_at(positions) * (positions < len(self.shard))
+        return torch.from_numpy(bits.sum(1).astype(np.float32))
 
     def _resegment(self, tokens: np.ndarray, seed: int) -> np.ndarray:
         """Another segmentation of the same text."""

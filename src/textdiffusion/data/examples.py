@@ -94,7 +94,9 @@ class Examples(Dataset):
         epoch, index = np.divmod(step * batch_size + rows, len(self))
         seeds = hash_uint64(self.seed, step, rows).tolist() if self.subword_sampling else []
         batch = self._batch(permute(index, len(self), self.seed, epoch), seeds)
-        return replace(batch, row_ids=torch.from_numpy(rows), num_chars=None, global_batch_size=batch_size)
+        return replace(
+            batch, row_ids=torch.from_numpy(rows), num_chars=None, lost_bits=None, global_batch_size=batch_size
+        )
 
     def windows(self, rows: Rows) -> Batch:
         return self._batch(np.asarray(rows, dtype=np.int64))
@@ -117,6 +119,7 @@ class Examples(Dataset):
             segment_ids=torch.from_numpy(self._segment_ids(windows)) if self.packed else None,
             row_ids=torch.from_numpy(windows),
             num_chars=torch.from_numpy(num_chars),
+            lost_bits=None if self._task else self._lost_bits(windows),
         )
 
     def _condition_mask(self, tokens: np.ndarray) -> np.ndarray | None:

@@ -89,7 +89,8 @@ def prepare(
     config, _ = choose(config, Path(cache))
     folder = _prepared_folder(config, Path(cache), tokenizer, console or TextConsole(stderr=True))
     tokenizer = load(folder / "tokenizer.json")
-    repeats = json.loads((folder / "corpus.json").read_text(encoding="utf-8")).get("repeated", {})
+    description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    repeats, lost = description.get("repeated", {}), description.get("lost", {})
     datasets: dict[str, Dataset] = {}
     notes: list[str] = []
     for part in config.parts:
@@ -102,12 +103,23 @@ def prepare(
             dataset = Examples(shard, config, tokenizer, seed=seed, name=name, labels=labels)
         datasets[part] = dataset
         notes += [f"{part}: {note}" for note in dataset.notes]
+        if loss := lost.get(part):
+            notes.append(f"{part}: {_loss_note(**loss, total=shard.header.chars)}")
         if count := repeats.get(part):
             notes.append(f"{part}: {count} of {shard.header.examples} examples are also in the training part")
     train = datasets["train"]
     if trainable:
         train.check_trainable()
     return Corpus(config, tokenizer, train, datasets.get("valid"), datasets.get("test"), folder, tuple(notes))
+
+
+def _loss_note(characters: int, example: list[str], total: int) -> str:
+    original, decoded = ((text if len(text) <= 20 else text[:20] + "...") for text in example)
+    fraction = characters / max(total, characters)
+    return (
+        f"the tokenizer loses {characters:,} of {total:,} characters ({fraction:.2%}), such as {original!r}, read as "
+        f"{decoded!r}; bits per character include what it costs to spell them"
+    )
 
 
 def _prepared_folder(config: TextConfig, cache: Path, tokenizer: Tokenizer | None, console: Console) -> Path:

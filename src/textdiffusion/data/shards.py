@@ -1,7 +1,8 @@
 """Memory-mapped token shards: a JSON header a person can read, then raw arrays.
 
 A shard is one file. Its first 4096 bytes are JSON padded with spaces. Then come the tokens, the number of characters of
-each token (unless it is one for all), and, if the text consists of separate examples, the position where each starts.
+each token (unless it is one for all), the position where each example starts (if the text consists of separate ones),
+and the positions and bits of the tokens whose characters the tokenizer lost (see `tokenizers.losses`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ import numpy as np
 from ..core.errors import UserError
 
 FORMAT = "textdiffusion token shard"
-VERSION = 1
+VERSION = 2
 HEADER = 4096
 BLOCK = 1 << 22  # bytes read at a time
-MAX_CHARS = 65535  # of one token, so that the counts fit in uint16
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Header:
     chars: int
     chars_dtype: str | None
     examples: int | None
+    lost: int
     sha256: str
 
     def layout(self) -> list[tuple[str, int, int]]:
@@ -46,6 +47,8 @@ class Header:
             (self.dtype, self.tokens),
             (self.chars_dtype or "uint8", self.tokens if self.chars_dtype else 0),
             ("int64", 0 if self.examples is None else self.examples + 1),
+            ("int64", self.lost),
+            ("float32", self.lost),
         ]
         return [(dtype, count, -(-count * np.dtype(dtype).itemsize // 8) * 8) for dtype, count in arrays]
 
@@ -54,7 +57,7 @@ class Header:
 class Shard:
     """An open shard. `char_counts` is None if every token is one character, `starts` is None for a stream.
 
-    Example i is `tokens[starts[i]:starts[i + 1]]`.
+    Example i is `tokens[starts[i]:starts[i + 1]]`. The token at `lost_positions[i]` costs `lost_bits[i]` in addition.
     """
 
     path: Path
@@ -62,9 +65,18 @@ class Shard:
     tokens: np.ndarray
     char_counts: np.ndarray | None
     starts: np.ndarray | None
+    lost_positions: np.ndarray
+    lost_bits: np.ndarray
 
     def __len__(self) -> int:
         return self.header.tokens
+
+    def lost_bits_at(self, positions: np.ndarray) -> np.ndarray:
+        """The bits that tokens cost in addition to the model's, float64, in the shape of `positions`."""
+        if not len(self.lost_positions):
+            return np.zeros(positions.shape)
+        index = np.minimum(np.searchsorted(self.lost_positions, positions), len(self.lost_positions) - 1)
+        return np.where(self.lost_positions[index] == positions, self.lost_bits[index], 0.0)
 
 
 class ShardWriter:
@@ -74,7 +86,8 @@ class ShardWriter:
         self.path = path
         self.dtype = np.min_scalar_type(max(vocab_size - 1, 0))
         self._starts = array("q", [0]) if examples else None
-        self._tokens = self._chars = 0
+        self._lost_positions, self._lost_bits = array("q"), array("f")
+        self._tokens = self._chars = self._max_count = 0
         self._hash = hashlib.sha256()
         self._file = path.open("w+b")
         self._file.write(b" " * HEADER)
@@ -93,8 +106,12 @@ class ShardWriter:
         self._counts.close()
         self._counts_path.unlink(missing_ok=True)
 
-    def write(self, tokens: np.ndarray, char_counts: np.ndarray | None) -> None:
-        """Append tokens and the number of characters of each (None: one each)."""
+    def write(self, tokens: np.ndarray, char_counts: np.ndarray | None, lost_bits: np.ndarray | None = None) -> None:
+        """Append tokens, the number of characters of each (None: one each), and its lost bits (None: 0 each)."""
+        if lost_bits is not None:
+            lost = np.flatnonzero(lost_bits)
+            self._lost_positions.extend((lost + self._tokens).tolist())
+            self._lost_bits.extend(lost_bits[lost].tolist())
         if self._counted is None and len(tokens):
             self._counted = char_counts is not None
         assert not len(tokens) or self._counted == (char_counts is not None)
@@ -104,7 +121,8 @@ class ShardWriter:
             self._chars += len(tokens)
         else:
             self._chars += int(char_counts.sum())
-            self._counts.write(np.minimum(char_counts, MAX_CHARS).astype(np.uint16).tobytes())
+            self._max_count = max(self._max_count, int(char_counts.max(initial=0)))
+            self._counts.write(char_counts.astype(np.uint32).tobytes())
 
     def end_example(self) -> None:
         """Make the tokens written since the last call one example."""
@@ -121,19 +139,24 @@ class ShardWriter:
     def _finish(self) -> None:
         self._align()
         self._counts.seek(0)
+        chars_dtype = np.min_scalar_type(max(self._max_count, 256))  # at least uint16
         while raw := self._counts.read(BLOCK):
-            self._append(raw)
+            self._append(np.frombuffer(raw, dtype=np.uint32).astype(chars_dtype).tobytes())
         self._align()
         if self._starts is not None:
             self._append(self._starts.tobytes())
+        for values in (self._lost_positions, self._lost_bits):
+            self._append(values.tobytes())
+            self._align()
         header = Header(
             format=FORMAT,
             version=VERSION,
             dtype=self.dtype.name,
             tokens=self._tokens,
             chars=self._chars,
-            chars_dtype="uint16" if self._counted else None,
+            chars_dtype=chars_dtype.name if self._counted else None,
             examples=None if self._starts is None else len(self._starts) - 1,
+            lost=len(self._lost_positions),
             sha256=self._hash.hexdigest(),
         )
         self._file.seek(0)
@@ -148,9 +171,10 @@ def open_shard(path: Path) -> Shard:
     for dtype, count, size in header.layout():
         arrays.append(raw[offset : offset + count * np.dtype(dtype).itemsize].view(dtype))
         offset += size
-    tokens, char_counts, starts = arrays
+    tokens, char_counts, starts, lost_positions, lost_bits = arrays
     has_counts, has_examples = header.chars_dtype is not None, header.examples is not None
-    return Shard(path, header, tokens, char_counts if has_counts else None, starts if has_examples else None)
+    char_counts, starts = char_counts if has_counts else None, starts if has_examples else None
+    return Shard(path, header, tokens, char_counts, starts, lost_positions, lost_bits)
 
 
 def verify(path: Path) -> None:

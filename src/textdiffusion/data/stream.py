@@ -56,6 +56,7 @@ class Stream(Dataset):
             valid_mask=None if valid_mask.all() else torch.from_numpy(valid_mask),
             row_ids=torch.from_numpy(rows),
             num_chars=torch.from_numpy(num_chars),
+            lost_bits=self._lost_bits(rows),
         )
 
     def _positions(self, windows: np.ndarray) -> np.ndarray:

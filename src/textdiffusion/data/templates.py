@@ -3,6 +3,9 @@ r"""Templates: text with gaps, such as "The [MASK:5] pear is [MASK:8]."
 `[MASK:5]` is a gap of five tokens of the run's tokenizer, `[MASK]` an open gap, whose length the model proposes;
 `\[MASK` is the literal text `[MASK`.
 
+The model sees the tokens of the given text, normalised as in training. The result has the given text itself: only the
+gaps are decoded (`paste`).
+
 If words of the tokenizer include the space before them, a space before a gap belongs to the gap, whose first token must
 begin with one.
 """
@@ -11,14 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 
-from ..core.batch import Batch
+from ..core.batch import Batch, GivenText
 from ..core.errors import UserError
+from .normalisers import normalise
 from .tokenizers.base import Tokenizer
 
 MAX_GAP = 100_000  # tokens
@@ -32,11 +37,15 @@ _GAP = re.compile(r"\\\[MASK|\[MASK([^\[\]]*)(\]?)")
 
 
 class Row(NamedTuple):
-    """Tokens (0 in gaps), which of them are given, and which must begin with the space before a gap."""
+    """Tokens (0 in gaps), which of them are given, and which must begin with the space before a gap.
+
+    `given` is the given text of a template, in order (None: the row is of no template).
+    """
 
     tokens: np.ndarray
     condition_mask: np.ndarray
     spaced: np.ndarray
+    given: tuple[GivenText, ...] | None = None
 
 
 def parse(template: str) -> list[str | int]:
@@ -93,10 +102,10 @@ def with_lengths(template: str, counts: Sequence[int]) -> str:
     return _GAP.sub(gap, template)
 
 
-def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0) -> Row:
+def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0, normaliser: str = "none") -> Row:
     """The row of a template. An open gap at its end gets the rest of `max_tokens`, at least one token.
 
-    Raises UserError as `parse` does, for text outside the vocabulary, and for an open gap anywhere else.
+    Raises UserError as `parse` does, and for an open gap anywhere else.
     """
     pieces = parse(template)
     if OPEN in pieces[:-1]:
@@ -105,13 +114,31 @@ def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0) -> Row:
     spaced = False
     for i, piece in enumerate(pieces):
         if isinstance(piece, str):
-            spaced = piece.endswith(" ") and i + 1 < len(pieces) and bool(_begins_with_space(tokenizer).any())
-            rows.append(make_row(tokenizer.encode(piece[:-1] if spaced else piece), 0))
+            text = normalise(normaliser, piece)
+            spaced = text.endswith(" ") and i + 1 < len(pieces) and bool(_begins_with_space(tokenizer).any())
+            text = text[:-1] if spaced else text
+            row = make_row(tokenizer.encode_continuation(text) if i else tokenizer.encode(text), 0)
+            given = GivenText(piece, 0, len(row.tokens), spaced and piece[-1:].isspace())
+            rows.append(row._replace(given=(given,)))
         else:
             count = piece or max(max_tokens - sum(len(row.tokens) for row in rows), 1)
-            rows.append(make_row(_EMPTY, count)._replace(spaced=(np.arange(count) == 0) & spaced))
+            rows.append(make_row(_EMPTY, count)._replace(spaced=(np.arange(count) == 0) & spaced, given=()))
             spaced = False
     return _concatenate(rows)
+
+
+def paste(tokens: Sequence[int], given: Sequence[GivenText], tokenizer: Tokenizer, start: int = 0) -> str:
+    """The text of a filled template, from token `start` on: the given text as it is, and the decoded gaps.
+
+    A gap is decoded after what precedes it, so the tokenizer decides on a space between them.
+    """
+    text, position, spaced = "", start, False
+    for each in (*given, None):
+        gap = tokenizer.added_text(tokens[start:position], tokens[position : each.start if each else len(tokens)])
+        text += gap.removeprefix(" ") if spaced else gap
+        if each is not None:
+            text, position, spaced = text + each.text, each.stop, each.spaced
+    return text
 
 
 def allowed_sets(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
@@ -126,9 +153,11 @@ def allowed_sets(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
     return table
 
 
+@lru_cache(maxsize=4)
 def _begins_with_space(tokenizer: Tokenizer) -> Bool[np.ndarray, " v"]:
-    """Tokens of a space and more text."""
-    texts = map(tokenizer.token_text, range(tokenizer.vocab_size))
+    """Tokens that add a space and more text to the text before them."""
+    before = tokenizer.encode("a").tolist()[-1:]
+    texts = (tokenizer.added_text(before, [token]) for token in range(tokenizer.vocab_size))
     return np.array([text.startswith(" ") and len(text) > 1 for text in texts])
 
 
@@ -141,6 +170,7 @@ def batch(
     ended: bool = False,
     padded_to: int = 0,
     max_tokens: int = 0,
+    normaliser: str = "none",
 ) -> Batch:
     """`num` rows for each template, collated, after the given tokens of a `source`.
 
@@ -148,7 +178,8 @@ def batch(
     `encode` does, and for such a gap if texts have no end (`ended` is False).
     """
     prompt = make_row(_EMPTY if source is None else source, 0)
-    rows = [_concatenate([prompt, encode(each, tokenizer, max_tokens - len(prompt.tokens))]) for each in templates]
+    encoded = (encode(each, tokenizer, max_tokens - len(prompt.tokens), normaliser) for each in templates)
+    rows = [_concatenate([prompt, row]) for row in encoded]
     ends = [parse(template)[-1] != OPEN for template in templates]
     if not (ended or all(ends)):
         raise UserError(
@@ -166,7 +197,15 @@ def make_row(given: np.ndarray, num_free: int) -> Row:
 
 
 def _concatenate(rows: Sequence[Row]) -> Row:
-    return Row(*map(np.concatenate, zip(*rows, strict=True)))
+    starts = np.cumsum([0, *(len(row.tokens) for row in rows)]).tolist()
+    given = [
+        text._replace(start=text.start + start, stop=text.stop + start)
+        for row, start in zip(rows, starts, strict=False)
+        for text in row.given or ()
+    ]
+    is_template = any(row.given is not None for row in rows)
+    arrays = (np.concatenate([getattr(row, name) for row in rows]) for name in ("tokens", "condition_mask", "spaced"))
+    return Row(*arrays, given=tuple(given) if is_template else None)
 
 
 def collate(
@@ -192,6 +231,7 @@ def collate(
         last_given = np.flatnonzero(row.condition_mask).max(initial=-1)
         allowed_set_ids[i, last_given + 1 : count] = ENDING
         allowed_set_ids[i, :count][row.spaced] = SPACED
+    given = tuple(row.given for row in rows if row.given is not None)
     models_padding = bool(padded_to) or bool(valid_mask.all())
 
     def copies(array: np.ndarray) -> torch.Tensor:
@@ -203,4 +243,6 @@ def collate(
         condition_mask=copies(condition_mask),
         allowed_set_ids=copies(allowed_set_ids),
         row_ids=torch.arange(num).repeat(len(rows)),
+        given_texts=given,
+        template_ids=copies(np.arange(len(rows))) if given else None,
     )

@@ -34,6 +34,7 @@ class Prediction:
     """
 
     has_own_score: ClassVar[bool] = False  # its `log_score` is not that of its logits: `MixedScorePrediction`
+    _confidence_logits: Tensor | None = None
 
     def __init__(self, logits: Logits, table: Table | None = None) -> None:
         self._logits: Tensor | None = logits
@@ -54,6 +55,17 @@ class Prediction:
     def argmax(self) -> Tokens:
         """The most likely token at every position."""
         return self.logits.argmax(-1)
+
+    @property
+    def confidence_logits(self) -> Logits:
+        """The logits that show how certain a prediction is; those before `greedy`, which makes everything certain."""
+        return self.logits if self._confidence_logits is None else self._confidence_logits
+
+    def greedy(self) -> Prediction:
+        """Certainty of the most likely tokens."""
+        certain = self.with_logits(one_hot_logits(self.argmax, self.logits))
+        certain._confidence_logits = self.logits
+        return certain
 
     def sample_joint(self, rng: Rng) -> Prediction:
         """This prediction if positions are independent; else one certain of a text that is sampled from their joint."""

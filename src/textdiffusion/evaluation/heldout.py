@@ -55,6 +55,11 @@ class HeldOut:
         assert chars is not None
         return int(chars.sum())
 
+    def lost_bits(self) -> float:
+        """Bits of the characters in these windows that the tokenizer lost."""
+        bits = self.dataset.windows(self.rows).lost_bits
+        return 0.0 if bits is None else float(bits.double().sum())
+
 
 class RealText(NamedTuple):
     """Training and held-out text: both running text, or both lists of examples."""

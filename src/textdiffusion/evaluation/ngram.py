@@ -196,4 +196,5 @@ def kneser_ney(train: Shard, text: HeldOut, vocab_size: int) -> Baseline:
     tokens = np.asarray(train.tokens[:MAX_TOKENS])
     order = min(LONG_ORDER if vocab_size <= SMALL_VOCABULARY else SHORT_ORDER, len(tokens))
     bits = NGram.fit(tokens, vocab_size, order).bits(np.asarray(text.dataset.shard.tokens))
-    return Baseline(float(bits[text.positions()].sum()) / text.characters(), order, len(tokens))
+    total = float(bits[text.positions()].sum()) + text.lost_bits()
+    return Baseline(total / text.characters(), order, len(tokens))

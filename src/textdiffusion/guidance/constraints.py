@@ -15,6 +15,7 @@ from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
 from ..core.types import Logits, Mask, Tokens
+from ..data.normalisers import normalise
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction, one_hot_logits
 from ..diffusion.vector_predictions import GuidedPrediction
@@ -45,10 +46,11 @@ class Word(GuideConfig):
             raise UserError("word.text is empty; write it as word:text=pear.")
 
     def bind(self, run: Run) -> Guide:
+        text = _normalised(self.text, run)
         if self.position < 0:
-            return _constraint(patterns.word(self.text), f"word {self.text!r}", self.weight, run)
+            return _constraint(patterns.word(text), f"word {self.text!r}", self.weight, run)
         optional_space = patterns.union([patterns.EMPTY, patterns.literal(" ")])
-        node = patterns.concat(optional_space, patterns.literal(self.text), patterns.word_end(self.text))
+        node = patterns.concat(optional_space, patterns.literal(text), patterns.word_end(text))
         return _constraint(node, f"word {self.text!r} at {self.position}", self.weight, run, self.position)
 
 
@@ -64,7 +66,7 @@ class Without(GuideConfig):
             raise UserError("without.text is empty; write it as without:text=pear.")
 
     def bind(self, run: Run) -> Guide:
-        node = patterns.complement(patterns.word(self.text))
+        node = patterns.complement(patterns.word(_normalised(self.text, run)))
         return _constraint(node, f"without {self.text!r}", self.weight, run)
 
 
@@ -77,6 +79,17 @@ class Regex(GuideConfig):
 
     def bind(self, run: Run) -> Guide:
         return _constraint(regex.parse(self.pattern), f"regex '{self.pattern}'", self.weight, run)
+
+
+def _normalised(text: str, run: Run) -> str:
+    """A word as the run's texts have it. Raises UserError if nothing of it remains."""
+    name = run.config.text.normaliser
+    normalised = normalise(name, text)
+    # The rules of text8 turn punctuation at the ends into spaces.
+    normalised = normalised.strip(" ") if normalised != text else text
+    if not normalised:
+        raise UserError(f"Nothing remains of the word {text!r} in this run's texts (text.normaliser={name}).")
+    return normalised
 
 
 def _constraint(node: patterns.Node, name: str, weight: float, run: Run, position: int = 0) -> Guide:

@@ -13,11 +13,11 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..diffusion.model import Denoiser
 from ..diffusion.prediction import Prediction
-from ..samplers.base import LogitsGuide, Request, WrappedDenoiser
+from ..samplers.base import LogitsGuide, Outermost, Request, WrappedDenoiser
 from ..samplers.projections import nucleus
 
 GREEDY = 1e-6
-"""The temperature at or below which the most likely token is always taken."""
+"""The temperature at or below which the likeliest token is always taken: logits divided by less would overflow."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Temperature(LogitsGuide):
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise UserError(f"temperature is {self.temperature}; it must be above 0; {GREEDY:g} is greedy.")
+            raise UserError(
+                f"temperature is {self.temperature}; it must be above 0, or 0 for always the likeliest token."
+            )
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         if self.temperature == 1.0:
@@ -45,6 +47,18 @@ class Temperature(LogitsGuide):
             return prediction.with_logits(logits.masked_fill(logits < logits.amax(-1, keepdim=True), -torch.inf))
 
         return WrappedDenoiser(denoiser, scale)
+
+
+@dataclass(frozen=True)
+class Greedy(Outermost, LogitsGuide):
+    """Takes the likeliest token wherever one is drawn: the limit of temperature 0.
+
+    Under a required word or pattern it is the token of the likeliest text that matches. Orders of revealing still see
+    how certain the prediction was.
+    """
+
+    def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
+        return WrappedDenoiser(denoiser, lambda prediction, xt, t, batch: prediction.greedy())
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def propose_lengths(
     shortest = templates.with_lengths(template, [1] * num_gaps)
     ends = templates.parse(template)[-1] != templates.OPEN
     source_length = len(encode_source(source, text, run.tokenizer))
-    spare = text.length - source_length - len(templates.encode(shortest, run.tokenizer)[0]) - ends
+    row = templates.encode(shortest, run.tokenizer, normaliser=text.normaliser)
+    spare = text.length - source_length - len(row.tokens) - ends
     if spare < 0:
         raise UserError(f"{template!r} leaves no room for its gaps in the run's {text.length} tokens.")
     rng = Rng.of(check_seed(seed), torch.arange(num)).fork("lengths")

@@ -35,7 +35,7 @@ def noising(
 
     A position shows its most likely token given its noisy state alone, by Bayes' rule with a uniform prior over the
     vocabulary, and `confidence` is the probability of that token; it is undecided where no token is more likely. Raises
-    UserError for an empty text, for characters that the tokenizer lacks, and for levels outside [0, 1].
+    UserError for an empty text, and for levels outside [0, 1].
     """
     for t in levels:
         if not 0.0 <= t <= 1.0:

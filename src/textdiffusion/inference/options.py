@@ -18,7 +18,7 @@ from ..data import templates
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..guidance.base import GuideConfig
-from ..guidance.logits import AllowedTokens, Temperature, TopKTopP
+from ..guidance.logits import GREEDY, AllowedTokens, Greedy, Temperature, TopKTopP
 from ..guidance.replacement import Replacement
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
@@ -48,7 +48,7 @@ class SamplingOptions:
     seed: int | None = 0
     """The same seed gives the same texts; the first 4 of 8 texts are those of `num=4`."""
     temperature: float | None = 1.0
-    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse; 1e-6 is greedy."""
+    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse; 0 takes the likeliest tokens."""
     sampler: str | Sampler | None = None
     """A name, with settings as in `ddim:eta=1`, or an object of `samplers` (None: the run's own sampler)."""
     guides: Sequence[str | GuideConfig | Guide] = ()
@@ -89,8 +89,11 @@ class SamplingOptions:
                     f"This {type(guide).__name__} was made for another process; give the guide by its name."
                 )
             guides.append(guide)
-        if self.temperature not in (None, 1.0):
-            guides.append(Temperature(self.temperature))
+        temperature = 1.0 if self.temperature is None else self.temperature
+        if 0.0 <= temperature <= GREEDY:
+            guides.append(Greedy())
+        elif temperature != 1.0:
+            guides.append(Temperature(temperature))
         truncation = TopKTopP(self.top_k or 0, 1.0 if self.top_p is None else self.top_p)
         if truncation != TopKTopP():
             guides.append(truncation)
@@ -105,7 +108,8 @@ def _with_replacement(guides: list[Guide], model: DiffusionModel, batch: Batch) 
         raise UserError(
             "The guide repaint is for infilling, once, with runs that were trained without conditioning masks."
         )
-    if replacements and isinstance(model.process, TokenProcess) and any(isinstance(g, Outermost) for g in guides):
+    required = [guide for guide in guides if isinstance(guide, Outermost) and not isinstance(guide, Greedy)]
+    if replacements and isinstance(model.process, TokenProcess) and required:
         raise UserError(
             "The guide repaint cannot be used here with a word or pattern that every text must have; "
             "give the word or pattern a weight."

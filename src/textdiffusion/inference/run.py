@@ -21,7 +21,9 @@ from ..core.reading import read_text
 from ..data import templates
 from ..data.builtin.tasks import TaskData, parse_task
 from ..data.conditions import encode_source, strip_source, with_label
+from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer, fingerprint
+from ..data.tokenizers.losses import encode_charged
 from ..diffusion.model import DiffusionModel
 from ..samplers.base import Sampler, Step
 from ..samplers.order_likelihood import OrderLikelihood
@@ -195,8 +197,22 @@ class Run:
             ended=text.layout != "stream",
             padded_to=text.length if text.model_padding else 0,
             max_tokens=text.length,
+            normaliser=text.normaliser,
         )
         return with_label(batch, text, label)
+
+    def reading_note(self, template: str) -> str | None:
+        """What the tokenizer loses of the given text of a template (None: nothing). The result has the text itself."""
+        pieces = [each for each in templates.parse(template) if isinstance(each, str)]
+        given = [normalise(self.config.text.normaliser, each) for each in pieces]
+        losses = [loss for each in given if (loss := encode_charged(self.tokenizer, each).loss)]
+        if not losses:
+            return None
+        original, decoded = losses[0].example
+        return (
+            f"This run's tokenizer loses {sum(loss.characters for loss in losses)} characters of the given text: the "
+            f"model reads {original!r} as {decoded!r}. The result keeps your text."
+        )
 
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The rows in chunks that fit into memory; streamed one after the other, they give the same texts."""
@@ -218,7 +234,7 @@ class Run:
         )
 
     def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
-        """The texts of a finished step. `batch` is what was streamed, needed where it has padding.
+        """The texts of a finished step. `batch` is what was streamed, needed where it has padding or given text.
 
         Raises UserError if the network's probabilities were not finite, so that the texts mean nothing.
         """
@@ -229,7 +245,15 @@ class Run:
         rows = list(step.tokens.cpu().numpy())
         if batch is not None and batch.valid_mask is not None:
             rows = [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
-        return [self.tokenizer.decode(strip_source(ids, self.config.text, self.tokenizer)) for ids in rows]
+        texts = [strip_source(ids, self.config.text, self.tokenizer) for ids in rows]
+        if batch is None or batch.template_ids is None:
+            return [self.tokenizer.decode(ids) for ids in texts]
+        given = [batch.given_texts[i] for i in batch.template_ids.tolist()]
+        starts = [len(ids) - len(text) for ids, text in zip(rows, texts, strict=True)]
+        return [
+            templates.paste(ids.tolist(), each, self.tokenizer, start)
+            for ids, each, start in zip(rows, given, starts, strict=True)
+        ]
 
     def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32", overwrite: bool = False) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.

@@ -46,7 +46,6 @@ def diffusion_lm() -> Variants:
             field="human_reference",
             tokenizer="words",
             vocab_size=821,
-            unk=True,
             layout="documents",
             length=64,
             model_padding=True,

@@ -25,12 +25,12 @@ def minimal_text_diffusion() -> Variants:
     small, large = diffusion_lm(), diffusion_lm("as_published")
     default = replace(
         small,
-        text=TextConfig(tokenizer="words", unk=True, layout="lines", length=32, model_padding=True),
+        text=TextConfig(tokenizer="words", layout="lines", length=32, model_padding=True),
         sampler=DDIM(steps=64, eta=1.0, clamp=1.0, max_noise_std=2.0),
     )
     published = replace(
         large,
-        text=TextConfig(normaliser="lower", tokenizer="words", unk=True, layout="lines", length=50, model_padding=True),
+        text=TextConfig(normaliser="lower", tokenizer="words", layout="lines", length=50, model_padding=True),
         codec=Embeddings(dim=128, init_std=1.0, norm="none"),
         sampler=DDIM(steps=20, eta=1.0, max_noise_std=0.9),
         training=replace(large.training, steps=25_001),

@@ -109,7 +109,7 @@ class Unmasking(Sampler):
         masked, schedule = state.maskable, state.process.schedule
         mask_fraction, row_rng = num_masked[rows] / num_targets[rows], rng.select(rows)
         prediction = state.denoiser(state.x[rows], schedule.time(1.0 - mask_fraction), batch=state.batch.select(rows))
-        probs = prediction.logits[masked[rows]].softmax(-1)
+        probs = prediction.confidence_logits[masked[rows]].softmax(-1)
         chosen = self.choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"))
         probs = prediction.sample_joint(row_rng.fork("whole")).logits[chosen].softmax(-1)
         tokens = row_rng.fork("token").categorical_at(chosen, probs)
@@ -118,7 +118,7 @@ class Unmasking(Sampler):
         revealed = torch.zeros_like(masked)
         revealed[rows] = chosen
         s = schedule.time(1.0 - (num_masked - revealed.sum(-1)) / num_targets)
-        state.update(state.x.masked_scatter(revealed, tokens), s, prediction.logits, rng, rows)
+        state.update(state.x.masked_scatter(revealed, tokens), s, prediction.confidence_logits, rng, rows)
 
     def choose(self, probs: Float[Tensor, "n v"], masked: Mask, due: Int[Tensor, " b"], *, rng: Rng) -> Mask:
         """The masks to reveal, at least `due` in each row, from the predictions at all `n` masks."""

@@ -81,6 +81,8 @@ class LikelihoodEstimate:
     draws: int
     """Draws per window."""
     protocol: dict[str, Fact] = field(default_factory=dict)
+    lost_bits: float = 0.0
+    """The part of `bits` that spells what the tokenizer loses of the text (see `tokenizers.losses`)."""
 
     @property
     def total(self) -> float:
@@ -120,7 +122,8 @@ def bits_per_character(
     `draws` fixes the number of passes (>= 2) instead. A likelihood that supports importance sampling first gets a pilot
     pass of 256 rows, which is not part of the average. An `exact` likelihood takes one pass.
 
-    Except for rounding, the result does not depend on `batch_size`. `metadata` is added to the protocol. `progress` is
+    The bits of what the tokenizer lost of a window (`Batch.lost_bits`) are added to those of its tokens. Except for
+    rounding, the result does not depend on `batch_size`. `metadata` is added to the protocol. `progress` is
     called with the number of the pass, its completed fraction and the error so far.
     """
     check_seed(seed)
@@ -129,7 +132,7 @@ def bits_per_character(
         raise ValueError("a likelihood needs at least one window and two draws")
     name, exact = type(likelihood).__name__, bool(likelihood.exact)
     repeats = 1 if exact else -(-MIN_ROWS // count)
-    chars = _characters(windows, batch_size)
+    chars, lost_bits = _characters(windows, batch_size)
     passes: list[np.ndarray] = []
     error = math.inf
     with torch.no_grad(), eval_mode(model):
@@ -153,7 +156,7 @@ def bits_per_character(
                 raise UserError(
                     "The likelihood of this text is NaN or infinite: the weights are damaged, or training diverged."
                 )
-            passes.append(nats.numpy().reshape(repeats, count).mean(0)[order.argsort()])
+            passes.append(nats.numpy().reshape(repeats, count).mean(0)[order.argsort()] + math.log(2.0) * lost_bits)
             means = np.array([row_nats.sum() for row_nats in passes]) / chars.sum() / math.log(2.0)
             if len(passes) >= 2:
                 error = float(means.std(ddof=1) / math.sqrt(len(passes)))
@@ -180,6 +183,7 @@ def bits_per_character(
         windows=count,
         draws=num_draws,
         protocol=protocol,
+        lost_bits=float(lost_bits.sum() / chars.sum()),
     )
 
 
@@ -219,13 +223,17 @@ def evaluate_rows(
     return torch.cat(estimates)
 
 
-def _characters(windows: Windows, batch_size: int) -> Float[np.ndarray, " windows"]:
-    counts = []
+def _characters(
+    windows: Windows, batch_size: int
+) -> tuple[Float[np.ndarray, " windows"], Float[np.ndarray, " windows"]]:
+    """The number of characters of each window, and the bits of those that the tokenizer lost."""
+    counts, lost = [], []
     for start in range(0, len(windows), batch_size):
-        num_chars = windows.windows(range(start, min(start + batch_size, len(windows)))).num_chars
-        assert num_chars is not None, "windows must give their number of characters"
-        counts.append(num_chars.double().numpy())
-    return np.concatenate(counts)
+        batch = windows.windows(range(start, min(start + batch_size, len(windows))))
+        assert batch.num_chars is not None, "windows must give their number of characters"
+        counts.append(batch.num_chars.double().numpy())
+        lost.append(np.zeros_like(counts[-1]) if batch.lost_bits is None else batch.lost_bits.double().numpy())
+    return np.concatenate(counts), np.concatenate(lost)
 
 
 def window_error(nats: Float[np.ndarray, "passes w"], chars: Float[np.ndarray, " w"]) -> float | None:

@@ -61,6 +61,8 @@ def validate(
         batch = replace(batch, row_ids=ids, global_batch_size=len(rows)).to(device)
         rng = Rng.of(seed, ids.to(device)).fork("validation")
         nats[ids] = likelihood(model, batch, rng=rng).cpu().double()
+        if batch.lost_bits is not None:
+            nats[ids] += math.log(2) * batch.lost_bits.cpu().double()
         chars[ids] = (batch.target_mask.sum(-1) if batch.num_chars is None else batch.num_chars).cpu().double()
     model.train(was_training)
     nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (repeats, count)).mean(1)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from ..core.batch import Batch, GivenText
 from ..core.terminal import BROKEN
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
@@ -56,14 +57,24 @@ Row = tuple[list[int], list[str], tuple[Cell, ...]]
 _UNDECIDED = Cell("", 0.0, State.UNDECIDED)
 
 
+GivenTexts = Sequence[Sequence[GivenText]]
+"""For each row the text that the user gave."""
+
+
+def given_texts(batch: Batch) -> GivenTexts:
+    """The given text of each row of a batch; empty where there is none."""
+    return [] if batch.template_ids is None else [batch.given_texts[i] for i in batch.template_ids.tolist()]
+
+
 class Framer:
     """Turns steps into frames. A position is `CHANGED` relative to the last frame, so steps may be skipped.
 
-    `given` marks the positions that the user fixed. An id >= `tokenizer.vocab_size` means undecided.
+    `given` marks the positions that the user fixed, and `texts` are what was given, which tokens may spell differently.
+    An id >= `tokenizer.vocab_size` means undecided.
     """
 
-    def __init__(self, tokenizer: Tokenizer, given: Mask | None = None) -> None:
-        self._spelling = Spelling(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, given: Mask | None = None, texts: GivenTexts = ()) -> None:
+        self._spelling, self._given_texts = Spelling(tokenizer), texts
         self._given: list[list[bool]] = [] if given is None else given.tolist()
         self._previous: list[Row] = []
 
@@ -78,7 +89,7 @@ class Framer:
         is_known = number < len(self._previous)
         old_ids, old_texts, old_cells = self._previous[number] if is_known else ([], [], ())
         given = self._given[number] if number < len(self._given) else []
-        texts = old_texts if ids == old_ids else self._spelling.texts(ids)
+        texts = old_texts if ids == old_ids else self._texts(number, ids)
         cells: list[Cell] = []
         for i, (id, text, probability) in enumerate(zip(ids, texts, confidence, strict=True)):
             if id >= self._spelling.vocab_size:
@@ -94,6 +105,15 @@ class Framer:
             # Frames share the cells that did not change, which takes a tenth of the memory.
             cells.append(old_cells[i] if i < len(old_cells) and old_cells[i] == cell else cell)
         return ids, texts, tuple(cells)
+
+    def _texts(self, number: int, ids: list[int]) -> list[str]:
+        texts = self._spelling.texts(ids)
+        for part in self._given_texts[number] if number < len(self._given_texts) else ():
+            if part.stop > part.start:
+                texts[part.start : part.stop] = [part.text, *[""] * (part.stop - part.start - 1)]
+            if part.spaced and part.stop < len(texts):
+                texts[part.stop] = texts[part.stop].removeprefix(" ")
+        return texts
 
 
 def frames(steps: Iterable[Step], tokenizer: Tokenizer, given: Mask | None = None) -> Iterator[Frame]:

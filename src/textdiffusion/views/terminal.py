@@ -15,7 +15,7 @@ from ..core.terminal import TextConsole, visible
 from ..core.types import Mask
 from ..data.tokenizers.base import Tokenizer
 from ..samplers.base import Step
-from .frames import Cell, Frame, Framer, State, evenly
+from .frames import Cell, Frame, Framer, GivenTexts, State, evenly
 from .grid import Grid
 from .palette import ON_ANY, level
 from .signs import DECIDED, DIM, GIVEN, legend, progress, undecided
@@ -30,7 +30,9 @@ def watch(
     tokenizer: Tokenizer,
     given: Mask | None = None,
     console: Console | None = None,
+    *,
     grid: Grid | None = None,
+    texts: GivenTexts = (),
 ) -> Step:
     """Show `steps` as they are made, and return the last one.
 
@@ -39,8 +41,8 @@ def watch(
     """
     console = TextConsole() if console is None else console
     if not console.is_terminal or console.is_dumb_terminal:
-        return history(steps, tokenizer, given, console, grid=grid)
-    framer = Framer(tokenizer, given)
+        return history(steps, tokenizer, given, console, grid=grid, texts=texts)
+    framer = Framer(tokenizer, given, texts)
     paint = picture if grid is None else grid.picture
     last, drawn_at, pause = None, float("-inf"), _MIN_PAUSE
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
@@ -66,14 +68,16 @@ def history(
     given: Mask | None = None,
     console: Console | None = None,
     count: int = 8,
+    *,
     grid: Grid | None = None,
+    texts: GivenTexts = (),
 ) -> Step:
     """Print about `count` evenly spaced steps, one line per row, each step once, and return the last one.
 
     Raises ValueError if there is no step.
     """
     console = TextConsole() if console is None else console
-    framer = Framer(tokenizer, given)
+    framer = Framer(tokenizer, given, texts)
 
     def show(step: Step) -> None:
         frame = framer.frame(step)

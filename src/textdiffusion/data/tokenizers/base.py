@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ import numpy as np
 
 from ...core.errors import UserError
 from ...core.files import write_text
+from .stand_ins import stand_in
 
 END, PAD, UNK = "[END]", "[PAD]", "[UNK]"
 
 Ids = np.ndarray  # int64, one dimension
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer(ABC):
@@ -28,15 +32,25 @@ class Tokenizer(ABC):
     end_id: int | None
     pad_id: int | None
     unk_id: int | None
-    """The token for anything outside the vocabulary; None if there is none."""
+    """The token for anything outside the vocabulary; None if there is none, and other tokens stand in."""
 
     @abstractmethod
     def encode_counted(self, text: str) -> tuple[Ids, Ids | None]:
-        """The ids, and how many characters each stands for, adding up to len(text). None: one character each."""
+        """The ids, and how many characters each stands for, adding up to len(text). None: one character each.
+
+        Of several tokens that only together make up characters, the first has them all. Any text is encoded: [UNK], or
+        a token that stands in, replaces what the vocabulary lacks. Only where a vocabulary has no token for anything in
+        a text, such as a blank one, are there no ids.
+        """
 
     @abstractmethod
     def decode(self, ids: Collection[SupportsIndex]) -> str:
         """The text of `ids` up to the first end token, without padding."""
+
+    def added_text(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        """What `ids` add to the text of the tokens `before`, with the spaces that decoding puts between them."""
+        head, text = self.decode(before), self.decode([*before, *ids])
+        return text[len(head) :] if text.startswith(head) else self.decode(ids)
 
     @abstractmethod
     def token_text(self, id: int) -> str:
@@ -51,8 +65,12 @@ class Tokenizer(ABC):
         return {"kind": self.kind, "version": 1, "specials": list(self.specials)}
 
     def encode(self, text: str) -> Ids:
-        """The ids of `text`, int64, without end or padding. Raises UserError for text outside the vocabulary."""
+        """The ids of `text`, int64, without end or padding."""
         return self.encode_counted(text)[0]
+
+    def encode_continuation(self, text: str) -> Ids:
+        """The ids of `text` after other text: without the space that some tokenizers put before a text."""
+        return self.encode(text)
 
     def save(self, path: str | Path) -> None:
         """Writes a human-readable JSON file, atomically."""
@@ -75,9 +93,10 @@ class Tokenizer(ABC):
 
 
 class Characters(Tokenizer):
-    """One id per character of the training text, in code point order; special tokens follow.
+    """One id per character of the text, in code point order; special tokens follow.
 
-    `specials` may contain [END], [PAD] and [UNK]. Without [UNK], encode raises UserError naming unknown characters.
+    `specials` may contain [END], [PAD] and [UNK]. Without [UNK], a similar known character stands in for an unknown one
+    (é: e; —: -), because a model knows it, whereas it never saw an [UNK] in training.
     """
 
     kind = "characters"
@@ -86,23 +105,25 @@ class Characters(Tokenizer):
         self.characters = sorted(set(characters))
         self._add_specials(specials, len(self.characters))
         self._points = code_points("".join(self.characters))
-        unknown = -1 if self.unk_id is None else self.unk_id
         # The last entry stands for all code points beyond the largest known one.
-        self._id_of = np.full(int(self._points.max(initial=0)) + 2, unknown, dtype=np.int32)
+        self._id_of = np.full(int(self._points.max(initial=0)) + 2, -1, dtype=np.int32)
         self._id_of[self._points] = np.arange(len(self._points))
         # The only special token that `decode` shows is [UNK], as the replacement character.
         self._point_of = np.concatenate([self._points, np.full(len(self.specials), 0xFFFD, dtype=np.uint32)])
 
     def encode_counted(self, text: str) -> tuple[Ids, None]:
-        points = code_points(text)
-        ids = self._id_of[np.minimum(points, len(self._id_of) - 1)]
-        if self.unk_id is None and ids.size and ids.min() < 0:
-            unknown = "".join(chr(p) for p in np.unique(points[ids < 0]))
-            raise UserError(
-                f"{_listed(unknown)} not in the tokenizer's vocabulary of {len(self.characters)} characters. "
-                "Remove such characters, train with text that has them, or set text.unk=true when training."
-            )
-        return ids.astype(np.int64), None
+        points = code_points(well_formed(text))
+        ids = self._id_of[np.minimum(points, len(self._id_of) - 1)].astype(np.int64)
+        for point in np.unique(points[ids < 0]).tolist():
+            ids[points == point] = self._unknown_id(chr(point))
+        return ids, None
+
+    def _unknown_id(self, character: str) -> int:
+        if self.unk_id is not None:
+            return self.unk_id
+        if not self.characters:
+            raise UserError("The tokenizer has no characters, so it cannot encode any text.")
+        return int(self._id_of[ord(stand_in(character, self.characters))])
 
     def decode(self, ids: Collection[SupportsIndex]) -> str:
         return self._point_of[self._content(ids)].astype("<u4").tobytes().decode("utf-32-le")
@@ -128,7 +149,7 @@ class Bytes(Tokenizer):
         self._add_specials(specials, 256)
 
     def encode_counted(self, text: str) -> tuple[Ids, Ids]:
-        raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+        raw = np.frombuffer(well_formed(text).encode("utf-8"), dtype=np.uint8)
         return raw.astype(np.int64), starts_character(raw).astype(np.int64)
 
     def decode(self, ids: Collection[SupportsIndex]) -> str:
@@ -153,6 +174,11 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(tokenizer.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def well_formed(text: str) -> str:
+    """`text` with the replacement character for every lone surrogate, which no encoding of Unicode allows."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
 def starts_character(raw: np.ndarray) -> np.ndarray:
     """Which bytes of UTF-8 (uint8) are the first of a character; bool, same shape."""
     return (raw & 0xC0) != 0x80
@@ -161,9 +187,3 @@ def starts_character(raw: np.ndarray) -> np.ndarray:
 def code_points(text: str) -> np.ndarray:
     """The code points of the characters, uint32."""
     return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-
-
-def _listed(characters: str) -> str:
-    shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in characters[:8])
-    more = f" and {len(characters) - 8} more" if len(characters) > 8 else ""
-    return f"Characters {shown}{more} are" if len(characters) > 1 else f"Character {shown} is"

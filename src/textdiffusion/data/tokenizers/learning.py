@@ -1,4 +1,4 @@
-"""Learns the configured tokenizer from the training part."""
+"""Learns the configured tokenizer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..config import TextConfig
-from ..documents import unit_size
 from ..sources import Chunk
 from . import subwords
-from .base import END, PAD, UNK, Bytes, Characters, Tokenizer, code_points
+from .base import END, PAD, Bytes, Characters, Tokenizer, code_points, well_formed
 from .loading import load_any
 from .sentencepiece import SentencePiece
 
@@ -19,43 +18,40 @@ DEFAULT_VOCAB_SIZE = 4096  # of learned subwords
 
 
 class TokenizerLearner:
-    """Observes all units once, then makes the tokenizer from those in the training part.
+    """Observes all text once, then learns the tokenizer.
 
-    The end of the training part is known only after that, so the first position of each character is recorded.
+    Words and subwords come from the training part, but characters from all parts: which characters a text has says
+    nothing of its content, and a text must not be refused for one.
     """
 
     def __init__(self, config: TextConfig) -> None:
         self.config = config
-        self._position = 0
         self._seen = np.zeros(0x110000, dtype=bool)
-        self._first_position: dict[str, int] = {}
+
+    @property
+    def needs_characters(self) -> bool:
+        """Whether the tokenizer depends on what is observed."""
+        return self.config.tokenizer in ("characters", "wordpiece", "sentencepiece")
 
     def observe(self, unit: Chunk) -> None:
         """Record the characters of the next unit."""
-        if self.config.tokenizer not in ("characters", "wordpiece"):
-            return
-        text = unit.all_text
-        points = code_points(text)
-        new = points[~self._seen[points]]
-        for character in map(chr, np.unique(new)):
-            offset = text.index(character) if self.config.layout == "stream" else 0
-            self._first_position[character] = self._position + offset
-        self._seen[new] = True
-        self._position += unit_size(unit, self.config)
+        if self.needs_characters:
+            self._seen[code_points(well_formed(unit.all_text))] = True
 
-    def learn(self, texts: Iterator[str], end: int) -> Tokenizer:
-        """The tokenizer; `texts` are those before position `end`. Raises UserError if it cannot be made."""
+    def learn(self, texts: Iterator[str]) -> Tokenizer:
+        """The tokenizer; `texts` are those of the training part. Raises UserError if it cannot be made."""
         config = self.config
         specials = () if config.layout == "stream" else (END, PAD)
-        vocab_size = config.vocab_size or DEFAULT_VOCAB_SIZE
-        characters = [character for character, first in self._first_position.items() if first < end]
+        characters = list(map(chr, np.flatnonzero(self._seen)))
+        # With thousands of characters, as in Chinese, each needs pieces of its own before any are merged.
+        vocab_size = config.vocab_size or max(DEFAULT_VOCAB_SIZE, 2 * len(characters) + 1024)
         match config.tokenizer:
             case "characters":
-                return Characters(characters, specials + ((UNK,) if config.unk else ()))
+                return Characters(characters, specials)
             case "bytes":
                 return Bytes(specials)
             case "words":
-                return subwords.train_words(texts, config.vocab_size, specials, unk=config.unk)
+                return subwords.train_words(texts, config.vocab_size, specials)
             case "bpe":
                 return subwords.train_bpe(texts, vocab_size, specials)
             case "wordpiece":

@@ -12,7 +12,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from ...core.errors import UserError
-from .base import END, PAD, Ids, Tokenizer, starts_character
+from .base import END, PAD, Ids, Tokenizer, starts_character, well_formed
+from .spans import char_counts, find_pieces
 from .unigram import sample_segmentation
 
 _EMPTY = np.zeros(0, dtype=np.int64)
@@ -23,7 +24,8 @@ _UNKNOWN_PENALTY = 10.0  # nats below the least likely piece, as in the library
 class SentencePiece(Tokenizer):
     """A SentencePiece model; special tokens that it lacks follow its own pieces.
 
-    Models learned here round-trip any text except U+2581, which SentencePiece reads as a space.
+    Models learned here round-trip any text except U+2581, which SentencePiece reads as a space. What a loaded model
+    loses, `losses.measure_loss` finds.
     """
 
     kind = "sentencepiece"
@@ -40,6 +42,13 @@ class SentencePiece(Tokenizer):
         self._add_specials(specials, self._num_pieces, {name: id for name, id in model_ids.items() if id >= 0})
         self.unk_id = self._processor.unk_id()
         self._char_counts = np.array([self._char_count(i) for i in range(self._num_pieces)], dtype=np.int64)
+        # Lines are encoded one by one, unless something is lost then, as by a model that puts a space before each.
+        example = "a\nb c"
+        separate = self._processor.decode([i for ids in self._processor.encode(_lines(example)) for i in ids])
+        together = self._processor.decode(self._processor.encode(example))
+        self._by_line = separate == example or together != example
+        first = self._processor.encode("a")
+        self._adds_prefix = bool(first) and self._processor.id_to_piece(first[0]).startswith("\u2581")
 
     def _char_count(self, id: int) -> int:
         if self._processor.is_byte(id):
@@ -83,19 +92,44 @@ class SentencePiece(Tokenizer):
         return cls(model.getvalue(), specials)
 
     def encode_counted(self, text: str) -> tuple[Ids, Ids]:
-        lines = _lines(text)
-        ids, char_counts = [_EMPTY], [_EMPTY]
-        for line, pieces in zip(lines, self._processor.encode(lines), strict=True):
-            line_ids = np.array(pieces, dtype=np.int64)
-            counts = self._char_counts[line_ids]
-            if line_ids.size and (missing := len(line) - int(counts.sum())):
-                # A loaded model may add a space or merge some; the first pieces absorb the difference.
-                ends = np.cumsum(counts) + min(missing, 0)
-                counts = np.diff(np.maximum(ends, 0), prepend=0)
-                counts[0] += max(missing, 0)
-            ids.append(line_ids)
-            char_counts.append(counts)
-        return np.concatenate(ids), np.concatenate(char_counts)
+        text = well_formed(text)
+        parts = _lines(text) if self._by_line else _chunks(text)
+        ids, counts = [_EMPTY], [_EMPTY]
+        pending = 0  # characters without a piece, such as a blank line that the model drops
+        for part, pieces in zip(parts, self._processor.encode(parts), strict=True):
+            part_ids = np.array(pieces, dtype=np.int64)
+            part_counts = self._char_counts[part_ids]
+            if part_counts.sum() != len(part):
+                texts = [self._piece_bytes(i) for i in pieces]
+                if self._adds_prefix:
+                    texts[:1] = [texts[0].removeprefix(b" ")] if texts else []
+                part_counts = char_counts(find_pieces(part, texts), len(part))
+            if not len(part_ids):
+                pending += len(part)
+                continue
+            part_counts[0] += pending
+            pending = 0
+            ids.append(part_ids)
+            counts.append(part_counts)
+        joined_ids, joined_counts = np.concatenate(ids), np.concatenate(counts)
+        if len(joined_ids):
+            joined_counts[np.flatnonzero(joined_counts)[-1:]] += pending
+        return joined_ids, joined_counts
+
+    def _piece_bytes(self, id: int) -> bytes:
+        if self._processor.is_byte(id):
+            return self._byte(id)
+        return b"" if self._processor.is_unknown(id) else self.token_text(id).encode()
+
+    def encode_continuation(self, text: str) -> Ids:
+        if not (self._adds_prefix and text):
+            return self.encode(text)
+        # Only a text's first piece has the added space, so a mark before it keeps that away.
+        for mark in (".", "\n", "!"):
+            before, ids = self._processor.encode(mark), self.encode(mark + text)
+            if ids[: len(before)].tolist() == before:
+                return ids[len(before) :]
+        return self.encode(text)
 
     @cached_property
     def log_probs(self) -> dict[str, float]:
@@ -161,6 +195,16 @@ def _sentences(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         for start in range(0, len(line), _MAX_SENTENCE):
             yield line[start : start + _MAX_SENTENCE]
+
+
+def _chunks(text: str) -> list[str]:
+    """Lines joined to parts of about `_MAX_SENTENCE` characters or more."""
+    parts = [""]
+    for line in _lines(text):
+        if len(parts[-1]) >= _MAX_SENTENCE:
+            parts.append("")
+        parts[-1] += line
+    return parts
 
 
 def _lines(text: str) -> list[str]:

@@ -11,7 +11,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from ...core.errors import UserError
-from .base import END, PAD, UNK, Ids, Tokenizer, starts_character
+from .base import END, PAD, UNK, Ids, Tokenizer, starts_character, well_formed
+from .spans import byte_table, char_counts, find_pieces
 
 # Names of the special tokens in well-known vocabularies.
 END_NAMES = (END, "<|endoftext|>", "</s>", "<eos>", "[SEP]")
@@ -25,12 +26,16 @@ CHUNK = 1 << 15  # characters encoded at once: the engine needs about 50 bytes f
 _WORD = r"[\p{L}\p{M}\p{N}_]+(?:['’-][\p{L}\p{M}\p{N}_]+)*"
 _WORDS = pre_tokenizers.Split(Regex(rf" ?{_WORD}| ?[^\s\p{{L}}\p{{M}}\p{{N}}_]|\s"), "isolated")
 _STRIP_PREFIX = decoders.Replace(Regex("^##"), "")
+# The engine reads no longer word; the parts of one begin without ##, which joined tokens do not show.
+_MAX_WORD = 100
+_WORD_PARTS = pre_tokenizers.Sequence([_WORDS, pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{_MAX_WORD}}}"), "isolated")])
 
 
 class Subwords(Tokenizer):
     """A tokenizer of `tokenizers`. Text that spells a special token stays text: `[END]` never becomes the end token.
 
-    Byte-level BPE round-trips any text; words and WordPiece learned here round-trip all but unknown words ([UNK]).
+    Byte-level BPE round-trips any text; words and WordPiece learned here round-trip all but unknown words ([UNK]). What
+    a loaded vocabulary loses, `losses.measure_loss` finds.
     """
 
     def __init__(self, kind: str, engine: Engine, *, end: str | None = None, pad: str | None = None) -> None:
@@ -44,50 +49,101 @@ class Subwords(Tokenizer):
         self.end_id = None if end is None else vocabulary[end]
         self.pad_id = None if pad is None else vocabulary[pad]
         self.unk_id = next((vocabulary[name] for name in UNK_NAMES if name in vocabulary), None)
-        self._bytes = _byte_table(engine, self.vocab_size)  # of byte-level vocabularies
+        self._bytes = byte_table(engine, self.vocab_size)
         if self._bytes is not None:
-            self._char_counts = np.array([starts_character(raw).sum() for raw in self._bytes], dtype=np.int64)
+            self._char_counts = np.array(
+                [starts_character(np.frombuffer(raw, dtype=np.uint8)).sum() for raw in self._bytes], dtype=np.int64
+            )
+        first = self._ids_of("a")
+        self._adds_space = self._decoded(first) == " a"  # before a text, and decoding leaves it there
+        self._adds_prefix = (
+            self._adds_space or (engine.id_to_token(first[0]) or "").startswith("\u2581") if first else False
+        )
+
+    def _ids_of(self, text: str) -> list[int]:
+        """The ids of a short text; none if the engine has no token for some of it."""
+        try:
+            return self._engine.encode(text, add_special_tokens=False).ids
+        except Exception:  # the engine raises nothing more specific
+            return []
 
     def encode_counted(self, text: str) -> tuple[Ids, Ids]:
-        chunks = list(_chunks(text))
+        chunks = list(_chunks(well_formed(text)))
+        if self._bytes is not None and (of_bytes := self._encode_bytes(chunks)):
+            return of_bytes
         try:
-            if self._bytes is not None:
-                encodings = self._engine.encode_batch_fast(chunks, add_special_tokens=False)
-                ids = np.array([i for encoding in encodings for i in encoding.ids], dtype=np.int64)
-                return ids, self._char_counts[ids]
             encodings = self._engine.encode_batch(chunks, add_special_tokens=False)
-        except Exception as error:  # the engine raises nothing more specific
-            if self._engine.token_to_id(UNK) is None and (unknown := self._unknown_words(chunks)):
-                more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-                raise UserError(
-                    f"The vocabulary lacks {', '.join(map(repr, unknown[:8]))}{more}. "
-                    "Train with text that has them, or set text.unk=true when training."
-                ) from None
-            raise UserError(f"The tokenizer cannot encode this text: {error}.") from None
-        ids, starts, offset = [], [], 0
-        for chunk, encoding in zip(chunks, encodings, strict=True):
-            ids += encoding.ids
-            starts += [offset + start for start, _ in encoding.offsets]
-            offset += len(chunk)
-        if ids:
-            starts[0] = 0  # text before the first token counts with it; text after a token counts with that token
-        return np.array(ids, dtype=np.int64), np.diff(np.array([*starts, offset][: len(ids) + 1], dtype=np.int64))
+        except Exception:  # the engine raises nothing more specific where a vocabulary without [UNK] lacks a token
+            ids, offsets = self._encode_known("".join(chunks))
+        else:
+            ids, offsets, offset = [], [], 0
+            for chunk, encoding in zip(chunks, encodings, strict=True):
+                ids += encoding.ids
+                offsets += [(offset + start, offset + end) for start, end in encoding.offsets]
+                offset += len(chunk)
+            if self.unk_id is None and self._decoded(ids) != text:
+                # The engine's offsets do not count the characters for which a vocabulary without [UNK] has no token.
+                offsets = find_pieces(text, [self.token_bytes(i) for i in ids])
+        return np.array(ids, dtype=np.int64), char_counts(offsets, len(text))
 
-    def _unknown_words(self, chunks: list[str]) -> list[str]:
-        assert self._engine.pre_tokenizer is not None
-        words = (word for chunk in chunks for word, _ in self._engine.pre_tokenizer.pre_tokenize_str(chunk))
-        return [word for word in dict.fromkeys(words) if self._engine.token_to_id(word) is None]
+    def _encode_bytes(self, chunks: list[str]) -> tuple[Ids, Ids] | None:
+        """The ids of a byte-level vocabulary, and their characters by their bytes; None if these are not the text's."""
+        assert self._bytes is not None
+        encodings = self._engine.encode_batch_fast(chunks, add_special_tokens=False)
+        ids, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+        for chunk, encoding in zip(chunks, encodings, strict=True):
+            raw, joined = chunk.encode(), b"".join([self._bytes[i] for i in encoding.ids])
+            has_space = self._adds_space and joined == b" " + raw
+            if joined != raw and not has_space:
+                return None
+            ids.append(np.array(encoding.ids, dtype=np.int64))
+            counts.append(self._char_counts[ids[-1]])
+            if has_space:
+                counts[-1][0] -= 1
+        return np.concatenate(ids), np.concatenate(counts)
+
+    def _encode_known(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and offsets word by word, for a vocabulary without [UNK]: another token stands in for an unknown word."""
+        pre_tokenizer = self._engine.pre_tokenizer
+        words = [(c, (i, i + 1)) for i, c in enumerate(text)]
+        if pre_tokenizer is not None:
+            words = pre_tokenizer.pre_tokenize_str(text)
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        stand_in = next((i for mark in (".", " .", "\n", " ") for i in self._ids_of(mark)), 0)
+        known: dict[str, list[int]] = {}
+        for word, offset in words:
+            if word not in known:
+                known[word] = self._ids_of(text[slice(*offset)]) or [stand_in]
+            ids += known[word]
+            offsets += [offset] * len(known[word])
+        return ids, offsets
+
+    def encode_continuation(self, text: str) -> Ids:
+        if not (self._adds_prefix and text):
+            return self.encode(text)
+        # Only a text's first token has the added space, so a mark before it keeps that away.
+        for mark in (".", "\n", "!"):
+            encoding = self._engine.encode(mark + well_formed(text), add_special_tokens=False)
+            after = [i for i, (start, _) in zip(encoding.ids, encoding.offsets, strict=True) if start >= len(mark)]
+            if after == encoding.ids[len(self._ids_of(mark)) :]:
+                return np.array(after, dtype=np.int64)
+        return self.encode(text)
 
     def decode(self, ids: Collection[SupportsIndex]) -> str:
-        return self._engine.decode(self._content(ids).tolist(), skip_special_tokens=False)
+        text = self._decoded(self._content(ids).tolist())
+        return text.removeprefix(" ") if self._adds_space else text
+
+    def _decoded(self, ids: list[int]) -> str:
+        return self._engine.decode(ids, skip_special_tokens=False)
 
     def token_text(self, id: int) -> str:
         if self._bytes is not None and id not in (self.end_id, self.pad_id):
-            return self._bytes[id].tobytes().decode("utf-8", "backslashreplace")
+            return self._bytes[id].decode("utf-8", "backslashreplace")
         return self._engine.id_to_token(id) or ""
 
     def token_bytes(self, id: int) -> bytes:
-        return super().token_bytes(id) if self._bytes is None else self._bytes[id].tobytes()
+        return super().token_bytes(id) if self._bytes is None else self._bytes[id]
 
     def to_dict(self) -> dict[str, Any]:
         engine = json.loads(self._engine.to_str())
@@ -115,14 +171,12 @@ class Subwords(Tokenizer):
         return Subwords(self.kind, self._engine, end=end, pad=pad)
 
 
-def train_words(texts: Iterable[str], vocab_size: int, specials: Sequence[str], *, unk: bool) -> Subwords:
-    """The most frequent words, punctuation marks and line breaks, or all of them (`vocab_size` 0)."""
-    if vocab_size and not unk:
-        raise UserError(f"vocab_size={vocab_size} leaves words out, so tokenizer=words also needs text.unk=true.")
+def train_words(texts: Iterable[str], vocab_size: int, specials: Sequence[str]) -> Subwords:
+    """The most frequent words, punctuation marks and line breaks, or all of them (`vocab_size` 0), and [UNK]."""
     engine = Engine(models.WordLevel(unk_token=UNK))
     engine.pre_tokenizer, engine.decoder = _WORDS, decoders.Fuse()
     size = max(vocab_size - len(specials), 2) if vocab_size else 1 << 31
-    trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=[UNK] if unk else [], show_progress=False)
+    trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=[UNK], show_progress=False)
     engine.train_from_iterator(_all_chunks(texts), trainer)
     return Subwords("words", engine).with_specials(specials)
 
@@ -163,28 +217,13 @@ def train_wordpiece(
     if size < len(characters):
         raise UserError(f"vocab_size is {vocab_size}; the characters of this text alone need {len(characters)} pieces.")
     engine = Engine(models.WordPiece(unk_token=UNK))
-    engine.pre_tokenizer = _WORDS
+    engine.pre_tokenizer = _WORD_PARTS
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=characters, show_progress=False)
     engine.train_from_iterator(_all_chunks(texts), trainer)
     plain = Engine(models.WordPiece(engine.get_vocab(), unk_token=UNK))  # without special tokens
     # No word begins with ##, since a punctuation mark is a word, so only the prefixes are removed.
-    plain.pre_tokenizer, plain.decoder = _WORDS, decoders.Sequence([_STRIP_PREFIX, decoders.Fuse()])
+    plain.pre_tokenizer, plain.decoder = _WORD_PARTS, decoders.Sequence([_STRIP_PREFIX, decoders.Fuse()])
     return Subwords("wordpiece", plain).with_specials(specials)
-
-
-def _byte_table(engine: Engine, vocab_size: int) -> list[np.ndarray] | None:
-    """The bytes of each token of a byte-level vocabulary; None for others."""
-    parts = json.loads(engine.to_str())
-    pre_tokenizer = parts.get("pre_tokenizer") or {}
-    if pre_tokenizer.get("type") != "ByteLevel" or pre_tokenizer.get("add_prefix_space") or parts.get("normalizer"):
-        return None
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
-    table = [np.zeros(0, dtype=np.uint8)] * vocab_size
-    for token, id in engine.get_vocab().items():
-        table[id] = np.array([byte_of[c] for c in token if c in byte_of], dtype=np.uint8)
-    return table
 
 
 def _all_chunks(texts: Iterable[str]) -> Iterator[str]:
