@@ -12,10 +12,13 @@ from jaxtyping import Integer
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..data.compression import file_type
 from ..data.config import TextConfig
 from ..data.dataset import Dataset, Rows
+from ..data.documents import same_text, with_copied_pipe
+from ..data.paths import find_files
 from ..data.prepare import Corpus, prepare
-from ..data.sources import TABLE_SUFFIXES, file_type, find_files
+from ..data.tables import TABLE_SUFFIXES
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import COUNTED, Fact, sha256
@@ -68,8 +71,9 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
     """
     text = model.config.text
     if data:
+        data = with_copied_pipe(data, text, cache_dir)
         dataset = prepare(_config_of_all(text, data), cache_dir, tokenizer=model.tokenizer, trainable=False).train
-        name, trained_on = data, Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
+        name, trained_on = data, same_text(data, text.data, text, cache_dir)
     else:
         corpus = training_corpus(model, cache_dir)
         dataset, part = (corpus.test, "test") if corpus.test else (corpus.valid, "validation")
@@ -142,7 +146,7 @@ def _config_of_all(text: TextConfig, data: str) -> TextConfig:
         test_fraction=0.0,
         split="cut",
         limit=text.limit if data == text.data else 0,
-        field=text.field if hub or suffixes & {*TABLE_SUFFIXES} else "",
+        field=text.field if hub or suffixes & {*TABLE_SUFFIXES, ".json"} else "",
         encoding=text.encoding if suffixes else "utf-8",
         hub_config=text.hub_config if hub else "",
         hub_split=text.hub_split if hub else "train",

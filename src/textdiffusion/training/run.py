@@ -12,6 +12,7 @@ from rich.console import Console
 from ..config.compatibility import check_train
 from ..config.config import Config
 from ..core.errors import UserError
+from ..data.documents import with_copied_pipes
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
@@ -49,7 +50,7 @@ def train(
     is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
     """
     cache = Path(cache or default_cache())
-    config = replace(config, text=with_label_names(config.text, cache))
+    config = replace(config, text=with_label_names(with_copied_pipes(config.text, cache), cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)
     world = process_group()
     is_first = world.rank == 0
