@@ -2,8 +2,8 @@
 
     python benchmarks/any_text.py FILES ... [--tokenizer bytes] [--steps 5]
 
-With `--steps`, a tiny network is also trained on each. Tables (.csv, .jsonl, ...) are read as plain text, through a copy
-named .txt, or as records if `--field` names the field with the text.
+With `--steps`, a tiny network is also trained on each. Tables (.csv, .jsonl, ...) are read as plain text, through a
+copy named .txt, or as records if `--field` names the field with the text.
 """
 
 import argparse

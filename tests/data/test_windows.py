@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from textdiffusion.core.errors import UserError
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.dataset import evaluation_batches
 from textdiffusion.data.prepare import Corpus, prepare

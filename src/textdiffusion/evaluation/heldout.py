@@ -124,10 +124,13 @@ def decode_texts(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
 
 def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
     """The run's text in the run's tokens. Raises UserError where the text is not available."""
-    corpus = prepare(model.config.text, cache_dir)
-    if fingerprint(corpus.tokenizer) == fingerprint(model.tokenizer):
-        return corpus
-    return prepare(model.config.text, cache_dir, tokenizer=model.tokenizer)  # not trained on the run's own text
+    try:
+        corpus = prepare(model.config.text, cache_dir)
+        if fingerprint(corpus.tokenizer) == fingerprint(model.tokenizer):
+            return corpus
+        return prepare(model.config.text, cache_dir, tokenizer=model.tokenizer)  # not trained on the run's own text
+    except MissingText as error:
+        raise UserError(f"The text of this run is missing: {error} If it was moved, name it with --data.") from None
 
 
 def _config_of_all(text: TextConfig, data: str) -> TextConfig:
