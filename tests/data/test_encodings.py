@@ -26,8 +26,8 @@ def test_a_byte_order_mark_decides(tmp_path, encoding, setting):
     assert read(tmp_path / "a.txt", FRENCH.encode(encoding), encoding=setting) == (FRENCH, [])
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("text", [FRENCH, CHINESE])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", [FRENCH, CHINESE, "Жил был поэт. Он писал стихи.\n" * 9], ids=["fr", "zh", "ru"])
 def test_utf16_without_a_mark_is_recognised_and_said(tmp_path, encoding, text):
     found, notes = read(tmp_path / "a.txt", text.encode(encoding))
     assert found == text
@@ -56,6 +56,12 @@ def test_what_cannot_be_guessed_is_refused_with_encodings_that_fit(tmp_path, enc
     assert read(tmp_path / "a.txt", text.encode(), encoding=f"utf-8, {encoding}")[0] == text
 
 
+def test_an_alphabet_between_tags_is_not_taken_for_accents(tmp_path):
+    text = "<item><title>Debian поэт</title><description>markup</description></item>\n" * 9
+    with pytest.raises(UserError, match="is not utf-8"):
+        read(tmp_path / "a.xml", text.encode("cp1251"))
+
+
 def test_a_few_bad_bytes_in_utf8(tmp_path):
     content = "漢字\n".encode() * 3 + b"bad \xff byte\n"
     with pytest.raises(UserError, match=r"byte 0xff at offset 25, line 4 is invalid.*text.skip_bad=true"):
@@ -66,11 +72,11 @@ def test_a_few_bad_bytes_in_utf8(tmp_path):
 
 
 def test_nuls(tmp_path):
-    with pytest.raises(UserError, match=r"2 NUL characters, the first in line 2.*text.skip_bad=true"):
+    with pytest.raises(UserError, match=r"has NULs \(2, the first in line 2\).*text.skip_bad=true"):
         read(tmp_path / "a.txt", b"some text\nwith\0 a\0\nNUL in a longer text")
     found, notes = read(tmp_path / "a.txt", b"a\nb\0c\n" + b"text " * 20, skip_bad=True)
     assert found == "a\nbc\n" + "text " * 20
-    assert "1 NUL characters are left out, the first in line 2" in notes[0]
+    assert "NULs (1, the first in line 2) are left out" in notes[0]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ _NOT_OF_TEXT = frozenset({"idna", "punycode", "undefined", "unicode-escape", "ra
 _OTHERS = ("shift_jis", "euc_jp", "gb18030", "euc_kr", "big5", "cp1251", "koi8_r")
 _NOT_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
+_BAD_ROW = re.compile("[\udc80-\udcff]{3,}")
 _COMMON_UTF16 = re.compile(r"[\n \u3000-\u3002\uff0c]")
 
 Opener = Callable[[], AbstractContextManager[tuple[BinaryIO, io.BufferedIOBase]]]
@@ -83,7 +84,7 @@ def choose_reading(
 ) -> Reading:
     """How to read a file: by its byte order mark, else in the first of `encodings` that fits all of it.
 
-    With the default encoding, UTF-16 without a mark is recognised, and Western European text is read as cp1252, with a
+    With the default encoding, UTF-16 and UTF-32 without a mark are recognised, and Western European text is read as cp1252, with a
     note. `lenient` leaves out bytes that are invalid, and NULs. `options`: errors may advise settings of the text.
     Raises UserError for a file that is not text, or in an encoding that cannot be told.
     """
@@ -93,9 +94,9 @@ def choose_reading(
     is_default = list(encodings) == [DEFAULT]
     guess = ""
     if is_default and not marked and not signature_kind(head[:HEAD]):
-        guess = _utf16_of_ascii(head) or _utf16_of_other_scripts(head)
+        guess = _utf32(head) or _utf16_of_ascii(head) or _utf16_of_other_scripts(head)
     if guess:
-        note = f"{path} looks like UTF-16 without a byte order mark and is read as {guess}"
+        note = f"{path} looks like {guess[:6].upper()} without a byte order mark and is read as {guess}"
         candidates = [Reading(guess, lenient, note)]
     else:
         names = [marked] if marked else [_without_mark(name, head) for name in encodings]
@@ -171,28 +172,31 @@ def _checked_for_nuls(path: Path, reading: Reading, trial: _Trial, head: bytes, 
     if not trial.nuls:
         return replace(reading, lenient=False)
     if reading.lenient:
-        note = f"{path}: {trial.nuls} NUL characters are left out, the first in line {trial.nul_line}"
+        note = f"{path}: NULs ({trial.nuls}, the first in line {trial.nul_line}) are left out"
         return replace(reading, note="; ".join(filter(None, (reading.note, note))))
     if kind := signature_kind(head[:HEAD]):
         raise _binary(path, kind)
     hint = "Set text.encoding=utf-16-le if it is UTF-16, or text.skip_bad=true to leave NULs out."
     raise UserError(
-        f"{path} has {trial.nuls} NUL characters, the first in line {trial.nul_line}, so it may not be text. "
+        f"{path} has NULs ({trial.nuls}, the first in line {trial.nul_line}), so it may not be text. "
         f"{hint if options else 'Convert it to UTF-8.'}"
     )
 
 
 @dataclass
 class _Counts:
-    """Of a file read as UTF-8: invalid bytes, valid characters beyond ASCII, and letters of ASCII."""
+    """Of a file read as UTF-8: invalid bytes, those in rows of three, valid characters beyond ASCII, ASCII letters."""
 
     bad: int = 0
+    in_rows: int = 0
     valid: int = 0
     letters: int = 0
 
     @property
     def is_western(self) -> bool:
-        return not self.valid and self.bad <= MAX_ACCENTS * (self.letters + self.bad)
+        # Letters with accents stand alone or in pairs; other alphabets fill words with such bytes.
+        few = self.bad <= MAX_ACCENTS * (self.letters + self.bad) and self.in_rows <= MAX_ACCENTS * self.bad
+        return not self.valid and few
 
 
 def _count(opened: Opener) -> _Counts:
@@ -201,6 +205,7 @@ def _count(opened: Opener) -> _Counts:
         for text in _decode_with_escapes(stream):
             bad, ascii_text = len(_BAD_BYTE.findall(text)), text.encode("ascii", "ignore")
             counts.bad += bad
+            counts.in_rows += sum(map(len, _BAD_ROW.findall(text)))
             counts.valid += len(text) - bad - len(ascii_text)
             counts.letters += len(ascii_text.translate(None, _NOT_LETTERS))
     return counts
@@ -245,6 +250,12 @@ def _utf16_of_ascii(head: bytes) -> str:
     if pairs < 2 or max(even, odd) < 0.3 * pairs or min(even, odd) > 0.02 * pairs:
         return ""
     return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _utf32(head: bytes) -> str:
+    """The byte order of UTF-32, which hardly any other bytes fit; empty if this is not such text."""
+    fits = (name for name in ("utf-32-le", "utf-32-be") if len(head) >= 8 and b"\0" in head and _fits(name, head))
+    return next((name for name in fits if "\0" not in head[: len(head) // 4 * 4].decode(name)), "")
 
 
 def _utf16_of_other_scripts(head: bytes) -> str:

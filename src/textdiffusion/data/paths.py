@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import UserError
+from .binary_files import HEAD, binary_kind
 from .compression import COMPRESSED_SUFFIXES, file_type
 from .tables import TABLE_SUFFIXES
 
@@ -101,12 +102,22 @@ def _readable(paths: Iterator[Path], skipped: Counter[str]) -> list[Path]:
 
 
 def _no_text(name: str, folder: Path) -> str:
-    others = Counter(path.suffix for path in folder.rglob("*.*") if path.suffix.isascii() and path.is_file())
-    hint = f"'{name}/**/*{others.most_common(1)[0][0]}'" if others else "'*.py'"
-    suffixes = f"{', '.join(FOLDER_SUFFIXES)} (also with {', '.join(COMPRESSED_SUFFIXES)})"
+    suffixes = Counter(path.suffix for path in folder.rglob("*.*") if path.is_file() and _looks_like_text(path))
+    suffix = suffixes.most_common(1)[0][0] if suffixes else ".py"
+    read = f"{', '.join(FOLDER_SUFFIXES)} (also with {', '.join(COMPRESSED_SUFFIXES)})"
     return (
-        f"The folder {name} holds no text: no file ends in {suffixes}. Name other files by a pattern, such as {hint}."
+        f"The folder {_shown(name)} holds no text: no file ends in {read}. Name other files by a pattern, such as "
+        f"'{_shown(name)}/**/*{suffix}'."
     )
+
+
+def _looks_like_text(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    return path.suffix.isascii() and not binary_kind(head)
 
 
 def _shown(name: str) -> str:
