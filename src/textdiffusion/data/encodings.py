@@ -84,9 +84,9 @@ def choose_reading(
 ) -> Reading:
     """How to read a file: by its byte order mark, else in the first of `encodings` that fits all of it.
 
-    With the default encoding, UTF-16 and UTF-32 without a mark are recognised, and Western European text is read as cp1252, with a
-    note. `lenient` leaves out bytes that are invalid, and NULs. `options`: errors may advise settings of the text.
-    Raises UserError for a file that is not text, or in an encoding that cannot be told.
+    With the default encoding, UTF-16 and UTF-32 without a mark are recognised, and Western European text is read as
+    cp1252, with a note. `lenient` leaves out bytes that are invalid, and NULs. `options`: errors may advise settings of
+    the text. Raises UserError for a file that is not text, or in an encoding that cannot be told.
     """
     with opened() as (_, stream):
         head = stream.read(HEAD_SIZE)

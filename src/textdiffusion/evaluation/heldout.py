@@ -16,7 +16,7 @@ from ..data.compression import file_type
 from ..data.config import TextConfig
 from ..data.dataset import Dataset, Rows
 from ..data.documents import same_text, with_copied_pipe
-from ..data.paths import find_files
+from ..data.paths import MissingText, find_files
 from ..data.prepare import Corpus, prepare
 from ..data.tables import TABLE_SUFFIXES
 from ..data.tokenizers.base import Tokenizer, fingerprint
