@@ -32,20 +32,26 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
         return _built_in(data, config, task.source())
     notes: list[str] = []
     paths = find_files(with_copied_pipe(data, config, cache), notes)
-    options = {"encoding": config.encoding, "limit": config.limit, "skip_bad": config.skip_bad}
-    return Files(data, paths, config.fields, **options, notes=notes)
+    return Files(
+        data,
+        paths,
+        config.fields,
+        encoding=config.encoding,
+        limit=config.limit,
+        skip_bad=config.skip_bad,
+        notes=notes,
+    )
 
 
 def with_copied_pipes(config: TextConfig, cache: Path) -> TextConfig:
     """The configuration with text that can be read only once replaced by copies in the cache, which stay."""
-    names = {option: getattr(config, option) for option in ("data", "valid", "test")}
-    copies = {option: with_copied_pipe(name, config, cache) for option, name in names.items() if name}
-    return replace(config, **copies)
+    data, valid, test = (with_copied_pipe(name, config, cache) for name in (config.data, config.valid, config.test))
+    return replace(config, data=data, valid=valid, test=test)
 
 
 def with_copied_pipe(name: str, config: TextConfig, cache: Path) -> str:
     """The path of a copy in the cache, if the text of this name can be read only once; else the name."""
-    return str(copy_pipe(name, cache / "pipes", records=bool(config.field))) if is_pipe(name) else name
+    return str(copy_pipe(name, cache / "pipes", records=bool(config.field))) if name and is_pipe(name) else name
 
 
 def same_text(name: str, other: str, config: TextConfig, cache: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +118,7 @@ class Files:
                     yield Chunk(text, document, number, bytes_before + bytes_read, source, label)
             bytes_before += file_size(path)
 
-    def _records_or_skip(self, path: Path) -> Iterator[tuple[int, int, tables.Texts]]:
+    def _records_or_skip(self, path: Path) -> Generator[tuple[int, int, tables.Texts]]:
         try:
             yield from self._records(path)
         except UserError as error:
