@@ -74,12 +74,43 @@ def _() -> TextConfig:
 
 @case("a file that is not UTF-8")
 def _() -> TextConfig:
-    return written("poem.txt", "Un café".encode("latin-1"))
+    return written("poem.txt", "Жил был поэт\n".encode("koi8_r"))
 
 
-@case("a file in UTF-16")
+@case("UTF-8 with a damaged byte")
 def _() -> TextConfig:
-    return written("poem.txt", "Un café".encode("utf-16"))
+    return written("poem.txt", "漢字\n漢字\n".encode() + b"\xff\n")
+
+
+@case("a text with NULs")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT + "\0")
+
+
+@case("a picture")
+def _() -> TextConfig:
+    return written("cat.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+
+
+@case("an archive named as text")
+def _() -> TextConfig:
+    return written("poem.txt", b"PK\x03\x04\x14\0\0\0\x08\0")
+
+
+@case("a device")
+def _() -> TextConfig:
+    return TextConfig(data="/dev/zero")
+
+
+@case("a link to nothing")
+def _() -> TextConfig:
+    Path("poem.txt").symlink_to("gone.txt")
+    return TextConfig(data="poem.txt")
+
+
+@case("a name that is not text")
+def _() -> TextConfig:
+    return TextConfig(data="po\udce8me.txt")
 
 
 @case("an encoding that does not exist")
@@ -87,24 +118,14 @@ def _() -> TextConfig:
     return written("poem.txt", TEXT, encoding="utf-9")
 
 
+@case("an encoding that is not one of text")
+def _() -> TextConfig:
+    return written("poem.txt", TEXT, encoding="hex")
+
+
 @case("a gzip file cut off")
 def _() -> TextConfig:
     return written("poem.txt.gz", gzip.compress(TEXT.encode())[:-12])
-
-
-@case("a file named .gz that is not gzipped")
-def _() -> TextConfig:
-    return written("poem.txt.gz", TEXT)
-
-
-@case("text shorter than a window")
-def _() -> TextConfig:
-    return written("poem.txt", TEXT[:60])
-
-
-@case("text too short to be split")
-def _() -> TextConfig:
-    return written("poem.txt", "four", length=2)
 
 
 @case("a split by files of one file")
@@ -150,6 +171,21 @@ def _() -> TextConfig:
 @case("JSONL with half a surrogate pair")
 def _() -> TextConfig:
     return written("poems.jsonl", '{"text": "a\\ud800"}\n', field="text")
+
+
+@case("a JSON array without a field named")
+def _() -> TextConfig:
+    return written("poems.json", '[{"title": "a", "text": "b"}]')
+
+
+@case("a JSON array cut off")
+def _() -> TextConfig:
+    return written("poems.json", '[{"text": "a"},\n{"text": ', field="text")
+
+
+@case("CSV with a row that has too many values")
+def _() -> TextConfig:
+    return written("poems.csv", "title,text\na,b\nc,d,e\n", field="text")
 
 
 @case("Parquet without that field")
@@ -218,11 +254,12 @@ def _() -> TextConfig:
     return TextConfig(data="poem.txt", layout="lines", mask="question")
 
 
-@case("a shard cut off")
+@case("prepared text that is damaged, and whose text is gone")
 def _() -> TextConfig:
     config = written("poem.txt", TEXT)
     shard = prepare(config, Path("run/data")).folder / "train.tokens"
     shard.write_bytes(shard.read_bytes()[:-100])
+    Path("poem.txt").unlink()
     return config
 
 

@@ -122,18 +122,34 @@ def test_a_stream_of_words_is_cut_between_words(tmp_path):
     assert valid[0] == test[0] == " "
 
 
-def test_a_part_that_was_deleted_is_missed(folder):
-    corpus = prepare(small(folder, split="files"), folder / "cache")
-    (corpus.folder / "valid.tokens").unlink()
-    with pytest.raises(UserError, match=r"valid\.tokens is damaged: it is missing"):
-        prepare(small(folder, split="files"), folder / "cache")
+@pytest.mark.parametrize("layout", ["stream", "lines", "documents"])
+@pytest.mark.parametrize("text", ["a", "abc", "word", "one line of words\n", "a\nb\nc\n"])
+def test_however_little_text(tmp_path, text, layout):
+    """Too little text for a test part goes to the other parts, and of one unit all is for training."""
+    (tmp_path / "a.txt").write_text(text)
+    corpus = prepare(small(tmp_path / "a.txt", tokenizer="bytes", layout=layout, length=16), tmp_path / "cache")
+    units = len(text) if layout == "stream" else len(text.splitlines()) if layout == "lines" else 1
+    assert (corpus.valid is None) == (units == 1)
+    if units < 18:
+        assert corpus.test is None
+        assert any("too short to hold out text: it has no" in note for note in corpus.notes)
+        with pytest.raises(UserError, match="has no test part: it is too short"):
+            corpus.part("test")
+    assert "".join(filter(None, texts(corpus))).replace("\n", "") == text.replace("\n", "")
+    corpus.train.batch(0, range(3), batch_size=3)
+
+
+def test_a_text_that_can_be_split_is_split_as_ever(tmp_path):
+    (tmp_path / "a.txt").write_text("x" * 40)
+    corpus = prepare(small(tmp_path / "a.txt"), tmp_path / "cache")
+    assert [len(corpus.part(name).shard) for name in ("train", "valid", "test")] == [36, 2, 2]
 
 
 def test_processes_may_prepare_at_the_same_time(folder):
     with ThreadPoolExecutor(4) as pool:
         folders = {c.folder for c in pool.map(lambda _: prepare(small(folder), folder / "cache"), range(8))}
     assert len(folders) == 1
-    assert [path.name for path in (folder / "cache").iterdir()] == [path.name for path in folders]
+    assert {path.name for path in (folder / "cache").iterdir()} == {path.name for path in folders} | {"texts"}
 
 
 def test_where_prepared_text_is_kept(tmp_path, monkeypatch):

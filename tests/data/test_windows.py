@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from textdiffusion.core.errors import UserError
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.dataset import evaluation_batches
 from textdiffusion.data.prepare import Corpus, prepare
@@ -72,8 +71,18 @@ def test_evaluation_windows_hold_every_token_once(tmp_path):
 
 
 def test_shorter_than_a_window(tmp_path):
-    with pytest.raises(UserError, match=r"The train part .* fewer than one window of 9999"):
-        corpus(tmp_path, length=9999)
+    """The window is padded, in training as in evaluation, and the user is told."""
+    short = corpus(tmp_path, length=9999)
+    count = len(short.train.shard)
+    assert any(f"train: {count} tokens are fewer than a window of 9999" in note for note in short.notes)
+    batch = short.train.batch(3, range(2), batch_size=4)
+    assert batch.tokens.shape == (2, 9999)
+    assert batch.valid_mask is not None
+    assert batch.valid_mask.sum(1).tolist() == [count, count]
+    assert np.array_equal(batch.tokens[1, :count].numpy(), short.train.shard.tokens)
+    assert (batch.num_chars, batch.global_batch_size) == (None, 4)
+    assert batch.row_ids is not None
+    assert batch.row_ids.tolist() == [0, 1]
 
 
 def test_reused_until_something_changes(tmp_path):

@@ -30,7 +30,8 @@ class Train:
     recipe: Annotated[str, Positional, arg(metavar="RECIPE")]
     """A name from `textdiffusion recipes`."""
     data: str
-    """A text file, folder or glob (also .gz, .jsonl, .parquet), hf:NAME, shakespeare, grammar or a task (sudoku)."""
+    """A text file, folder or glob (also .gz, .jsonl, .parquet), - (standard input), hf:NAME, shakespeare, grammar or a
+    task (sudoku)."""
     out: str
     """Folder for the run."""
     variant: str = "default"
@@ -105,7 +106,7 @@ class Train:
 
     def _text(self, text: TextConfig) -> TextConfig:
         from ..data.builtin.tasks import parse_task
-        from ..data.sources import TABLE_SUFFIXES
+        from ..data.tables import TABLE_SUFFIXES
 
         task = parse_task(self.data)
         options: dict[str, Any] = {"data": self.data} | (task.text_settings() if task else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise, takewhile
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..core.errors import UserError
+from .checksums import write_checksums
 from .config import TextConfig
 from .documents import read_units
 from .labels import label_id, save_labels
@@ -67,20 +68,27 @@ def build_corpus(
     tokenizer.save(folder / "tokenizer.json")
     lost = {part: PartLoss() for part in config.parts}
     _encode_source(folder, config, source, bounds, tokenizer, console, lost)
+    notes = source.notes()
     for part, separate_source in separate.items():
         units = _units_with_progress(separate_source, config, console, "Tokenising")
         name = f"the {part} text {separate_source.name}"
         if not _encode_part(units, folder, part, config, tokenizer, name, lost[part]):
             raise UserError(f"{separate_source.name} holds no text.")
+        notes += separate_source.notes()
     for path in folder.glob("*.tokens"):
         verify(path)
+    parts = [part for part in config.parts if (folder / f"{part}.tokens").exists()]
+    if missing := [part for part in config.parts if part not in parts]:
+        notes.append(f"{source.name} is too short to hold out text: it has no {' and no '.join(missing)} part")
     description = {"format": FORMAT, "source": source.identity(), "config": asdict(config), "bounds": asdict(bounds)}
     description["lost"] = {part: asdict(loss) for part, loss in lost.items() if loss.characters}
+    description |= {"parts": parts, "notes": notes}
     if config.layout != "stream":
         shards = {path.stem: open_shard(path) for path in sorted(folder.glob("*.tokens"))}
         train = shards.pop("train")
         description["repeated"] = {part: _count_repeats(train, shard) for part, shard in shards.items()}
     (folder / "corpus.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    write_checksums(folder)
 
 
 @dataclass
@@ -105,21 +113,11 @@ def _encode_source(
     console: Console,
     lost: dict[str, PartLoss],
 ) -> None:
-    """One pass over the source that writes one part after the other. Raises UserError for an empty part."""
-
-    def check(parts: Collection[str]) -> None:
-        for part in config.parts:
-            if part not in parts and (part == "train" or not getattr(config, part)):
-                raise UserError(f"{source.name} is too short: its {part} part is empty.")
-
-    check([part for part, (start, end) in bounds.spans().items() if start < end])
-    written = set()
+    """One pass over the source that writes one part after the other; an empty part is not written."""
     with closing(_units_with_progress(source, config, console, "Tokenising")) as units:
         for part, items in groupby(split_units(units, bounds, config), key=lambda item: item[0]):
             part_units = (unit for _, unit in items)
             _encode_part(part_units, folder, part, config, tokenizer, f"the {part} part of {source.name}", lost[part])
-            written.add(part)
-    check(written)  # a part can also end up empty because no word is cut
 
 
 def _encode_part(

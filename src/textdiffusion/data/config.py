@@ -32,8 +32,9 @@ class TextConfig:
     """
 
     data: str = "shakespeare"
-    """Training data: a file, folder or glob (text, .jsonl, .csv, .tsv, .parquet, also with .gz), hf:NAME, shakespeare,
-    grammar:SIZE:SEED, or a task such as sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
+    """Training data: a file, folder or glob (text, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, also with .gz, .bz2 or
+    .xz), a pipe (- for standard input), hf:NAME, shakespeare, grammar:SIZE:SEED, or a task such as
+    sudoku:LEVEL:SIZE:SEED (docs/tasks.md)."""
     valid: str = ""
     """Separate validation data; empty: the validation part is cut from `data`."""
     test: str = ""
@@ -47,7 +48,10 @@ class TextConfig:
     labels: tuple[str, ...] = ()
     """All labels, in the order of their ids; empty: the labels that occur in `data`."""
     encoding: str = "utf-8"
-    """Character encoding of the files."""
+    """Character encoding of the files; of several, separated by commas, the first that fits a file. A byte order mark
+    decides before them."""
+    skip_bad: bool = False
+    """Leave out files, records and bytes that cannot be read, and say how many, instead of refusing the text."""
     hub_config: str = ""
     """Configuration (subset) of a hub data set."""
     hub_split: str = "train"
@@ -112,6 +116,12 @@ class TextConfig:
         for name, allowed in (*((n, get_args(kind)) for n, kind in choices.items()), ("normaliser", NORMALISERS)):
             if (value := getattr(self, name)) not in allowed:
                 raise UserError(f"{name} is {value!r}; it can be {', '.join(allowed)}.")
+        for name in ("data", "valid", "test", "field", "source", "label"):
+            if any("\ud800" <= character <= "\udfff" for character in getattr(self, name)):
+                shown = getattr(self, name).encode("utf-8", "backslashreplace").decode()
+                raise UserError(
+                    f"{name} is not valid text: {shown}. Rename the file, or name its folder or a pattern (a*.txt)."
+                )
         if not self.data:
             raise UserError("data is empty; give a file, a folder, hf:NAME, shakespeare or grammar.")
         for name, default in (("hub_config", ""), ("hub_split", "train")):

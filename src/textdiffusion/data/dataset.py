@@ -42,10 +42,6 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def check_trainable(self) -> None:
-        """Raises UserError if there is not a single training window."""
-
-    @abstractmethod
     def _positions(self, windows: np.ndarray) -> np.ndarray:
         """Positions in the shard of the tokens of these windows [b, l]; at least `len(shard)` for padding."""
 

@@ -12,8 +12,11 @@ from .builtin import grammar, shakespeare
 from .builtin.hub import download
 from .builtin.tasks import parse_task
 from .config import TextConfig
+from .known_texts import KnownText, content_hash
 from .normalisers import StreamingNormalizer, normalise
-from .sources import Chunk, Files, Source, find_files
+from .paths import find_files
+from .pipes import copy_pipe, is_pipe
+from .sources import Chunk, Files, Source
 
 
 def open_source(data: str, config: TextConfig, cache: Path) -> Source:
@@ -27,7 +30,48 @@ def open_source(data: str, config: TextConfig, cache: Path) -> Source:
         return _built_in(data, config, grammar.source(detail))
     if task := parse_task(data):
         return _built_in(data, config, task.source())
-    return Files(data, find_files(data), config.fields, encoding=config.encoding, limit=config.limit)
+    notes: list[str] = []
+    paths = find_files(with_copied_pipe(data, config, cache), notes)
+    return Files(
+        data,
+        paths,
+        config.fields,
+        encoding=config.encoding,
+        limit=config.limit,
+        skip_bad=config.skip_bad,
+        notes=notes,
+    )
+
+
+def with_copied_pipes(config: TextConfig, cache: Path) -> TextConfig:
+    """The configuration with text that can be read only once replaced by copies in the cache, which stay."""
+    data, valid, test = (with_copied_pipe(name, config, cache) for name in (config.data, config.valid, config.test))
+    return replace(config, data=data, valid=valid, test=test)
+
+
+def with_copied_pipe(name: str, config: TextConfig, cache: Path) -> str:
+    """The path of a copy in the cache, if the text of this name can be read only once; else the name."""
+    return str(copy_pipe(name, cache / "pipes", records=bool(config.field))) if name and is_pipe(name) else name
+
+
+def same_text(name: str, other: str, config: TextConfig, cache: Path) -> bool:
+    """Whether two names stand for files of the same content, or are equal.
+
+    Of text that is missing, the content when it was last prepared counts.
+    """
+    if name == other:
+        return True
+    hashes = [_content_hashes(each, config, cache) for each in (name, other)]
+    return hashes[0] is not None and hashes[0] == hashes[1]
+
+
+def _content_hashes(name: str, config: TextConfig, cache: Path) -> list[str] | None:
+    known = KnownText(cache, name, config)
+    known.load_hashes()
+    try:
+        return [content_hash(path) for path in find_files(name)]
+    except UserError:
+        return [digest for _, digest in known.identity[0]] if known.identity else None
 
 
 def names_files(data: str) -> bool:
@@ -39,7 +83,7 @@ def names_files(data: str) -> bool:
 
 
 def _built_in(name: str, config: TextConfig, source: Source) -> Source:
-    for option in ("field", "source", "label", "encoding", "limit"):
+    for option in ("field", "source", "label", "encoding", "limit", "skip_bad"):
         if getattr(config, option) != getattr(TextConfig, option):
             raise UserError(f"{option} has no effect on the built-in data {name}.")
     return source

@@ -86,9 +86,6 @@ class Examples(Dataset):
     def __len__(self) -> int:
         return len(self._row_bounds) - 1
 
-    def check_trainable(self) -> None:
-        """One example is enough."""
-
     def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
         epoch, index = np.divmod(step * batch_size + rows, len(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
+from .compression import file_type, open_decompressed
 from .config import TextConfig
 from .documents import open_source, read_units
-from .sources import decode_chunks
-from .tables import read_table
+from .encodings import choose_reading, decode_chunks
+from .pipes import copy_pipe, is_pipe
+from .tables import follows_quotes, read_table
 
 MAX_LABELS = 1000
 COLUMNS = "text", "label"
+COLUMN_NAMED = ".jsonl", ".ndjson", ".csv"
 
 
 def with_label_names(config: TextConfig, cache: Path) -> TextConfig:
@@ -54,26 +58,45 @@ def load_labels(folder: Path, part: str) -> np.ndarray:
     return np.load(_path(folder, part), allow_pickle=False)
 
 
+def label_notes(config: TextConfig, part: str, label_ids: np.ndarray | None) -> list[str]:
+    """What the user should know about the labels of a part."""
+    if label_ids is None:
+        return []
+    notes = []
+    if unlabelled := int((label_ids == 0).sum()):
+        notes.append(f"{part}: {unlabelled} of {len(label_ids)} examples have no label")
+    if part == "train" and len(config.labels) == 1:
+        notes.append(f"train: {config.label} has a single value, {config.labels[0]}, so it cannot steer anything")
+    return notes
+
+
 def _path(folder: Path, part: str) -> Path:
     return folder / f"{part}.labels.npy"
 
 
 def read_labelled(path: str | Path) -> list[tuple[str, str]]:
-    """Pairs of text and label: fields `text` and `label` of .csv and .jsonl files, lines `text TAB label` of others.
+    """Pairs of text and label: fields `text` and `label` of .csv, .jsonl and .json files, else lines `text TAB label`.
 
     Raises UserError for an unreadable file, an empty text or label, and fewer than two labels.
     """
+    if is_pipe(str(path)):
+        with tempfile.TemporaryDirectory() as folder:
+            return read_labelled(copy_pipe(str(path), Path(folder), records=False))
     path = Path(path)
-    file_type = path.suffix.lower() if path.suffix.lower() in (".csv", ".jsonl") else ".tsv"
-    columns = COLUMNS if file_type == ".tsv" else None
+    kind = file_type(path) if file_type(path) in (*COLUMN_NAMED, ".json") else ".tsv"
+    columns = COLUMNS if kind == ".tsv" else None
     try:
-        with path.open("rb") as file:
-            records = read_table(path, file_type, decode_chunks(path, file, "utf-8"), ("text", "", "label"), columns)
+        reading = choose_reading(path, lambda: open_decompressed(path), options=False)
+        quoted = True
+        if kind == ".tsv":
+            with open_decompressed(path) as (_, stream):
+                quoted = follows_quotes(decode_chunks(stream, reading), columns)
+        with open_decompressed(path) as (_, stream):
+            chunks = decode_chunks(stream, reading)
+            records = read_table(path, kind, chunks, ("text", "", "label"), columns, quoted=quoted)
             pairs = [(text, label) for text, _, label in records]
     except UserError as error:
         raise UserError(f"{error} Write each line as text, tab, label." if columns else str(error)) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     for number, pair in enumerate(pairs, 1):
         if "" in pair:
             raise UserError(f"Record {number} of {path} has an empty text or label.")

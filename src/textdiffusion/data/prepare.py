@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,28 @@ from typing import Any
 from rich.console import Console
 
 from ..core.errors import UserError
-from ..core.files import make_folder, writing
+from ..core.files import writing
+from ..core.scratch import scratch_folder
 from ..core.terminal import TextConsole
 from .build import FORMAT, build_corpus
+from .checksums import DamagedFolder, verify_checksums
 from .choices import choose
 from .config import TextConfig
 from .dataset import Dataset
 from .documents import open_source
 from .examples import Examples
-from .labels import load_labels
+from .known_texts import KnownText, content_hash
+from .labels import label_notes, load_labels
+from .paths import MissingText
 from .shards import open_shard
-from .sources import Source
+from .sources import Files, Source
 from .stream import Stream
 from .tokenizers.base import Tokenizer, fingerprint
 from .tokenizers.loading import load
 
 # Settings that apply when batches are read, so that the shards do not depend on them.
 READING_SETTINGS = {"length", "packing", "model_padding", "too_long", "mask", "condition_dropout", "subword_sampling"}
+NOT_IN_KEY = READING_SETTINGS | {"data", "valid", "test", "tokenizer_path"}  # paths: their content is in the key
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class Corpus:
         """`train`, `valid` or `test`. Raises UserError if the configuration leaves the part empty."""
         dataset = {"train": self.train, "valid": self.valid, "test": self.test}[name]
         if dataset is None:
-            raise UserError(f"{self.config.data} has no {name} part: {name}_fraction is 0.")
+            reason = f"{name}_fraction is 0" if not getattr(self.config, f"{name}_fraction") else "it is too short"
+            raise UserError(f"{self.config.data} has no {name} part: {reason}.")
         return dataset
 
 
@@ -83,24 +88,38 @@ def prepare(
     What the configuration leaves to the text is chosen (`choices.choose`); the corpus has the completed one.
 
     `tokenizer` replaces learning one from the training part. `seed` determines the order of the training batches.
-    `trainable` requires at least one training window. Progress is shown on `console` (None: standard error). Several
-    processes may call this at the same time. Raises UserError for text that cannot be used; no partial files remain.
+    `trainable` adds a note if the training text is shorter than a window. Progress is shown on `console` (None:
+    standard error). Several processes may call this at the same time. Prepared text that was damaged is made again, if
+    the text is still there. Raises UserError for text that cannot be used; no partial files remain.
     """
     config, _ = choose(config, Path(cache))
-    folder = _prepared_folder(config, Path(cache), tokenizer, console or TextConsole(stderr=True))
-    tokenizer = load(folder / "tokenizer.json")
-    description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    cache, console = Path(cache), console or TextConsole(stderr=True)
+    try:
+        folder = _prepared_folder(config, cache, tokenizer, console)
+        tokenizer = load(folder / "tokenizer.json")
+        description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = f"{error.strerror or error} ({error.filename or cache})"
+        raise UserError(
+            f"The folder of prepared text cannot be used: {reason}. TEXTDIFFUSION_CACHE names another one."
+        ) from None
     repeats, lost = description.get("repeated", {}), description.get("lost", {})
     datasets: dict[str, Dataset] = {}
-    notes: list[str] = []
-    for part in config.parts:
+    notes: list[str] = list(description["notes"])
+    for part in description["parts"]:
         shard = open_shard(folder / f"{part}.tokens")
         name = f"the {part} part of {config.data}"
         if config.layout == "stream":
             dataset: Dataset = Stream(shard, config, tokenizer, seed=seed, name=name)
+            if part == "train" and trainable and len(shard) < config.length:
+                notes.append(
+                    f"train: {len(shard)} tokens are fewer than a window of {config.length}, so the window is padded; "
+                    f"text.length={max(len(shard), 2)} would fit"
+                )
         else:
             labels = load_labels(folder, part) if config.label else None
             dataset = Examples(shard, config, tokenizer, seed=seed, name=name, labels=labels)
+            notes += label_notes(config, part, labels)
         datasets[part] = dataset
         notes += [f"{part}: {note}" for note in dataset.notes]
         if loss := lost.get(part):
@@ -108,8 +127,6 @@ def prepare(
         if count := repeats.get(part):
             notes.append(f"{part}: {count} of {shard.header.examples} examples are also in the training part")
     train = datasets["train"]
-    if trainable:
-        train.check_trainable()
     return Corpus(config, tokenizer, train, datasets.get("valid"), datasets.get("test"), folder, tuple(notes))
 
 
@@ -123,38 +140,61 @@ def _loss_note(characters: int, example: list[str], total: int) -> str:
 
 
 def _prepared_folder(config: TextConfig, cache: Path, tokenizer: Tokenizer | None, console: Console) -> Path:
-    """The folder with the shards, built if it does not exist."""
-    source = open_source(config.data, config, cache)
-    separate = {part: open_source(data, config, cache) for part in ("valid", "test") if (data := getattr(config, part))}
-    key = _cache_key(config, tokenizer, [source, *separate.values()])
-    folder = cache / key
-    if folder.is_dir():
-        return folder
-    make_folder(cache)
-    partial = cache / f".{key}.{secrets.token_hex(4)}"
-    with writing(partial):
-        partial.mkdir()
+    """The folder with the shards, built if it does not exist or is damaged."""
+    names = {"train": config.data} | {part: name for part in ("valid", "test") if (name := getattr(config, part))}
+    known = {part: KnownText(cache, name, config) for part, name in names.items()}
     try:
-        with writing(partial):
-            build_corpus(partial, config, source, separate, tokenizer, console)
+        sources = {part: open_source(name, config, cache) for part, name in names.items()}
+        identities = {part: _identity(sources[part], known[part]) for part in names}
+    except MissingText:
+        # Text that was prepared once is not needed again.
+        identities = {part: each.identity for part, each in known.items()}
+        folder = cache / _cache_key(config, tokenizer, identities)
+        if None in identities.values() or not folder.is_dir():
+            raise
+        verify_checksums(folder)
+        return folder
+    folder = cache / _cache_key(config, tokenizer, identities)
+    is_damaged = False
+    if folder.is_dir():
         try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first, with the same content
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            verify_checksums(folder)
+        except DamagedFolder as error:
+            console.print(f"{error} It is prepared again now.", highlight=False, markup=False, soft_wrap=True)
+            is_damaged = True
+    if is_damaged or not folder.is_dir():
+        separate = {part: source for part, source in sources.items() if part != "train"}
+        with scratch_folder(cache, folder.name) as scratch:
+            partial = scratch / "new"
+            with writing(folder):
+                partial.mkdir()
+                build_corpus(partial, config, sources["train"], separate, tokenizer, console)
+            if is_damaged:
+                folder.rename(scratch / "damaged")
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was first, with the same content
+                    raise
+    for part, source in sources.items():
+        if isinstance(source, Files):
+            known[part].store(identities[part], source.paths)
     return folder
 
 
-def _cache_key(config: TextConfig, tokenizer: Tokenizer | None, sources: list[Source]) -> str:
-    """A name that changes whenever the tokens would."""
-    settings = {name: value for name, value in asdict(config).items() if name not in READING_SETTINGS}
-    identity: list[Any] = [FORMAT, settings, [source.identity() for source in sources]]
+def _identity(source: Source, known: KnownText) -> list[Any]:
+    known.load_hashes()
+    return source.identity()
+
+
+def _cache_key(config: TextConfig, tokenizer: Tokenizer | None, identities: Mapping[str, Any]) -> str:
+    """A name that changes whenever the tokens would. Where text and tokenizer lie makes no difference."""
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_IN_KEY}
+    identity: list[Any] = [FORMAT, settings, dict(identities)]
     if tokenizer is not None:
         identity.append(fingerprint(tokenizer))
     elif config.tokenizer_path:
         path = Path(config.tokenizer_path)
         files = sorted(path.glob("*.*")) if path.is_dir() else [path]
-        identity.append([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files if p.is_file()])
+        identity.append([[p.name, content_hash(p)] for p in files if p.is_file()])
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

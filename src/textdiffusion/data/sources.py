@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
-import glob
-import gzip
-import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ..core.errors import UserError
 from . import tables
-
-READ_SIZE = 1 << 20  # bytes read at a time
-MAX_LINE = 1 << 23  # characters without a line break after which a chunk is cut elsewhere
-TEXT_SUFFIXES = (".txt", ".text", ".md")
-TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+from .compression import file_type, open_decompressed
+from .encodings import Reading, choose_reading, decode_chunks, parse_encodings
+from .known_texts import content_hash, file_size
+from .tables import TABLE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -53,12 +48,19 @@ class Source(Protocol):
     def chunks(self) -> Iterator[Chunk]: ...
 
     def identity(self) -> list[Any]:
-        """JSON that changes when the text does."""
+        """JSON that changes when the text does, and only then: where the text lies does not count."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What the user should know about the text that was read last, such as what was skipped."""
         ...
 
 
 class Files:
-    """Text, JSONL, CSV, TSV and Parquet files, also gzipped. Each text file and each record is one document."""
+    """Text, JSONL, JSON, CSV, TSV and Parquet files, also compressed. Each text file and each record is one document.
+
+    `skip_bad` leaves out what cannot be read (files, records, bytes), and `notes` counts it; else it is a UserError.
+    """
 
     def __init__(
         self,
@@ -68,57 +70,105 @@ class Files:
         *,
         encoding: str = "utf-8",
         limit: int = 0,
+        skip_bad: bool = False,
+        notes: list[str] | None = None,
     ) -> None:
-        self.name, self.paths, self.fields, self.encoding, self.limit = name, paths, fields, encoding, limit
-        self.size = sum(path.stat().st_size for path in paths)
-        table = next((path for path in paths if file_type(path) in TABLE_SUFFIXES), None)
+        self.name, self.paths, self.fields, self.limit, self.skip_bad = name, paths, fields, limit, skip_bad
+        self.encodings = parse_encodings(encoding)
+        self._found = list(notes or ())
+        self._readings: dict[Path, Reading] = {}
+        self._bad: list[UserError] = []
+        self._num_bad = 0
+        self.size = sum(file_size(path) for path in paths)
+        table = next((path for path in paths if self._is_table(path)), None)
         for option, value in zip(("field", "source", "label"), fields, strict=True):
             if value and table is None:
-                kinds = ", ".join(TABLE_SUFFIXES)
+                kinds = ", ".join((*TABLE_SUFFIXES, ".json"))
                 raise UserError(f"{option}={value!r} has no effect on {name}: only {kinds} files have fields.")
         if table is not None and not fields[0]:
             raise UserError(
                 f"{table} holds records. Set text.field to the field with the text; the fields are "
-                f"{tables.field_names(table, file_type(table))}."
+                f"{self._field_names(table)}. To read the file as it is, pipe it in: --data - < FILE."
             )
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise UserError(f"There is no encoding {encoding!r}; common ones are utf-8, utf-16 and latin-1.") from None
 
     def identity(self) -> list[Any]:
-        files = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in self.paths]
-        return [files, self.fields, self.encoding, self.limit]
+        files = [[file_type(path), content_hash(path)] for path in self.paths]
+        return [files, self.fields, self.encodings, self.limit, self.skip_bad]
+
+    def notes(self) -> list[str]:
+        readings = [reading.note for reading in self._readings.values() if reading.note]
+        shown = readings[:5] + [f"{len(readings) - 5} more files like these"] * (len(readings) > 5)
+        skipped = []
+        if self._num_bad:
+            skipped = [f"{self.name}: {self._num_bad} bad records or files skipped; the first: {self._bad[0]}"]
+        return [*self._found, *shown, *skipped]
 
     def chunks(self) -> Iterator[Chunk]:
         document = -1
         bytes_before = 0
+        self._bad, self._num_bad = [], 0
         for number, path in enumerate(self.paths):
             last_record = None
-            with path.open("rb") as raw:
-                for record, (text, source, label) in self._records(path, raw):
+            with closing(self._records_or_skip(path)) as records:
+                for bytes_read, record, (text, source, label) in records:
                     if record != last_record:
                         if self.limit and document + 1 == self.limit:
                             return
                         document, last_record = document + 1, record
-                    yield Chunk(text, document, number, bytes_before + raw.tell(), source, label)
-            bytes_before += path.stat().st_size
+                    yield Chunk(text, document, number, bytes_before + bytes_read, source, label)
+            bytes_before += file_size(path)
 
-    def _records(self, path: Path, raw: io.BufferedIOBase) -> Iterator[tuple[int, tables.Texts]]:
-        """The number of the record (0 in a text file) and its text, source and label."""
-        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        kind = file_type(path)
+    def _records_or_skip(self, path: Path) -> Generator[tuple[int, int, tables.Texts]]:
         try:
+            yield from self._records(path)
+        except UserError as error:
+            if not self.skip_bad and len(self.paths) == 1:  # skipping it would leave nothing
+                raise
+            self._on_bad(error)
+
+    def _records(self, path: Path) -> Iterator[tuple[int, int, tables.Texts]]:
+        """Bytes read so far, the number of the record (0 in a text file), and its text, source and label."""
+        kind = file_type(path)
+        with open_decompressed(path) as (raw, stream):
             if kind == ".parquet":
-                yield from enumerate(tables.read_parquet(path, self.fields), start=1)
-                return
-            chunks = decode_chunks(path, stream, self.encoding)
-            if kind in TABLE_SUFFIXES:
-                yield from enumerate(tables.read_table(path, kind, chunks, self.fields), start=1)
+                records = enumerate(tables.read_parquet(path, self.fields, self._on_bad), start=1)
+            elif self._is_table(path):
+                quoted = kind != ".tsv" or tables.follows_quotes(self._decoded(path))
+                chunks = decode_chunks(stream, self._reading(path))
+                table = tables.read_table(path, kind, chunks, self.fields, quoted=quoted, on_bad=self._on_bad)
+                records = enumerate(table, start=1)
             else:
-                yield from ((0, (text, "", "")) for text in chunks)
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise UserError(f"{path} is not a complete gzip file: {error}.") from None
+                records = ((0, (text, "", "")) for text in decode_chunks(stream, self._reading(path)))
+            for record, texts in records:
+                yield raw.tell(), record, texts
+
+    def _on_bad(self, error: UserError) -> None:
+        if not self.skip_bad:
+            if isinstance(error, tables.MissingField) or "text.skip_bad" in str(error):
+                raise error
+            raise UserError(f"{error} text.skip_bad=true skips what cannot be read.") from None
+        self._num_bad += 1
+        self._bad = self._bad or [error]
+
+    def _reading(self, path: Path) -> Reading:
+        if path not in self._readings:
+            self._readings[path] = choose_reading(
+                path, lambda: open_decompressed(path), self.encodings, lenient=self.skip_bad
+            )
+        return self._readings[path]
+
+    def _decoded(self, path: Path) -> Iterator[str]:
+        with open_decompressed(path) as (_, stream):
+            yield from decode_chunks(stream, self._reading(path))
+
+    def _is_table(self, path: Path) -> bool:
+        kind = file_type(path)
+        if kind != ".json":
+            return kind in TABLE_SUFFIXES
+        return bool(self.fields[0]) or tables.is_json_array(next(self._decoded(path), ""))
+
+    def _field_names(self, path: Path) -> str:
+        return tables.field_names(path, file_type(path), () if file_type(path) == ".parquet" else self._decoded(path))
 
 
 class Documents:
@@ -130,84 +180,11 @@ class Documents:
     def identity(self) -> list[Any]:
         return self._identity
 
+    def notes(self) -> list[str]:
+        return []
+
     def chunks(self) -> Iterator[Chunk]:
         characters = 0
         for number, text in enumerate(self._documents()):
             characters += len(text)
             yield Chunk(text, number, number, characters)
-
-
-def find_files(name: str) -> list[Path]:
-    """The sorted files of a path, a folder (with its subfolders) or a glob. Raises UserError if there are none."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        suffixes = TEXT_SUFFIXES + TABLE_SUFFIXES
-        if paths := sorted(p for p in _walk(path) if file_type(p) in suffixes):
-            return paths
-        raise UserError(f"The folder {name} holds no text: no file ends in {', '.join(suffixes)} (also with .gz).")
-    if path.exists():
-        return [path]
-    if glob.has_magic(name):
-        if paths := sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()):
-            return paths
-        raise UserError(f"No file matches {name}.")
-    raise UserError(
-        f"There is no file or folder {name}. Built-in data are shakespeare, grammar and tasks such as sudoku; "
-        "hub data sets are hf:NAME."
-    )
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """The files in a folder and its subfolders, without hidden ones."""
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in files if not name.startswith("."))
-
-
-def decode_chunks(path: Path, stream: io.BufferedIOBase, encoding: str) -> Iterator[str]:
-    """Text in chunks, cut after line breaks. \\r\\n and \\r become \\n, and a byte order mark is removed.
-
-    Raises UserError with the offset of the first byte that is invalid in `encoding`.
-    """
-    decoder = codecs.getincrementaldecoder(encoding)()
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    bytes_read, buffer, at_start = 0, "", True
-    while True:
-        raw = stream.read(READ_SIZE)
-        pending = len(decoder.getstate()[0])
-        try:
-            text = decoder.decode(raw, final=not raw)
-        except UnicodeDecodeError as error:
-            offset = bytes_read - pending + error.start
-            raise _undecodable(path, encoding, offset, error.object[error.start]) from None
-        bytes_read += len(raw)
-        if at_start and text:
-            text, at_start = text.removeprefix("\ufeff"), False
-        buffer += newlines.decode(text, final=not raw)
-        if not raw:
-            break
-        cut = buffer.rfind("\n") + 1
-        if not cut and len(buffer) >= MAX_LINE:
-            cut = buffer.rfind(" ") + 1 or len(buffer)
-        if cut:
-            yield buffer[:cut]
-            buffer = buffer[cut:]
-    if buffer:
-        yield buffer
-
-
-def _undecodable(path: Path, encoding: str, offset: int, byte: int) -> UserError:
-    start = b""
-    if path.suffix != ".gz":
-        with path.open("rb") as file:
-            start = file.read(2)
-    guess = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
-    return UserError(
-        f"{path} is not {encoding}: byte 0x{byte:02x} at offset {offset} is invalid. "
-        f"Set text.encoding to its encoding, for example text.encoding={guess}."
-    )
-
-
-def file_type(path: Path) -> str:
-    """The suffix in lower case, without .gz."""
-    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()

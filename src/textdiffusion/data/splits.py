@@ -42,14 +42,15 @@ class SplitCounter:
         self.total += unit_size(unit, self.config)
 
     def bounds(self, name: str) -> SplitBounds:
-        """The bounds for the configured fractions. Raises UserError if there are too few documents or files."""
+        """The bounds for the configured fractions; parts of too little text are empty.
+
+        Raises UserError if the data are to be split between documents or files and there are too few.
+        """
         # A part with data of its own takes nothing from these.
         valid = 0.0 if self.config.valid else self.config.valid_fraction
         test = 0.0 if self.config.test else self.config.test_fraction
         if self.config.split == "cut":
-            # Rounded, since 1 - 0.05 - 0.05 is a little below 0.9 and would move the bound by one.
-            train_end, valid_end = (int(self.total * round(fraction, 9)) for fraction in (1 - valid - test, 1 - test))
-            return SplitBounds(train_end, valid_end, self.total)
+            return self._cut(valid, test)
         parts = 1 + (valid > 0) + (test > 0)
         if (count := len(self._starts)) < parts:
             raise UserError(
@@ -61,6 +62,16 @@ class SplitCounter:
         num_train = max(count - num_test - num_valid, 1)
         starts = [*self._starts, self.total]
         return SplitBounds(starts[num_train], starts[max(num_train + (valid > 0), count - num_test)], self.total)
+
+    def _cut(self, valid: float, test: float) -> SplitBounds:
+        """Bounds anywhere. Of too little text for both parts nothing is held out for the test, or nothing at all."""
+        total = self.total
+        # Rounded, since 1 - 0.05 - 0.05 is a little below 0.9 and would move the bound by one.
+        train_end, valid_end = (int(total * round(fraction, 9)) for fraction in (1 - valid - test, 1 - test))
+        if train_end and (train_end < valid_end or not valid) and (valid_end < total or not test):
+            return SplitBounds(train_end, valid_end, total)
+        train_end = max(min(train_end, total - 1), 1)
+        return SplitBounds(train_end, total if valid else train_end, total)
 
 
 def split_units(units: Iterator[Chunk], bounds: SplitBounds, config: TextConfig) -> Iterator[tuple[str, Chunk]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core.batch import Batch
-from ..core.errors import UserError
 from .config import TextConfig
 from .dataset import Dataset, Rows
 from .shards import Shard
@@ -16,7 +17,10 @@ from .tokenizers.base import Tokenizer
 
 
 class Stream(Dataset):
-    """A continuous stream. Each epoch cuts it into training windows at its own offset, so windows begin everywhere."""
+    """A continuous stream. Each epoch cuts it into training windows at its own offset, so windows begin everywhere.
+
+    A stream shorter than a window is one window with padding.
+    """
 
     def __init__(self, shard: Shard, config: TextConfig, tokenizer: Tokenizer, *, seed: int, name: str) -> None:
         super().__init__(shard, config, tokenizer, seed=seed, name=name)
@@ -26,15 +30,11 @@ class Stream(Dataset):
     def __len__(self) -> int:
         return -(-len(self.shard) // self.length)
 
-    def check_trainable(self) -> None:
-        if len(self.shard) < self.length:
-            raise UserError(
-                f"{self.name[0].upper()}{self.name[1:]} has {len(self.shard)} tokens, fewer than one window of "
-                f"{self.length}. Use more text or a smaller length."
-            )
-
     def batch(self, step: int, rows: Rows, *, batch_size: int) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
+        if len(self.shard) < self.length:
+            batch = self.windows(np.zeros_like(rows))
+            return replace(batch, row_ids=torch.from_numpy(rows), num_chars=None, global_batch_size=batch_size)
         epoch, index = np.divmod(step * batch_size + rows, self._windows_per_epoch)
         max_offset = len(self.shard.tokens) - self._windows_per_epoch * self.length
         offsets = (hash_uint64(self.seed, epoch) % np.uint64(max_offset + 1)).astype(np.int64)

@@ -12,11 +12,13 @@ from jaxtyping import Integer
 
 from ..core.batch import Batch
 from ..core.errors import UserError
+from ..data.compression import file_type
 from ..data.config import TextConfig
 from ..data.dataset import Dataset, Rows
-from ..data.documents import names_files
+from ..data.documents import names_files, same_text, with_copied_pipe
+from ..data.paths import MissingText, find_files
 from ..data.prepare import Corpus, prepare
-from ..data.sources import TABLE_SUFFIXES, file_type, find_files
+from ..data.tables import TABLE_SUFFIXES
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import COUNTED, Fact, sha256
@@ -83,10 +85,11 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
             if not (excerpt := excerpt_of(model.folder)):
                 raise
     if corpus is None:
+        data = with_copied_pipe(data, text, cache_dir)
         config = _config_of_all(text, data or excerpt)
         dataset = prepare(config, cache_dir, tokenizer=model.tokenizer, trainable=False).train
         name = data or "the excerpt that comes with the model"
-        trained_on = bool(data) and Path(data).exists() and Path(text.data).exists() and Path(data).samefile(text.data)
+        trained_on = bool(data) and same_text(data, text.data, text, cache_dir)
     else:
         dataset, part = (corpus.test, "test") if corpus.test else (corpus.valid, "validation")
         if dataset is None:
@@ -148,9 +151,12 @@ def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
                 f"The run was trained on {path}, but it does not record its text, so the file of that name here may be "
                 "another. Name the text to measure on with --data."
             )
-    corpus = prepare(text, cache_dir)
-    if fingerprint(corpus.tokenizer) != fingerprint(model.tokenizer):  # it was not learned from the run's own text
-        corpus = prepare(text, cache_dir, tokenizer=model.tokenizer)
+    try:
+        corpus = prepare(text, cache_dir)
+        if fingerprint(corpus.tokenizer) != fingerprint(model.tokenizer):  # it was not learned from the run's own text
+            corpus = prepare(text, cache_dir, tokenizer=model.tokenizer)
+    except MissingText as error:
+        raise UserError(f"The text of this run is missing: {error} If it was moved, name it with --data.") from None
     if parts and any(model.text_sha256.get(part, sha) != sha for part, sha in corpus.hashes.items()):
         raise UserError(
             f"The text in {' and '.join(parts.values())} is not the one that the run was trained on: it was changed, "
@@ -175,7 +181,7 @@ def _config_of_all(text: TextConfig, data: str) -> TextConfig:
         test_fraction=0.0,
         split="cut",
         limit=text.limit if data == text.data else 0,
-        field=text.field if hub or suffixes & {*TABLE_SUFFIXES} else "",
+        field=text.field if hub or suffixes & {*TABLE_SUFFIXES, ".json"} else "",
         encoding=text.encoding if suffixes else "utf-8",
         hub_config=text.hub_config if hub else "",
         hub_split=text.hub_split if hub else "train",

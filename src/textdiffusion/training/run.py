@@ -14,6 +14,7 @@ from ..config.config import Config
 from ..core.errors import UserError
 from ..core.terminal import TextConsole
 from ..data.choices import choose
+from ..data.documents import with_copied_pipes
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
@@ -57,7 +58,11 @@ def train(
         if init is None:
             raise UserError("init_network takes the network of the run named by init, but init is missing.")
         config = with_network_of(config, find_run(init))
-    text = config.text if init is None else with_text_of(config.text, find_run(init))
+    text = with_copied_pipes(config.text, cache)
+    if (Path(out) / "config.json").is_file():
+        text = with_text_of(text, Path(out))
+    elif init is not None:
+        text = with_text_of(text, find_run(init))
     text, chosen = choose(text, cache)
     config = replace(config, text=with_label_names(text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from ...core.errors import UserError
-from ...core.files import atomic, make_folder
+from ...core.files import flush
+from ...core.scratch import scratch_folder
 from ...core.terminal import TextConsole
 from ..config import TextConfig
 from ..sources import Files
@@ -25,11 +26,12 @@ def download(name: str, config: TextConfig, cache: Path) -> Files:
     if not config.field:
         raise UserError(f"hf:{name} holds records. Set text.field to the field with the text, such as text.field=text.")
     request = [name, config.hub_config, config.hub_split, config.fields, config.limit]
+    request += [config.skip_bad] if config.skip_bad else []
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
     path = cache / f"hub-{key}.jsonl"
     if not path.exists():
         _stream_to(path, name, config)
-    return Files(f"hf:{name}", [path], config.fields)
+    return Files(f"hf:{name}", [path], config.fields, skip_bad=config.skip_bad)
 
 
 def _stream_to(path: Path, name: str, config: TextConfig) -> None:
@@ -37,13 +39,20 @@ def _stream_to(path: Path, name: str, config: TextConfig) -> None:
         load_dataset = importlib.import_module("datasets").load_dataset
     except ImportError:
         raise UserError(f"Reading hf:{name} needs an extra: pip install 'textdiffusion[hf]'.") from None
-    make_folder(path.parent)
-    with atomic(path) as partial, TextConsole(stderr=True).status(f"Streaming {name}") as status:
+    console, skipped = TextConsole(stderr=True), 0
+    with scratch_folder(path.parent, path.stem) as scratch, console.status(f"Streaming {name}") as status:
+        partial = scratch / path.name
         try:
             records = load_dataset(name, config.hub_config or None, split=config.hub_split, streaming=True)
             with partial.open("w", encoding="utf-8") as file:
                 for number, record in enumerate(islice(records, config.limit or None), start=1):
-                    texts = record_texts(record, config.fields, f"hf:{name}, record {number}")
+                    try:
+                        texts = record_texts(record, config.fields, f"hf:{name}, record {number}")
+                    except UserError:
+                        if not config.skip_bad:
+                            raise
+                        skipped += 1
+                        continue
                     selected = {field: text for field, text in zip(config.fields, texts, strict=True) if field}
                     file.write(json.dumps(selected, ensure_ascii=False) + "\n")
                     if number % 1000 == 0:
@@ -52,3 +61,7 @@ def _stream_to(path: Path, name: str, config: TextConfig) -> None:
             raise
         except Exception as error:  # the network, the hub and the library each raise their own
             raise UserError(f"hf:{name} cannot be read: {type(error).__name__}: {error}") from error
+        flush(partial)
+        partial.replace(path)
+    if skipped:
+        console.print(f"hf:{name}: {skipped} bad records skipped", highlight=False, markup=False)
