@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,8 +25,8 @@ DIALOGUE = "ANNA:\nWho is there?\n\nBORIS:\nNobody, my lord, but\nthe wind.\n\n"
 CODE = "def double(x):\n    return 2 * x\n\n\nclass Pair:\n    left: int\n    right: int\n\n"
 
 
-def chosen(path: Path, **settings) -> TextConfig:
-    undecided = {"tokenizer": "auto", "layout": "auto", "length": 0, **settings}
+def chosen(path: Path, **settings: Any) -> TextConfig:
+    undecided: dict[str, Any] = {"tokenizer": "auto", "layout": "auto", "length": 0, **settings}
     return choose(TextConfig(data=str(path), **undecided), path.parent)[0]
 
 

@@ -1,21 +1,18 @@
 """Every sampler and guide with its default settings: a new file in `samplers` or `guidance` joins by itself."""
 
-import dataclasses
-import typing
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.guide_examples import LETTERS, RUNS, VALUES, example, save_classifier
 from textdiffusion import TextDiffusion, recipes
 from textdiffusion.config.discovery import import_parts
 from textdiffusion.core.errors import UserError
 from textdiffusion.core.randomness import Rng
 from textdiffusion.core.registry import build
 from textdiffusion.guidance.base import GuideConfig
-from textdiffusion.guidance.trained_classifier import TrainedClassifier, run_fingerprint
-from textdiffusion.networks.classifier import NoisyClassifier
 from textdiffusion.samplers.base import Guide, Request, Sampler
 from textdiffusion.samplers.unmasking import Unmasking
 
@@ -76,28 +73,6 @@ def test_the_process_of_every_recipe_has_an_ideal_model(name: str):
 
 
 LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
-RUNS = [("mdlm",), ("udlm", "text.mask=none"), ("cdcd", "text.mask=none")]
-VALUES = {"label": "red", "pattern": "[A-Za-z .\n]*"}
-"""Values of settings without a default, by their names; the others follow from their types."""
-VALUES_BY_TYPE = {str: "fig", int: 1, float: 1.0, bool: True}
-
-
-def _example(kind: type[GuideConfig], **values: str) -> GuideConfig:
-    """The settings of a guide: its defaults, and examples of those that it requires."""
-    types = typing.get_type_hints(kind)
-    required = [
-        f.name
-        for f in dataclasses.fields(typing.cast(typing.Any, kind))
-        if f.default is f.default_factory is dataclasses.MISSING
-    ]
-    return kind(**{name: values[name] if name in values else VALUES_BY_TYPE[types[name]] for name in required})
-
-
-def _save_classifier(run: TextDiffusion, folder: Path) -> None:
-    """A classifier of the run that has learned nothing."""
-    torch.manual_seed(0)
-    network = NoisyClassifier(run.model.process, run.model.codec, labels=2, width=32, depth=1)
-    TrainedClassifier(network, ("green", "red")).save(folder, {"run": run_fingerprint(run)})
 
 
 @pytest.mark.parametrize("name", GuideConfig.choices())
@@ -106,8 +81,8 @@ def test_every_guide_steers_a_run(name: str, tiny_run: Callable[..., Path], tmp_
     texts, refusals = [], []
     for i, (recipe, *settings) in enumerate(RUNS):
         run = TextDiffusion.from_pretrained(tiny_run(recipe, *LETTERS, *settings), device="cpu")
-        _save_classifier(run, tmp_path / str(i))
-        config = _example(GuideConfig.choices()[name], **VALUES, path=str(tmp_path / str(i)))
+        save_classifier(run, tmp_path / str(i))
+        config = example(GuideConfig.choices()[name], **VALUES, path=str(tmp_path / str(i)))
         try:
             assert isinstance(config.bind(run), Guide)
             texts += run.infill("The [MASK:7] is [MASK:5].", num=2, guides=[config])

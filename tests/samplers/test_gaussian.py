@@ -100,7 +100,7 @@ def test_the_multistep_solver_begins_as_euler_and_then_knows_more():
 def test_grids_rise_from_clean_to_noise(grid):
     MODEL.tuned = tuned_times(torch.linspace(-3.0, 3.0, 9), torch.linspace(0.0, 1.0, 9), torch.linspace(0.0, 1.0, 9))
     shares = torch.linspace(0.0, 1.0, 41)
-    times = grid.times(MODEL, shares)
+    times = grid.curve(MODEL)(shares)
     MODEL.tuned = None
     assert times[[0, -1]].tolist() == pytest.approx([0.0, 1.0], abs=1e-6)
     assert bool((times.diff() > 0).all())

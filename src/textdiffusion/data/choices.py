@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from .config import TextConfig
+from .config import Layout, TextConfig
 from .documents import open_source
 from .sources import Source
 from .tokenizers.base import Tokenizer
@@ -60,11 +60,13 @@ def choose(config: TextConfig, cache: Path) -> tuple[TextConfig, str]:
     if "auto" not in (config.tokenizer, config.layout) and config.length:
         return config, ""
     sample = read_sample(open_source(config.data, config, cache))
-    layout, layout_reason = (config.layout, "") if config.layout != "auto" else _layout(sample, config)
+    layout: Layout = config.layout
+    tokenizer: dict[str, Any] = {"tokenizer": config.tokenizer}
+    layout_reason = tokenizer_reason = ""
+    if layout == "auto":
+        layout, layout_reason = _layout(sample, config)
     if config.tokenizer == "auto":
         tokenizer, tokenizer_reason = _tokenizer(sample, layout)
-    else:
-        tokenizer, tokenizer_reason = {"tokenizer": config.tokenizer}, ""
     length, length_reason = config.length, ""
     if layout != "stream":
         longest = _longest(sample, replace(config, **tokenizer, layout=layout, length=length or 2))
@@ -99,7 +101,7 @@ def read_sample(source: Source) -> TextSample:
     return TextSample(["".join(parts) for parts in documents], round(characters * scale))
 
 
-def _layout(sample: TextSample, config: TextConfig) -> tuple[str, str]:
+def _layout(sample: TextSample, config: TextConfig) -> tuple[Layout, str]:
     if config.source or config.label:
         return "documents", "each record has a source or a label"
     lengths = [len(document) for document in sample.documents]

@@ -80,7 +80,7 @@ class GaussianProcess(nn.Module):
 
     def sample_prior(self, like: Vectors, *, rng: Rng) -> Vectors:
         """N(0, sigma(1)^2): x_0 is negligible beside the noise at t = 1."""
-        return self.sigma(like.new_ones(())) * rng.normal(*like.shape[1:])
+        return self.sigma(like.new_ones(1)) * rng.normal(*like.shape[1:])
 
     def add_noise(self, x0: Vectors, t: NoiseTimes, *, rng: Rng) -> Vectors:
         """A sample of q(x_t | x_0)."""

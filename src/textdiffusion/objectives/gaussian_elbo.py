@@ -32,7 +32,7 @@ def sigma_range(model: DiffusionModel, like: Tensor) -> Float[Tensor, "2"]:
 
 def prior_kl(process: GaussianProcess, x0: Vectors, batch: Batch) -> PerRow:
     """|x0|^2 / (2 sigma_max^2), nats per row: the KL of q(x_1 | x_0) from the prior."""
-    sigma_max = process.sigma(torch.ones((), device=x0.device))
+    sigma_max = process.sigma(torch.ones(1, device=x0.device))
     return 0.5 * (x0.square().sum(-1) * batch.target_mask).sum(-1) / sigma_max**2
 
 
@@ -67,7 +67,7 @@ def reconstruction_nll(model: DiffusionModel, x_min: Vectors, batch: Batch, lear
     if learned_decoder:
         decoder = predict_x0(model, x_min, zero, batch)
     else:
-        decoder = Prediction(model.codec.evidence(x_min, model.process.sigma(zero[0])))
+        decoder = Prediction(model.codec.evidence(x_min, model.process.sigma_over(zero, x_min)))
     return decoder.nll(batch.tokens, batch.target_mask).sum(-1)
 
 

@@ -20,7 +20,7 @@ from ..diffusion.prediction import Prediction
 from ..diffusion.vector_predictions import PredictionWithMean
 from .base import Request, Sampler, SamplingState, Step
 from .projections import ClampedPrediction
-from .time_grids import Learned, TimeGrid
+from .time_grids import Learned, TimeGrid, tabulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class GaussianSampler(Sampler, ABC):
         state, target, total = GaussianState(model, request, self, rng), request.batch.target_mask, request.steps
         tokens = torch.where(target, model.codec.vocab_size, request.batch.tokens)
         confidence, x = target.logical_not().float(), state.x
+        times: list[float] = state.times.tolist()  # read once: a step does not wait for the device to report its time
         yield Step(0, total, 1.0, tokens, confidence, x)
         for i in range(total):
             step_rng, is_last = state.rng.fork(i), i + 1 == total
@@ -84,7 +85,7 @@ class GaussianSampler(Sampler, ABC):
             if self.patience:
                 state.drop_rows(state.converged(argmax, probs))
                 is_last = is_last or not len(state.row_numbers)
-            t = 0.0 if is_last else float(state.time(i + 1)[0])
+            t = 0.0 if is_last else times[i + 1]
             yield Step(total if is_last else i + 1, total, t, tokens, confidence, x, state.nfe)
             if is_last:
                 return
@@ -117,7 +118,7 @@ class ChurnSampler(GaussianSampler, ABC):
         super().before_step(state, i, rng=rng)
         if not self.s_churn or i == 0 or i + 1 == state.steps:
             return
-        sigma, sigma_max = state.process.sigma(state.t), state.process.sigma(state.x.new_ones(()))
+        sigma, sigma_max = state.process.sigma(state.t), state.process.sigma(state.x.new_ones(1))
         raised = torch.minimum(sigma * (1.0 + min(self.s_churn / state.steps, 2.0**0.5 - 1.0)), sigma_max)
         if state.entropy is not None:
             sigma = sigma[:, None]
@@ -133,7 +134,7 @@ class GaussianState(SamplingState):
 
     `self_cond` is the last estimate of the clean state, `entropy` that of the last prediction (None: not needed).
     `previous` is for multistep samplers: what the last step moved towards, and its time. `row_numbers` are the rows'
-    numbers in the request.
+    numbers in the request. `times` are those at which the steps begin.
     """
 
     process: GaussianProcess
@@ -142,6 +143,8 @@ class GaussianState(SamplingState):
         super().__init__(model, request)
         self.model, self.sampler, self.rng = model, sampler, rng
         self.fractions = torch.linspace(1.0, 0.0, self.steps, device=self.batch.tokens.device)
+        self.curve = sampler.grid.curve(model)
+        self.times = tabulate(self.curve, self.fractions)
         self.x0 = model.codec.encode(self.batch.tokens)
         noise = self.process.sample_prior(self.x0, rng=rng.fork("prior"))
         self.x = self.apply_condition(sampler.init_noise_scale * noise)
@@ -159,8 +162,10 @@ class GaussianState(SamplingState):
 
     def time(self, i: int, offset: float = 0.0) -> PerRow:
         """The time at which step i begins, or that of `offset` steps later; the last is 0."""
-        fraction = (self.fractions[i] - offset / max(1, self.steps - 1)).clamp(min=0.0)
-        return self.sampler.grid.times(self.model, fraction).expand(len(self.x))
+        if not offset:
+            return self.times[i].expand(len(self.x))
+        fraction = (self.fractions[i, None] - offset / max(1, self.steps - 1)).clamp(min=0.0)
+        return self.curve(fraction).expand(len(self.x))
 
     def predict(self, x: Vectors, t: NoiseTimes) -> Prediction:
         """One network call, self-conditioned on the one before."""

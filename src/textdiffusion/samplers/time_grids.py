@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from ..core.seals import seal, unseal
 from ..diffusion.model import DiffusionModel
 
 Fractions = Float[Tensor, "*b"]
+TimeCurve = Callable[[Fractions], Fractions]
+"""Times at fractions of the steps."""
 Curve = Float[Tensor, " n"]
 
 KNOTS = 129
@@ -33,16 +36,27 @@ class TimeGrid(Part, ABC):
     """How the steps of a Gaussian sampler are spread over the noise levels."""
 
     @abstractmethod
-    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
-        """The times at `fractions` of the steps, from clean (0, where t = 0) to noise (1, where t = 1)."""
+    def curve(self, model: DiffusionModel) -> TimeCurve:
+        """The times at fractions of the steps, from clean (0, where t = 0) to noise (1, where t = 1).
+
+        What the host must read of the model is read here, once: the curve itself never waits for the device.
+        """
+
+
+def tabulate(curve: TimeCurve, fractions: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The curve at each of `fractions` alone, so that a time does not depend on how many there are.
+
+    Kernels round some functions of many numbers, such as powers, differently from the same function of one.
+    """
+    return torch.cat([curve(fraction) for fraction in fractions.split(1)])
 
 
 @dataclass(frozen=True)
 class Learned(TimeGrid):
     """Quantiles of the time density that training sampled from; equal steps of t if the density is uniform."""
 
-    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
-        return model.time_density.sampling_times(fractions)
+    def curve(self, model: DiffusionModel) -> TimeCurve:
+        return model.time_density.sampling_times
 
 
 class SigmaGrid(TimeGrid, ABC):
@@ -52,10 +66,15 @@ class SigmaGrid(TimeGrid, ABC):
     def sigma(self, fractions: Fractions, sigma_min: float, sigma_max: float) -> Fractions:
         """The noise levels at `fractions`."""
 
-    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
-        sigma_min, sigma_max = model.process.sigma(fractions.new_tensor((0.0, 1.0))).tolist()
-        times = model.process.schedule.time(self.sigma(fractions, sigma_min, sigma_max)).clamp(0.0, 1.0)
-        return torch.where(fractions >= 1.0, 1.0, torch.where(fractions <= 0.0, 0.0, times))
+    def curve(self, model: DiffusionModel) -> TimeCurve:
+        ends = torch.tensor((0.0, 1.0), device=model.step.device)
+        sigma_min, sigma_max = model.process.sigma(ends).tolist()
+
+        def times(fractions: Fractions) -> Fractions:
+            times = model.process.schedule.time(self.sigma(fractions, sigma_min, sigma_max)).clamp(0.0, 1.0)
+            return torch.where(fractions >= 1.0, 1.0, torch.where(fractions <= 0.0, 0.0, times))
+
+        return times
 
 
 @dataclass(frozen=True)
@@ -84,13 +103,17 @@ class Exponential(SigmaGrid):
 class Tuned(TimeGrid):
     """The run's own grid, as measured by `textdiffusion tune` (see `tuned_times`)."""
 
-    def times(self, model: DiffusionModel, fractions: Fractions) -> Fractions:
+    def curve(self, model: DiffusionModel) -> TimeCurve:
         if model.tuned is None:
             raise UserError("This run has no tuned grid yet; measure one with `textdiffusion tune RUN`.")
-        knots = model.tuned.to(fractions)
-        position = fractions * (len(knots) - 1)
-        i = position.long().clamp(0, len(knots) - 2)
-        return torch.lerp(knots[i], knots[i + 1], position - i)
+        knots = model.tuned.to(model.step.device)
+
+        def times(fractions: Fractions) -> Fractions:
+            position = fractions * (len(knots) - 1)
+            i = position.long().clamp(0, len(knots) - 2)
+            return torch.lerp(knots[i], knots[i + 1], position - i)
+
+        return times
 
 
 def tuned_times(log_sigma: Curve, t: Curve, nats: Curve, even: float = 0.1) -> Float[Tensor, " k"]:

@@ -60,6 +60,8 @@ class TokenizerLearner:
                 return SentencePiece.train(texts, vocab_size, specials)
             case "file":
                 return load_any(Path(config.tokenizer_path), specials)
+            case "auto":
+                raise ValueError("the tokenizer is not chosen yet (see data.choices)")
 
 
 def learn_from(texts: Sequence[str], config: TextConfig) -> Tokenizer:
@@ -67,4 +69,4 @@ def learn_from(texts: Sequence[str], config: TextConfig) -> Tokenizer:
     learner = TokenizerLearner(config)
     for number, text in enumerate(texts):
         learner.observe(Chunk(text, document=number, file=0, bytes_read=0))
-    return learner.learn(iter(texts), sum(unit_size(Chunk(text, 0, 0, 0), config) for text in texts))
+    return learner.learn(iter(texts))
