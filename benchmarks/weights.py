@@ -197,7 +197,9 @@ def measure(
     options = EvalOptions(data=str(folder / data) if is_file else data, num=0, draws=EXCERPT_DRAWS, windows=16)
     excerpt = RunEvaluator(model, options, cache, print)
     score = excerpt.likelihood()
-    ngram = kneser_ney(training_corpus(model, cache).train.shard, excerpt.heldout, model.tokenizer.vocab_size)
+    ngram = None
+    if not definition.tasks:  # the cells of a puzzle have no order in which an n-gram could count
+        ngram = kneser_ney(training_corpus(model, cache).train.shard, excerpt.heldout, model.tokenizer.vocab_size).bits
     answers = excerpt.task_score()
     figures: list[Figure] = []
     for what, questions, number in definition.tasks:
@@ -219,7 +221,7 @@ def measure(
         options.windows,
         score.bits,
         score.monte_carlo_error,
-        ngram.bits,
+        ngram,
         None if answers is None else answers.accuracy,
     )
 

@@ -147,12 +147,13 @@ class Tour:
         with status("Measuring ..."):
             text = held_out(run, default_cache(), excerpt_of(run.folder), card.excerpt.windows)
             score = bits_per_character(run.model, text, run.likelihood, draws=DRAWS)
-        rows = [
-            ("this model" if score.exact else "this model (upper bound)", f"{score.bits:.2f}", card.training),
-            ("Kneser-Ney n-gram of the same plays", f"{card.excerpt.ngram_bits:.2f}", "a few seconds of counting"),
-        ]
+        rows = [("this model" if score.exact else "this model (upper bound)", f"{score.bits:.2f}", card.training)]
+        counted = card.excerpt.ngram_bits
+        if counted is not None:
+            rows.append(("Kneser-Ney n-gram of the same plays", f"{counted:.2f}", "a few seconds of counting"))
         print_table(("", "BITS PER CHARACTER", "COST"), rows)
-        self._say(_verdict(score.bits - card.excerpt.ngram_bits))
+        if counted is not None:
+            self._say(_verdict(score.bits - counted))
         self._command("evaluate", PLAYS)
 
     def own_text(self) -> None:

@@ -41,8 +41,8 @@ class Excerpt:
     """Bits per character of the model."""
     error: float
     """Standard error of `bits` from the random draws."""
-    ngram_bits: float
-    """Bits per character of a Kneser-Ney n-gram of the training text."""
+    ngram_bits: float | None
+    """Bits per character of a Kneser-Ney n-gram of the training text (None: not measured)."""
     solved: float | None = None
     """For a task: the fraction of questions answered correctly."""
 
