@@ -97,8 +97,9 @@ def test_every_run_is_loaded_once_and_calibrated_on_the_text_there_is(
     compare([run], replace(options, data="grammar:60"), tmp_path)
     assert loaded == [run]
     text.write_text("The ripe plum is sweet.\n" * 40)
-    compare([run], replace(options, data="grammar:60"), tmp_path)
-    assert len([*Path(run, "measured").glob("bits-*")]) == 2
+    with pytest.raises(UserError, match="is not the one that the run was trained on"):
+        compare([run], replace(options, data="grammar:60"), tmp_path)
+    assert len([*Path(run, "measured").glob("bits-*")]) == 1
 
 
 def test_unlike_protocols_are_refused_before_anything_is_measured(tiny_run: Callable[..., Path], tmp_path: Path):

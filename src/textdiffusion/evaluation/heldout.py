@@ -160,7 +160,7 @@ def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
     if parts and any(model.text_sha256.get(part, sha) != sha for part, sha in corpus.hashes.items()):
         raise UserError(
             f"The text in {' and '.join(parts.values())} is not the one that the run was trained on: it was changed, "
-            "or is another of the same name. Name the text to measure on with --data."
+            "or is another of the same name. Restore it, or name the text to measure on with --data."
         )
     return corpus
 
