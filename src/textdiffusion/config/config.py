@@ -61,7 +61,7 @@ def loads(text: str, where: str = "config.json") -> Config:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits and brackets in brackets too
         raise UserError(f"{where} is not JSON: {error}.") from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if isinstance(schema, int) and (version := VERSIONS.get(schema)):
