@@ -9,7 +9,8 @@ import pytest
 PATH = Path(__file__).parents[1] / "benchmarks/fuzz.py"
 
 spec = importlib.util.spec_from_file_location("fuzz", PATH)
-assert spec and spec.loader
+assert spec is not None
+assert spec.loader is not None
 fuzz = importlib.util.module_from_spec(spec)
 sys.modules["fuzz"] = fuzz
 spec.loader.exec_module(fuzz)

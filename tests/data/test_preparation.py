@@ -74,7 +74,7 @@ def test_characters_come_from_all_parts_and_words_from_the_training_part(folder)
     assert corpus.tokenizer.vocab_size == 4
     assert texts(corpus)[2] == "bX"
     separate = prepare(small(folder / "a.txt", test=str(folder / "e.txt")), folder / "cache")
-    assert separate.tokenizer.vocab_size == 6  # a, line break, b, c, X and no more
+    assert separate.tokenizer.vocab_size == 5  # a, line break, b, c, X and no more
     words = prepare(small(folder / "e.txt", tokenizer="words", test=str(folder / "b.txt")), folder / "cache")
     assert UNK in [words.tokenizer.token_text(i) for i in words.part("test").shard.tokens.tolist()]
     assert "abab" not in [words.tokenizer.token_text(i) for i in range(words.tokenizer.vocab_size)]
@@ -201,7 +201,7 @@ def test_tinyshakespeare_is_cut_where_everybody_cuts_it(tmp_path, data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokenizer": "chars"}, "tokenizer is 'chars'; it can be characters, bytes"),
+        ({"tokenizer": "chars"}, "tokenizer is 'chars'; it can be auto, characters, bytes"),
         ({"layout": "rows"}, "layout is 'rows'"),
         ({"normaliser": "upper"}, "normaliser is 'upper'; it can be none, lower, text8"),
         ({"mask": "half"}, "mask is 'half'"),

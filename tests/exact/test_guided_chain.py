@@ -6,6 +6,7 @@ would be clipped at 0, which no number of steps repairs: a total variation of 0.
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ STEPS = {"ancestral": ancestral, "euler": of_ratios(Euler()), "tweedie": of_rati
 def test_steps_follow_the_guided_chain(kind: str, weight: float):
     """Exactly: the distribution after every step, from those of all five states."""
     law, times = torch.full((SIZE,), 1.0 / SIZE), torch.linspace(1.0, 0.0, 151)
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         t, s = t.expand(SIZE), s.expand(SIZE)
         law = law @ STEPS[kind](*guided(weight, t), t, s)
     assert total_variation(law, guided_law(weight)) < 0.004

@@ -79,5 +79,5 @@ def test_they_need_a_process_that_reveals_tokens():
         assert "cannot act on GaussianProcess" in (incompatibility(guide, GaussianProcess) or "")
     with pytest.raises(UserError, match="ngram is 1; it must be at least 2"):
         NoRepeat(ngram=1)
-    with pytest.raises(UserError, match="penalty is 0.5"):
+    with pytest.raises(UserError, match=r"penalty is 0\.5"):
         RepetitionPenalty(penalty=0.5)

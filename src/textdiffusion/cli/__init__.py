@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -21,6 +22,8 @@ class Entry(NamedTuple):
     class_name: str
     summary: str
 
+
+MAX_MESSAGE = 1000  # characters of an error: values that it names can be long
 
 COMMANDS = {
     "demo": Entry("demo", "Demo", "See what the models can do, in a minute and without training"),
@@ -109,8 +112,10 @@ def _of_the_machine(error: Exception) -> str | None:
         return f"{_shortened(subject)}: {error.strerror}."
     if isinstance(error, UnicodeEncodeError):
         return f"This machine's locale cannot name {_shortened(error.object)!r}; set PYTHONUTF8=1."
-    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
-        return "The memory of this machine is not enough; use a smaller batch, length, network or number of texts."
+    if isinstance(error, MemoryError) or re.search(r"not enough memory|out of memory|can't allocate", str(error)):
+        amount = re.search(r"allocate ([\d.]+ \w+)", str(error))
+        figure = f" ({amount[1]} more were asked for)" if amount else ""
+        return f"The memory is not enough{figure}; use a smaller batch, length, network or number of texts."
     return None
 
 
@@ -154,7 +159,7 @@ def _fail(message: str, code: int) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _discard_output()
-    note(f"textdiffusion: {message}")
+    note(f"textdiffusion: {message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + ' ...'}")
     sys.exit(code)
 
 

@@ -23,7 +23,7 @@ _REMEDIES = {
     "backbone": "backbone.width or backbone.depth",
     "codec": "codec.dim or the size of the vocabulary",
     "tables": "denoiser.ngram_dim or denoiser.ngram_rows",
-    "other": "backbone.width or the size of the vocabulary",
+    "other": "backbone.width, codec.dim, time_density.bins or the size of the vocabulary",
 }
 
 
@@ -37,7 +37,7 @@ def build_model(config: Config, vocab_size: int) -> DiffusionModel:
     return _build(config, vocab_size)
 
 
-def check_model_memory(config: Config, vocab_size: int, bytes_per_parameter: int, more: float = 0.0) -> int:
+def check_model_memory(config: Config, vocab_size: int, bytes_per_parameter: int, more: int | float = 0) -> int:
     """The number of parameters. Raises UserError if they and `more` bytes do not fit into the free memory."""
     counts = count_parameters(config, vocab_size)
     total = sum(counts.values())

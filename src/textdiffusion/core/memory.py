@@ -16,7 +16,7 @@ GIB = 1 << 30
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def check_memory(num_bytes: float, purpose: str, remedy: str, device: torch.device | None = None) -> None:
+def check_memory(num_bytes: int | float, purpose: str, remedy: str, device: torch.device | None = None) -> None:
     """Raises UserError where `purpose` needs more memory than is free, with both figures and what to change.
 
     `num_bytes` is a lower bound, so that nothing that fits is refused.
@@ -29,7 +29,7 @@ def check_memory(num_bytes: float, purpose: str, remedy: str, device: torch.devi
         )
 
 
-def size(num_bytes: float) -> str:
+def size(num_bytes: int | float) -> str:
     """A number of bytes to read: `93 GiB`."""
     gib = num_bytes / GIB
     if gib >= 1e6:

@@ -34,7 +34,8 @@ class Stream(Dataset):
         rows = np.asarray(rows, dtype=np.int64)
         if len(self.shard) < self.length:
             batch = self.windows(np.zeros_like(rows))
-            return replace(batch, row_ids=torch.from_numpy(rows), num_chars=None, global_batch_size=batch_size)
+            row_ids = torch.from_numpy(rows)
+            return replace(batch, row_ids=row_ids, num_chars=None, lost_bits=None, global_batch_size=batch_size)
         epoch, index = np.divmod(step * batch_size + rows, self._windows_per_epoch)
         max_offset = len(self.shard.tokens) - self._windows_per_epoch * self.length
         offsets = (hash_uint64(self.seed, epoch) % np.uint64(max_offset + 1)).astype(np.int64)

@@ -53,6 +53,8 @@ def parse(template: str) -> list[str | int]:
 
     Raises UserError for a gap without a closing bracket or with an invalid count, and for a template without a gap.
     """
+    if any("\ud800" <= character <= "\udfff" for character in template):
+        raise UserError("The template has half a character (a lone surrogate), which no text in UTF-8 has; remove it.")
     pieces: list[str | int] = []
     text, end = "", 0
     for match in _GAP.finditer(template):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..core.batch import Batch
+from ..core.memory import check_memory
 from ..core.randomness import Rng
 from ..core.types import Logits, Mask, PerPosition, PerRow, RowIndex, Tokens
 from ..diffusion.model import DiffusionModel
@@ -19,6 +20,7 @@ from ..diffusion.prediction import Prediction
 from ..diffusion.ratios import Graph
 from ..scoring.likelihood import PILOT_ROWS, RowEstimator, Windows, eval_mode, evaluate_rows, spaced_rows
 
+_RANGE_BYTES = 64  # numbers of Python
 CANDIDATES = (0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.25, 1.4)
 
 
@@ -60,6 +62,7 @@ def calibrate(
     and t = 1, which decoders and priors see, stay 1, except for an exact likelihood, which has no other t. Where each
     block of a row has its own noise level, one temperature is fitted for all.
     """
+    check_memory(buckets * _RANGE_BYTES, f"Calibrating {buckets:,} ranges", "use fewer (--calibrate)")
     fractions = torch.arange(1, buckets, device=next(model.parameters()).device) / buckets
     inner = model.time_density.sampling_times(fractions)
     edges = (0.0, *inner.clamp(1e-6, 1.0 - 1e-6).tolist(), 1.0 - 2.0**-20)

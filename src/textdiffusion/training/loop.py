@@ -166,7 +166,7 @@ class TrainingLoop:
             self._read_losses()
 
     def _compile(self, stop: StopSignal) -> bool:
-        """Compiles the backbone, or says why not. Returns whether a signal came meanwhile, which also ends compilers."""
+        """Compiles the backbone, or says why not. Returns whether a signal came meanwhile: it ends compilers too."""
         trainer, state = self.trainer, self.state
         skip_reason = compile_skip_reason(trainer.config, trainer.model, trainer.device, state.compiled)
         if skip_reason is None:

@@ -37,6 +37,14 @@ def check_training_memory(config: Config, vocab_size: int, processes: int) -> No
     """Raises UserError where the weights or the rows of a step do not fit into the free memory."""
     training, backbone = config.training, config.backbone
     check_model_memory(config, vocab_size, _BYTES_PER_PARAMETER)
+    check_memory(
+        training.num_samples * config.text.length * 4 * (vocab_size + backbone.width),
+        f"Writing {training.num_samples:,} samples",
+        "lower training.num_samples",
+    )
+    check_memory(
+        training.eval_windows * 16, f"A list of {training.eval_windows:,} windows", "lower training.eval_windows"
+    )
     rows = training.batch_size / (processes * training.grad_accumulation)
     features = (
         4
