@@ -138,7 +138,7 @@ def test_what_cannot_be_set_is_refused(recipe, settings, said):
 def test_what_no_run_should_begin_with_is_refused_then_and_read_where_one_has_it(recipe, settings, said, tmp_path):
     config = overrides.apply_overrides(recipes.get(recipe)(), settings)
     assert loads(dumps(config)) == config
-    layout = config.text.layout.replace("auto", "stream")
+    layout = "stream" if config.text.layout == "auto" else config.text.layout
     text = replace(config.text, data=str(tmp_path / "none.txt"), tokenizer="characters", layout=layout, length=128)
     with pytest.raises(UserError, match=said or "none.txt"):
         train(replace(config, text=text), tmp_path / "run", cache=tmp_path)

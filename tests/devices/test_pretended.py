@@ -34,7 +34,9 @@ def test_a_module_computes_as_on_the_cpu():
     module, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.GELU(), torch.nn.LayerNorm(4)), torch.randn(2, 3)
     expected = module(x).square().sum()
     expected.backward()
-    gradient = module[0].weight.grad.clone()
+    weight = module[0].weight
+    assert weight.grad is not None
+    gradient = weight.grad.clone()
     with pretended_device() as syncs:
         module.zero_grad()
         on_device(module)
@@ -43,4 +45,6 @@ def test_a_module_computes_as_on_the_cpu():
         assert not syncs
         assert loss.device == DEVICE
         assert float(loss) == float(expected)
-        assert torch.equal(module[0].weight.grad.cpu(), gradient)
+        moved = module[0].weight.grad
+        assert moved is not None
+        assert torch.equal(moved.cpu(), gradient)

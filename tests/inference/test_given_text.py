@@ -164,6 +164,7 @@ def test_pasting_ends_where_the_model_ends_the_text():
     tokens = last.tokens.clone()
     end = model.tokenizer.end_id
     assert end is not None
+    assert batch.condition_mask is not None
     grape, start = int(model.tokenizer.encode(" grape")[0]), int(np.flatnonzero(~batch.condition_mask[0].numpy())[0])
     tokens[0, start:] = torch.tensor([grape, end] + [grape] * (tokens.shape[1] - start - 2))
     assert model.decode(replace(last, tokens=tokens), batch) == ["The Zebra grape"]

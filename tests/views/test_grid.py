@@ -79,7 +79,7 @@ def test_watching_draws_grids_and_prints_lines_elsewhere(grid: Grid, monkeypatch
     given = torch.tensor([IS_GIVEN])
     for terminal in (True, False):
         console = screen(terminal=terminal)
-        last = watch(steps(), TOKENIZER, given, console, grid)
+        last = watch(steps(), TOKENIZER, given, console, grid=grid)
         assert last.index == 3
         console.file.flush()
         printed = console.file.buffer.getvalue().decode()  # type: ignore[attr-defined]

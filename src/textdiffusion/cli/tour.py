@@ -105,7 +105,7 @@ class Tour:
         batch, grid = run.infill_batch(PUZZLE), grid_of(run.task)
         assert grid is not None
         steps = self._paced(run.stream(batch=batch))
-        last = watch(steps, run.tokenizer, batch.condition_mask, self.console, grid)
+        last = watch(steps, run.tokenizer, batch.condition_mask, self.console, grid=grid)
         (row,) = run.decode(last, batch)
         if not self.console.is_terminal:
             self._say(grid.final(row, run.task.task.is_given(row), self.console).plain)

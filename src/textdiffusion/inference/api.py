@@ -162,9 +162,10 @@ class TextDiffusion(Run):
         if order:
             likelihood = self.order_likelihood(order, per_step)
             model = adapt_model(likelihood, model, seed)
+        label = None if label is None else str(label)
         scores = []
         for text, before in zip(texts, prefixes, strict=True):
-            condition = "\n".join(part for part in (source, label, given or before) if part)
+            condition = "\n".join(str(part) for part in (source, label, given or before) if part)
             windows = Texts(
                 [text], self.tokenizer, self.config.text, prefix=before, given=given, source=source, label=label
             )
