@@ -68,6 +68,7 @@ PATTERNS: dict[str, dict[str, str]] = {
     },
 }
 COMPILED = {name: {value: re.compile(p, re.I) for value, p in values.items()} for name, values in PATTERNS.items()}
+FILES = TRAIN, DEV, TEST = "e2e_train_refs.txt", "e2e_dev.csv", "e2e_test_w_refs.csv"
 WISHES = ("area", "price", "rating")
 
 
@@ -105,6 +106,20 @@ def write(path: Path, texts: list[str], copies: int, draws: random.Random) -> No
         writer = csv.writer(file)
         writer.writerow(("text", "food", "wishes"))
         writer.writerows(rows)
+
+
+def write_tables(data: Path, out: Path) -> None:
+    """Writes train.csv and test.csv, which share no text."""
+    if missing := [name for name in FILES if not (data / name).is_file()]:
+        raise SystemExit(f"{data} has no {' and no '.join(missing)}; give the folder with the files of E2E.")
+    out.mkdir(parents=True, exist_ok=True)
+    lines = (data / TRAIN).read_text(encoding="utf-8").splitlines()
+    dev, test = ([plain(row["ref"]) for row in read(data / name)] for name in (DEV, TEST))
+    train = sorted({*map(plain, lines), *dev} - {*test})
+    draws = random.Random(0)
+    write(out / "train.csv", train, 2, draws)
+    write(out / "test.csv", sorted({*test}), 1, draws)
+    print(f"{len(train):,} texts to train on (each twice, with other wishes), {len({*test}):,} to test on")
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -167,19 +182,7 @@ def main() -> None:
         return
     if not given.data:
         parser.error("give --data, or --measure")
-    given.out.mkdir(parents=True, exist_ok=True)
-
-    def column(name: str) -> list[str]:
-        with (given.data / name).open(encoding="utf-8", newline="") as file:
-            return [plain(row["ref"]) for row in csv.DictReader(file)]
-
-    test = sorted(set(column("e2e_test_w_refs.csv")))
-    train = [plain(line) for line in (given.data / "e2e_train_refs.txt").read_text(encoding="utf-8").splitlines()]
-    train = sorted({*train, *column("e2e_dev.csv")} - set(test))
-    draws = random.Random(0)
-    write(given.out / "train.csv", train, 2, draws)
-    write(given.out / "test.csv", test, 1, draws)
-    print(f"{len(train):,} texts to train on (each twice, with other wishes), {len(test):,} to test on")
+    write_tables(given.data, given.out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 `train` trains the models (all of them without a NAME) in `--runs`, continues what was stopped, and exports each.
 `export` makes a model of the package of any run: its parameters in bfloat16, a held-out excerpt, figures measured with
 the exported weights, and the card, in `src/textdiffusion/models/NAME`. `--data` (default: TEXTDIFFUSION_DATA) is the
-folder with the references of E2E (e2e_train_refs.txt, e2e_test_w_refs.csv), which only the training of `restaurants`
+folder with the references of E2E (e2e_train_refs.txt, e2e_dev.csv, e2e_test_w_refs.csv), which only the training of `restaurants`
 needs. `--texts` is the working directory in which a run was trained, from which its data is looked up.
 """
 
@@ -20,11 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restaurant_texts import write_restaurants
+from restaurants import write_tables
 
 from textdiffusion import TextDiffusion
 from textdiffusion.cli import main as command_line
 from textdiffusion.config.config import dumps
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.prepare import default_cache
 from textdiffusion.evaluation.bench import EvalOptions, RunEvaluator
@@ -53,8 +54,10 @@ class Definition:
     training: str
     """The options of `textdiffusion train`; paths are relative to the folder of the runs."""
     cpu_seconds: float
-    sampler: str = ""
+    options: str = ""
     """Recommended options of `sample` and `infill`."""
+    settings: tuple[str, ...] = ()
+    """Settings of the exported model that training did not have, such as how it samples."""
     tasks: tuple[tuple[str, str, int], ...] = ()
     """What a task's figures are called, the data that they are measured on, and the number of questions."""
     prepare: Callable[[Path, Path], None] = nothing
@@ -68,7 +71,7 @@ DEFINITIONS = {
         licence="weights MIT; the plays are in the public domain",
         training="""mdlm --data shakespeare --tokenizer bpe --length 128 --set text.vocab_size=2048 backbone.width=256
             backbone.depth=4 denoiser.ngram_dim=24 denoiser.ngram_rows=8192""",
-        cpu_seconds=6600,
+        cpu_seconds=4800,
     ),
     "restaurants": Definition(
         what="descriptions of restaurants, by food (label) and area, price and rating (source)",
@@ -78,9 +81,9 @@ DEFINITIONS = {
             --set text.test=restaurants/test.csv text.test_fraction=0 text.valid_fraction=0.02 text.field=text
             text.label=food text.source=wishes text.condition_dropout=0.1 text.model_padding=true text.too_long=drop
             text.vocab_size=1536 backbone.width=192 backbone.depth=4 denoiser.ngram_dim=24 denoiser.ngram_rows=8192""",
-        cpu_seconds=1800,
-        sampler='--label Italian --source "riverside, cheap"',
-        prepare=write_restaurants,
+        cpu_seconds=1500,
+        options='--label Italian --source "riverside, cheap"',
+        prepare=lambda data, runs: write_tables(data, runs / "restaurants"),
     ),
     "sudoku": Definition(
         what="sudokus with 24 to 28 givens, solved in any order",
@@ -88,7 +91,7 @@ DEFINITIONS = {
         licence="MIT",
         training="""mdlm --data sudoku:hard:200000 --set backbone.width=192 backbone.depth=6 backbone.conv_radius=0
             denoiser.ngram_dim=0 sampler.order=margin sampler.spaced=false""",
-        cpu_seconds=4500,
+        cpu_seconds=2400,
         tasks=(
             ("hard puzzles solved", "sudoku:hard:1000:7", 200),
             ("medium puzzles solved", "sudoku:medium:1000:7", 100),
@@ -123,10 +126,11 @@ def export(run: Path, name: str, windows: int, to: Path) -> Card:
     size = (folder / "model.safetensors").stat().st_size
     if size > MAX_BYTES:
         raise SystemExit(f"The weights of {name} have {size:,} bytes, more than {MAX_BYTES:,}.")
-    config = replace(model.config, text=portable(model.config.text))
+    config = apply_overrides(replace(model.config, text=portable(model.config.text)), definition.settings)
     (folder / "config.json").write_text(dumps(config), encoding="utf-8")
     data = write_excerpt(model, folder, definition)
-    exported = replace(TextDiffusion.from_pretrained(folder), config=model.config)  # the run's text, rounded weights
+    # The run's text, with the rounded weights and the exported settings.
+    exported = replace(TextDiffusion.from_pretrained(folder), config=replace(config, text=model.config.text))
     figures, excerpt = measure(exported, name, definition, folder, data, windows, cache)
     parameters = sum(p.numel() for p in model.model.parameters())
     cost = training_cost(run, config.training.batch_size)
@@ -138,7 +142,7 @@ def export(run: Path, name: str, windows: int, to: Path) -> Card:
         config.recipe,
         parameters,
         cost,
-        definition.sampler,
+        definition.options,
         figures,
         excerpt,
         {},

@@ -11,7 +11,7 @@ from textdiffusion.guidance.base import GuideConfig
 from textdiffusion.guidance.trained_classifier import TrainedClassifier, run_fingerprint
 from textdiffusion.networks.classifier import NoisyClassifier
 
-LETTERS = ("text.tokenizer=characters", "text.unk=false", "text.layout=stream", "text.model_padding=false")
+LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
 RUNS = [("mdlm",), ("udlm", "text.mask=none"), ("cdcd", "text.mask=none")]
 VALUES = {"label": "red", "pattern": "[A-Za-z .\n]*"}
 """Values of settings without a default, by their names; the others follow from their types."""

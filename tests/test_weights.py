@@ -24,7 +24,7 @@ def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleT
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setenv("TEXTDIFFUSION_CACHE", str(tmp_path / "cache"))
     yield import_module("weights")
-    for name in ("weights", "restaurant_texts"):
+    for name in ("weights", "restaurants"):
         sys.modules.pop(name, None)
 
 
@@ -69,31 +69,33 @@ def test_paths_become_names(weights: ModuleType, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "food", "wishes"),
+    ("text", "said"),
     [
-        ("The Mill is a cheap Italian pub by the river.", "Italian", ["riverside", "cheap"]),
-        ("Near Raja Indian Cuisine, The Eagle serves fast-food.", "Fast food", []),
-        ("French and Chinese food, rated 5 out of 5.", "", ["high rating"]),
-        ("An inexpensive place in the city centre.", "", ["city centre", "cheap"]),
+        ("The Mill is a cheap Italian pub by the river.", {"food": "Italian", "area": "riverside", "price": "cheap"}),
+        ("Near Raja Indian Cuisine, The Eagle serves fast-food.", {"food": "Fast food"}),
+        ("French and Chinese food, rated 5 out of 5.", {"rating": "high rating"}),
+        ("An inexpensive place in the city centre.", {"area": "city centre", "price": "cheap"}),
+        ("It has a £20-25 price range and low customer ratings.", {"price": "moderate", "rating": "low rating"}),
     ],
 )
-def test_attributes_are_read_from_the_text(weights: ModuleType, text: str, food: str, wishes: list[str]):
-    assert import_module("restaurant_texts").attributes(text) == (food, wishes)
+def test_attributes_are_read_from_the_text(weights: ModuleType, text: str, said: dict[str, str]):
+    assert import_module("restaurants").attributes(text) == said
 
 
-def test_tokenized_text_is_joined(weights: ModuleType):
-    joined = import_module("restaurant_texts").joined
-    assert joined("It is n't family - friendly , costs £ 20 .") == "It isn't family-friendly, costs £20."
+def test_tokenized_text_becomes_plain(weights: ModuleType):
+    plain = import_module("restaurants").plain
+    assert plain("It isn 't family - friendly , costs £ 20 .") == "It isn't family-friendly, costs £20."
 
 
-def test_restaurants_are_written_once(weights: ModuleType, tmp_path: Path):
-    write = import_module("restaurant_texts").write_restaurants
-    with pytest.raises(SystemExit, match=r"has no e2e_train_refs\.txt and no e2e_test_w_refs\.csv"):
+def test_restaurants_are_written(weights: ModuleType, tmp_path: Path):
+    write = import_module("restaurants").write_tables
+    with pytest.raises(SystemExit, match=r"has no e2e_train_refs\.txt and no e2e_dev\.csv and no e2e_test_w_refs\.csv"):
         write(tmp_path, tmp_path)
     (tmp_path / "e2e_train_refs.txt").write_text("A cheap French pub .\nThe test .\n")
-    (tmp_path / "e2e_test_w_refs.csv").write_text("mr,ref\nx,The test.\n")
-    write(tmp_path, tmp_path)
+    for name in ("dev", "test_w_refs"):
+        (tmp_path / f"e2e_{name}.csv").write_text("mr,ref\nx,The test.\n")
+    write(tmp_path, tmp_path / "restaurants")
     train = (tmp_path / "restaurants/train.csv").read_text(encoding="utf-8").splitlines()
     assert train[0] == "text,food,wishes"
-    assert "A cheap French pub.,French,cheap" in train
+    assert all(row.startswith("A cheap French pub.") for row in train[1:])
     assert len(train) == 3  # twice; the text of the test part is left out

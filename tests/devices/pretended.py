@@ -152,7 +152,7 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _indexes_by_mask(func: Any, args: Any) -> bool:
-    """Whether an index is a mask on the device, whose positions the host must count; one number is filled in at once."""
+    """Whether an index is a mask on the device, whose positions the host must count; one number fills it at once."""
     if func not in _TAKE_HOST_INDICES or (func is not _aten.index.Tensor and args[2].numel() == 1):
         return False
     return any(isinstance(index, DeviceTensor) and index.dtype is torch.bool for index in args[1])

@@ -72,9 +72,6 @@ def test_the_process_of_every_recipe_has_an_ideal_model(name: str):
         assert type(build(config.process, vocab_size=10, codec=codec)) in processes
 
 
-LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
-
-
 @pytest.mark.parametrize("name", GuideConfig.choices())
 def test_every_guide_steers_a_run(name: str, tiny_run: Callable[..., Path], tmp_path: Path):
     """Infilling of one template; a run whose process or training does not suit the guide refuses it in a sentence."""
