@@ -81,6 +81,7 @@ def test_a_bare_question_is_answered(textdiffusion, packaged: Path):
     assert model.task
     assert model.task.task.read_row(row)[1] == answer
     done = textdiffusion("infill", "sudoku", QUESTION, "--num", 2, "--steps", 3)
+    assert done.code == 0, done.err
     assert done.out.splitlines()[0] == answer
     assert done.err.startswith("0 of 2 answers are correct")
     data = json.loads(textdiffusion("infill", "sudoku", QUESTION, "--num", 1, "--steps", 3, "--json").out)

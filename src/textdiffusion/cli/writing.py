@@ -309,7 +309,7 @@ class Infill(Writing):
             label=self.label or None,
             seed=self.number,
         )
-        for warning in (run.infill_warning, run.reading_note(self.template)):
+        for warning in (run.infill_warning, run.reading_note(run.as_template(self.template))):
             if warning:
                 note(warning)
         self.write(run, batch, {"num": self.num, "template": self.template})
