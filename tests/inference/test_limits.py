@@ -32,7 +32,7 @@ def test_refusals_say_what_is_allowed(model: TextDiffusion):
     for seed in (2**64, -1, 10**400):
         with pytest.raises(UserError, match=r"seed is .*; it must be from 0 to 2\*\*64 - 1"):
             model.generate(seed=seed)
-    with pytest.raises(UserError, match="temperature is 0.0; it must be above 0; 1e-06 is greedy"):
+    with pytest.raises(UserError, match=r"temperature is 0\.0; it must be above 0; 1e-06 is greedy"):
         model.generate(temperature=0.0)
     with pytest.raises(UserError, match="The list of templates is empty"):
         model.infill([])
