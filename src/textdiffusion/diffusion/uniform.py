@@ -35,6 +35,8 @@ class UniformNoise(ProcessConfig, name="uniform"):
 class UniformProcess(TokenNoiseProcess):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is one of K random tokens (D3PM, UDLM)."""
 
+    graph: UniformGraph
+
     def __init__(self, vocab_size: int, schedule: AlphaSchedule) -> None:
         super().__init__()
         self.vocab_size, self.num_states, self.schedule = vocab_size, vocab_size, schedule

@@ -89,7 +89,7 @@ class SamplingOptions:
                     f"This {type(guide).__name__} was made for another process; give the guide by its name."
                 )
             guides.append(guide)
-        if self.temperature not in (None, 1.0):
+        if self.temperature is not None and self.temperature != 1.0:
             guides.append(Temperature(self.temperature))
         truncation = TopKTopP(self.top_k or 0, 1.0 if self.top_p is None else self.top_p)
         if truncation != TopKTopP():
