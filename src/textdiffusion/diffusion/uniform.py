@@ -35,8 +35,6 @@ class UniformNoise(ProcessConfig, name="uniform"):
 class UniformProcess(TokenNoiseProcess):
     """q(x_t | x_0): a token survives with probability alpha(t), else it is one of K random tokens (D3PM, UDLM)."""
 
-    graph: UniformGraph
-
     def __init__(self, vocab_size: int, schedule: AlphaSchedule) -> None:
         super().__init__()
         self.vocab_size, self.num_states, self.schedule = vocab_size, vocab_size, schedule
@@ -77,6 +75,7 @@ class UniformProcess(TokenNoiseProcess):
     def marginal(self, xt: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes) -> Probs:
         """p(x_s at a position | x_t at all other positions) for s < t, of a prediction with a score of its own."""
         t, s = (self._per_position(time, xt).expand(xt.shape) for time in (t, s))
+        assert isinstance(self.graph, UniformGraph)
         return self.graph.earlier_marginal(prediction.log_score(self.graph, xt, t), t, s)
 
     def kl(self, xt: Tokens, x0: Tokens, prediction: Prediction, t: NoiseTimes, s: NoiseTimes, where: Mask) -> KLAndNLL:
