@@ -151,6 +151,7 @@ class TextDiffusion(Run):
             raise UserError('score takes a list of texts: score(["some text"]).')
         if draws is not None and draws < 2:
             raise UserError(f"draws is {draws}; an error needs at least 2, and None means as many as needed.")
+        label = None if label is None else str(label)
         prefixes = [prefix] * len(texts) if isinstance(prefix, str) else list(prefix)
         if len(prefixes) != len(texts):
             raise UserError(

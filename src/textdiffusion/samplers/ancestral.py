@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.randomness import Rng
-from ..core.types import Logits, PerPosition, RowIndex, Times, Tokens
+from ..core.types import Logits, PerPosition, Times, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.densities import TimeDensity
 from ..diffusion.model import DiffusionModel
@@ -72,7 +72,7 @@ class Ancestral(Sampler):
             yield state.as_step(i + 1, float(times[i + 1]))
 
 
-def _own_score(prediction: Prediction, state: TokenState, rows: RowIndex, t: Times) -> Logits | None:
+def _own_score(prediction: Prediction, state: TokenState, rows: Int[Tensor, " n"], t: Times) -> Logits | None:
     """The log score of all rows, for a prediction of `rows` with a score of its own under noise of tokens."""
     if not (prediction.has_own_score and isinstance(state.process, TokenNoiseProcess)):
         return None
