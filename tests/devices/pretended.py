@@ -146,11 +146,17 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return written
     if func is _aten._local_scalar_dense.default or not (uses_device if target is None else _is_device(target)):
         return result
-    return tree_map(lambda t: DeviceTensor(t) if isinstance(t, Tensor) and not isinstance(t, DeviceTensor) else t, result)
+    return tree_map(
+        lambda t: DeviceTensor(t) if isinstance(t, Tensor) and not isinstance(t, DeviceTensor) else t, result
+    )
+
+
+def _wrapped(value: Any) -> Any:
+    return DeviceTensor(value) if isinstance(value, Tensor) and not isinstance(value, DeviceTensor) else value
 
 
 def _indexes_by_mask(func: Any, args: Any) -> bool:
-    """Whether an index is a mask on the device, whose positions the host must count; one number is filled in at once."""
+    """Whether an index is a mask on the device, whose positions the host must count (not to fill in one number)."""
     if func not in _TAKE_HOST_INDICES or (func is not _aten.index.Tensor and args[2].numel() == 1):
         return False
     return any(isinstance(index, DeviceTensor) and index.dtype is torch.bool for index in args[1])

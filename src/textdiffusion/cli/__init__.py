@@ -32,6 +32,7 @@ COMMANDS = {
     "frontier": Entry("compare", "Frontier", "Show the effect of samplers, steps and temperatures on a run's texts"),
     "plot": Entry("plot", "Plot", "Plot how well a run predicts at every noise level"),
     "tune": Entry("tune", "Tune", "Choose the noise levels of sampling from a run's own losses"),
+    "audit": Entry("audit", "AuditLoss", "Check whether a loss is a bound, on languages known completely"),
     "noise": Entry("noise", "Noise", "Show how the forward process noises a sentence"),
     "recipes": Entry("listing", "Recipes", "List the recipes and their variants"),
     "samplers": Entry("listing", "Samplers", "List the samplers that a run can use"),
