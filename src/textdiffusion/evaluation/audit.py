@@ -1,7 +1,7 @@
 """Whether a loss is a bound: its expectation beside the entropy, on languages and denoisers that are known completely.
 
 A loss bounds the likelihood if its mean over texts is at least their entropy, whatever the language and the denoiser.
-One that goes below the entropy promises a code shorter than any code can be; its figures cannot be compared with others.
+One that goes below it promises a code shorter than any code can be, and its figures cannot be compared with others.
 """
 
 from __future__ import annotations
