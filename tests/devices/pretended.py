@@ -81,7 +81,7 @@ class DeviceTensor(Tensor):
         return f"DeviceTensor({self.host})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # pyrefly: ignore
         return _compute(func, args, kwargs or {})
 
 

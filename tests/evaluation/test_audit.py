@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -135,8 +136,9 @@ def test_nan_is_not_a_bound_and_infinity_is():
     ],
 )
 def test_losses_that_cannot_be_audited_are_refused_in_a_sentence(loss, options, message):
+    settings: dict[str, Any] = {"rows": 2, **options}
     with pytest.raises(UserError, match=message):
-        audit(loss, **{"rows": 2, **options})
+        audit(loss, **settings)
 
 
 @pytest.mark.parametrize(

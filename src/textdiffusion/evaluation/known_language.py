@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,7 +30,7 @@ class KnownLanguage:
     probs: Float[Tensor, " n"]
 
     @classmethod
-    def of(cls, probs: Mapping[Sequence[int], float]) -> KnownLanguage:
+    def of(cls, probs: Mapping[Sequence[int], float]) -> Self:
         """The language of some texts (token ids from 0) with weights in proportion to their probabilities.
 
         Raises UserError where texts have different lengths, a weight is negative or all are 0, or where there would be
@@ -49,7 +50,7 @@ class KnownLanguage:
         return cls(vocab_size, length, texts, (dense / dense.sum()).float())
 
     @classmethod
-    def random(cls, vocab_size: int, length: int, seed: int = 0) -> KnownLanguage:
+    def random(cls, vocab_size: int, length: int, seed: int = 0) -> Self:
         """Correlated tokens with random probabilities; some texts are rare, and about a fifth are impossible."""
         texts = _all_texts(vocab_size, length)
         draw = torch.Generator().manual_seed(seed)
