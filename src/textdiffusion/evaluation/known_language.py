@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Self
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..core.errors import UserError
+
+L = TypeVar("L", bound="KnownLanguage")
 
 MAX_TEXTS = 100_000
 """Of a known language: every prediction of an ideal denoiser looks at all of them."""
@@ -30,7 +32,7 @@ class KnownLanguage:
     probs: Float[Tensor, " n"]
 
     @classmethod
-    def of(cls, probs: Mapping[Sequence[int], float]) -> Self:
+    def of(cls: type[L], probs: Mapping[Sequence[int], float]) -> L:
         """The language of some texts (token ids from 0) with weights in proportion to their probabilities.
 
         Raises UserError where texts have different lengths, a weight is negative or all are 0, or where there would be
@@ -50,7 +52,7 @@ class KnownLanguage:
         return cls(vocab_size, length, texts, (dense / dense.sum()).float())
 
     @classmethod
-    def random(cls, vocab_size: int, length: int, seed: int = 0) -> Self:
+    def random(cls: type[L], vocab_size: int, length: int, seed: int = 0) -> L:
         """Correlated tokens with random probabilities; some texts are rare, and about a fifth are impossible."""
         texts = _all_texts(vocab_size, length)
         draw = torch.Generator().manual_seed(seed)
