@@ -6,8 +6,8 @@
 `train` trains the models (all of them without a NAME) in `--runs`, continues what was stopped, and exports each.
 `export` makes a model of the package of any run: its parameters in bfloat16, a held-out excerpt, figures measured with
 the exported weights, and the card, in `src/textdiffusion/models/NAME`. `--data` (default: TEXTDIFFUSION_DATA) is the
-folder with the references of E2E (e2e_train_refs.txt, e2e_dev.csv, e2e_test_w_refs.csv), which only the training of `restaurants`
-needs. `--texts` is the working directory in which a run was trained, from which its data is looked up.
+folder with the references of E2E (e2e_train_refs.txt, e2e_dev.csv, e2e_test_w_refs.csv), which only the training of
+`restaurants` needs. `--texts` is the working directory in which a run was trained, from which its data is looked up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from restaurants import write_tables
 
 from textdiffusion import TextDiffusion
 from textdiffusion.cli import main as command_line
-from textdiffusion.config.config import dumps
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.data.config import TextConfig
 from textdiffusion.data.prepare import default_cache
@@ -122,12 +121,11 @@ def export(run: Path, name: str, windows: int, to: Path) -> Card:
     model = TextDiffusion.from_pretrained(run)
     folder = to / name
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder, dtype="bfloat16")
+    config = apply_overrides(replace(model.config, text=portable(model.config.text)), definition.settings)
+    replace(model, config=config).save_pretrained(folder, dtype="bfloat16")
     size = (folder / "model.safetensors").stat().st_size
     if size > MAX_BYTES:
         raise SystemExit(f"The weights of {name} have {size:,} bytes, more than {MAX_BYTES:,}.")
-    config = apply_overrides(replace(model.config, text=portable(model.config.text)), definition.settings)
-    (folder / "config.json").write_text(dumps(config), encoding="utf-8")
     data = write_excerpt(model, folder, definition)
     # The run's text, with the rounded weights and the exported settings.
     exported = replace(TextDiffusion.from_pretrained(folder), config=replace(config, text=model.config.text))

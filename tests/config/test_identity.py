@@ -31,7 +31,6 @@ def test_weights_belong_to_their_configuration_and_tokenizer():
             r"backbone.width was \d+ in training and is now",
         ),
         (replace(CONFIG, training=replace(CONFIG.training, seed=9)), "training.seed was 0 in training and is now 9"),
-        (replace(CONFIG, sampler=replace(CONFIG.sampler, steps=3)), "sampler.steps was"),
         (replace(CONFIG, text=replace(CONFIG.text, normaliser="lower")), "text.normaliser was 'none'"),
     ):
         with pytest.raises(UserError, match=problem):
@@ -42,6 +41,7 @@ def test_what_may_change_later_does_not_count():
     identity = run_identity(CONFIG, "ab", {})
     longer = replace(CONFIG, training=replace(CONFIG.training, steps=7, eval_every=3))
     check_identity(identity, replace(longer, text=replace(CONFIG.text, data="elsewhere.txt")), "ab", PATH)
+    check_identity(identity, replace(CONFIG, sampler=replace(CONFIG.sampler, steps=3)), "ab", PATH)
     del identity["config"]["backbone"]["width"]  # a setting that a later version added
     check_identity(identity, CONFIG, "ab", PATH)
 

@@ -81,7 +81,7 @@ class DeviceTensor(Tensor):
         return f"DeviceTensor({self.host})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # pyrefly: ignore
         return _compute(func, args, kwargs or {})
 
 
@@ -151,8 +151,12 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     )
 
 
+def _wrapped(value: Any) -> Any:
+    return DeviceTensor(value) if isinstance(value, Tensor) and not isinstance(value, DeviceTensor) else value
+
+
 def _indexes_by_mask(func: Any, args: Any) -> bool:
-    """Whether an index is a mask on the device, whose positions the host must count; one number fills it at once."""
+    """Whether an index is a mask on the device, whose positions the host must count (not to fill in one number)."""
     if func not in _TAKE_HOST_INDICES or (func is not _aten.index.Tensor and args[2].numel() == 1):
         return False
     return any(isinstance(index, DeviceTensor) and index.dtype is torch.bool for index in args[1])

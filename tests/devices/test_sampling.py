@@ -19,6 +19,7 @@ from textdiffusion.samplers.time_grids import Exponential, Karras
 from textdiffusion.storage.weights import load_tensors
 
 from .pretended import DEVICE, on_device, pretended_device
+from .selection import slow_except
 
 import_parts()
 STEPS = 2
@@ -85,7 +86,7 @@ def test_settings_of_samplers_that_need_the_noise_levels_run_on_the_device(name:
     assert max(steps) <= allowed
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
+@pytest.mark.parametrize("recipe", slow_except("analog_bits", "autoregressive", "block_diffusion", "plaid", "udlm"))
 def test_the_sampler_of_every_recipe_writes_on_the_device_what_it_writes_on_the_cpu(
     recipe: str, tiny_run: Callable[..., Path], tmp_path: Path
 ):
@@ -133,6 +134,7 @@ def test_every_guide_steers_on_the_device(name: str, tiny_run: Callable[..., Pat
 
 def test_texts_are_scored_on_the_device(tiny_run: Callable[..., Path]):
     folder = tiny_run("mdlm")
-    expected = TextDiffusion.from_pretrained(folder, device="cpu").score(["The red fig"], draws=2)
+    expected = TextDiffusion.from_pretrained(folder, device="cpu").score(["The red fig"], draws=2)[0]
     with pretended_device():
-        assert _run(folder).score(["The red fig"], draws=2) == expected
+        estimate = _run(folder).score(["The red fig"], draws=2)[0]
+    assert estimate.bits == pytest.approx(expected.bits, rel=1e-6)

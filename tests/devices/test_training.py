@@ -20,6 +20,7 @@ from textdiffusion.training.distributed import SingleProcess
 from textdiffusion.training.trainer import Trainer
 
 from .pretended import DEVICE, pretended_device
+from .selection import slow_except
 
 SYNCS_PER_STEP = {
     "analog_bits": 1,
@@ -99,7 +100,9 @@ SYNCS_PER_LIKELIHOOD = {
 }
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
+@pytest.mark.parametrize(
+    "recipe", [*slow_except("autoregressive", "d3pm", "diffusion_lm", "mdlm", "plaid"), "sedd/uniform"]
+)
 def test_the_likelihood_of_every_recipe_runs_on_the_device(recipe: str, folder: Path):
     config = tiny(recipe, folder)
     with pretended_device() as syncs, torch.no_grad():
@@ -114,8 +117,8 @@ def test_the_likelihood_of_every_recipe_runs_on_the_device(recipe: str, folder: 
 
 
 def test_every_likelihood_has_been_run():
-    assert {recipes.get(name)().likelihood.kind for name in recipes.names()} == set(SYNCS_PER_LIKELIHOOD)
-    assert set(Likelihood.choices()) == set(SYNCS_PER_LIKELIHOOD)
+    configs = [recipes.get(name)() for name in recipes.names()] + [recipes.get("sedd")("uniform")]
+    assert {config.likelihood.kind for config in configs} == set(SYNCS_PER_LIKELIHOOD) == set(Likelihood.choices())
 
 
 @pytest.mark.parametrize("recipe", ["mdlm", "plaid"])

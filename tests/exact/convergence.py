@@ -27,33 +27,15 @@ from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.dpm_solver import DPMSolver
 from textdiffusion.samplers.heun import Heun
 
-from .language import (
-    Language,
-    ideal_autoregressive,
-    ideal_blocks,
-    ideal_gaussian,
-    ideal_masked,
-    ideal_uniform,
-    last,
-    tables,
-)
+from . import language
+from .language import Language, ideal_gaussian, ideal_masked, ideal_uniform, last, tables
 
 LANGUAGE = Language.random(vocab_size=3, length=3)
 
 
 def ideal_models() -> dict[str, DiffusionModel]:
-    """A model with its ideal denoiser for each kind of process."""
-    codec = tables(LANGUAGE.vocab_size)["bits"]
-    # From 200 norms: a prior of 20 norms that knows nothing of the mean of the data leaves about 0.01 to a solver
-    # without noise.
-    schedule = LogSigma(0.05 * codec.norm, 200.0 * codec.norm)
-    return {
-        "masked": ideal_masked(LANGUAGE, CosineAlpha()),
-        "uniform": ideal_uniform(LANGUAGE, Linear()),
-        "Gaussian": ideal_gaussian(LANGUAGE, codec, schedule),
-        "blocks": ideal_blocks(LANGUAGE, Linear(), block_size=2),
-        "autoregressive": ideal_autoregressive(LANGUAGE),
-    }
+    """A model of the language with its ideal denoiser for each kind of process."""
+    return language.ideal_models(LANGUAGE)
 
 
 @dataclass(frozen=True)

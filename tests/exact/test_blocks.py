@@ -133,7 +133,7 @@ def test_the_truth_of_blocks_is_the_truth():
 @pytest.mark.parametrize("size", SIZES)
 def test_both_bounds_of_a_wrong_denoiser_are_the_average_over_orders(size):
     other = Language.random(VOCAB, LENGTH, seed=4)
-    other = replace(other, law=0.7 * other.law + 0.3 / len(other.law))
+    other = replace(other, probs=0.7 * other.law + 0.3 / len(other.law))
     model = _ideal(size, language=other)
     exact = _by_orders(model)
     assert float(LAW @ (exact - LANGUAGE.nll()[POSSIBLE])) > 0.1  # above the truth

@@ -17,7 +17,7 @@ LANGUAGE = Language.random(vocab_size=3, length=3)
 CHANCES = torch.rand(27, generator=torch.Generator().manual_seed(1)).round() * 0.9 + 0.05  # of the first of two labels
 LABELLED = [
     LANGUAGE,
-    *(replace(LANGUAGE, law=LANGUAGE.law * p / (LANGUAGE.law * p).sum()) for p in (CHANCES, 1 - CHANCES)),
+    *(replace(LANGUAGE, probs=LANGUAGE.law * p / (LANGUAGE.law * p).sum()) for p in (CHANCES, 1 - CHANCES)),
 ]
 MODELS = {
     "absorbing": lambda: ideal_masked(LANGUAGE, LogLinear()),

@@ -18,7 +18,7 @@ class Smooth(IdealDenoiser):
     """Never quite certain, so that its slope is defined where a probability underflows."""
 
     def forward(self, xt, t, *, batch, self_cond=None):
-        onehot = torch.nn.functional.one_hot(self.language.ids, self.language.vocab_size).double()
+        onehot = torch.nn.functional.one_hot(self.language.texts, self.language.vocab_size).double()
         probs = torch.einsum("bn,nlv->blv", self.joint(xt, t, batch), onehot)
         return Prediction(torch.log(probs.clamp(min=1e-30)).float(), self.table)
 

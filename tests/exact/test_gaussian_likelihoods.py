@@ -1,5 +1,7 @@
 """The bound of Gaussian processes is at least the true likelihood, and equals it with the ideal denoiser."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -231,7 +233,7 @@ def test_a_learned_decoder_knows_what_bayes_rule_alone_does_not():
 def _plaid(density=None, low=0.05, rows=40_000, learned=True):
     """Rows that follow the law, under a schedule with learned ends, and their entropy in nats per token."""
     codec = tables(3)["embeddings"]
-    schedule = (LearnedLogSigmaSchedule if learned else LogSigma)(low * codec.norm, 20.0 * codec.norm)
+    schedule: Any = (LearnedLogSigmaSchedule if learned else LogSigma)(low * codec.norm, 20.0 * codec.norm)
     model = ideal_gaussian(LANGUAGE, codec, schedule, density)
     return model, Batch(TEXTS[Rng.of(5, rows).categorical(LAW.float().expand(rows, -1))])
 

@@ -41,7 +41,7 @@ def test_one_place_a_step_is_exact_in_any_order(order, block):
 def test_places_that_leave_no_choice_need_no_step_of_their_own(sampler):
     """The last token repeats the first."""
     law = LANGUAGE.law * (LANGUAGE.ids[:, 0] == LANGUAGE.ids[:, 2])
-    language = replace(LANGUAGE, law=law / law.sum())
+    language = replace(LANGUAGE, probs=law / law.sum())
     step = _run(sampler, model=ideal_masked(language, CosineAlpha()))[-1]
     assert language.distance(step.tokens) < 2.0 * language.floor(DRAWS)
     assert step.nfe == 2.0

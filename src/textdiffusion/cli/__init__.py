@@ -37,6 +37,7 @@ COMMANDS = {
     "frontier": Entry("compare", "Frontier", "Show the effect of samplers, steps and temperatures on a run's texts"),
     "plot": Entry("plot", "Plot", "Plot how well a run predicts at every noise level"),
     "tune": Entry("tune", "Tune", "Choose the noise levels of sampling from a run's own losses"),
+    "audit": Entry("audit", "AuditLoss", "Check whether a loss is a bound, on languages known completely"),
     "noise": Entry("noise", "Noise", "Show how the forward process noises a sentence"),
     "models": Entry("models", "Models", "List the trained models that come with the package"),
     "recipes": Entry("listing", "Recipes", "List the recipes and their variants"),

@@ -17,6 +17,8 @@ from .config import Config
 
 PATHS = {"data", "valid", "test", "tokenizer_path"}
 """Settings of the text that may change after training, because a file may move."""
+FREE = {"schema", "sampler"}
+"""What may change after training: the weights do not depend on it."""
 
 
 def run_identity(config: Config, tokenizer_hash: str, text_sha256: Mapping[str, str]) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def run_identity(config: Config, tokenizer_hash: str, text_sha256: Mapping[str, 
     `tokenizer_hash` is that of `json_hash`, and `text_sha256` has the hash of each part of the text in tokens.
     """
     data = to_dict(config)
-    settings = {name: value for name, value in data.items() if name != "schema"}
+    settings = {name: value for name, value in data.items() if name not in FREE}
     settings["text"] = {name: value for name, value in data["text"].items() if name not in PATHS}
     settings["training"] = {"seed": data["training"]["seed"]}
     return {"config": settings, "tokenizer": tokenizer_hash, "text_sha256": dict(text_sha256)}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ..core.errors import UserError
 from ..core.registry import Part, from_dict, to_dict
 from ..guidance.base import GuideConfig
+from ..objectives.base import Likelihood, Objective
 from ..samplers.base import Sampler
 from .config import Config
 
@@ -77,6 +78,14 @@ def guide(text: str) -> GuideConfig:
     if "=" in name:
         raise UserError(f"Write {name.partition('=')[0]}:{_example(name)} (guide {name!r} has no ':').")
     return _part(text, GuideConfig.choices(), "guide")
+
+
+def loss(text: str) -> Objective | Likelihood:
+    """The objective or likelihood that `NAME` or `NAME:key=value,key=value` means.
+
+    Raises UserError for an unknown name or setting.
+    """
+    return _part(text, Objective.choices() | Likelihood.choices(), "objective or likelihood")
 
 
 def _example(setting: str) -> str:
