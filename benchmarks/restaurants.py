@@ -68,6 +68,7 @@ PATTERNS: dict[str, dict[str, str]] = {
     },
 }
 COMPILED = {name: {value: re.compile(p, re.I) for value, p in values.items()} for name, values in PATTERNS.items()}
+TEMPERATURE = 0.7  # at which the model writes best
 FILES = TRAIN, DEV, TEST = "e2e_train_refs.txt", "e2e_dev.csv", "e2e_test_w_refs.csv"
 WISHES = ("area", "price", "rating")
 
@@ -128,12 +129,13 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def measured(run: str, folder: Path, num: int, temperature: float) -> dict[str, Any]:
+def measured(model: TextDiffusion, folder: Path, num: int, temperature: float) -> dict[str, Any]:
     """What a run writes for the wishes of test records."""
-    model = TextDiffusion.from_pretrained(run)
     train = list(dict.fromkeys(row["text"] for row in read(folder / "train.csv")))
     test = read(folder / "test.csv")
-    asked = random.Random(1).sample([row for row in test if row["food"] and row["wishes"]], num)
+    possible = [row for row in test if row["food"] and row["wishes"]]
+    asked = random.Random(1).sample(possible, min(num, len(possible)))
+    num = len(asked)
     texts = [""] * num
     for food in sorted({row["food"] for row in asked}):
         rows = [i for i, row in enumerate(asked) if row["food"] == food]
@@ -175,10 +177,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--measure", metavar="RUN")
     parser.add_argument("--num", type=int, default=500)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
     given = parser.parse_args()
     if given.measure:
-        print(json.dumps(measured(given.measure, given.out, given.num, given.temperature), indent=1))
+        print(
+            json.dumps(
+                measured(TextDiffusion.from_pretrained(given.measure), given.out, given.num, given.temperature),
+                indent=1,
+            )
+        )
         return
     if not given.data:
         parser.error("give --data, or --measure")

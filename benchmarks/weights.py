@@ -20,13 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restaurants import write_tables
+from restaurants import TEMPERATURE, measured, write_tables
 
 from textdiffusion import TextDiffusion
 from textdiffusion.cli import main as command_line
 from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.data.config import TextConfig
-from textdiffusion.data.prepare import default_cache
+from textdiffusion.data.prepare import default_cache, prepare
 from textdiffusion.evaluation.bench import EvalOptions, RunEvaluator
 from textdiffusion.evaluation.heldout import decode_texts, training_corpus
 from textdiffusion.evaluation.ngram import kneser_ney
@@ -41,6 +41,19 @@ COMMAND = "textdiffusion evaluate {name}{data} --num 0 --windows {windows}"
 
 def nothing(data: Path, runs: Path) -> None:
     """The data is built in."""
+
+
+def wishes_followed(model: TextDiffusion) -> tuple[Figure, ...]:
+    """How well descriptions of restaurants follow what was asked, and how they read."""
+    folder = Path(model.config.text.data).parent
+    row = measured(model, folder, 300, TEMPERATURE)
+    command = "python benchmarks/restaurants.py --out FOLDER --measure restaurants --num 300"
+    return (
+        Figure("attributes followed", row["followed"], None, command),
+        Figure("texts that are not in the training data", row["novel"], None, command),
+        Figure("bits per word under a word 4-gram", row["bits_per_word"], None, command),
+        Figure("the same of the test texts", row["bits_per_word_of_test"], None, command),
+    )
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,8 @@ class Definition:
     """Settings of the exported model that training did not have, such as how it samples."""
     tasks: tuple[tuple[str, str, int], ...] = ()
     """What a task's figures are called, the data that they are measured on, and the number of questions."""
+    more: Callable[[TextDiffusion], tuple[Figure, ...]] = lambda model: ()
+    """Other figures, measured in the folder of the runs."""
     prepare: Callable[[Path, Path], None] = nothing
     """Writes the training data into the folder of the runs."""
 
@@ -81,7 +96,8 @@ DEFINITIONS = {
             text.label=food text.source=wishes text.condition_dropout=0.1 text.model_padding=true text.too_long=drop
             text.vocab_size=1536 backbone.width=192 backbone.depth=4 denoiser.ngram_dim=24 denoiser.ngram_rows=8192""",
         cpu_seconds=1500,
-        options='--label Italian --source "riverside, cheap"',
+        options='--label Italian --source "riverside, cheap" --temperature 0.7',
+        more=wishes_followed,
         prepare=lambda data, runs: write_tables(data, runs / "restaurants"),
     ),
     "sudoku": Definition(
@@ -119,6 +135,8 @@ def export(run: Path, name: str, windows: int, to: Path) -> Card:
     """Writes the model `name` of the package from a run; returns its card."""
     definition, cache = DEFINITIONS[name], default_cache()
     model = TextDiffusion.from_pretrained(run)
+    if not model.text_sha256.keys() >= {*model.config.text.parts}:  # runs of earlier versions do not record all parts
+        model = replace(model, text_sha256=prepare(model.config.text, cache, tokenizer=model.tokenizer).hashes)
     folder = to / name
     shutil.rmtree(folder, ignore_errors=True)
     config = apply_overrides(replace(model.config, text=portable(model.config.text)), definition.settings)
@@ -128,8 +146,10 @@ def export(run: Path, name: str, windows: int, to: Path) -> Card:
         raise SystemExit(f"The weights of {name} have {size:,} bytes, more than {MAX_BYTES:,}.")
     data = write_excerpt(model, folder, definition)
     # The run's text, with the rounded weights and the exported settings.
-    exported = replace(TextDiffusion.from_pretrained(folder), config=replace(config, text=model.config.text))
+    rounded = TextDiffusion.from_pretrained(folder)
+    exported = replace(rounded, config=replace(config, text=model.config.text), text_sha256=model.text_sha256)
     figures, excerpt = measure(exported, name, definition, folder, data, windows, cache)
+    figures += definition.more(exported)
     parameters = sum(p.numel() for p in model.model.parameters())
     cost = training_cost(run, config.training.batch_size)
     card = Card(

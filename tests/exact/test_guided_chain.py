@@ -35,7 +35,7 @@ class Conditional:
     time_independent = self_conditioning = False
 
     def __init__(self) -> None:
-        self.ideals = [IdealDenoiser(replace(LANGUAGE, law=law), MODEL.process, None) for law in LAWS]
+        self.ideals = [IdealDenoiser(replace(LANGUAGE, probs=law), MODEL.process, None) for law in LAWS]
 
     def __call__(self, xt, t, *, batch, self_cond=None):
         return self.ideals[int(batch.labels[0])](xt, t, batch=batch)
