@@ -37,9 +37,10 @@ def tiny(recipe: str, folder: Path, mask: MaskKind = "none", **training: Any) ->
         **training,
     }
     sampler: Any = config.sampler
+    chosen: dict[str, Any] = {"tokenizer": "characters", "layout": "stream"} if config.text.layout == "auto" else {}
     return replace(
         config,
-        text=replace(config.text, data=str(text), length=LENGTH, mask=mask),
+        text=replace(config.text, data=str(text), length=LENGTH, mask=mask, **chosen),
         backbone=backbone,
         sampler=replace(sampler, steps=min(sampler.steps, 4)),
         training=replace(config.training, **settings),

@@ -59,9 +59,9 @@ def repeating_tokens(xt: Tokens, n: int, vocab_size: int) -> Bool[Tensor, "b l v
     for j in range(n):  # the missing token of a window
         others = [k for k in range(n) if k != j]
         is_open = revealed[..., others].all(-1) & ~revealed[..., j]
-        _, context = torch.unique(windows[..., others].flatten(0, 1), dim=0, return_inverse=True)
-        context = context.view(is_open.shape)
-        same = (context[:, :, None] == context[:, None]) & is_open[:, :, None] & is_complete[:, None]
+        same = is_open[:, :, None] & is_complete[:, None]
+        for k in others:
+            same &= windows[:, :, None, k] == windows[:, None, :, k]
         row, start, other = same.nonzero().unbind(-1)
         repeating[row, start + j, windows[row, other, j]] = True
     return repeating

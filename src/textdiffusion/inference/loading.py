@@ -59,10 +59,13 @@ def load_run(folder: Path, weights: Weights) -> LoadedRun:
 
 
 def watch_features(model: DiffusionModel, source: str) -> None:
-    """From now on a network whose features become NaN or infinite raises UserError, which names their source."""
+    """From now on a network whose features become NaN or infinite raises UserError, which names their source.
+
+    Only on the CPU: elsewhere each check would wait for the device, and texts and likelihoods are checked at the end.
+    """
 
     def check(backbone: nn.Module, inputs: Any, features: Tensor) -> None:
-        if not features.isfinite().all():
+        if features.device.type == "cpu" and not features.isfinite().all():
             raise UserError(
                 f"The network computed numbers that are NaN or infinite: {source} are damaged, or too large for "
                 f"{str(features.dtype).removeprefix('torch.')}."

@@ -95,7 +95,8 @@ def test_markdown_and_a_picture(found: Comparison, tmp_path: Path):
     assert ["run-2", "mdlm", "<= 2.1429", "0.0100", "0.200", "-", "1,234,567", "12"] in rows
     assert ["run-4", "mdlm", "2.4286"] in [row[:3] for row in rows]
     assert [r"run\|9", "mdlm"] in [row[:2] for row in rows]
-    assert f"! n-gram samples would beat {NAMES[0]} by {QUALITY}" in table
+    escaped = NAMES[0].replace("<", r"\<").replace(">", r"\>")
+    assert f"! n-gram samples would beat {escaped} by {QUALITY}" in table
     write_frontier("run-2", found.points, tmp_path / "a.svg")
     picture = (tmp_path / "a.svg").read_text()
     assert picture.startswith("<svg ")
