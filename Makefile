@@ -32,7 +32,7 @@ weights: .venv/installed-demo
 	$(BIN)/python benchmarks/weights.py train --data "$(DATA)"
 
 pictures: .venv/installed-demo
-	$(BIN)/textdiffusion sample shakespeare --num 1 --length 128 --steps 48 --seed 1 --gif docs/emerging.gif
+	$(BIN)/textdiffusion sample shakespeare --num 1 --length 128 --steps 128 --temperature 0.7 --seed 1 --gif docs/emerging.gif
 
 docs: .venv/installed-docs
 	$(BIN)/mkdocs build --strict

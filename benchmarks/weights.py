@@ -86,6 +86,7 @@ DEFINITIONS = {
         training="""mdlm --data shakespeare --tokenizer bpe --length 128 --set text.vocab_size=2048 backbone.width=256
             backbone.depth=4 denoiser.ngram_dim=24 denoiser.ngram_rows=8192""",
         cpu_seconds=5700,
+        options="--temperature 0.7",
     ),
     "restaurants": Definition(
         what="descriptions of restaurants, by food (label) and area, price and rating (source)",

@@ -26,6 +26,8 @@ WORD, LABEL, SOURCE = "crown", "Italian", "riverside, cheap"
 PATTERN = r"The [A-Z][a-z]+ is an? [a-z]+ [A-Z][a-z]+ (pub|restaurant|coffee shop) in the [a-z ]+\."
 PUZZLE = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
 LENGTH, STEPS = 96, 64  # of the text that emerges
+TEMPERATURE = 0.7  # at which small models write best
+COOLER = ("--temperature", str(TEMPERATURE))
 SECONDS = 6.0  # that an animation takes at least, in a terminal
 WINDOWS, DRAWS = 16, 2  # of the measurement
 
@@ -62,36 +64,36 @@ class Tour:
             framer = Framer(run.tokenizer)
 
             def recorded() -> Iterator[Step]:
-                for step in run.stream(length=LENGTH, seed=1, steps=STEPS):
+                for step in run.stream(length=LENGTH, seed=1, steps=STEPS, temperature=TEMPERATURE):
                     frames.append(framer.frame(step))
                     yield step
 
             watch(self._paced(recorded()), run.tokenizer, console=self.console)
-            self._command("sample", PLAYS, "--watch")
+            self._command("sample", PLAYS, *COOLER, "--watch")
         return frames
 
     def infilling(self) -> None:
         """A gap is filled."""
         self._heading(f"A gap is filled: {self.template}")
         if run := self._model(PLAYS):
-            self._texts(run.infill(self.template, 3, seed=1))
-            self._command("infill", PLAYS, self.template)
+            self._texts(run.infill(self.template, 3, seed=1, temperature=TEMPERATURE))
+            self._command("infill", PLAYS, self.template, *COOLER)
 
     def steering(self) -> None:
         """A word, attributes and a pattern steer the text."""
         self._heading(f"A word steers the text: {WORD}")
         if run := self._model(PLAYS):
             guide = f"word:text={WORD}"
-            self._texts(run.generate(length=48, seed=2, guides=[guide]))
-            self._command("sample", PLAYS, "--length", "48", "--guide", guide)
+            self._texts(run.generate(length=48, seed=2, guides=[guide], temperature=TEMPERATURE))
+            self._command("sample", PLAYS, "--length", "48", "--guide", guide, *COOLER)
         self._heading(f"Attributes steer the text: {LABEL}, {SOURCE}")
         if run := self._model(RESTAURANTS):
-            self._texts(run.generate(2, label=LABEL, source=SOURCE, seed=1))
-            self._command("sample", RESTAURANTS, "--label", LABEL, "--source", SOURCE)
+            self._texts(run.generate(2, label=LABEL, source=SOURCE, seed=1, temperature=TEMPERATURE))
+            self._command("sample", RESTAURANTS, "--label", LABEL, "--source", SOURCE, *COOLER)
             self._heading(f"A pattern holds for the whole text: {PATTERN}")
             guide = f"regex:pattern={PATTERN}"
-            self._texts(run.generate(2, label=LABEL, source=SOURCE, seed=1, guides=[guide]))
-            self._command("sample", RESTAURANTS, "--label", LABEL, "--source", SOURCE, "--guide", guide)
+            self._texts(run.generate(2, label=LABEL, source=SOURCE, seed=1, guides=[guide], temperature=TEMPERATURE))
+            self._command("sample", RESTAURANTS, "--label", LABEL, "--source", SOURCE, "--guide", guide, *COOLER)
 
     def solving(self) -> None:
         """A sudoku is solved."""
@@ -124,7 +126,12 @@ class Tour:
         self._heading("The same text as a page that plays it")
         path = Path(self.page or Path(tempfile.gettempdir()) / "textdiffusion-demo.html")
         try:
-            write_html(frames, path, f"textdiffusion: {PLAYS}", {"run": PLAYS, "steps": STEPS, "seed": 1})
+            write_html(
+                frames,
+                path,
+                f"textdiffusion: {PLAYS}",
+                {"run": PLAYS, "steps": STEPS, "temperature": TEMPERATURE, "seed": 1},
+            )
         except UserError as error:
             if self.page:
                 raise
