@@ -45,7 +45,7 @@ LIMIT = 120.0  # seconds after which a case hangs
 QUIET = Console(quiet=True)
 OPTIONS = EvalOptions(windows=2, draws=2, num=0, levels=0)
 SETTINGS = (
-    *("text.length=16", "text.tokenizer=characters", "text.unk=false", "backbone.width=64", "backbone.depth=1"),
+    *("text.length=16", "text.tokenizer=characters", "text.layout=stream", "backbone.width=64", "backbone.depth=1"),
     *("training.batch_size=4", "training.compile=off", "training.dtype=float32", "training.num_samples=1"),
     *("training.eval_every=2", "training.eval_windows=2", "training.keep_checkpoints=2", "training.warmup=2"),
 )

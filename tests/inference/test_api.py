@@ -19,6 +19,8 @@ from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.errors import UserError
 from textdiffusion.guidance.constraints import Regex, Without
 from textdiffusion.samplers.ddim import DDIM
+from textdiffusion.storage.checkpoint import Checkpoints, TrainingState
+from textdiffusion.storage.weights import tensors_of
 
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
@@ -292,7 +294,7 @@ def test_loading_leaves_the_random_numbers_of_others_alone(tiny_run: MakeRun):
 
 def test_scores_refuse_what_has_none(tiny_run: MakeRun):
     model = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
-    for texts, says in (([""], "empty"), (["§"], "§"), ("text", "list")):
+    for texts, says in (([""], "empty"), ("text", "list")):
         with pytest.raises(UserError, match=says):
             model.score(texts)
     with pytest.raises(UserError, match="draws is 1; an error needs at least 2"):
@@ -316,10 +318,8 @@ def test_raw_weights_come_from_the_latest_checkpoint(tiny_run: MakeRun, tmp_path
     other = TextDiffusion.from_pretrained(tiny_run("mdlm", "training.seed=1"), device="cpu")
     for number in ("step-000000010", "step-000000009"):
         source = other if number.endswith("10") else model
-        checkpoint = folder / "checkpoints" / number
-        checkpoint.mkdir(parents=True)
-        assert source.folder
-        (checkpoint / "model.safetensors").write_bytes((source.folder / "model.safetensors").read_bytes())
+        tensors = {"model.safetensors": tensors_of(source.model)}
+        Checkpoints(folder / "checkpoints", keep=3).save(TrainingState(step=int(number[5:])), tensors)
     raw = TextDiffusion.from_pretrained(folder, weights="raw", device="cpu")
     assert raw.weights == "raw"
     assert raw.generate(length=16) == other.generate(length=16)

@@ -316,12 +316,13 @@ def test_tables_are_read_as_in_training(tiny_run, tmp_path: Path):
 
 
 def test_the_protocol_says_how_the_text_is_read(tiny_run, tmp_path: Path):
-    model = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.normaliser=lower"), device="cpu")
+    run = tiny_run("mdlm", "text.normaliser=lower", "text.tokenizer=words", "text.layout=stream")
+    model = TextDiffusion.from_pretrained(run, device="cpu")
     other = tmp_path / "other.txt"
     other.write_text("THE #LD F#G.\n" * 10)
     about = held_out(model, tmp_path / "cache", str(other)).metadata
-    assert (about["tokenizer"], about["normaliser"]) == ("characters", "lower")
-    assert about["unknown"] == pytest.approx(2 / 13)
+    assert (about["tokenizer"], about["normaliser"]) == ("words", "lower")
+    assert about["unknown"] == pytest.approx(5 / 8)  # " #", "ld", " f", "#" and "g", but not "the", "." and line break
     assert "unknown" not in held_out(TextDiffusion.from_pretrained(tiny_run("mdlm")), tmp_path / "cache").metadata
 
 

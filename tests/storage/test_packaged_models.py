@@ -34,7 +34,7 @@ def test_the_folder_has_a_run_and_a_card(name: str):
     assert {*card.sha256} == {*CHECKED}
     assert card.figures
     for figure in card.figures:
-        assert figure.command.startswith(("textdiffusion evaluate ", "python benchmarks/weights.py export "))
+        assert figure.command.startswith(("textdiffusion evaluate ", "python benchmarks/"))
         assert f"{figure.value:.4g}" in (folder / "README.md").read_text(encoding="utf-8")
     allowed = {*CHECKED, "card.json", "README.md", "heldout.txt", "heldout.csv"}
     assert {path.name for path in folder.iterdir()} <= allowed

@@ -79,12 +79,12 @@ def test_a_folder_without_a_classifier_is_refused(tiny_run: MakeRun, tmp_path: P
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.tsv", "one two\n", "line 1: field 'label' has no value"),
+        ("a.tsv", "one two\n", "Record 1 of .* has an empty text or label"),
         ("a.tsv", "one\tx\n\ttwo\n", "Record 2 of .* has an empty text or label"),
         ("a.tsv", "one\tx\ntwo\tx\n", "has 1 label;"),
-        ("a.jsonl", '{"text": "a"}\n', "line 1: no field 'label'; the fields are: text"),
+        ("a.jsonl", '{"text": "a"}\n', "Record 1 of .* has an empty text or label"),
         ("a.csv", "text,kind\na,b\n", "no field 'label'; its fields are: text, kind"),
-        ("a.csv", '"te"xt,label\na,b\n', "line .*: not valid CSV"),
+        ("a.csv", '"te"xt,label\na,b\n', "has no field 'text'"),
         ("a.tsv", "one\ttwo\tx\n", "line 1: more values than columns"),
         ("a.jsonl", '{"text": "text", "label": "label"}\n', "has 1 label;"),
         ("none.tsv", None, "cannot be read"),

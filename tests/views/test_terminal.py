@@ -74,6 +74,7 @@ def test_output_that_knows_no_unicode(play):
 def test_live_view(play, unmask, letters, monkeypatch):
     monkeypatch.setattr(terminal, "_MIN_PAUSE", 0.0)
     monkeypatch.setattr(terminal, "_MAX_DRAWING", float("inf"))
+    monkeypatch.setenv("COLORTERM", "truecolor")
     console = screen()
     steps = list(play(unmask(letters, ["hello world"], 4), letters.vocab_size, confidence=1.0))
     given = torch.zeros(1, 11, dtype=torch.bool)

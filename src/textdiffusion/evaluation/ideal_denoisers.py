@@ -189,7 +189,7 @@ def ideal_models(language: KnownLanguage) -> dict[str, DiffusionModel]:
         "uniform": ideal_uniform(language, Linear()),
         "Gaussian": ideal_gaussian(language, codec, schedule),
         "blocks": ideal_blocks(language, Linear(), block_size=2),
-        "autoregressive": ideal_autoregressive(language),
+        "left to right": ideal_autoregressive(language),
     }
 
 

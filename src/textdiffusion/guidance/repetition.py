@@ -63,7 +63,8 @@ def repeating_tokens(xt: Tokens, n: int, vocab_size: int) -> Bool[Tensor, "b l v
         for k in others:
             same &= windows[:, :, None, k] == windows[:, None, :, k]
         row, start, other = same.nonzero().unbind(-1)
-        repeating[row, start + j, windows[row, other, j]] = True
+        index = row, start + j, windows[row, other, j]
+        repeating.index_put_(index, torch.ones_like(row, dtype=torch.bool))
     return repeating
 
 
