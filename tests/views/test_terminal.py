@@ -4,6 +4,7 @@ import pytest
 import torch
 from rich.cells import cell_len
 from rich.console import Console
+from rich.style import Style
 
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.views import terminal
@@ -74,7 +75,7 @@ def test_output_that_knows_no_unicode(play):
 def test_live_view(play, unmask, letters, monkeypatch):
     monkeypatch.setattr(terminal, "_MIN_PAUSE", 0.0)
     monkeypatch.setattr(terminal, "_MAX_DRAWING", float("inf"))
-    monkeypatch.setenv("COLORTERM", "truecolor")
+    Style.parse.cache_clear()  # a style keeps the colours of the first terminal it was written to
     console = screen()
     steps = list(play(unmask(letters, ["hello world"], 4), letters.vocab_size, confidence=1.0))
     given = torch.zeros(1, 11, dtype=torch.bool)

@@ -165,8 +165,10 @@ class Tour:
 
     def own_text(self) -> None:
         """What to do next."""
+        from .. import recipes
+
         self._heading("Train on your own text")
-        self._command("train", "mdlm", "--data", "my.txt", "--out", "runs/mine", "--max-minutes", "5")
+        self._command("train", recipes.FIRST, "--data", "my.txt", "--out", "runs/mine", "--max-minutes", "5")
         self._say("textdiffusion models lists the models, textdiffusion demo --train trains one while you watch.")
 
     def _model(self, name: str) -> TextDiffusion | None:

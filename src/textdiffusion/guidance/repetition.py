@@ -55,16 +55,15 @@ def repeating_tokens(xt: Tokens, n: int, vocab_size: int) -> Bool[Tensor, "b l v
     if xt.shape[1] < n:
         return repeating
     windows, revealed = xt.unfold(1, n, 1), (xt < vocab_size).unfold(1, n, 1)
-    is_complete = revealed.all(-1)
+    is_complete, token_ids = revealed.all(-1), torch.arange(vocab_size, device=xt.device)
     for j in range(n):  # the missing token of a window
         others = [k for k in range(n) if k != j]
         is_open = revealed[..., others].all(-1) & ~revealed[..., j]
         same = is_open[:, :, None] & is_complete[:, None]
         for k in others:
             same &= windows[:, :, None, k] == windows[:, None, :, k]
-        row, start, other = same.nonzero().unbind(-1)
-        index = row, start + j, windows[row, other, j]
-        repeating.index_put_(index, torch.ones_like(row, dtype=torch.bool))
+        has_token = windows[..., j, None] == token_ids
+        repeating[:, j : j + windows.shape[1]] |= same.float() @ has_token.float() > 0
     return repeating
 
 
