@@ -58,9 +58,9 @@ def repeating_tokens(xt: Tokens, n: int, vocab_size: int) -> Bool[Tensor, "b l v
     is_complete, token_ids = revealed.all(-1), torch.arange(vocab_size, device=xt.device)
     for j in range(n):  # the missing token of a window
         others = [k for k in range(n) if k != j]
-        is_open = revealed[..., others].all(-1) & ~revealed[..., j]
-        same = is_open[:, :, None] & is_complete[:, None]
+        same = ~revealed[:, :, None, j] & is_complete[:, None]
         for k in others:
+            same &= revealed[:, :, None, k]
             same &= windows[:, :, None, k] == windows[:, None, :, k]
         has_token = windows[..., j, None] == token_ids
         repeating[:, j : j + windows.shape[1]] |= same.float() @ has_token.float() > 0
