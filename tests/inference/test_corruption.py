@@ -15,7 +15,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(folder, "mdlm")
 
 
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", range(0, 60, 2))
 def test_a_damaged_file_ends_in_a_sentence_or_changes_nothing(number: int, bench: Bench):
     case = bench.cases(60, seed=7)[number]
     assert not [outcome for outcome in bench.outcomes(case) if outcome.kind in FAULTS], case
