@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from textdiffusion import recipes
-from textdiffusion.config.identity import check_identity, differences, json_hash, run_identity, text_hashes
+from textdiffusion.config.identity import check_identity, differences, run_identity, text_hashes
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.hashing import json_hash
 from textdiffusion.data.tokenizers.base import Characters, fingerprint
 
 CONFIG = recipes.get("mdlm")()

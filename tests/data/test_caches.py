@@ -79,7 +79,7 @@ def test_hashes_are_computed_once(config, tmp_path, monkeypatch):
     prepare(config, tmp_path / "cache")
     known_texts._hashes.clear()  # as in another process
     with monkeypatch.context() as patch:
-        patch.setattr(known_texts.hashlib, "file_digest", lambda *_: pytest.fail("the text is read again"))
+        patch.setattr(known_texts, "file_sha256", lambda *_: pytest.fail("the text is read again"))
         patch.setattr("textdiffusion.data.prepare.verify_checksums", lambda _: None)
         prepare(config, tmp_path / "cache")
 

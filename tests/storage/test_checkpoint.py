@@ -50,7 +50,7 @@ def test_the_latest_and_the_best_are_kept(tmp_path):
     assert [path.name for path in checkpoints.paths()] == [f"step-{n:09d}" for n in (2, 5, 6)]
 
 
-POINTS = ["save_tensors", "_checksum", "flush", "mkdir", "write_text", "rename", "rmtree"]
+POINTS = ["save_tensors", "file_sha256", "flush", "mkdir", "write_text", "rename", "rmtree"]
 
 
 class Crash(Exception):

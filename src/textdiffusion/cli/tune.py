@@ -37,6 +37,7 @@ class Tune:
         if not Path(self.run).is_dir():
             raise UserError(f"{self.run} is not a folder; tune writes its grid into the run's folder.")
         from ..config.config import loads
+        from ..core.reading import read_text
         from ..data.prepare import default_cache
         from ..diffusion.gaussian import Gaussian
         from ..evaluation.heldout import held_out, training_corpus
@@ -45,7 +46,7 @@ class Tune:
         from ..samplers.time_grids import FILE, save_grid
 
         if (path := Path(self.run) / "config.json").is_file():  # before the weights are read
-            config = loads(path.read_text(encoding="utf-8", errors="replace"), str(path))
+            config = loads(read_text(path), str(path))
             if not isinstance(config.process, Gaussian):
                 raise UserError(
                     f"tune is for runs with Gaussian processes, such as cdcd; {self.run} has process.kind="

@@ -5,8 +5,6 @@ Files of weights carry it, so that those of another run are noticed even where e
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,18 +22,14 @@ FREE = {"schema", "sampler"}
 def run_identity(config: Config, tokenizer_hash: str, text_sha256: Mapping[str, str]) -> dict[str, Any]:
     """The identity of a run's weights, as JSON.
 
-    `tokenizer_hash` is that of `json_hash`, and `text_sha256` has the hash of each part of the text in tokens.
+    `tokenizer_hash` is the tokenizer's `fingerprint`, the `json_hash` of its file, and `text_sha256` has the hash of
+    each part of the text in tokens.
     """
     data = to_dict(config)
     settings = {name: value for name, value in data.items() if name not in FREE}
     settings["text"] = {name: value for name, value in data["text"].items() if name not in PATHS}
     settings["training"] = {"seed": data["training"]["seed"]}
     return {"config": settings, "tokenizer": tokenizer_hash, "text_sha256": dict(text_sha256)}
-
-
-def json_hash(data: Any) -> str:
-    """A short hash of JSON, the same as the `fingerprint` of a tokenizer for what it saved."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_identity(identity: Mapping[str, Any], config: Config, tokenizer_hash: str, path: Path) -> None:

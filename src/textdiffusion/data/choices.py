@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 from .config import Layout, TextConfig
 from .documents import open_source
 from .sources import Source
-from .tokenizers.base import Tokenizer
 from .tokenizers.learning import learn_from
 
 SAMPLE = 4_000_000  # characters that are looked at
@@ -28,7 +28,7 @@ WINDOW = 128  # tokens of a window of running text
 
 SMALL_TEXT = 50_000  # characters below which pieces and words are too rare to learn
 BPE_SIZES = ((300_000, 512), (3_000_000, 1024), (15_000_000, 2048), (math.inf, 4096))
-"""Pieces of a vocabulary for texts of up to so many characters (docs/data.md has the measurements)."""
+"""The most characters of a text, and the size of its vocabulary of pieces of words."""
 MAX_WORDS = 2_000  # words of a text whose words become tokens
 
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔][\"'”’»)\]]*\s*$")
@@ -42,11 +42,11 @@ class TextSample:
     documents: Sequence[str]
     characters: int
 
-    @property
+    @cached_property
     def lines(self) -> list[str]:
         return [line for document in self.documents for line in document.splitlines()]
 
-    @property
+    @cached_property
     def words(self) -> Counter[str]:
         return Counter(word for document in self.documents for word in document.split())
 
@@ -68,7 +68,7 @@ def choose(config: TextConfig, cache: Path) -> tuple[TextConfig, str]:
     if config.tokenizer == "auto":
         tokenizer, tokenizer_reason = _tokenizer(sample, layout)
     length, length_reason = config.length, ""
-    if layout != "stream":
+    if layout != "stream" and (config.layout == "auto" or not length):
         longest = _longest(sample, replace(config, **tokenizer, layout=layout, length=length or 2))
         if config.layout == "auto" and longest > (config.length or MAX_EXAMPLE):
             layout, layout_reason = "stream", f"its {layout} are longer than {config.length or MAX_EXAMPLE} tokens"
@@ -134,7 +134,7 @@ def stands_alone(lines: Sequence[str]) -> bool:
 def _tokenizer(sample: TextSample, layout: str) -> tuple[dict[str, Any], str]:
     """Settings of the tokenizer, and the reason."""
     size = _approximately(sample.characters)
-    alphabet = len(Counter(character for document in sample.documents for character in document))
+    alphabet = len(set().union(*sample.documents))
     words = sample.words
     count = words.total()
     if sample.characters < SMALL_TEXT:
@@ -155,12 +155,8 @@ def _longest(sample: TextSample, config: TextConfig) -> int:
     examples = list(_examples(sample, config.layout))
     tokenizer = learn_from(examples, config)
     chosen = random.Random(0).sample(examples, min(NUM_EXAMPLES, len(examples)))
-    counts = [_num_tokens(tokenizer, text) for text in chosen]
+    counts = [len(tokenizer.encode(text)) + 1 for text in chosen]
     return math.ceil(quantiles(counts, n=100)[-1]) if len(counts) > 1 else max(counts, default=0)
-
-
-def _num_tokens(tokenizer: Tokenizer, text: str) -> int:
-    return len(tokenizer.encode(text)) + 1
 
 
 def _examples(sample: TextSample, layout: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,6 +12,8 @@ from typing import Any
 
 from ..core.errors import UserError
 from ..core.files import write_text
+from ..core.hashing import file_sha256, json_hash
+from ..core.reading import read_object
 from .config import TextConfig
 
 SETTLED = 2.0  # seconds after a change in which another one could leave the same time
@@ -26,11 +27,7 @@ def content_hash(path: Path) -> str:
     """The SHA-256 of a file's bytes, computed again only if the file has changed. Raises UserError if unreadable."""
     key = _key(path)
     if key not in _hashes:
-        try:
-            with path.open("rb") as file:
-                _hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+        _hashes[key] = file_sha256(path)
     return _hashes[key]
 
 
@@ -45,7 +42,7 @@ class KnownText:
     def __init__(self, cache: Path, name: str, config: TextConfig) -> None:
         # A name without a file (built in, of the hub) is a path all the same, so that every name is handled alike.
         request = [os.path.abspath(name), config.fields, config.encoding, config.limit, config.skip_bad]
-        self.path = cache / "texts" / f"{hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]}.json"
+        self.path = cache / "texts" / f"{json_hash(request)}.json"
         self._stored = self._read()
 
     @property
@@ -82,8 +79,8 @@ class KnownText:
 
     def _read(self) -> dict[str, Any]:
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):  # missing or damaged: it is written again
+            stored = read_object(self.path)
+        except UserError:  # missing or damaged: it is written again
             return {}
         return stored if self._is_valid(stored) else {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from ..core.errors import UserError
 from ..core.files import writing
+from ..core.hashing import json_hash
 from ..core.scratch import scratch_folder
 from ..core.terminal import TextConsole
 from .build import FORMAT, build_corpus
@@ -197,4 +197,4 @@ def _cache_key(config: TextConfig, tokenizer: Tokenizer | None, identities: Mapp
         path = Path(config.tokenizer_path)
         files = sorted(path.glob("*.*")) if path.is_dir() else [path]
         identity.append([[p.name, content_hash(p)] for p in files if p.is_file()])
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(identity)

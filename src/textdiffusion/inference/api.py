@@ -163,7 +163,6 @@ class TextDiffusion(Run):
         if order:
             likelihood = self.order_likelihood(order, per_step)
             model = adapt_model(likelihood, model, seed)
-        label = None if label is None else str(label)
         scores = []
         for text, before in zip(texts, prefixes, strict=True):
             condition = "\n".join(str(part) for part in (source, label, given or before) if part)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..config.build import build_model
 from ..config.config import Config, loads
-from ..config.identity import check_identity, json_hash, text_hashes
+from ..config.identity import check_identity, text_hashes
 from ..core.errors import UserError
+from ..core.hashing import json_hash
 from ..core.randomness import seeded
 from ..core.reading import read_object, read_text
 from ..data.tokenizers import loading

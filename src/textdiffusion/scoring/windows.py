@@ -59,7 +59,7 @@ class Texts:
         prefix: str = "",
         given: str = "",
         source: str | None = None,
-        label: str | None = None,
+        label: str | int | None = None,
     ) -> None:
         source_tokens = encode_source(source, config, tokenizer)
         self._with_label = partial(with_label, text=config, label=label)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.files import PARTIAL, flush, remove
-from ..core.reading import open_regular, read_object
+from ..core.hashing import file_sha256
+from ..core.reading import read_object
 from ..core.registry import from_dict
 from ..core.seals import seal, unseal
 from .weights import load_tensors, save_tensors
@@ -119,7 +119,7 @@ class Checkpoints:
     def _write(self, folder: Path, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
         for name, content in tensors.items():
             save_tensors(content, folder / name)
-        files = {name: _checksum(folder / name) for name in tensors}
+        files = {name: file_sha256(folder / name) for name in tensors}
         text = json.dumps(seal({"files": files, **asdict(state)}), indent=1)
         (folder / STATE).write_text(text + "\n", encoding="utf-8")
         for file in folder.iterdir():
@@ -181,13 +181,8 @@ def _verified(path: Path) -> TrainingState:
     if not isinstance(files, dict) or not {RAW, AVERAGED, OPTIMIZER} >= files.keys() or not files:
         raise UserError(f"{path / STATE} is damaged: it does not list the checkpoint's files.")
     state: TrainingState = from_dict(TrainingState, data, str(path / STATE))
-    if damaged := [name for name, checksum in files.items() if _checksum(path / name) != checksum]:
+    if damaged := [name for name, checksum in files.items() if file_sha256(path / name) != checksum]:
         raise UserError(f"{path} is damaged: the checksum of {', '.join(damaged)} is wrong.")
     if path.name.removeprefix(REPLACED) != f"step-{state.step:09d}":
         raise UserError(f"{path} is damaged: it holds step {state.step}.")
     return state
-
-
-def _checksum(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config, loads
-from ..config.identity import check_identity, differences, json_hash
+from ..config.identity import check_identity, differences
 from ..core.errors import UserError
+from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..data.config import TextConfig

@@ -54,15 +54,18 @@ def train(
     is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
     """
     cache = Path(cache or default_cache())
+    if init_network and init is None:
+        raise UserError("init_network takes the network of the run named by init, but init is missing.")
+    is_new = not (Path(out) / "config.json").is_file()
+    if init is not None and (is_new or init_network):
+        init = find_run(init)  # once: a name may have to be fetched from the hub
     if init_network:
-        if init is None:
-            raise UserError("init_network takes the network of the run named by init, but init is missing.")
-        config = with_network_of(config, find_run(init))
+        config = with_network_of(config, Path(str(init)))
     text = with_copied_pipes(config.text, cache)
-    if (Path(out) / "config.json").is_file():
+    if not is_new:
         text = with_text_of(text, Path(out))
     elif init is not None:
-        text = with_text_of(text, find_run(init))
+        text = with_text_of(text, Path(init))
     text, chosen = choose(text, cache)
     config = replace(config, text=with_label_names(text, cache))
     folder = RunFolder(Path(out), config.training.keep_checkpoints)

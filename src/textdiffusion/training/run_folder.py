@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ..config import config as configuration
 from ..config.config import Config
-from ..config.identity import check_identity, differences, json_hash, run_identity
+from ..config.identity import check_identity, differences, run_identity
 from ..core.errors import UserError
 from ..core.files import PARTIAL, atomic, make_folder, remove, write_text, writing
+from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..data.tokenizers.base import Tokenizer, fingerprint

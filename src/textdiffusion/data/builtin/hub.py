@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from itertools import islice
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ...core.errors import UserError
 from ...core.files import flush
+from ...core.hashing import json_hash
 from ...core.scratch import scratch_folder
 from ...core.terminal import TextConsole
 from ..config import TextConfig
@@ -27,8 +27,7 @@ def download(name: str, config: TextConfig, cache: Path) -> Files:
         raise UserError(f"hf:{name} holds records. Set text.field to the field with the text, such as text.field=text.")
     request = [name, config.hub_config, config.hub_split, config.fields, config.limit]
     request += [config.skip_bad] if config.skip_bad else []
-    key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
-    path = cache / f"hub-{key}.jsonl"
+    path = cache / f"hub-{json_hash(request)}.jsonl"
     if not path.exists():
         _stream_to(path, name, config)
     return Files(f"hf:{name}", [path], config.fields, skip_bad=config.skip_bad)

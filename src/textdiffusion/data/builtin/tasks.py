@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,7 @@ class Task(Protocol):
         ...
 
 
-class AnswerAfterQuestion:
+class AnswerAfterQuestion(ABC):
     """A row is a question, `=` and its answer."""
 
     box: ClassVar[int] = 0
@@ -97,9 +98,9 @@ class AnswerAfterQuestion:
         shown = [mark != "." for mark in self.partial_answer(question)[: len(answer)]]
         return [True] * (len(row) - len(answer)) + shown
 
+    @abstractmethod
     def partial_answer(self, question: str) -> str:
         """The characters of the answer that the question shows, `.` for the others. As long as the answer."""
-        raise NotImplementedError
 
 
 class Copy(AnswerAfterQuestion):

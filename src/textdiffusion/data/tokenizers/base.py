@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
@@ -14,6 +13,7 @@ import numpy as np
 
 from ...core.errors import UserError
 from ...core.files import write_text
+from ...core.hashing import json_hash
 from .stand_ins import stand_in
 
 END, PAD, UNK = "[END]", "[PAD]", "[UNK]"
@@ -171,7 +171,7 @@ class Bytes(Tokenizer):
 
 def fingerprint(tokenizer: Tokenizer) -> str:
     """A short hash of everything that defines the tokenizer."""
-    return hashlib.sha256(json.dumps(tokenizer.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(tokenizer.to_dict())
 
 
 def well_formed(text: str) -> str:
