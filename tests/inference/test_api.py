@@ -19,8 +19,6 @@ from textdiffusion.core.devices import choose_dtype
 from textdiffusion.core.errors import UserError
 from textdiffusion.guidance.constraints import Regex, Without
 from textdiffusion.samplers.ddim import DDIM
-from textdiffusion.storage.checkpoint import Checkpoints, TrainingState
-from textdiffusion.storage.weights import tensors_of
 
 MakeRun = Callable[..., Path]
 RECIPES = recipes.names()
@@ -308,21 +306,6 @@ def test_saved_and_loaded_it_is_the_same(model: TextDiffusion, tmp_path: Path):
     assert again.generate(num=2) == model.generate(num=2)
     names = {"config.json", "tokenizer.json", "model.safetensors", "README.md"}
     assert {path.name for path in folder.iterdir()} == names
-
-
-def test_raw_weights_come_from_the_latest_checkpoint(tiny_run: MakeRun, tmp_path: Path):
-    model = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
-    folder = model.save_pretrained(tmp_path / "run")
-    with pytest.raises(UserError, match="no checkpoint"):
-        TextDiffusion.from_pretrained(folder, weights="raw")
-    other = TextDiffusion.from_pretrained(tiny_run("mdlm", "training.seed=1"), device="cpu")
-    for number in ("step-000000010", "step-000000009"):
-        source = other if number.endswith("10") else model
-        tensors = {"model.safetensors": tensors_of(source.model)}
-        Checkpoints(folder / "checkpoints", keep=3).save(TrainingState(step=int(number[5:])), tensors)
-    raw = TextDiffusion.from_pretrained(folder, weights="raw", device="cpu")
-    assert raw.weights == "raw"
-    assert raw.generate(length=16) == other.generate(length=16)
 
 
 def test_what_is_no_run_is_refused(tiny_run: MakeRun, tmp_path: Path):

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from textdiffusion import TextDiffusion
 from textdiffusion.core.errors import UserError
 from textdiffusion.samplers.time_grids import FILE, save_grid
+from textdiffusion.storage.checkpoint import Checkpoints, TrainingState
+from textdiffusion.storage.weights import tensors_of
 
 MakeRun = Callable[..., Path]
 
@@ -113,3 +115,18 @@ def test_saving_over_another_run_is_refused(run: Path, tiny_run: MakeRun):
     (run / "checkpoints").mkdir()
     with pytest.raises(UserError, match="holds another run"):
         model.save_pretrained(run)
+
+
+def test_raw_weights_come_from_the_latest_checkpoint(tiny_run: MakeRun, tmp_path: Path):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
+    folder = model.save_pretrained(tmp_path / "run")
+    with pytest.raises(UserError, match="no checkpoint"):
+        TextDiffusion.from_pretrained(folder, weights="raw")
+    other = TextDiffusion.from_pretrained(tiny_run("mdlm", "training.seed=1"), device="cpu")
+    for number in ("step-000000010", "step-000000009"):
+        source = other if number.endswith("10") else model
+        tensors = {"model.safetensors": tensors_of(source.model)}
+        Checkpoints(folder / "checkpoints", keep=3).save(TrainingState(step=int(number[5:])), tensors)
+    raw = TextDiffusion.from_pretrained(folder, weights="raw", device="cpu")
+    assert raw.weights == "raw"
+    assert raw.generate(length=16) == other.generate(length=16)
