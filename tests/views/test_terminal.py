@@ -4,7 +4,6 @@ import pytest
 import torch
 from rich.cells import cell_len
 from rich.console import Console
-from rich.style import Style
 
 from textdiffusion.data.tokenizers.base import Characters
 from textdiffusion.views import terminal
@@ -75,9 +74,8 @@ def test_output_that_knows_no_unicode(play):
 def test_live_view(play, unmask, letters, monkeypatch):
     monkeypatch.setattr(terminal, "_MIN_PAUSE", 0.0)
     monkeypatch.setattr(terminal, "_MAX_DRAWING", float("inf"))
-    # A style keeps the codes of the first terminal that it was written to, and that may have had fewer colours.
-    monkeypatch.setattr(terminal, "_CHANGED", [Style(color=colour, bold=True) for colour in ON_ANY])
-    monkeypatch.setattr(terminal, "DECIDED", [Style(color=colour) for colour in ON_ANY])
+    for style in (*terminal._CHANGED, *terminal.DECIDED):
+        monkeypatch.setattr(style, "_ansi", None)  # it keeps the codes of its first terminal
     console = screen()
     steps = list(play(unmask(letters, ["hello world"], 4), letters.vocab_size, confidence=1.0))
     given = torch.zeros(1, 11, dtype=torch.bool)
