@@ -43,7 +43,7 @@ $(BIN)/python:
 
 # One resolution per stamp, torch included, so the constraint decides the build before anything else asks for it.
 .venv/installed-demo: EXTRAS := plot
-.venv/installed-test: EXTRAS := dev,hf,sentencepiece,pretrained,plot,track
+.venv/installed-test: EXTRAS := dev,hf,sentencepiece,pretrained,llm,serve,plot,track
 .venv/installed-docs: EXTRAS := docs
 .venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install $(PIP_ARGS) -e '.[$(EXTRAS)]'
