@@ -73,6 +73,27 @@ def test_a_killed_run_resumes_bit_for_bit(recipe, mask, options, tmp_path):
     assert all(torch.equal(v, whole[k]) for k, v in load_tensors(tmp_path / "cut/model.safetensors").items())
 
 
+def test_a_run_continues_with_another_learning_rate_and_batch_size_only_on_request(tmp_path):
+    config = tiny("mdlm", tmp_path, steps=4, checkpoint_every=2)
+    run(config, tmp_path / "run", tmp_path)
+    training = replace(config.training, steps=6, lr=0.0, batch_size=2 * config.training.batch_size)
+    changed = replace(config, training=training)
+    with pytest.raises(UserError, match=r"training\.batch_size was .*add --allow-changes"):
+        run(changed, tmp_path / "run", tmp_path)
+    seed = replace(changed, training=replace(training, seed=1))
+    with pytest.raises(
+        UserError, match=r"training\.seed was 0, now 1\. Use the same settings to continue it, or another"
+    ):
+        run(seed, tmp_path / "run", tmp_path, allow_changes=True)
+    run(changed, tmp_path / "run", tmp_path, allow_changes=True)
+    before, after = (load_tensors(tmp_path / f"run/checkpoints/step-{step:09d}" / RAW) for step in (4, 6))
+    assert after.pop("step") == 6
+    assert before.pop("step") == 4
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())  # a learning rate of 0
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    assert (saved["training"]["lr"], saved["training"]["batch_size"]) == (0.0, training.batch_size)
+
+
 def test_a_curriculum_is_resumed_where_it_was(tmp_path):
     config = replace(tiny("udlm", tmp_path, checkpoint_every=5), objective=Duality(steps=7))
     run(config, tmp_path / "whole", tmp_path)

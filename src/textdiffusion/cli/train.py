@@ -61,6 +61,8 @@ class Train:
     """With --init: also take the settings of that run's network (codec, backbone, denoiser)."""
     resume: Literal["auto", "never", "always"] = "auto"
     """Continue a run in the folder: if there is one (auto), never, or always."""
+    allow_changes: bool = False
+    """Continue it with another learning rate, batch size or weight decay (--set training.lr=...) than it began with."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Run on this device."""
     track: Literal["none", "tensorboard"] = "none"
@@ -78,6 +80,7 @@ class Train:
             resume=self.resume,
             init=self.init or None,
             init_network=self.init_network,
+            allow_changes=self.allow_changes,
             device=self.device,
             track=() if self.track == "none" else (self.track,),
         )

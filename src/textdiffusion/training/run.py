@@ -37,6 +37,7 @@ def train(
     resume: Resume = "auto",
     init: str | Path | None = None,
     init_network: bool = False,
+    allow_changes: bool = False,
     device: str = "auto",
     track: tuple[str, ...] = (),
     cache: str | Path | None = None,
@@ -44,9 +45,10 @@ def train(
 ) -> Finished:
     """Trains a model of `config` in the folder `out`, and returns the last event.
 
-    `resume`: `auto` continues an existing run, `never` refuses one, `always` requires one. `init` is the folder of
-    another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones; `init_network`
-    takes the settings of its network too. `track` names trackers (`tensorboard`) in addition to `metrics.jsonl`.
+    `resume`: `auto` continues an existing run, `never` refuses one, `always` requires one. A run is continued with the
+    settings it began with; with `allow_changes` learning rates, batch size and the like may differ. `init` is the
+    folder of another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones;
+    `init_network` takes the settings of its network too. `track` names trackers (`tensorboard`) in addition to `metrics.jsonl`.
     `cache` is the folder of prepared text. Under torchrun the processes share the global batch, and only the first one
     writes. SIGINT and SIGTERM save a checkpoint and return.
 
@@ -76,7 +78,7 @@ def train(
         console.print(chosen, highlight=False, markup=False, soft_wrap=True)
     with ExitStack() as stack:
         if is_first:
-            folder.check(config)
+            folder.check(config, allow_changes=allow_changes)
             stack.enter_context(folder.locked())
         loop = _make_loop(config, folder, resume, init, device, cache, console, world)
         world.barrier()  # no rank writes before all have read the folder

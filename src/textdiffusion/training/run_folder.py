@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ CHANGEABLE = (
 )
 """Fields of `training` that may change when a run is resumed."""
 
+CHANGEABLE_ON_REQUEST = (
+    *("batch_size", "lr", "muon_lr", "density_lr", "codec_lr", "warmup", "decay", "min_lr_ratio", "weight_decay"),
+    *("beta2", "grad_clip", "ema"),
+)
+"""Fields of `training` that may change too where it is asked for: from then on it is another training."""
+
 
 class RunFolder:
     """`config.json`, `tokenizer.json`, `model.safetensors`, `metrics.jsonl`, `samples/` and `checkpoints/`.
@@ -51,8 +57,11 @@ class RunFolder:
         self._tokenizer_hash = ""  # known once the run has begun, so that later changes of the file do not matter
         self._lock: tuple[int, int] | None = None  # device and number of the lock's file
 
-    def check(self, config: Config) -> None:
-        """Raises UserError if the folder holds anything other than a run of this configuration."""
+    def check(self, config: Config, *, allow_changes: bool = False) -> None:
+        """Raises UserError if the folder holds anything other than a run of this configuration.
+
+        `CHANGEABLE` settings may differ, and with `allow_changes` those of `CHANGEABLE_ON_REQUEST` too.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; a run needs a folder of its own.")
         if not self.config.exists():
@@ -60,12 +69,15 @@ class RunFolder:
                 raise UserError(f"{self.path} is not empty and not a run (it has {others[0]}); choose another folder.")
             return
         saved = configuration.loads(read_text(self.config), str(self.config))
-        if changes := list(changed(saved, config)):
+        changeable = CHANGEABLE + CHANGEABLE_ON_REQUEST if allow_changes else CHANGEABLE
+        if changes := list(changed(saved, config, changeable)):
+            on_request = {f"training.{name}" for name in CHANGEABLE_ON_REQUEST}
+            hint = ", add --allow-changes to continue with other ones" * ({key for key, *_ in changes} <= on_request)
             shown = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changes[:8])
             more = f"; and {len(changes) - 8} more" if len(changes) > 8 else ""
             raise UserError(
                 f"{self.path} holds a run of another configuration: {shown}{more}. "
-                "Use the same settings to continue it, or another folder."
+                f"Use the same settings to continue it{hint}, or another folder."
             )
 
     def check_begin(self) -> None:
@@ -227,8 +239,8 @@ class RunFolder:
             return "unknown"
 
 
-def changed(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
-    """The settings that differ, with both values, except `CHANGEABLE` ones."""
+def changed(old: Config, new: Config, changeable: Sequence[str] = CHANGEABLE) -> Iterator[tuple[str, Any, Any]]:
+    """The settings that differ, with both values, except `changeable` ones of `training`."""
     for key, before, after in differences(to_dict(old), to_dict(new)):
-        if key not in {f"training.{name}" for name in CHANGEABLE}:
+        if key not in {f"training.{name}" for name in changeable}:
             yield key, before, after
