@@ -24,9 +24,10 @@ def classifier(run: TextDiffusion, folder: Path, examples: Sequence[tuple[str, s
     if not (folder / "config.json").exists():
         start = time.process_time()
         trained, accuracy = train_classifier(run, examples, ClassifierConfig(width=64, steps=steps))
-        trained.save(folder, {"right": accuracy, "run": run_fingerprint(run)})
+        right = {t: each.accuracy for t, each in accuracy.items()}
+        trained.save(folder, {"right": right, "run": run_fingerprint(run)})
         seconds = round(time.process_time() - start, 1)
-        print(json.dumps({"classifier": folder.name, **accuracy, "cpu_seconds": seconds}), flush=True)
+        print(json.dumps({"classifier": folder.name, **right, "cpu_seconds": seconds}), flush=True)
     return load(folder, run)
 
 

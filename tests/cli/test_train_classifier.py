@@ -13,6 +13,7 @@ def test_a_classifier_is_trained_and_steers(textdiffusion, tiny_run: Callable[..
     words = ("--data", data, "--out", tmp_path / "colours", "--steps", "2", "--width", "32", "--depth", "1", "--json")
     told = json.loads(textdiffusion("train-classifier", run, *words).out)
     assert told["labels"] == ["green", "red"]
+    assert told["right"].keys() == told["balanced"].keys() == {"0", "0.25", "0.5", "0.75"}
     asked = f"classifier:path={tmp_path / 'colours'},label=red,weight=2"
     done = textdiffusion("sample", run, "--num", "2", "--guide", asked, "--guide", "word:text=fig", "--json")
     assert all("fig" in text for text in json.loads(done.out)["texts"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,13 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.data.labels import read_labelled
 from textdiffusion.guidance.classifier import Classifier
 from textdiffusion.guidance.trained_classifier import TrainedClassifier, load, run_fingerprint
-from textdiffusion.training.classifier import ClassifierConfig, encode_texts, most_frequent, train_classifier
+from textdiffusion.training.classifier import (
+    ClassifierConfig,
+    _RowSampler,
+    encode_texts,
+    most_frequent,
+    train_classifier,
+)
 
 MakeRun = Callable[..., Path]
 WORDS = ("text.tokenizer=words", "text.layout=lines", "text.length=8", "text.model_padding=true")
@@ -29,8 +36,8 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
     run = TextDiffusion.from_pretrained(tiny_run(recipe, *WORDS), device="cpu")
     settings = ClassifierConfig(width=32, depth=1, steps=40, batch_size=32, lr=1e-2)
     made, right = train_classifier(run, EXAMPLES, settings)
-    assert right["0"] == 1.0
-    assert right["0.25"] > 0.7  # of 40 texts; a mask hides the word of one in four
+    assert right["0"] == (1.0, 1.0)
+    assert right["0.25"].accuracy > 0.7  # of 40 texts; a mask hides the word of one in four
     assert made.labels == ("green", "red")
     for t, most in ((0.5, 0.75), (1.0, 0.85)):  # doubtful where noise hides the word: never taught so, it costs 1 to 8
         assert _nats(made, run, t) < most
@@ -53,6 +60,22 @@ def test_labels_are_read_from_clean_and_noisy_texts_and_steer(recipe: str, tiny_
         other.generate(guides=[Classifier(str(tmp_path), "red")])
     with pytest.raises(UserError, match="no label 'blue'; it can be green, red"):
         run.generate(guides=[Classifier(str(tmp_path), "blue")])
+
+
+def test_rare_labels_count_as_much_as_frequent_ones_on_request(tiny_run: MakeRun):
+    rows, targets = torch.tensor([0, 1, 3, 4]), torch.tensor([1, 0, 0, 0, 0])
+    uniforms = (torch.arange(60) + 0.5) / 60
+    assert _RowSampler(rows, targets, balanced=False)(uniforms).bincount().tolist() == [15, 15, 0, 15, 15]
+    assert _RowSampler(rows, targets, balanced=True)(uniforms).bincount().tolist() == [30, 10, 0, 10, 10]
+    run = TextDiffusion.from_pretrained(tiny_run("mdlm", *WORDS), device="cpu")
+    examples = [("The red fig is old.", "red"), ("The green fig is sweet.", "green")]
+    rare = [examples[i % 20 == 0] for i in range(400)]
+    settings = ClassifierConfig(width=32, depth=1, steps=8, batch_size=32)
+    _, blind = train_classifier(run, rare, settings)
+    assert blind["0"].accuracy > 0.85  # it answers "red" to every text
+    assert blind["0"].balanced == 0.5
+    _, seeing = train_classifier(run, rare, replace(settings, balanced=True, steps=40, lr=1e-2))
+    assert seeing["0"] == (1.0, 1.0)
 
 
 def _nats(made: TrainedClassifier, run: TextDiffusion, t: float) -> float:

@@ -33,6 +33,8 @@ class TrainClassifier:
     """Texts per step."""
     lr: float = 1e-3
     """Learning rate."""
+    balanced: bool = False
+    """Train on every label equally often: for texts of which few have the label you want."""
     seed: int = 0
     """The same seed gives the same classifier."""
     json: bool = False
@@ -48,7 +50,9 @@ class TrainClassifier:
         from ..training.classifier import ClassifierConfig, most_frequent, train_classifier
 
         check_new_folder(self.out, "the classifier")
-        settings = ClassifierConfig(self.width, self.depth, self.steps, self.batch_size, self.lr, seed=self.seed)
+        settings = ClassifierConfig(
+            self.width, self.depth, self.steps, self.batch_size, self.lr, balanced=self.balanced, seed=self.seed
+        )
         examples = read_labelled(self.data)
         run = TextDiffusion.from_pretrained(self.run, device=self.device)
         with status("Training ...") as show:
@@ -58,14 +62,19 @@ class TrainClassifier:
                 settings,
                 progress=lambda done, loss: show(f"Training: {done:.0%}, {loss:.3f} nats"),
             )
-        classifier.save(Path(self.out), {"data": self.data, "right": accuracy, "run": run_fingerprint(run)})
+        figures = {
+            "right": {t: each.accuracy for t, each in accuracy.items()},
+            "balanced": {t: each.balanced for t, each in accuracy.items()},
+        }
+        classifier.save(Path(self.out), {"data": self.data, **figures, "run": run_fingerprint(run)})
         label, base_rate = most_frequent(examples)
         if self.json:
-            print_json({"labels": list(classifier.labels), "right": accuracy, "most_frequent": base_rate})
+            print_json({"labels": list(classifier.labels), **figures, "most_frequent": base_rate})
         else:
             if accuracy:
-                values = ", ".join(f"{value:.1%} at t={t}" for t, value in accuracy.items())
-                print_line(f"Accuracy on held-out texts: {values}")
+                for name, values in (("Accuracy", figures["right"]), ("Mean accuracy per label", figures["balanced"])):
+                    shown = ", ".join(f"{value:.1%} at t={t}" for t, value in values.items())
+                    print_line(f"{name} on held-out texts: {shown}")
                 print_line(f"Always answering {label!r}, the most frequent label, would be right for {base_rate:.1%}.")
             else:
                 print_line(

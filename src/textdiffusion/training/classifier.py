@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class ClassifierConfig:
     steps: int = 1000
     batch_size: int = 64
     lr: float = 1e-3
+    balanced: bool = False
+    """Training sees every label equally often, however rare it is among the texts."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,13 +52,22 @@ class ClassifierConfig:
             raise UserError(f"width is {self.width}; it must be a multiple of 64, or even and below 64.")
 
 
+class Accuracy(NamedTuple):
+    """How often a classifier is right, from 0 to 1."""
+
+    accuracy: float
+    """Over all texts."""
+    balanced: float
+    """Over the texts of each label, averaged over the labels: 1 / labels for a classifier that answers blindly."""
+
+
 def train_classifier(
     run: Run,
     examples: Sequence[tuple[str, str]],
     config: ClassifierConfig,
     *,
     progress: Callable[[float, float], None] = lambda fraction, loss: None,
-) -> tuple[TrainedClassifier, dict[str, float]]:
+) -> tuple[TrainedClassifier, dict[str, Accuracy]]:
     """A classifier p(label | x_t) for all noise levels, and its accuracy on a held-out tenth, by t.
 
     `examples` are (text, label) pairs. t follows the run's time density, and one row in ten has no noise. `progress`
@@ -78,13 +90,14 @@ def train_classifier(
         network = NoisyClassifier(
             model.process, model.codec, labels=len(labels), width=config.width, depth=config.depth
         ).to(device)
+    sampler = _RowSampler(torch.from_numpy(training), targets, balanced=config.balanced)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=0.01, betas=(0.9, 0.99))
     for step in range(config.steps):
         fraction = step / config.steps
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / 50) * (1.0 - fraction)
         rng = Rng.of(config.seed, config.batch_size, device).fork(step)
-        rows = torch.from_numpy(training)[(rng.fork("row").uniform(1)[:, 0].cpu() * len(training)).long()]
+        rows = sampler(rng.fork("row").uniform(1)[:, 0].cpu())
         t = model.time_density.icdf(low_discrepancy(rng.fork("t"), config.batch_size))
         t = torch.where(rng.fork("clean").uniform(1)[:, 0] < CLEAN_FRACTION, 0.0, t)
         log_probs = _log_probs(network, model, _batch(tokens, valid_mask, rows).to(device), t, rng, mix_clean=True)
@@ -94,16 +107,33 @@ def train_classifier(
         optimizer.step()
         progress(fraction, float(loss.detach()))
     network.eval().requires_grad_(False)
-    accuracy = {}
+    accuracy: dict[str, Accuracy] = {}
     for time in HELD_OUT_TIMES if len(held_out) else ():
-        correct = 0
+        correct = torch.zeros(len(labels))
         for number, rows in enumerate(torch.from_numpy(held_out).split(256)):
             rng = Rng.of(config.seed, len(rows), device).fork("held").fork(number)
             batch = _batch(tokens, valid_mask, rows).to(device)
             log_probs = _log_probs(network, model, batch, torch.full((len(rows),), time, device=device), rng)
-            correct += int((log_probs.argmax(-1).cpu() == targets[rows]).sum())
-        accuracy[f"{time:g}"] = correct / len(held_out)
+            is_correct = log_probs.argmax(-1).cpu() == targets[rows]
+            correct += torch.bincount(targets[rows][is_correct], minlength=len(labels))
+        counts = torch.bincount(targets[held_out], minlength=len(labels))
+        recall = correct[counts > 0] / counts[counts > 0]
+        accuracy[f"{time:g}"] = Accuracy(float(correct.sum()) / len(held_out), float(recall.mean()))
     return TrainedClassifier(network, labels), accuracy
+
+
+class _RowSampler:
+    """Rows of a training step from uniform numbers; with `balanced`, every label is equally likely."""
+
+    def __init__(self, rows: torch.Tensor, targets: torch.Tensor, *, balanced: bool) -> None:
+        self.rows = rows
+        counts = torch.bincount(targets[rows])
+        weights = 1.0 / counts[targets[rows]] if balanced else torch.ones(len(rows))
+        self.cumulative = weights.double().cumsum(0)
+
+    def __call__(self, uniforms: torch.Tensor) -> torch.Tensor:
+        positions = torch.searchsorted(self.cumulative, uniforms.double() * self.cumulative[-1], right=True)
+        return self.rows[positions.clamp(max=len(self.rows) - 1)]
 
 
 def most_frequent(examples: Sequence[tuple[str, str]]) -> tuple[str, float]:

@@ -48,9 +48,9 @@ def train(
     `resume`: `auto` continues an existing run, `never` refuses one, `always` requires one. A run is continued with the
     settings it began with; with `allow_changes` learning rates, batch size and the like may differ. `init` is the
     folder of another run whose weights and tokenizer a new run starts from, instead of any `pretrained` ones;
-    `init_network` takes the settings of its network too. `track` names trackers (`tensorboard`) in addition to `metrics.jsonl`.
-    `cache` is the folder of prepared text. Under torchrun the processes share the global batch, and only the first one
-    writes. SIGINT and SIGTERM save a checkpoint and return.
+    `init_network` takes the settings of its network too. `track` names trackers (`tensorboard`) in addition to
+    `metrics.jsonl`. `cache` is the folder of prepared text. Under torchrun the processes share the global batch, and
+    only the first one writes. SIGINT and SIGTERM save a checkpoint and return.
 
     Raises UserError if the folder is in use or holds another configuration, if the text cannot be used, if the device
     is missing, or if the loss becomes NaN or infinite (the last good checkpoint is kept).
