@@ -177,7 +177,8 @@ def test_the_batch_size_does_not_matter_to_a_network(tiny_run, recipe: str):
     model = TextDiffusion.from_pretrained(tiny_run(recipe), device="cpu")
     texts = Texts(["The red pear is old. " * 9], model.tokenizer, model.config.text)
     few, many = (measured(model, texts, draws=2, batch_size=size) for size in (5, 64))
-    assert few.bits == pytest.approx(many.bits, abs=1e-5, rel=1e-6)
+    # Products of other sizes round differently in float32: 2e-6 with AMX, where other draws would differ by 1e-2.
+    assert few.bits == pytest.approx(many.bits, abs=1e-5, rel=1e-5)
 
 
 def test_the_model_stays_in_its_mode(toy):
