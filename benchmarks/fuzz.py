@@ -1,6 +1,7 @@
 """Random and malformed inputs for everything that reads what a user writes: python benchmarks/fuzz.py [--inputs 2000].
 
-Templates, patterns, guides, samplers, settings, configurations, tables and command lines, each with `--inputs` of them.
+Templates, patterns, guides, samplers, settings, configurations, tables, command lines, JSON, tokenizers, shards and
+weights, each with `--inputs` of them.
 Every input is read, or refused with a UserError; anything else is printed and makes the exit status 1.
 """
 
@@ -19,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -28,13 +31,18 @@ from textdiffusion.cli.parsing import parse
 from textdiffusion.config import overrides
 from textdiffusion.config.config import Config, dumps, loads
 from textdiffusion.core.errors import UserError
+from textdiffusion.core.reading import parse_json
 from textdiffusion.data import templates
 from textdiffusion.data.labels import read_labelled
-from textdiffusion.data.tokenizers.base import Bytes
+from textdiffusion.data.shards import ShardWriter, open_shard, verify
+from textdiffusion.data.tokenizers.base import Bytes, Characters
+from textdiffusion.data.tokenizers.loading import load as load_tokenizer
+from textdiffusion.data.tokenizers.subwords import train_bpe
 from textdiffusion.guidance import patterns, regex
 from textdiffusion.guidance.base import GuideConfig
 from textdiffusion.samplers.base import Sampler
 from textdiffusion.samplers.unmasking import Unmasking
+from textdiffusion.storage.weights import load_tensors, save_tensors
 
 NUMBERS = ["0", "1", "-1", "3", "1e3", "1e-45", "1e400", "nan", "inf", "-inf", "9" * 30, "9" * 5000, "0.5", ".", "true"]
 ODD = ["", " ", "\n", "\0", "\ud800", "é", "漢", "\u202e", "\x1b[31m", "none", "null", "[]", "{}", '"', "'", "\\"]
@@ -115,6 +123,67 @@ def read_table(table: tuple[str, str]) -> None:
         read_labelled(str(path))
 
 
+def read_json(text: str) -> None:
+    parse_json(text, "the input")
+
+
+def read_file(read: Callable[[Path], Any], name: str) -> Callable[[bytes], None]:
+    """Reads the input as the content of a file of this name."""
+
+    def written(content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            read(path)
+
+    return written
+
+
+def read_tokenizer(path: Path) -> None:
+    tokenizer = load_tokenizer(path)
+    tokenizer.decode(tokenizer.encode("a red pear"))
+
+
+def read_shard(path: Path) -> None:
+    verify(path)
+    shard = open_shard(path)
+    shard.tokens[:].sum()
+
+
+@cache
+def saved_files() -> dict[str, list[bytes]]:
+    """The content of intact files: two tokenizers, a shard and weights."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizers = [Characters(sorted("abcder p\n")), train_bpe(["a red pear, a green fig\n"] * 9, 270, ())]
+        for number, tokenizer in enumerate(tokenizers):
+            tokenizer.save(folder / f"{number}.json")
+        with ShardWriter(folder / "shard", 300, examples=True) as writer:
+            for ids in ([1, 2, 3], [4, 250], [7] * 40):
+                writer.write(np.array(ids), np.ones(len(ids), dtype=np.int64))
+        save_tensors({"a": torch.ones(3, 2), "b": torch.zeros(1, dtype=torch.int64)}, folder / "weights")
+        return {
+            "tokenizers": [(folder / f"{number}.json").read_bytes() for number in range(2)],
+            "shards": [(folder / "shard").read_bytes()],
+            "weights": [(folder / "weights").read_bytes()],
+        }
+
+
+def damaged(kind: str) -> st.SearchStrategy[bytes]:
+    """An intact file with some bytes replaced, cut out and put in."""
+    odd = [text.encode("utf-8", "surrogatepass") for text in (*NUMBERS[:-1], *ODD, ",", ":", '"kind"')]
+    piece = st.sampled_from(odd) | st.binary(max_size=6)
+
+    def cut(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
+        for fraction, length, new in edits:
+            start = int(fraction * len(content))
+            content = content[:start] + new + content[start + length :]
+        return content
+
+    edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), piece), min_size=1, max_size=3)
+    return st.builds(cut, st.sampled_from(saved_files()[kind]), edits) | st.binary(max_size=64)
+
+
 def read_words(line: tuple[str, list[str]]) -> None:
     command, words = line
     parse(load(command), words, command)
@@ -182,6 +251,10 @@ def targets() -> list[Target]:
         Target("configurations", read_config, damaged_configs),
         Target("tables", read_table, lambda: st.tuples(st.sampled_from(["tsv", "csv", "jsonl", "txt"]), cells)),
         Target("command lines", read_words, lambda: st.tuples(st.sampled_from([*COMMANDS]), words)),
+        Target("JSON", read_json, lambda: texts_of(*'{}[],:"', '"a"', '{"a":', "[[[[", "]]]]", "\\u12", "1e9")),
+        Target("tokenizers", read_file(read_tokenizer, "tokenizer.json"), lambda: damaged("tokenizers")),
+        Target("shards", read_file(read_shard, "train.shard"), lambda: damaged("shards")),
+        Target("weights", read_file(load_tensors, "model.safetensors"), lambda: damaged("weights")),
     ]
 
 
