@@ -1,12 +1,14 @@
-"""Classifier-free guidance of uniform noise samples the guided chain: its rates are the ratios that are mixed.
+"""Guidance of uniform noise, by a classifier or without, samples the guided chain: its rates are the mixed ratios.
 
 One token with five values, whose chain is integrated exactly. Read as a distribution of clean tokens, the mixed ratios
 would be clipped at 0, which no number of steps repairs: a total variation of 0.009, 0.020 and 0.031 at weights 2, 3, 4.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.alpha_schedules import LogLinear
 from textdiffusion.diffusion.uniform import UniformProcess
 from textdiffusion.guidance.cfg import ClassifierFree
+from textdiffusion.guidance.classifier import DiscreteClassifier
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
 from textdiffusion.samplers.base import Request, Sampler
 from textdiffusion.samplers.correctors import Gibbs, PredictorCorrector
@@ -72,6 +75,22 @@ def guided(weight: float, t: Tensor):
     return x, denoiser(x, t, batch=batch)
 
 
+def classified(weight: float, t: Tensor):
+    """The same by an exact classifier of noisy texts, whose evidence is the ratio of the two distributions at t."""
+
+    def log_prob(xt: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        alpha = MODEL.process.schedule.alpha(t)[:, None]
+        plain, label = (torch.log(alpha * law + (1.0 - alpha) / SIZE).gather(-1, xt) for law in LAWS)
+        return (label - plain)[:, 0]
+
+    x, batch = (
+        torch.arange(SIZE)[:, None],
+        Batch(torch.zeros(SIZE, 1, dtype=torch.long), labels=torch.zeros(SIZE).long()),
+    )
+    denoiser = DiscreteClassifier(log_prob, MODEL.process, weight, exact=SIZE).wrap(Conditional(), Request(batch, 1))
+    return x, denoiser(x, t, batch=batch)
+
+
 def ancestral(x, prediction, t, s):
     return MODEL.process.posterior(x, prediction, t, s).dense(x, SIZE)[:, 0]
 
@@ -87,14 +106,15 @@ def of_ratios(sampler):
 STEPS = {"ancestral": ancestral, "euler": of_ratios(Euler()), "tweedie": of_ratios(Tweedie())}
 
 
+@pytest.mark.parametrize("guide", [guided, classified])
 @pytest.mark.parametrize("kind", STEPS)
 @pytest.mark.parametrize("weight", [1.0, 2.0, 3.0, 4.0])
-def test_steps_follow_the_guided_chain(kind: str, weight: float):
+def test_steps_follow_the_guided_chain(guide: Callable[..., Any], kind: str, weight: float):
     """Exactly: the distribution after every step, from those of all five states."""
     law, times = torch.full((SIZE,), 1.0 / SIZE), torch.linspace(1.0, 0.0, 151)
     for t, s in pairwise(times):
         t, s = t.expand(SIZE), s.expand(SIZE)
-        law = law @ STEPS[kind](*guided(weight, t), t, s)
+        law = law @ STEPS[kind](*guide(weight, t), t, s)
     assert total_variation(law, guided_law(weight)) < 0.004
 
 

@@ -19,7 +19,7 @@ from ..core.registry import check_bounds
 from ..core.types import Logits, NoiseTimes, PerRow, Times, Tokens, Vectors
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import Denoiser
-from ..diffusion.prediction import Prediction
+from ..diffusion.prediction import MixedScorePrediction, Prediction
 from ..diffusion.process import TokenProcess
 from ..diffusion.table_codecs import TableCodec
 from ..diffusion.vector_predictions import PredictionWithMean
@@ -153,7 +153,7 @@ class DiscreteClassifier(_ClassifierGuide):
         log_score = prediction.log_score(graph, xt, position_t) + self.weight * log_ratio
         logits = graph.x0_logits(log_score, xt, position_t)
         # Under uniform noise even a token of probability 0 has a score, which guidance would raise.
-        return prediction.with_logits(logits.masked_fill(prediction.logits == -torch.inf, -torch.inf))
+        return MixedScorePrediction(logits.masked_fill(prediction.logits == -torch.inf, -torch.inf), log_score)
 
     def _first_order(self, xt: Tokens, t: Times, batch: Batch) -> Logits:
         """The log ratio of each token by a Taylor expansion around x_t."""
