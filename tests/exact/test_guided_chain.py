@@ -103,7 +103,7 @@ def of_ratios(sampler):
     return step
 
 
-STEPS = {"ancestral": ancestral, "euler": of_ratios(Euler()), "tweedie": of_ratios(Tweedie())}
+STEPS: dict[str, Callable[..., Tensor]] = {"ancestral": ancestral, "euler": of_ratios(Euler()), "tweedie": of_ratios(Tweedie())}
 
 
 @pytest.mark.parametrize("guide", [guided, classified])
