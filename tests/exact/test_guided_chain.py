@@ -103,7 +103,11 @@ def of_ratios(sampler):
     return step
 
 
-STEPS: dict[str, Callable[..., Tensor]] = {"ancestral": ancestral, "euler": of_ratios(Euler()), "tweedie": of_ratios(Tweedie())}
+STEPS: dict[str, Callable[..., Tensor]] = {
+    "ancestral": ancestral,
+    "euler": of_ratios(Euler()),
+    "tweedie": of_ratios(Tweedie()),
+}
 
 
 @pytest.mark.parametrize("guide", [guided, classified])
