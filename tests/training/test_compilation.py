@@ -3,15 +3,17 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from textdiffusion.config.build import build_model
-from textdiffusion.training import compilation
+from textdiffusion.training import compilation, loop
+from textdiffusion.training.events import Finished, Saved, StopSignal
 
-from .runs import CHILD, metrics
+from .runs import CHILD, loop_of, metrics, run
 from .tiny import tiny
 
 
@@ -69,3 +71,24 @@ def test_a_failure_to_compile_is_no_failure_to_train(tmp_path):
         "Compilation failed, so the network stays uncompiled: RuntimeError: no such compiler"
     )
     assert model.denoiser.backbone._compiled_call_impl is None
+
+
+def test_a_signal_while_compiling_is_not_a_failed_compilation(tmp_path, monkeypatch):
+    config, stop = tiny("mdlm", tmp_path, compile="on", steps=2), StopSignal()
+
+    def interrupted(model, try_step):
+        stop.signal = "SIGINT"  # it ends the compilers too
+        return "Compilation failed, so the network stays uncompiled: CppCompileError: ..."
+
+    monkeypatch.setattr(loop, "compile_backbone", interrupted)
+    monkeypatch.setattr(loop, "compile_skip_reason", lambda *_: None)
+    lines: list[str] = []
+    training = loop_of(config, tmp_path / "run", tmp_path)
+    training.log = lines.append
+    *_, saved, finished = training.events(stop)
+    assert isinstance(saved, Saved)
+    assert isinstance(finished, Finished)
+    assert (finished.complete, finished.signal, finished.step) == (False, "SIGINT", 0)
+    assert lines == ["Compiling (about a minute, once) ..."]
+    monkeypatch.undo()
+    assert run(replace(config, training=replace(config.training, compile="off")), tmp_path / "run", tmp_path).complete
