@@ -120,7 +120,7 @@ def test_lengths_of_gaps_are_proposed(tiny_run: MakeRun, monkeypatch: pytest.Mon
     # Random weights are sure of nonsense; tests/exact has the law.
     monkeypatch.setattr(
         "textdiffusion.inference.lengths.given_nats",
-        lambda model, likelihood, batch, seed, first: torch.zeros(len(batch.tokens)),
+        lambda model, batch, pad_id, source_length: torch.zeros(len(batch.tokens)),
     )
     model = TextDiffusion.from_pretrained(tiny_run("mdlm", *ENDED), device="cpu")
     template = "The [MASK] pear [MASK] is [MASK:2]."
@@ -131,9 +131,14 @@ def test_lengths_of_gaps_are_proposed(tiny_run: MakeRun, monkeypatch: pytest.Mon
     assert all(text.startswith("The pe") for text in model.infill("The pe[MASK]", num=2, steps=2))
     with pytest.raises(UserError, match="no room for its gaps in the run's 32 tokens"):
         model.infill("The [MASK] pear is riper and sweeter.")
-    for recipe, *changes in (("cdcd", "text.mask=none", *ENDED), ("autoregressive", *ENDED), ("mdlm",)):
+    for recipe, *changes in (
+        ("cdcd", "text.mask=none", *ENDED),
+        ("udlm", *ENDED),
+        ("autoregressive", *ENDED),
+        ("mdlm",),
+    ):
         other = TextDiffusion.from_pretrained(tiny_run(recipe, *changes), device="cpu")
-        with pytest.raises(UserError, match=r"never learned where texts end, so .* needs a length"):
+        with pytest.raises(UserError, match=r"cannot choose the length of a gap, so .* needs one"):
             other.infill("The [MASK] pear.")
 
 

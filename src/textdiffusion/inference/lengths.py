@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, pairwise
-from typing import Any
 
-import numpy as np
 import torch
 
+from ..config.compatibility import sampler_problem
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng, check_seed
@@ -18,12 +16,13 @@ from ..core.types import PerRow
 from ..data import templates
 from ..data.conditions import encode_source
 from ..diffusion.model import DiffusionModel
-from ..scoring.likelihood import PILOT_ROWS, SupportsImportanceSampling, eval_mode, evaluate_rows, spaced_rows
-from .options import SamplingOptions, replaces_given
+from ..samplers.masked_view import adapt_model
+from ..samplers.order_likelihood import OrderLikelihood
+from ..scoring.likelihood import eval_mode
 from .run import Run
 
-MAX_LAYOUTS = 64  # combinations of lengths to compare; where there are more, a random subset of them
-NUM_DRAWS = 4096  # rows of random draws to compare them with
+MAX_LAYOUTS = 128  # combinations of lengths to compare; where there are more, a random subset of them
+IN_ORDER = OrderLikelihood(order="left")
 
 
 def propose_lengths(
@@ -31,18 +30,15 @@ def propose_lengths(
 ) -> list[str]:
     """`num` times `template` with lengths in its open gaps, sampled from the run's distribution of them.
 
-    The probability of a layout is proportional to that of the given text, end and padding at the positions where the
-    layout puts them: p(given) = p(text) / p(gaps | given) for any text in the gaps. Both bounds are measured on one
-    filling of each layout, with the same random draws. Raises UserError for runs that do not know lengths: those
-    without modelled padding, those that write from left to right, and those trained without conditioning masks, except
-    where masks are the noise.
+    The probability of a layout is proportional to that of the given text and the end at the positions where the layout
+    puts them (`given_nats`). Raises UserError for runs that do not know lengths: those without modelled padding, those
+    that write from left to right, those of uniform noise, and those of vectors that were trained without given tokens.
     """
     text, num_gaps = run.config.text, sum(piece == templates.OPEN for piece in templates.parse(template)[:-1])
-    if not (text.model_padding and run.model.process.bidirectional) or replaces_given(run.model):
+    if not text.model_padding or sampler_problem(IN_ORDER, run.config, run.model.process):
         raise UserError(
-            "This run never learned where texts end, so [MASK] before given text needs a length: [MASK:5]. Runs "
-            "trained with --layout lines can choose it, unless they write from left to right or have vectors and "
-            "were trained without text.mask=mixed."
+            "This run cannot choose the length of a gap, so [MASK] before given text needs one: [MASK:5]. Runs of "
+            "masks trained with --layout lines can, and runs of vectors if they were trained with text.mask=mixed too."
         )
     shortest = templates.with_lengths(template, [1] * num_gaps)
     ends = templates.parse(template)[-1] != templates.OPEN
@@ -54,42 +50,24 @@ def propose_lengths(
     rng = Rng.of(check_seed(seed), torch.arange(num)).fork("lengths")
     layouts = [templates.with_lengths(template, counts) for counts in _counts(num_gaps, spare, seed)]
     batch = run.template_batch(layouts, source=source, label=label)
-    batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)
-    *_, last = SamplingOptions(seed=seed).resolve(run, batch).run(batch)
-    nats = given_nats(run.model, run.likelihood, replace(batch, tokens=last.tokens), seed, source_length)
+    batch = replace(batch, row_ids=torch.zeros(len(layouts), dtype=torch.long)).to(run.device)  # any noise is shared
+    nats = given_nats(adapt_model(IN_ORDER, run.model, seed), batch, run.tokenizer.pad_id, source_length)
     return [layouts[i] for i in rng.categorical((-nats).softmax(0).expand(num, -1))]
 
 
-def given_nats(model: DiffusionModel, likelihood: Any, batch: Batch, seed: int = 0, source_length: int = 0) -> PerRow:
-    """-log p(given tokens at their positions | the first `source_length` tokens), in nats; the gaps must be filled."""
+def given_nats(model: DiffusionModel, batch: Batch, pad_id: int | None = None, source_length: int = 0) -> PerRow:
+    """-log p(given tokens at their positions | the first `source_length` tokens), in nats, for a model of masks.
 
-    def difference(model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
-        positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device).expand(batch.tokens.shape)
-        source_only = replace(batch, condition_mask=positions < source_length if source_length else None)
-        return likelihood(model, source_only, rng=rng) - likelihood(model, batch, rng=rng)
-
-    rows, count = Rows(batch), len(batch.tokens)
+    The given tokens are revealed from left to right while the gaps stay masked, so nothing has to be known about what
+    fills them: exact for an ideal denoiser. Padding follows from the end before it, so it is not measured.
+    """
+    assert batch.condition_mask is not None
+    is_source = torch.zeros_like(batch.condition_mask)
+    is_source[:, :source_length] = True
+    hidden = ~batch.condition_mask if pad_id is None else ~batch.condition_mask | (batch.tokens == pad_id)
     with torch.no_grad(), eval_mode(model):
-        if isinstance(likelihood, SupportsImportanceSampling):
-            pilot = evaluate_rows(likelihood.pilot, model, rows, spaced_rows(count, PILOT_ROWS), seed, "pilot", 0, 64)
-            likelihood = likelihood.importance_sampled(pilot)
-        copies = -(-NUM_DRAWS // count)
-        repeated = np.tile(np.arange(count), copies)
-        return evaluate_rows(difference, model, rows, repeated, seed, "lengths", 0, 64).view(copies, -1).mean(0)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a batch as evaluation windows."""
-
-    batch: Batch
-
-    def __len__(self) -> int:
-        return len(self.batch.tokens)
-
-    def windows(self, rows: Sequence[int] | np.ndarray) -> Batch:
-        """The rows of these numbers."""
-        return self.batch.select(torch.as_tensor(np.asarray(rows), device=self.batch.tokens.device))
+        unread = replace(batch, condition_mask=is_source if source_length else None)
+        return IN_ORDER(model, unread, rng=Rng.of(0, len(batch.tokens)), hidden=hidden & ~is_source)
 
 
 def _counts(num_gaps: int, spare: int, seed: int) -> list[tuple[int, ...]]:

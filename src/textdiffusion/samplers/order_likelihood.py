@@ -12,7 +12,7 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..core.types import PerRow
+from ..core.types import Mask, PerRow
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
 from .unmasking import Order, Unmasking, masks_after_step
@@ -61,26 +61,28 @@ class OrderLikelihood:
     def _sampler(self) -> Unmasking:
         return Unmasking(order=cast(Order, self.order), block_size=self.block_size, spaced=self.spaced)
 
-    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
-        """Nats per row; `rng` has no effect."""
+    def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng, hidden: Mask | None = None) -> PerRow:
+        """Nats per row; `rng` has no effect. Target positions that are `hidden` stay masked and are not measured."""
+        hidden = torch.zeros_like(batch.target_mask) if hidden is None else hidden
         rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
         chunk_size = max(1, MAX_LOGITS // (batch.tokens.shape[1] * model.process.num_states))
-        return torch.cat(
-            [self._nats(model, batch.select(chunk), rng.select(chunk)) for chunk in rows.split(chunk_size)]
-        )
+        chunks = rows.split(chunk_size)
+        return torch.cat([self._nats(model, batch.select(rows), rng.select(rows), hidden[rows]) for rows in chunks])
 
-    def _nats(self, model: DiffusionModel, batch: Batch, rng: Rng) -> PerRow:
-        process, target = model.process, batch.target_mask
+    def _nats(self, model: DiffusionModel, batch: Batch, rng: Rng, hidden: Mask) -> PerRow:
+        process, target = model.process, batch.target_mask & ~hidden
         num_targets = target.sum(-1)
+        num_noised = batch.target_mask.sum(-1)
         num_steps = -(-num_targets // self.per_step)
-        x = torch.where(target, process.mask, batch.tokens)
+        x = torch.where(batch.target_mask, process.mask, batch.tokens)
         nats = torch.zeros(len(x), device=x.device)
         for step in range(int(num_steps.max())):
             rows = (num_steps > step).nonzero()[:, 0]
             masked = process.is_noisy(x[rows]) & target[rows]
             num_masked = masked.sum(-1)
             due = num_masked - masks_after_step(step, num_targets[rows], num_steps[rows])
-            t = process.schedule.time(1.0 - num_masked / num_targets[rows])
+            num_hidden = (num_noised - num_targets)[rows]
+            t = process.schedule.time(1.0 - (num_masked + num_hidden) / num_noised[rows])
             logits = model.denoiser(x[rows], t, batch=batch.select(rows)).logits
             chosen = self._sampler.choose(logits[masked].softmax(-1), masked, due, rng=rng.select(rows))
             tokens = batch.tokens[rows]
