@@ -33,7 +33,7 @@ from ..objectives.gaussian_elbo import GaussianELBO
 from ..objectives.next_token import NextToken
 from ..samplers.autoregressive import Autoregressive
 from ..samplers.base import ProcessSpecific, incompatibility
-from ..samplers.blocks import BlockAncestral
+from ..samplers.blocks import BlockAncestral, BlockUnmasking
 from ..samplers.first_hitting import FirstHitting
 from ..samplers.gaussian import GaussianSampler
 from ..samplers.time_grids import Tuned
@@ -208,7 +208,7 @@ def _objective_problems(config: Any) -> Iterator[str]:
 
 
 def _step_problem(config: Any) -> str | None:
-    if isinstance(config.sampler, BlockAncestral) and isinstance(config.process, BlockAbsorbing):
+    if isinstance(config.sampler, (BlockAncestral, BlockUnmasking)) and isinstance(config.process, BlockAbsorbing):
         blocks = -(-config.text.length // config.process.block_size)
         if 0 < config.sampler.steps < blocks:
             return f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."

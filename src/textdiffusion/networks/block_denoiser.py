@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -79,6 +79,7 @@ class BlockDenoiser(nn.Module):
         return LazyPrediction(hidden, self.head)
 
 
+@runtime_checkable
 class EncodesBlocks(Protocol):
     """A denoiser of blocks, as its cache needs it."""
 

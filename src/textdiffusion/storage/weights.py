@@ -69,9 +69,12 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """`tensors_of` with floating-point parameters in `dtype`; buffers, such as counts, keep their own."""
-    parameters = {name for name, parameter in module.named_parameters() if parameter.is_floating_point()}
-    return {name: tensor.to(dtype) if name in parameters else tensor for name, tensor in tensors_of(module).items()}
+    """`tensors_of` with floating-point parameters in `dtype`, unless theirs is shorter already.
+
+    Buffers, such as counts, keep their own type.
+    """
+    wider = {name for name, p in module.named_parameters() if p.is_floating_point() and p.itemsize > dtype.itemsize}
+    return {name: tensor.to(dtype) if name in wider else tensor for name, tensor in tensors_of(module).items()}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, identity: Mapping[str, Any] | None = None) -> None:
@@ -133,12 +136,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None) -> None:
+def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None, within: str = "") -> None:
     """Raises UserError where the tensors of a file have other names, shapes or kinds of numbers than the module's.
 
-    The module may be on the meta device: nothing is read or allocated. Names that begin with `exclude` do not count.
+    The module may be on the meta device: nothing is read or allocated. Names that begin with `exclude`, or otherwise
+    than with `within`, do not count.
     """
     target, source = _selected(tensors_of(module), exclude), _selected(header.tensors, exclude)
+    target = {name: tensor for name, tensor in target.items() if name.startswith(within)}
     problem = f"{header.path} does not fit this model"
     if names := sorted(source.keys() - target.keys()):
         raise UserError(f"{problem}, which has no {_abbreviated(names)}.")
@@ -152,14 +157,14 @@ def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None)
         raise UserError(f"{problem}: {_abbreviated(names)} has numbers of type {dtypes}.")
 
 
-def check_outline(build: Callable[[], nn.Module], header: Header) -> None:
+def check_outline(build: Callable[[], nn.Module], header: Header, *, within: str = "") -> None:
     """Raises UserError, before anything is allocated, if the network that `build` makes does not fit a file of weights.
 
     It is built on the meta device, whose tensors have no data. torch's generator is left alone.
     """
     with torch.random.fork_rng(devices=[]), torch.device("meta"), _no_more_than(header):
         module = build()
-    check_fits(module, header)
+    check_fits(module, header, within=within)
 
 
 @torch.no_grad()
@@ -170,17 +175,47 @@ def load_weights(module: nn.Module, path: Path, *, exclude: str | None = None) -
     """
     check_fits(module, read_header(path), exclude=exclude)
     source = _selected(load_tensors(path), exclude)
-    target = tensors_of(module)
     check_finite(source, path)
+    slots = ParameterSlots(module)
     for name, tensor in source.items():
-        target[name].copy_(tensor)
+        slots.set(name, tensor)
+
+
+class ParameterSlots:
+    """The tensors of a module, to be set one by one. A parameter that has no storage becomes the given tensor."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._tensors = tensors_of(module)
+        self._parameters = dict(module.named_parameters())
+        self._owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        """The places of every parameter; tied ones have several."""
+        for owner in module.modules():
+            for name, parameter in owner._parameters.items():
+                self._owners.setdefault(id(parameter), []).append((owner, name))
+
+    def set(self, name: str, tensor: Tensor) -> None:
+        """Sets one tensor, in the type that it has in the module."""
+        target = self._tensors[name]
+        if not target.is_meta:
+            target.copy_(tensor)
+            return
+        old = self._parameters[name]
+        new = nn.Parameter(tensor.to(target.dtype), requires_grad=old.requires_grad)
+        for owner, attribute in self._owners[id(old)]:
+            setattr(owner, attribute, new)
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raises UserError if a tensor, also as float32, has a number that is not finite."""
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    if names := sorted(name for name, tensor in floats.items() if not tensor.float().isfinite().all()):
+    if names := sorted(name for name, tensor in floats.items() if not _is_finite(tensor)):
         raise UserError(f"{path} cannot be used: {_abbreviated(names)} has numbers that are NaN or infinite. {RESTORE}")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.dtype == torch.float64:
+        tensor = tensor.float()
+    return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())
 
 
 @contextmanager
