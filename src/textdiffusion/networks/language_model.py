@@ -49,9 +49,9 @@ _ATTENTION = {"full_attention", "sliding_attention"}
 class LanguageModelConfig(BackboneConfig):
     """A causal or masked language model, built by `transformers` from the content of its config.json, `architecture`.
 
-    Every position sees every other; denoisers pass masks where it should not. `width` and `depth` follow from the
-    architecture (0: not checked). `dtype` is that of the parameters: those of published weights stay as they are on
-    disk. No code that comes with weights is ever run.
+    Every position sees every other; denoisers pass masks where it should not. `width` and `depth` replace those
+    of the architecture (0: they do not). `dtype` is that of the parameters: those of published weights stay as they are
+    on disk. No code that comes with weights is ever run.
     """
 
     modulation: ClassVar[Modulation] = "none"
@@ -66,13 +66,12 @@ class LanguageModelConfig(BackboneConfig):
         if (model_type := self.architecture.get("model_type")) not in (known := (*CAUSAL_TYPES, *MASKED_TYPES)):
             raise UserError(f"backbone.architecture.model_type is {model_type!r}; it can be {', '.join(known)}.")
         for name, names in (("width", _WIDTHS), ("depth", _DEPTHS)):
-            if not isinstance(size := self._first(names), int) or isinstance(size, bool) or size < 1:
-                raise UserError(f"backbone.architecture.{names[0]} is {size!r}; it must be a whole number above 0.")
-            if getattr(self, name) not in (0, size):
-                raise UserError(
-                    f"backbone.{name} is {getattr(self, name)}; it follows from backbone.architecture: {size}."
-                )
+            key = next((each for each in names if each in self.architecture), names[0])
+            size = getattr(self, name) or self.architecture.get(key)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise UserError(f"backbone.architecture.{key} is {size!r}; it must be a whole number above 0.")
             object.__setattr__(self, name, size)
+            object.__setattr__(self, "architecture", self.architecture | {key: size})
 
     def _first(self, names: tuple[str, ...]) -> Any:
         return next((self.architecture[name] for name in names if name in self.architecture), None)
@@ -87,10 +86,9 @@ class LanguageModelConfig(BackboneConfig):
         return getattr(torch, self.dtype).itemsize
 
     def resized(self, depth: int) -> LanguageModelConfig:
-        sizes: dict[str, Any] = {next(name for name in _DEPTHS if name in self.architecture): depth}
-        if types := self.architecture.get("layer_types"):
-            sizes["layer_types"] = types[:depth]
-        return replace(self, architecture=self.architecture | sizes, depth=depth)
+        types = self.architecture.get("layer_types")
+        architecture = self.architecture | ({"layer_types": types[:depth]} if types else {})
+        return replace(self, architecture=architecture, depth=depth)
 
     def building_to_load(self) -> AbstractContextManager[None]:
         return without_storage()

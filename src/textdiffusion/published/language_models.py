@@ -67,7 +67,7 @@ def convert_language_model(
     )
     files = replace(files, ignored=_ignored(files, folder, architecture))
     ids = {"mask_id": _mask_id(settings, form, vocabulary, mask), "shift": form.shift, "unused": vocabulary.unused}
-    config = _config(source, settings, form, architecture, ids, _dtype(files, folder))
+    config = _config(str(tokenizer or source), settings, form, architecture, ids, _dtype(files, folder))
     make_folder(out)
     if copy:
         files = _copied(files, folder, out)
@@ -141,7 +141,7 @@ def _dtype(files: WeightFiles, folder: Path) -> str:
 
 
 def _config(
-    source: str,
+    tokenizer: str,
     settings: PublishedSettings,
     form: Format,
     architecture: dict[str, object],
@@ -157,9 +157,7 @@ def _config(
     return replace(
         base,
         variant=form.name,
-        text=TextConfig(
-            data=f"published:{source}", tokenizer="file", tokenizer_path="tokenizer.json", length=form.length
-        ),
+        text=TextConfig(data="unknown", tokenizer="file", tokenizer_path=tokenizer, length=form.length),
         process=process,
         backbone=backbone,
         denoiser=denoiser,

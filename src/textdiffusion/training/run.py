@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
-from .initial import load_initial, with_network_of, with_text_of
+from .initial import is_language_model, load_initial, with_network_of, with_text_of
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
@@ -59,7 +60,7 @@ def train(
     is_new = not (Path(out) / "config.json").is_file()
     if init is not None and (is_new or init_network):
         init = find_run(init)  # once: a name may have to be fetched from the hub
-    if init_network:
+    if init_network or (init is not None and is_new and is_language_model(config)):
         config = with_network_of(config, Path(str(init)))
     text = with_copied_pipes(config.text, cache)
     if not is_new:
@@ -131,14 +132,14 @@ def _make_loop(
         log(note)
     if checkpoint is not None:
         folder.check_tokenizer(corpus.tokenizer)
-    trainer = Trainer(config, corpus, rank_device, world, log)
+    begins_from = Path(init) if checkpoint is None and init is not None else None
+    load_weights = partial(load_initial, config=config, run=begins_from) if begins_from else None
+    trainer = Trainer(config, corpus, rank_device, world, log, load_weights)
     loop = TrainingLoop(trainer, folder)
     loop.state.learned_tokenizer = tokenizer is None
     if checkpoint is not None:
         loop.restore(*checkpoint)
         log(f"Continuing from step {checkpoint[1].step}.")
-    elif init is not None:
-        load_initial(trainer, Path(init))
-    else:
+    elif load_weights is None:
         trainer.load_pretrained()
     return loop

@@ -74,8 +74,15 @@ class Trainer:
     """A model in training, the average of its weights and its optimizers."""
 
     def __init__(
-        self, config: Config, corpus: Corpus, device: torch.device, world: SingleProcess, log: Callable[[str], None]
+        self,
+        config: Config,
+        corpus: Corpus,
+        device: torch.device,
+        world: SingleProcess,
+        log: Callable[[str], None],
+        load: Callable[[DiffusionModel], None] | None = None,
     ) -> None:
+        """`load` loads weights to start from into the model (None: they are random)."""
         self.config, self.training, self.corpus = config, config.training, corpus
         self.device, self.world, self.log = device, world, log
         if self.training.batch_size % (world.size * self.training.grad_accumulation):
@@ -84,8 +91,11 @@ class Trainer:
                 f"times grad_accumulation {self.training.grad_accumulation}."
             )
         check_training_memory(config, corpus.tokenizer.vocab_size, world.size)
-        with seeded(self.training.seed, device):
-            self.model = build_model(config, corpus.tokenizer.vocab_size).to(device)
+        with seeded(self.training.seed, device), config.backbone.building_to_load() if load else nullcontext():
+            model = build_model(config, corpus.tokenizer.vocab_size)
+        if load is not None:
+            load(model)
+        self.model = model.to(device)
         self.objective = config.objective
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
