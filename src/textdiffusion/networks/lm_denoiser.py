@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
 from ..core.errors import UserError
-from ..core.registry import builds
+from ..core.registry import builds, check_bounds
 from ..core.types import Hidden, NoiseTimes, Probs, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.blocks import BlockProcess
@@ -38,6 +38,9 @@ class LMVocabularyConfig(DenoiserConfig, ABC):
     mask_id: int = -1
     shift: bool = False
     unused: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self, mask_id=(-1, None))
 
 
 @dataclass(frozen=True)
