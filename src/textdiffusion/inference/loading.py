@@ -49,33 +49,24 @@ def load_run(folder: Path, weights: Weights) -> LoadedRun:
     config = loads(read_text(path), str(path))
     tokenizer_path = folder / "tokenizer.json"
     tokenizer = loading.load(tokenizer_path)
-    if weights == "ema" and (folder / weight_files.FILE).is_file():
-        return _load_published(folder, config, tokenizer)
+    files = WeightFiles.read(folder) if (folder / weight_files.FILE).is_file() else None
     path, state = (folder / "model.safetensors", None) if weights == "ema" else _raw_weights(folder)
-    header = read_header(path)
-    identity = header.identity or (state.identity if state else {})
-    check_identity(identity, config, json_hash(read_object(tokenizer_path)), path)
-    check_outline(lambda: build_model(config, tokenizer.vocab_size), header)
+    header = None if files and not path.is_file() else read_header(path)  # nothing beside the files may be trained
+    paths = files.paths(folder) if files else []
+    base = files.header(paths) if files else None
+    about = header or base
+    assert about is not None
+    identity = about.identity or (state.identity if state else {})
+    check_identity(identity, config, json_hash(read_object(tokenizer_path)), about.path)
+    check_outline(lambda: build_model(config, tokenizer.vocab_size), header, base)
     with seeded(config.training.seed, torch.device("cpu")), config.backbone.building_to_load():  # as in training
         model = build_model(config, tokenizer.vocab_size)
-    load_weights(model, path)
-    watch_features(model, f"the weights {path}")
+    if files:
+        files.load(model, paths)
+    if header:
+        load_weights(model, path)
+    watch_features(model, f"the weights {about.path}")
     return LoadedRun(model, tokenizer, config, text_hashes(identity) or _text_of_checkpoints(folder, state))
-
-
-def _load_published(folder: Path, config: Config, tokenizer: Tokenizer) -> LoadedRun:
-    """A run that refers to published weights, whose files are as they were when it was made."""
-    files = WeightFiles.read(folder)
-    check_identity(
-        files.identity, config, json_hash(read_object(folder / "tokenizer.json")), folder / weight_files.FILE
-    )
-    paths = files.paths(folder)
-    check_outline(lambda: build_model(config, tokenizer.vocab_size), files.header(paths), within=files.prefix)
-    with config.backbone.building_to_load():
-        model = build_model(config, tokenizer.vocab_size)
-    files.load(model, paths)
-    watch_features(model, f"the weights {files.source}")
-    return LoadedRun(model, tokenizer, config, {})
 
 
 def watch_features(model: DiffusionModel, source: str) -> None:

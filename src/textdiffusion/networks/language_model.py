@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..core.errors import UserError
-from ..core.registry import builds
+from ..core.registry import builds, check_bounds
 from ..core.types import AttentionMask, Hidden, NoiseTimes, PositionIds, Tokens
 from .backbone import BackboneConfig, Modulation
 from .kv_cache import KVCache
+from .lora import MARK, add_adapter
 
 ParameterDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -61,8 +62,17 @@ class LanguageModelConfig(BackboneConfig):
     architecture: dict[str, Any] = field(default_factory=lambda: dict(SMALL))
     dtype: ParameterDtype = "float32"
     gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    """Rank of an adapter, which is trained instead of the weights (0: none)."""
+    lora_alpha: float = 0.0
+    """The adapter's maps are scaled by alpha / rank (0: twice the rank)."""
+    lora_targets: tuple[str, ...] = ()
+    """Names of the linear maps to adapt, such as q_proj (none: all in the layers)."""
 
     def __post_init__(self) -> None:
+        check_bounds(self, lora_rank=(0, None), lora_alpha=(0.0, None))
+        if (self.lora_alpha or self.lora_targets) and not self.lora_rank:
+            raise UserError("backbone.lora_alpha and backbone.lora_targets have no effect without backbone.lora_rank.")
         if (model_type := self.architecture.get("model_type")) not in (known := (*CAUSAL_TYPES, *MASKED_TYPES)):
             raise UserError(f"backbone.architecture.model_type is {model_type!r}; it can be {', '.join(known)}.")
         for name, names in (("width", _WIDTHS), ("depth", _DEPTHS)):
@@ -117,6 +127,11 @@ class LanguageModel(nn.Module):
         self._layers_path = next((path for path in _LAYERS if _has(base, path)), "")
         if not self._layers_path:
             raise _unsupported(self.network, "none of the names that its layers could have")
+        self.adapter: Any = None
+        """The settings of an adapter in the words of `peft` (None: there is none)."""
+        if config.lora_rank:
+            adapter = config.lora_rank, config.lora_alpha, config.lora_targets
+            self.adapter = add_adapter(self.network, self.blocks, *adapter)
         if config.gradient_checkpointing:
             self.network.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -126,6 +141,10 @@ class LanguageModel(nn.Module):
         layers = self.network.base_model.get_submodule(self._layers_path)
         assert isinstance(layers, nn.ModuleList)
         return layers
+
+    def referenced_parameters(self) -> list[nn.Parameter]:
+        """Parameters that files of a run leave out, as they are in the files that it refers to."""
+        return [p for name, p in self.network.named_parameters() if MARK not in name] if self.adapter else []
 
     @property
     def dtype(self) -> torch.dtype:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .. import recipes
 from ..config.build import build_model
-from ..config.config import Config
+from ..config.config import Config, loads
 from ..core.errors import UserError
 from ..core.files import check_new_folder
+from ..core.reading import read_text
 from ..data.config import TextConfig
 from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
@@ -69,7 +70,8 @@ def convert(
 
     `source` is a folder, a file of weights beside their config.json or .hydra/config.yaml, or a hub id. The run of a
     language model refers to its weights where they lie, or has a copy of them (`copy`); `block` is the block size of
-    its attention (0: full, None: as published), and `mask` the name of its mask where nothing else says it.
+    its attention (0: full, None: as published), and `mask` the name of its mask where nothing else says it. Of a run
+    with an adapter, the new run has the merged weights.
     `tokenizer` is a vocabulary's file or folder, or `bytes` (empty: look in the source's folder). Files other than
     safetensors are read only with `allow_pickle`, and then only their tensors. Raises UserError for the first thing
     that is missing, unknown or does not fit.
@@ -83,7 +85,7 @@ def convert(
         raise UserError(f"There is no folder or file {source}, and it is no hub id (owner/name).")
     settings = _settings(folder)
     if "schema" in settings.data:
-        raise UserError(f"{source} is a run already; convert takes published weights.")
+        return _merged(folder, out)
     if folder.is_dir() and (form := find_format(settings, block)):
         return convert_language_model(
             str(source), folder, out, settings, form, tokenizer=tokenizer, mask=mask, copy=copy, revision=revision
@@ -99,6 +101,16 @@ def convert(
     run = TextDiffusion(model.eval().requires_grad_(False), run_tokenizer, config)
     run.save_pretrained(out)
     return run
+
+
+def _merged(folder: Path, out: Path) -> TextDiffusion:
+    """The run in a folder with its adapter in its weights, written to `out`."""
+    backbone = loads(read_text(folder / "config.json"), str(folder / "config.json")).backbone
+    if not getattr(backbone, "lora_rank", 0):
+        raise UserError(f"{folder} is a run already; convert takes published weights, or a run with an adapter.")
+    merged = TextDiffusion.from_pretrained(folder).merged()
+    merged.save_pretrained(out)
+    return merged
 
 
 def _settings(source: Path) -> PublishedSettings:

@@ -22,12 +22,11 @@ from ..networks.language_model import CAUSAL_TYPES, LanguageModelConfig
 from ..networks.lm_denoiser import LMBlockDenoiserConfig, LMDenoiserConfig
 from ..objectives.masked import MaskedELBO
 from ..storage.weight_files import INDEX, SINGLE, WeightFiles, record_files
-from ..storage.weights import DTYPES
+from ..storage.weights import DTYPES, NETWORK
 from .formats import Format
 from .settings import PublishedSettings
 from .vocabulary import Vocabulary, read_vocabulary
 
-PREFIX = "denoiser.backbone.network."
 TIED = "lm_head.weight"
 DROPPED = ("auto_map", "architectures", "transformers_version", "is_causal", "dtype", "torch_dtype", "_name_or_path")
 COMPUTED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", "embeddings.position_ids")
@@ -62,7 +61,7 @@ def convert_language_model(
         source=source if revision else str(folder.resolve()),
         revision=revision,
         files=record_files(folder),
-        prefix=PREFIX,
+        prefix=NETWORK,
         renamed=_renamed(form, architecture, folder),
     )
     files = replace(files, ignored=_ignored(files, folder, architecture))
@@ -108,7 +107,7 @@ def _ignored(files: WeightFiles, folder: Path, architecture: dict[str, object]) 
     model_type = architecture["model_type"]
     is_tied = bool(architecture.get("tie_word_embeddings", model_type in ("gpt2", "bert", "modernbert")))
     tied = {TIED} if is_tied else set()
-    if is_tied and PREFIX + TIED in names:
+    if is_tied and NETWORK + TIED in names:
         _check_tied(files, folder)
     if model_type == "bert":
         tied |= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
@@ -117,7 +116,7 @@ def _ignored(files: WeightFiles, folder: Path, architecture: dict[str, object]) 
     return tuple(
         name
         for name in names
-        if (bare := name.removeprefix(PREFIX)) in tied or bare.endswith(COMPUTED) or bare.startswith(UNTRAINED)
+        if (bare := name.removeprefix(NETWORK)) in tied or bare.endswith(COMPUTED) or bare.startswith(UNTRAINED)
     )
 
 

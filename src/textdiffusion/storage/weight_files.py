@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..core.hashing import file_sha256
 from ..core.reading import read_object
 from ..core.registry import from_dict
 from .hub import download_files
-from .weights import Header, ParameterSlots, check_finite, check_fits, read_header
+from .weights import Header, ParameterSlots, check_finite, check_tensors_fit, network_parameters, read_header
 
 FILE = "weights.json"
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -88,6 +88,11 @@ class WeightFiles:
             return download_files(self.source, list(self.files), self.revision)
         return Path(self.source) if run is None else run / self.source
 
+    def absolute(self, run: Path) -> WeightFiles:
+        """The same files as another run refers to them; the identity is left out."""
+        source = self.source if self.revision else str((run / self.source).resolve())
+        return replace(self, source=source, identity={})
+
     def header(self, paths: list[Path]) -> Header:
         """The names and shapes in all files, as the model has them. Raises UserError for a name that comes twice."""
         tensors = {}
@@ -116,8 +121,9 @@ class WeightFiles:
         kinds of numbers differ, or a weight is not finite. The model's own tensors beside the network, such as
         counters, are not in the files.
         """
-        check_fits(model, self.header(paths), within=self.prefix)
-        slots = ParameterSlots(model)
+        target = network_parameters(model)
+        check_tensors_fit(target, self.header(paths))
+        slots = ParameterSlots(model, target)
         for name, tensor in self.tensors(paths):
             check_finite({name: tensor}, paths[0].parent)
             slots.set(name, tensor)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,10 +61,29 @@ class Header:
     """What the weights belong to (empty: the file does not say)."""
 
 
+NETWORK = "denoiser.backbone.network."
+"""What the names of a language model's parameters begin with."""
+
+
+def network_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a model's language model, each once, by their names without an adapter; not the adapter's."""
+    return {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(NETWORK) and "lora_" not in name
+    }
+
+
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, each once, under the first of its names."""
+    """Parameters and persistent buffers, each once, under the first of its names.
+
+    Those that a part of the module lists in `referenced_parameters`, a method, are left out: files elsewhere hold them.
+    """
     persistent = module.state_dict().keys()
+    parts: list[Any] = [part for part in module.modules() if hasattr(part, "referenced_parameters")]
+    referenced = {id(parameter) for part in parts for parameter in part.referenced_parameters()}
     named = dict(module.named_parameters()) | dict(module.named_buffers())
+    named = {name: tensor for name, tensor in named.items() if id(tensor) not in referenced}
     return {name: tensor.detach() for name, tensor in named.items() if name in persistent}
 
 
@@ -136,14 +155,19 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None, within: str = "") -> None:
+def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None) -> None:
     """Raises UserError where the tensors of a file have other names, shapes or kinds of numbers than the module's.
 
-    The module may be on the meta device: nothing is read or allocated. Names that begin with `exclude`, or otherwise
-    than with `within`, do not count.
+    The module may be on the meta device: nothing is read or allocated. Names that begin with `exclude` do not count.
     """
-    target, source = _selected(tensors_of(module), exclude), _selected(header.tensors, exclude)
-    target = {name: tensor for name, tensor in target.items() if name.startswith(within)}
+    check_tensors_fit(
+        _selected(tensors_of(module), exclude), replace(header, tensors=_selected(header.tensors, exclude))
+    )
+
+
+def check_tensors_fit(target: Mapping[str, Tensor], header: Header) -> None:
+    """Raises UserError where tensors of a file have other names, shapes or kinds of numbers than those of `target`."""
+    source = header.tensors
     problem = f"{header.path} does not fit this model"
     if names := sorted(source.keys() - target.keys()):
         raise UserError(f"{problem}, which has no {_abbreviated(names)}.")
@@ -157,14 +181,19 @@ def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None,
         raise UserError(f"{problem}: {_abbreviated(names)} has numbers of type {dtypes}.")
 
 
-def check_outline(build: Callable[[], nn.Module], header: Header, *, within: str = "") -> None:
-    """Raises UserError, before anything is allocated, if the network that `build` makes does not fit a file of weights.
+def check_outline(build: Callable[[], nn.Module], header: Header | None, base: Header | None = None) -> None:
+    """Raises UserError, before anything is allocated, if the network that `build` makes does not fit files of weights.
 
-    It is built on the meta device, whose tensors have no data. torch's generator is left alone.
+    It is built on the meta device, whose tensors have no data. torch's generator is left alone. `base` describes the
+    files that a language model refers to (None: none), and `header` the others (None: there are none).
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), _no_more_than(header):
+    headers = [each for each in (header, base) if each]
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), _no_more_than(headers):
         module = build()
-    check_fits(module, header, within=within)
+    if base:
+        check_tensors_fit(network_parameters(module), base)
+    if header:
+        check_fits(module, header)
 
 
 @torch.no_grad()
@@ -184,9 +213,10 @@ def load_weights(module: nn.Module, path: Path, *, exclude: str | None = None) -
 class ParameterSlots:
     """The tensors of a module, to be set one by one. A parameter that has no storage becomes the given tensor."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self._tensors = tensors_of(module)
-        self._parameters = dict(module.named_parameters())
+    def __init__(self, module: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> None:
+        """`tensors` are the module's parameters by other names (None: `tensors_of` the module)."""
+        self._tensors = tensors_of(module) if tensors is None else tensors
+        self._parameters = dict(module.named_parameters()) if tensors is None else tensors
         self._owners: dict[int, list[tuple[nn.Module, str]]] = {}
         """The places of every parameter; tied ones have several."""
         for owner in module.modules():
@@ -219,12 +249,12 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def _no_more_than(header: Header) -> Iterator[None]:
+def _no_more_than(headers: list[Header]) -> Iterator[None]:
     """Inside, building a network far larger than a file of weights raises UserError at once.
 
     Otherwise a config.json with a billion blocks would fill the memory even on the meta device.
     """
-    sizes = [math.prod(info.shape) for info in header.tensors.values()]
+    sizes = [math.prod(info.shape) for header in headers for info in header.tensors.values()]
     tensors, elements = 4 * len(sizes) + 1000, 4 * sum(sizes) + (1 << 24)  # some are shared, computed or not saved
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
@@ -233,8 +263,8 @@ def _no_more_than(header: Header) -> Iterator[None]:
             tensors, elements = tensors - 1, elements - tensor.numel()
         if tensors < 0 or elements < 0:
             raise UserError(
-                f"The config.json beside {header.path} describes a far larger network than these weights; restore the "
-                "file that was replaced or edited."
+                f"The config.json beside {headers[0].path} describes a far larger network than these weights; restore "
+                "the file that was replaced or edited."
             )
 
     hooks: list[Callable[..., Any]] = [

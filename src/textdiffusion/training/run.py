@@ -20,9 +20,18 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
+from ..storage.weight_files import WeightFiles
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
-from .initial import is_language_model, load_initial, with_network_of, with_text_of
+from .initial import (
+    is_language_model,
+    load_files,
+    load_initial,
+    references,
+    weight_files_of,
+    with_network_of,
+    with_text_of,
+)
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
@@ -62,6 +71,8 @@ def train(
         init = find_run(init)  # once: a name may have to be fetched from the hub
     if init_network or (init is not None and is_new and is_language_model(config)):
         config = with_network_of(config, Path(str(init)))
+    elif not is_new and is_language_model(config):
+        config = with_network_of(config, Path(out))
     text = with_copied_pipes(config.text, cache)
     if not is_new:
         text = with_text_of(text, Path(out))
@@ -134,6 +145,11 @@ def _make_loop(
         folder.check_tokenizer(corpus.tokenizer)
     begins_from = Path(init) if checkpoint is None and init is not None else None
     load_weights = partial(load_initial, config=config, run=begins_from) if begins_from else None
+    if references(config):
+        if begins_from is None and checkpoint is None:
+            raise UserError("backbone.lora_rank adapts the weights of another run; name it with --init.")
+        files = weight_files_of(begins_from) if begins_from else WeightFiles.read(folder.path)
+        folder.files, load_weights = files, partial(load_files, files=files)
     trainer = Trainer(config, corpus, rank_device, world, log, load_weights)
     loop = TrainingLoop(trainer, folder)
     loop.state.learned_tokenizer = tokenizer is None

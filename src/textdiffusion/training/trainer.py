@@ -36,7 +36,8 @@ _BATCH_BYTES = 20  # of a token: two numbers and masks
 def check_training_memory(config: Config, vocab_size: int, processes: int) -> None:
     """Raises UserError where the weights or the rows of a step do not fit into the free memory."""
     training, backbone = config.training, config.backbone
-    check_model_memory(config, vocab_size, _BYTES_PER_PARAMETER)
+    has_adapter = getattr(backbone, "lora_rank", 0) > 0
+    check_model_memory(config, vocab_size, backbone.parameter_bytes if has_adapter else _BYTES_PER_PARAMETER)
     check_memory(
         training.num_samples * config.text.length * 4 * (vocab_size + backbone.width),
         f"Writing {training.num_samples:,} samples",
@@ -93,8 +94,8 @@ class Trainer:
         check_training_memory(config, corpus.tokenizer.vocab_size, world.size)
         with seeded(self.training.seed, device), config.backbone.building_to_load() if load else nullcontext():
             model = build_model(config, corpus.tokenizer.vocab_size)
-        if load is not None:
-            load(model)
+            if load is not None:
+                load(model)
         self.model = model.to(device)
         self.objective = config.objective
         dtype, reason = choose_dtype(self.training.dtype, device)
