@@ -133,7 +133,7 @@ class LanguageModel(nn.Module):
             adapter = config.lora_rank, config.lora_alpha, config.lora_targets
             self.adapter = add_adapter(self.network, self.blocks, *adapter)
         if config.gradient_checkpointing:
-            self.network.gradient_checkpointing_enable({"use_reentrant": False})
+            self.network.activation_checkpointing_enable({"use_reentrant": False})
 
     @property
     def blocks(self) -> nn.ModuleList:

@@ -66,7 +66,8 @@ def download_files(repo_id: str, patterns: list[str], revision: str | None = Non
     """The folder with the files of a hub repository; its name is that of the commit. Raises UserError as `download`."""
     hub = _import_hub(f"No folder {repo_id}, and reading from the hub")
     try:
-        return Path(hub.snapshot_download(repo_id, allow_patterns=patterns, revision=revision))
+        at = {"revision": revision} if revision else {}
+        return Path(hub.snapshot_download(repo_id, allow_patterns=patterns, **at))
     except Exception as error:  # the hub's own, and the connection's
         raise UserError(f"No folder {repo_id}, and the hub could not provide it: {_first_line(error)}") from None
 
