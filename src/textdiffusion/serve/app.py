@@ -10,6 +10,7 @@ from .guards import Guards
 from .service import Service
 from .worker import as_api_error
 
+API_VERSION = "1"
 DESCRIPTION = """Text diffusion models: completions in OpenAI's shape, templates with gaps, scores, and every denoising
 step as it happens."""
 
@@ -23,9 +24,7 @@ def create_app(service: Service, *, api_key: str = "", quiet: bool = False) -> A
         from starlette.exceptions import HTTPException
     except ImportError:
         raise UserError("The server needs FastAPI: pip install 'textdiffusion[serve]'.") from None
-    from .. import __version__
-
-    app = FastAPI(title="textdiffusion", version=__version__, description=DESCRIPTION, redoc_url=None, docs_url=None)
+    app = FastAPI(title="textdiffusion", version=API_VERSION, description=DESCRIPTION, redoc_url=None, docs_url=None)
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     statuses = {400: "Refused", 401: "No key", 404: "No such model", 408: "Too late", 413: "Too large", 429: "Busy"}
     documented: dict[str, Any] = {
