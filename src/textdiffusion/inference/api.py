@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -23,6 +23,9 @@ from .lengths import propose_lengths
 from .options import SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
 from .run import Run, check_count
 
+OnStep = Callable[[Step], object]
+"""What is called with every step of the rows that are written, in chunks one after the other."""
+
 
 @dataclass(frozen=True, repr=False)
 class TextDiffusion(Run):
@@ -40,18 +43,21 @@ class TextDiffusion(Run):
         source: str | Sequence[str] | None = None,
         label: str | int | None = None,
         stop: str | Sequence[str] = (),
+        on_step: OnStep | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
         A text ends before the first of the `stop` texts in it, for every sampler alike: what follows is cut off.
-        A conditional run takes a `source`, or several in turn with `num` texts for each, or a `label`. Raises UserError
-        for values that are not allowed, for samplers and guides that the run's process does not allow, and for a source
-        or a label that the run does not take, or lacks.
+        `on_step` receives every step; an exception that it raises ends the writing. A conditional run takes a `source`,
+        or several in turn with `num` texts for each, or a `label`. Raises UserError for values that are not allowed,
+        for samplers and guides that the run's process does not allow, and for a source or a label that the run does not
+        take, or lacks.
         """
         ends = [stop] if isinstance(stop, str) else stop
         check_stop(ends)
-        texts = self._write(self.empty_batch(num, length, source=source, label=label), SamplingOptions(**options))
+        batch = self.empty_batch(num, length, source=source, label=label)
+        texts = self._write(batch, SamplingOptions(**options), on_step)
         return [truncate(text, ends) for text in texts]
 
     def infill(
@@ -61,6 +67,7 @@ class TextDiffusion(Run):
         *,
         source: str | None = None,
         label: str | int | None = None,
+        on_step: OnStep | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
@@ -68,12 +75,12 @@ class TextDiffusion(Run):
         [MASK:5] is a gap of five tokens, [MASK] one as long as the model proposes (see `lengths`); `\\[MASK` is literal
         text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it. A
         run trained on a task also takes a bare question, without gaps, and writes its row; `answer` gives the answer
-        alone. Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot
-        propose.
+        alone. `on_step` is that of `generate`. Raises UserError as `generate` does, for malformed templates, and for
+        lengths that the run cannot propose.
         """
         sampling = SamplingOptions(**options)
         batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed or 0)
-        return self._write(batch, sampling)
+        return self._write(batch, sampling, on_step)
 
     def answer(self, question: str | Sequence[str], num: int = 1, **options: Unpack[SamplingKwargs]) -> list[str]:
         """`num` answers to a question of the task that the run was trained on, or to each of several in turn.
@@ -239,10 +246,12 @@ class TextDiffusion(Run):
             )
         return None
 
-    def _write(self, batch: Batch, sampling: SamplingOptions) -> list[str]:
+    def _write(self, batch: Batch, sampling: SamplingOptions, on_step: OnStep | None = None) -> list[str]:
         generation = sampling.resolve(self, batch)
         texts: list[str] = []
         for chunk in self.chunks(batch):
-            *_, last = generation.run(chunk.to(self.device))
+            for last in generation.run(chunk.to(self.device)):
+                if on_step is not None:
+                    on_step(last)
             texts += self.decode(last, chunk)
         return texts
