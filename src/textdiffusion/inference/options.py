@@ -22,6 +22,7 @@ from ..guidance.logits import GREEDY, AllowedTokens, Greedy, Temperature, TopKTo
 from ..guidance.replacement import Replacement
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
+from .continuation import ended_step
 from .run import Run, check_count
 
 _STEP_BYTES = 8  # the time of a step, and its copies
@@ -73,7 +74,7 @@ class SamplingOptions:
         steps = self.steps if self.steps is not None else sampler.steps or batch.tokens.shape[1]
         check_count("steps", steps)
         check_memory(steps * _STEP_BYTES, f"Sampling in {steps:,} steps", "lower steps (--steps)")
-        return Generation(model, sampler, steps, self._guides(run, model, batch), seed)
+        return Generation(model, sampler, steps, self._guides(run, model, batch), seed, run.end_ids)
 
     def _guides(self, run: Run, model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:
         """All guides, the first first: those of the template, of the user, and of temperature, top-k and top-p."""
@@ -129,9 +130,10 @@ class Generation:
     steps: int
     guides: tuple[Guide, ...]
     seed: int
+    end_ids: frozenset[int] = frozenset()
 
     def run(self, batch: Batch) -> Iterator[Step]:
-        """The steps from noise to text."""
+        """The steps from noise to text; of prompts, until every row has ended, if the sampler keeps what it reveals."""
         assert batch.row_ids is not None
         rng = Rng.of(self.seed, batch.row_ids)
         if batch.condition_mask is not None and replaces_given(self.model):
@@ -142,7 +144,12 @@ class Generation:
                 step = next(steps, None)
             if step is None:
                 return
-            yield _with_given_tokens(step, batch)
+            step = _with_given_tokens(step, batch)
+            if batch.text_starts is not None and self.sampler.keeps_tokens:
+                if (ended := ended_step(step, batch, self.end_ids, self.model.codec.vocab_size)) is not None:
+                    yield ended
+                    return
+            yield step
 
 
 def _with_given_tokens(step: Step, batch: Batch) -> Step:

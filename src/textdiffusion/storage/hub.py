@@ -11,7 +11,10 @@ from ..core.errors import UserError
 from ..core.reading import read_object
 from .packaged import find_packaged, names
 
-FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
+FILES = (
+    *("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md"),
+    *("chat_template.jinja", "tokenizer_config.json"),
+)
 
 
 def find_run(source: str | Path) -> Path:

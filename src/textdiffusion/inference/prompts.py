@@ -1,0 +1,128 @@
+"""Prompts: given text at the beginning of a row, which the model continues.
+
+The rows of a batch do not change each other's text. The width of a row depends on its own prompt and length alone, only
+rows of one width are sampled together, and a row's random draws depend on its number within its own prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from ..core.batch import Batch, concatenate
+from ..core.errors import UserError
+from ..data import templates
+from ..data.chat import Message
+from ..data.conditions import encode_source, with_label
+from ..data.normalisers import normalise
+from ..data.tokenizers.base import Ids
+from ..diffusion.blocks import BlockProcess
+from ..samplers.base import Step
+from .continuation import Continuation
+from .options import SamplingOptions
+from .run import Run, check_count
+
+WIDTH_STEP = 16
+"""Tokens of which the width of a row is a multiple, so that prompts of unequal length share batches."""
+MAX_LENGTH = 512
+"""Tokens of a continuation whose length is left open; a window may be far longer."""
+
+
+def encode_prompt(run: Run, prompt: str, source: str | None = None) -> Ids:
+    """The tokens of a prompt, after those of a source. Raises UserError for a source that the run lacks or needs."""
+    text = run.config.text
+    tokens = run.tokenizer.encode(normalise(text.normaliser, prompt))
+    return np.concatenate([encode_source(source, text, run.tokenizer), tokens])
+
+
+def encode_chat(run: Run, messages: Sequence[Message]) -> Ids:
+    """The tokens of a conversation up to where the answer begins.
+
+    Raises UserError for a run without a chat template, and for messages that the template refuses.
+    """
+    if run.chat_template is None:
+        raise UserError(
+            "This run has no chat template, so it cannot chat. Use a prompt (prompt=..., --prompt), or put the Jinja "
+            "template of its tokenizer into the run's folder as chat_template.jinja."
+        )
+    if messages and messages[-1].role == "assistant":
+        raise UserError("The last message is the assistant's; end with a message that it can answer.")
+    return run.chat_template.encode(messages, run.tokenizer)
+
+
+def prompt_batch(
+    run: Run, prompt: Ids, num: int = 1, length: int | None = None, *, label: str | int | None = None
+) -> Batch:
+    """`num` rows of a prompt and `length` free tokens (None: the rest of a training window, at most `MAX_LENGTH`).
+
+    Rows are padded to a multiple of `WIDTH_STEP` tokens. Raises UserError for numbers below 1, for a prompt that fills
+    the window if the length is open, and for a label that the run does not take, or lacks.
+    """
+    check_count("num", num)
+    window = run.config.text.length
+    if length is None:
+        if (length := min(window - len(prompt), MAX_LENGTH)) < 1:
+            raise UserError(
+                f"The prompt has {len(prompt):,} tokens and leaves no room in a window of {window:,}; shorten it, or "
+                "give the length of the text (length=..., --length)."
+            )
+    check_count("length", length)
+    count = len(prompt) + length
+    width = min(-(-count // WIDTH_STEP) * WIDTH_STEP, max(count, window))
+    run.check_size(num, width)
+    batch = templates.collate([templates.make_row(prompt, length)], run.tokenizer, num=num, padded_to=width)
+    padding = torch.arange(width).expand(num, width) >= count
+    batch = replace(
+        batch,
+        valid_mask=~padding if width > count else None,
+        text_starts=torch.full((num,), len(prompt)),
+    )
+    return with_label(batch, run.config.text, label)
+
+
+def sample_batches(
+    run: Run, batches: Sequence[Batch], sampling: SamplingOptions
+) -> Iterator[tuple[list[int], Step, Batch]]:
+    """The last steps of batches, which are sampled together where their layouts allow.
+
+    Yields the number of the batch of each row, the step, and what was sampled. A row's text is the same in any company.
+    """
+
+    def layout(number: int) -> tuple[object, ...]:
+        return batches[number].layout + _given_blocks(run, batches[number])
+
+    numbers = sorted(range(len(batches)), key=lambda number: (str(layout(number)), number))
+    for _, group in groupby(numbers, key=layout):
+        members = list(group)
+        owners = torch.tensor([number for number in members for _ in range(len(batches[number].tokens))])
+        joined = concatenate([batches[number] for number in members])
+        generation = sampling.resolve(run, joined)
+        indices = torch.arange(len(owners))
+        for rows in indices.split(run.chunk_rows(joined.tokens.shape[1])):
+            chunk = joined.select(rows)
+            *_, last = generation.run(chunk.to(run.device))
+            yield owners[rows].tolist(), last, chunk
+
+
+def sample_prompts(
+    run: Run, batches: Sequence[Batch], sampling: SamplingOptions, stops: Sequence[str] = ()
+) -> list[list[Continuation]]:
+    """What continues the prompts of each batch, cut before the first of the `stops` and at the end of a turn."""
+    results: list[list[Continuation]] = [[] for _ in batches]
+    ends = [*stops, *filter(None, [run.turn_end.text])]
+    for owners, step, chunk in sample_batches(run, batches, sampling):
+        for owner, continuation in zip(owners, run.continuations(step, chunk), strict=True):
+            results[owner].append(continuation.truncated(ends))
+    return results
+
+
+def _given_blocks(run: Run, batch: Batch) -> tuple[int, ...]:
+    """Blocks of a row that its prompt fills, where a sampler may share the steps among the others."""
+    process = run.model.process
+    if batch.text_starts is None or not isinstance(process, BlockProcess):
+        return ()
+    return (int(batch.text_starts[0]) // process.block_size,)
