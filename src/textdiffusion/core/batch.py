@@ -98,13 +98,13 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         batch if batch.template_ids is None else replace(batch, template_ids=batch.template_ids + count)
         for batch, count in zip(batches, counts, strict=False)
     ]
-    tensors = {
+    fields: dict[str, Any] = {
         name: torch.cat([getattr(batch, name) for batch in numbered])
         for name, value in vars(first).items()
         if isinstance(value, Tensor)
     }
-    given_texts: Any = tuple(text for batch in batches for text in batch.given_texts)
-    return replace(first, **tensors | {"given_texts": given_texts})
+    fields["given_texts"] = tuple(text for batch in batches for text in batch.given_texts)
+    return replace(first, **fields)
 
 
 def position_ids(batch: Batch) -> Int[Tensor, "#b l"]:

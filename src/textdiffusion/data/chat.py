@@ -127,12 +127,8 @@ def load_chat_template(folder: Path) -> ChatTemplate | None:
     """
     path = folder / NAMES_FILE
     settings = read_object(path, finite=False) if path.is_file() else {}
-    names = {
-        name: text
-        for name, value in settings.items()
-        if name.endswith("_token")
-        and isinstance(text := value.get("content") if isinstance(value, dict) else value, str)
-    }
+    contents = {name: value.get("content") if isinstance(value, dict) else value for name, value in settings.items()}
+    names = {name: text for name, text in contents.items() if name.endswith("_token") and isinstance(text, str)}
     if (folder / TEMPLATE_FILE).is_file():
         return ChatTemplate(read_text(folder / TEMPLATE_FILE), names)
     source = settings.get("chat_template")
@@ -187,7 +183,7 @@ def _compiled(source: str) -> Any:
         from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError:
-        raise UserError("Chat templates need jinja2: pip install 'textdiffusion[llm]'.") from None
+        raise UserError("Chat templates need jinja2, which torch usually brings: pip install jinja2.") from None
 
     class Generation(Extension):
         """{% generation %} marks answers for training elsewhere; here its content is written as it is."""
@@ -202,7 +198,7 @@ def _compiled(source: str) -> Any:
     def refuse(message: str) -> NoReturn:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(
+    environment: Any = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)

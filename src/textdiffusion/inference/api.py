@@ -25,8 +25,8 @@ from .options import SamplingKwargs, SamplingOptions, check_stop, replaces_given
 from .prompts import encode_chat, encode_prompt, prompt_batch, sample_prompts
 from .run import Run, check_count
 
-Conversation = Sequence[Mapping[str, str]]
-"""Messages, each with a role and a content."""
+Conversation = str | Sequence[Mapping[str, str]]
+"""Messages, each with a role and a content; a text is one message of the user."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +70,7 @@ class TextDiffusion(Run):
 
     def chat(
         self,
-        messages: str | Conversation | Sequence[Conversation],
+        messages: Conversation | Sequence[Conversation],
         num: int = 1,
         length: int | None = None,
         *,
@@ -246,11 +246,12 @@ class TextDiffusion(Run):
         label: str | int | None = None,
     ) -> Batch:
         """`num` rows of a prompt and `length` free tokens; `decode` gives what continues it."""
-        return prompt_batch(self, encode_prompt(self, prompt, source), num, length, label=label)
+        ids, spaced = encode_prompt(self, prompt, source)
+        return prompt_batch(self, ids, num, length, spaced=spaced, label=label)
 
     def chat_batch(
         self,
-        messages: str | Conversation,
+        messages: Conversation,
         num: int = 1,
         length: int | None = None,
         *,

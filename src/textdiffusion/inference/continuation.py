@@ -26,13 +26,18 @@ class Continuation:
     finish: Finish
 
     def truncated(self, stops: Collection[str]) -> Continuation:
-        """The text before the first of the `stops` in it. `num_tokens` stays: so many were written."""
+        """The text before the first of the `stops` in it. `num_tokens` stays: the model wrote that many."""
         end = min((found for stop in stops if (found := self.text.find(stop)) >= 0), default=-1)
         return self if end < 0 else replace(self, text=self.text[:end], finish="stop")
 
 
-def read_continuation(ids: Ids, start: int, tokenizer: Tokenizer, end_ids: Collection[int]) -> Continuation:
-    """What the tokens from `start` on add to the text of those before them, up to the first of `end_ids`."""
+def read_continuation(
+    ids: Ids, start: int, tokenizer: Tokenizer, end_ids: Collection[int], end_text: str = ""
+) -> Continuation:
+    """What the tokens from `start` on add to the text of those before them.
+
+    The text ends before the first of `end_ids`, and before an `end_text` in it.
+    """
     prompt, text = ids[:start], ids[start:]
     ends = np.flatnonzero(np.isin(text, list(end_ids)))
     text = text[: ends[0]] if ends.size else text
@@ -40,6 +45,8 @@ def read_continuation(ids: Ids, start: int, tokenizer: Tokenizer, end_ids: Colle
     hidden = [id for id in (*end_ids, tokenizer.pad_id) if id is not None]
     before = prompt[np.flatnonzero(np.isin(prompt, hidden)).max(initial=-1) + 1 :]
     added = tokenizer.added_text(before.tolist(), text.tolist())
+    if end_text and end_text in added:
+        return Continuation(added[: added.index(end_text)], len(text), "end")
     return Continuation(added, len(text), "end" if ends.size else "length")
 
 

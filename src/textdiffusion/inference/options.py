@@ -145,11 +145,12 @@ class Generation:
             if step is None:
                 return
             step = _with_given_tokens(step, batch)
+            ended = None
             if batch.text_starts is not None and self.sampler.keeps_tokens:
-                if (ended := ended_step(step, batch, self.end_ids, self.model.codec.vocab_size)) is not None:
-                    yield ended
-                    return
-            yield step
+                ended = ended_step(step, batch, self.end_ids, self.model.codec.vocab_size)
+            yield step if ended is None else ended
+            if ended is not None:
+                return
 
 
 def _with_given_tokens(step: Step, batch: Batch) -> Step:

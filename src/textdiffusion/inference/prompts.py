@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -32,11 +31,17 @@ MAX_LENGTH = 512
 """Tokens of a continuation whose length is left open; a window may be far longer."""
 
 
-def encode_prompt(run: Run, prompt: str, source: str | None = None) -> Ids:
-    """The tokens of a prompt, after those of a source. Raises UserError for a source that the run lacks or needs."""
-    text = run.config.text
-    tokens = run.tokenizer.encode(normalise(text.normaliser, prompt))
-    return np.concatenate([encode_source(source, text, run.tokenizer), tokens])
+def encode_prompt(run: Run, prompt: str, source: str | None = None) -> tuple[Ids, bool]:
+    """The tokens of a prompt, after those of a source, and whether the text must begin with the space that ends it.
+
+    As in templates, a space belongs to the word after it, if the tokenizer's words include the space before them.
+    Raises UserError for a source that the run lacks or needs.
+    """
+    config = run.config.text
+    text = normalise(config.normaliser, prompt)
+    spaced = text.endswith(" ") and bool(templates.begins_with_space(run.tokenizer).any())
+    tokens = run.tokenizer.encode(text.removesuffix(" ") if spaced else text)
+    return np.concatenate([encode_source(source, config, run.tokenizer), tokens]), spaced
 
 
 def encode_chat(run: Run, messages: Sequence[Message]) -> Ids:
@@ -55,26 +60,35 @@ def encode_chat(run: Run, messages: Sequence[Message]) -> Ids:
 
 
 def prompt_batch(
-    run: Run, prompt: Ids, num: int = 1, length: int | None = None, *, label: str | int | None = None
+    run: Run,
+    prompt: Ids,
+    num: int = 1,
+    length: int | None = None,
+    *,
+    spaced: bool = False,
+    label: str | int | None = None,
 ) -> Batch:
     """`num` rows of a prompt and `length` free tokens (None: the rest of a training window, at most `MAX_LENGTH`).
 
-    Rows are padded to a multiple of `WIDTH_STEP` tokens. Raises UserError for numbers below 1, for a prompt that fills
-    the window if the length is open, and for a label that the run does not take, or lacks.
+    `spaced`: the text begins with the space that ends the prompt. Rows are padded to a multiple of `WIDTH_STEP` tokens.
+    Raises UserError for numbers below 1, for a prompt that fills the window if the length is open, and for a label that
+    the run does not take, or lacks.
     """
     check_count("num", num)
     window = run.config.text.length
-    if length is None:
-        if (length := min(window - len(prompt), MAX_LENGTH)) < 1:
-            raise UserError(
-                f"The prompt has {len(prompt):,} tokens and leaves no room in a window of {window:,}; shorten it, or "
-                "give the length of the text (length=..., --length)."
-            )
-    check_count("length", length)
-    count = len(prompt) + length
+    num_free = min(window - len(prompt), MAX_LENGTH) if length is None else length
+    if length is None and num_free < 1:
+        raise UserError(
+            f"The prompt has {len(prompt):,} tokens and leaves no room in a window of {window:,}; shorten it, or "
+            "give the length of the text (length=..., --length)."
+        )
+    check_count("length", num_free)
+    count = len(prompt) + num_free
     width = min(-(-count // WIDTH_STEP) * WIDTH_STEP, max(count, window))
     run.check_size(num, width)
-    batch = templates.collate([templates.make_row(prompt, length)], run.tokenizer, num=num, padded_to=width)
+    row = templates.make_row(prompt, num_free)
+    row = row._replace(spaced=(np.arange(count) == len(prompt)) & spaced)
+    batch = templates.collate([row], run.tokenizer, num=num, padded_to=width)
     padding = torch.arange(width).expand(num, width) >= count
     batch = replace(
         batch,
@@ -92,12 +106,10 @@ def sample_batches(
     Yields the number of the batch of each row, the step, and what was sampled. A row's text is the same in any company.
     """
 
-    def layout(number: int) -> tuple[object, ...]:
-        return batches[number].layout + _given_blocks(run, batches[number])
-
-    numbers = sorted(range(len(batches)), key=lambda number: (str(layout(number)), number))
-    for _, group in groupby(numbers, key=layout):
-        members = list(group)
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, batch in enumerate(batches):
+        groups.setdefault(batch.layout + _given_blocks(run, batch), []).append(number)
+    for members in groups.values():
         owners = torch.tensor([number for number in members for _ in range(len(batches[number].tokens))])
         joined = concatenate([batches[number] for number in members])
         generation = sampling.resolve(run, joined)
@@ -113,10 +125,9 @@ def sample_prompts(
 ) -> list[list[Continuation]]:
     """What continues the prompts of each batch, cut before the first of the `stops` and at the end of a turn."""
     results: list[list[Continuation]] = [[] for _ in batches]
-    ends = [*stops, *filter(None, [run.turn_end.text])]
     for owners, step, chunk in sample_batches(run, batches, sampling):
         for owner, continuation in zip(owners, run.continuations(step, chunk), strict=True):
-            results[owner].append(continuation.truncated(ends))
+            results[owner].append(continuation.truncated(stops))
     return results
 
 

@@ -271,8 +271,18 @@ class Run:
     def continuations(self, step: Step, batch: Batch) -> list[Continuation]:
         """What continues the prompts of a batch, up to the end of each text. Raises UserError as `decode` does."""
         assert batch.text_starts is not None, "the batch has no prompts"
-        rows = zip(self._valid_rows(step, batch), batch.text_starts.tolist(), strict=True)
-        return [read_continuation(ids, start, self.tokenizer, self.end_ids) for ids, start in rows]
+        rows, end = self._valid_rows(step, batch), self.turn_end.text
+        found = [
+            read_continuation(ids, start, self.tokenizer, self.end_ids, end)
+            for ids, start in zip(rows, batch.text_starts.tolist(), strict=True)
+        ]
+        if batch.allowed_set_ids is None:
+            return found
+        spaced = batch.allowed_set_ids.gather(1, batch.text_starts[:, None])[:, 0] == templates.SPACED
+        return [
+            replace(each, text=each.text.removeprefix(" ")) if has_space else each
+            for each, has_space in zip(found, spaced.tolist(), strict=True)
+        ]
 
     def _valid_rows(self, step: Step, batch: Batch | None) -> list[Ids]:
         """The tokens of each row, without padding that is not modelled."""
