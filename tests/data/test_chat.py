@@ -16,7 +16,7 @@ from textdiffusion.data.chat import (
     named_template,
     parse_messages,
 )
-from textdiffusion.data.tokenizers.base import END, PAD, Bytes, Tokenizer
+from textdiffusion.data.tokenizers.base import END, PAD
 from textdiffusion.data.tokenizers.subwords import Subwords, train_bpe
 
 TALK = [Message("system", "Be short."), Message("user", "Hi"), Message("assistant", "Ho"), Message("user", "So?")]
@@ -31,12 +31,11 @@ def chatml_tokenizer() -> Subwords:
 
 
 def test_templates_write_turns_and_the_beginning_of_an_answer():
-    bytes_ = Bytes((END, PAD))
-    assert ChatTemplate(PLAIN).render(TALK, bytes_) == (
+    assert ChatTemplate(PLAIN).render(TALK, END) == (
         "system:\nBe short.[END]\nuser:\nHi[END]\nassistant:\nHo[END]\nuser:\nSo?[END]\nassistant:\n"
     )
-    assert ChatTemplate(CHATML).render(TALK[1:2], bytes_) == ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
-    assert ChatTemplate(CHATML).render(TALK[1:3], bytes_, answer=False).endswith("assistant\nHo<|im_end|>\n")
+    assert ChatTemplate(CHATML).render(TALK[1:2], END) == ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    assert ChatTemplate(CHATML).render(TALK[1:3], END, answer=False).endswith("assistant\nHo<|im_end|>\n")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_the_end_of_a_turn_is_what_follows_an_answer():
 )
 def test_templates_are_programs_in_a_sandbox(template: str, says: str):
     with pytest.raises(UserError, match=f"chat template cannot write these messages: .*({says})"):
-        ChatTemplate(template).render(TALK, Bytes((END, PAD)))
+        ChatTemplate(template).render(TALK)
 
 
 def test_what_published_templates_use_is_there():
@@ -85,11 +84,10 @@ def test_what_published_templates_use_is_there():
         "{% generation %}{{ m.content | trim | tojson }}{% endgeneration %}{% endfor %}"
     )
     chat = ChatTemplate(template, {"bos_token": "<s>"})
-    assert chat.render([Message("user", ' "é" '), Message("user", "b")], Bytes((END, PAD))) == '<s>"\\"é\\""'
+    assert chat.render([Message("user", ' "é" '), Message("user", "b")], END) == '<s>"\\"é\\""'
 
 
-@pytest.mark.parametrize("tokenizer", [Bytes((END, PAD)), chatml_tokenizer()], ids=["bytes", "bpe"])
-def test_templates_are_found_in_a_folder(tokenizer: Tokenizer, tmp_path: Path):
+def test_templates_are_found_in_a_folder(tmp_path: Path):
     assert load_chat_template(tmp_path) is None
     tokens = {"bos_token": {"content": "<s>", "lstrip": False}, "eos_token": "</s>", "model_max_length": 1e30}
     for source in ("A", [{"name": "tool", "template": "B"}, {"name": "default", "template": "A"}]):
@@ -97,7 +95,7 @@ def test_templates_are_found_in_a_folder(tokenizer: Tokenizer, tmp_path: Path):
         assert load_chat_template(tmp_path) == ChatTemplate("A", {"bos_token": "<s>", "eos_token": "</s>"})
     (tmp_path / "chat_template.jinja").write_text("{{ eos_token }}")
     found = named_template(str(tmp_path))
-    assert found.render(TALK, tokenizer) == "</s>"
+    assert found.render(TALK, END) == "</s>"
     (tmp_path / "saved").mkdir()
     found.save(tmp_path / "saved")
     assert load_chat_template(tmp_path / "saved") == found

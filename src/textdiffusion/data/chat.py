@@ -68,12 +68,12 @@ class ChatTemplate:
     source: str
     names: Mapping[str, str] = field(default_factory=dict)
 
-    def render(self, messages: Sequence[Message], tokenizer: Tokenizer, *, answer: bool = True) -> str:
+    def render(self, messages: Sequence[Message], end: str = "", *, answer: bool = True) -> str:
         """The text of a conversation, with the beginning of an answer after it if `answer`.
 
-        Raises UserError for a template that is damaged, or refuses the messages.
+        `end` is the name of the end token, unless the template's own `names` say otherwise. Raises UserError for a
+        template that is damaged, or refuses the messages.
         """
-        end = next((name for name, id in tokenizer.special_tokens.items() if id == tokenizer.end_id), "")
         conversation = [message._asdict() for message in messages]
         try:
             return _compiled(self.source).render(
@@ -89,7 +89,7 @@ class ChatTemplate:
         special = tokenizer.special_tokens
         names = sorted((name for name in special if name), key=len, reverse=True)
         guarded = [message._replace(content=_guarded(message.content, names)) for message in messages]
-        text = self.render(guarded, tokenizer, answer=answer)
+        text = self.render(guarded, _end_name(tokenizer), answer=answer)
         pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
         ids: list[Ids] = []
         for number, piece in enumerate(pieces):
@@ -104,7 +104,7 @@ class ChatTemplate:
         """What follows an answer, as the template writes it."""
         messages = [Message("user", "a"), Message("assistant", _PROBE)]
         try:
-            after = self.render(messages, tokenizer, answer=False).rpartition(_PROBE)
+            after = self.render(messages, _end_name(tokenizer), answer=False).rpartition(_PROBE)
         except UserError:  # it wants other messages, such as a system's
             return TurnEnd()
         if not after[1]:
@@ -112,6 +112,14 @@ class ChatTemplate:
         special = tokenizer.special_tokens
         names = [name for name in special if name and after[2].lstrip().startswith(name)]
         return TurnEnd(special[max(names, key=len)]) if names else TurnEnd(text=after[2])
+
+    def end_ids(self, tokenizer: Tokenizer) -> Ids:
+        """The tokens of `turn_end`, then the end of a text, if that is another token."""
+        end, last = self.turn_end(tokenizer), tokenizer.end_id
+        ids = (
+            np.array([end.token], dtype=np.int64) if end.token is not None else tokenizer.encode_continuation(end.text)
+        )
+        return ids if last is None or last in ids[-1:] else np.append(ids, last)
 
     def save(self, folder: Path) -> None:
         """Writes the template, and the names of special tokens if it has any, into a run's folder."""
@@ -161,6 +169,10 @@ def parse_messages(value: Any, where: str) -> tuple[Message, ...]:
             raise UserError(f"{where} has a message that is not an object with the texts `role` and `content`.")
         messages.append(Message(role, content))
     return tuple(messages)
+
+
+def _end_name(tokenizer: Tokenizer) -> str:
+    return next((name for name, id in tokenizer.special_tokens.items() if id == tokenizer.end_id), "")
 
 
 def _guarded(text: str, names: Sequence[str]) -> str:

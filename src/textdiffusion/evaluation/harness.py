@@ -64,7 +64,7 @@ class HarnessAdapter:
             return 0.0
         options: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
         max_tokens, half = self._max_context_tokens(text), self.model.config.text.length // 2
-        if self.model.config.text.source:
+        if self.model.config.text.has_source:
             options["source"] = self._truncate(context, (max_tokens if max_tokens > 1 else half) - 1)
         else:
             options["prefix"] = self._truncate(context, max_tokens)
@@ -81,7 +81,7 @@ class HarnessAdapter:
         if not self.greedy or not text:
             return False
         config, tokens = self.model.config.text, self.model.tokenizer.encode(self._normalise(text))
-        if (max_tokens := self._max_context_tokens(text)) < bool(config.source):
+        if (max_tokens := self._max_context_tokens(text)) < config.has_source:
             return False
         context_ids = self._context_ids(context, max_tokens)
         row = make_row(context_ids, len(tokens))
@@ -125,7 +125,7 @@ class HarnessAdapter:
         return texts
 
     def _context_ids(self, context: str, max_tokens: int) -> np.ndarray:
-        if self.model.config.text.source:
+        if self.model.config.text.has_source:
             return encode_source(self._truncate(context, max_tokens - 1), self.model.config.text, self.model.tokenizer)
         return self.model.tokenizer.encode(self._normalise(self._truncate(context, max_tokens)))
 

@@ -56,7 +56,9 @@ def encode_chat(run: Run, messages: Sequence[Message]) -> Ids:
         )
     if messages and messages[-1].role == "assistant":
         raise UserError("The last message is the assistant's; end with a message that it can answer.")
-    return run.chat_template.encode(messages, run.tokenizer)
+    kind = run.config.text.normaliser
+    normalised = [message._replace(content=normalise(kind, message.content)) for message in messages]
+    return run.chat_template.encode(normalised, run.tokenizer)
 
 
 def prompt_batch(

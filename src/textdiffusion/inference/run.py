@@ -95,7 +95,7 @@ class Run:
         """A short card: recipe, size, tokenizer, text, conditions, sampler, and where the run is from."""
         text, sampler = self.config.text, self.config.sampler
         parameters = sum(p.numel() for p in self.model.parameters())
-        names = [f"label ({', '.join(text.labels)})"] * bool(text.label) + ["source"] * bool(text.source)
+        names = [f"label ({', '.join(text.labels)})"] * bool(text.label) + ["source"] * text.has_source
         lines = {
             "recipe": f"{self.config.recipe} ({self.config.variant})",
             "parameters": f"{parameters:,}, {'averaged' if self.weights == 'ema' else 'raw'} weights on {self.device}",
@@ -193,7 +193,9 @@ class Run:
         lengths = [text.length - len(ids) if length is None else length for ids in prefixes]
         rows = [templates.make_row(ids, size) for ids, size in zip(prefixes, lengths, strict=True)]
         batch = templates.collate(rows, self.tokenizer, num=num)
-        return with_label(replace(batch, condition_mask=None) if not self.config.text.source else batch, text, label)
+        return with_label(
+            replace(batch, condition_mask=None) if not self.config.text.has_source else batch, text, label
+        )
 
     def template_batch(
         self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | int | None = None
