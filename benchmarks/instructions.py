@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="mdlm")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--packing", action="store_true")
+    parser.add_argument("--out", type=Path, help="keep the run in this folder")
     parser.add_argument("--num", type=int, default=200)
     given = parser.parse_args()
     source = random.Random(1)
@@ -61,8 +62,9 @@ def main() -> None:
         settings += ["text.packing=true" if given.packing else "text.model_padding=true", "training.batch_size=64"]
         settings += [f"training.max_minutes={given.minutes}", "training.steps=1000000", "training.compile=off"]
         config = apply_overrides(with_size(recipes.get(given.recipe)(), "tiny"), settings)
-        last = train(config, folder / "run", cache=folder / "cache")
-        run = TextDiffusion.from_pretrained(folder / "run")
+        out = given.out or folder / "run"
+        last = train(config, out, cache=folder / "cache")
+        run = TextDiffusion.from_pretrained(out)
         print(f"{given.recipe}, packing={given.packing}: {last.step} steps in {given.minutes:g} minutes")
         for task, answer in TASKS.items():
             words = sorted(test)

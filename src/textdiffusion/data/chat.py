@@ -21,7 +21,7 @@ from ..core.files import write_text
 from ..core.reading import read_object, read_text
 from .tokenizers.base import Ids, Tokenizer
 
-TEMPLATE_FILE, NAMES_FILE = "chat_template.jinja", "tokenizer_config.json"
+TEMPLATE_FILE, TOKENS_FILE, CONFIG_FILE = "chat_template.jinja", "special_tokens.json", "tokenizer_config.json"
 
 PLAIN = """\
 {% for message in messages %}
@@ -63,10 +63,15 @@ class TurnEnd(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The Jinja source of a template, and the names of special tokens that it may use, such as `bos_token`."""
+    """The Jinja source of a template.
+
+    `names` are those of special tokens that it may use, such as `bos_token`; `stops` are tokens that end an answer,
+    beside the one that the template writes after it.
+    """
 
     source: str
     names: Mapping[str, str] = field(default_factory=dict)
+    stops: tuple[str, ...] = ()
 
     def render(self, messages: Sequence[Message], end: str = "", *, answer: bool = True) -> str:
         """The text of a conversation, with the beginning of an answer after it if `answer`.
@@ -86,19 +91,13 @@ class ChatTemplate:
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer, *, answer: bool = True) -> Ids:
         """The tokens of `render`, with the special tokens that the template writes. Raises UserError as it does."""
-        special = tokenizer.special_tokens
-        names = sorted((name for name in special if name), key=len, reverse=True)
+        return encode_rendered(self.render_guarded(messages, tokenizer, answer=answer), tokenizer)
+
+    def render_guarded(self, messages: Sequence[Message], tokenizer: Tokenizer, *, answer: bool = True) -> str:
+        """The text of `render` for `encode_rendered`: names of special tokens in messages are marked as text."""
+        names = _names(tokenizer)
         guarded = [message._replace(content=_guarded(message.content, names)) for message in messages]
-        text = self.render(guarded, _end_name(tokenizer), answer=answer)
-        pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
-        ids: list[Ids] = []
-        for number, piece in enumerate(pieces):
-            if number % 2:
-                ids.append(np.array([special[piece]], dtype=np.int64))
-            elif piece:
-                encode = tokenizer.encode_continuation if ids else tokenizer.encode
-                ids.append(encode(_unguarded(piece, names)))
-        return np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
+        return self.render(guarded, _end_name(tokenizer), answer=answer)
 
     def turn_end(self, tokenizer: Tokenizer) -> TurnEnd:
         """What follows an answer, as the template writes it."""
@@ -113,6 +112,11 @@ class ChatTemplate:
         names = [name for name in special if name and after[2].lstrip().startswith(name)]
         return TurnEnd(special[max(names, key=len)]) if names else TurnEnd(text=after[2])
 
+    def stop_ids(self, tokenizer: Tokenizer) -> list[int]:
+        """The tokens of `stops`."""
+        special = tokenizer.special_tokens
+        return [special[name] for name in self.stops if name in special]
+
     def end_ids(self, tokenizer: Tokenizer) -> Ids:
         """The tokens of `turn_end`, then the end of a text, if that is another token."""
         end, last = self.turn_end(tokenizer), tokenizer.end_id
@@ -122,28 +126,33 @@ class ChatTemplate:
         return ids if last is None or last in ids[-1:] else np.append(ids, last)
 
     def save(self, folder: Path) -> None:
-        """Writes the template, and the names of special tokens if it has any, into a run's folder."""
+        """Writes the template, and the special tokens that it has, into a run's folder."""
         write_text(folder / TEMPLATE_FILE, self.source)
-        if self.names:
-            write_text(folder / NAMES_FILE, json.dumps(dict(self.names), indent=1) + "\n")
+        if self.names or self.stops:
+            tokens = {**self.names, "stop_tokens": list(self.stops)}
+            write_text(folder / TOKENS_FILE, json.dumps(tokens, ensure_ascii=False, indent=1) + "\n")
 
 
 def load_chat_template(folder: Path) -> ChatTemplate | None:
     """The template in a folder: chat_template.jinja, else in tokenizer_config.json; None if there is none.
 
-    Raises UserError for files that are damaged.
+    The names of special tokens are in special_tokens.json or tokenizer_config.json. Raises UserError for files that are
+    damaged.
     """
-    path = folder / NAMES_FILE
-    settings = read_object(path, finite=False) if path.is_file() else {}
+    settings: dict[str, Any] = {}
+    for path in (folder / CONFIG_FILE, folder / TOKENS_FILE):
+        settings |= read_object(path, finite=False) if path.is_file() else {}
     contents = {name: value.get("content") if isinstance(value, dict) else value for name, value in settings.items()}
     names = {name: text for name, text in contents.items() if name.endswith("_token") and isinstance(text, str)}
-    if (folder / TEMPLATE_FILE).is_file():
-        return ChatTemplate(read_text(folder / TEMPLATE_FILE), names)
+    stops = settings.get("stop_tokens")
+    stops = tuple(stop for stop in stops if isinstance(stop, str)) if isinstance(stops, list) else ()
     source = settings.get("chat_template")
-    if isinstance(source, list):  # several, each with a name
+    if (folder / TEMPLATE_FILE).is_file():
+        source = read_text(folder / TEMPLATE_FILE)
+    elif isinstance(source, list):  # several, each with a name
         named = {each.get("name"): each.get("template") for each in source if isinstance(each, dict)}
         source = named.get("default")
-    return ChatTemplate(source, names) if isinstance(source, str) else None
+    return ChatTemplate(source, names, stops) if isinstance(source, str) else None
 
 
 def named_template(name: str) -> ChatTemplate:
@@ -169,6 +178,25 @@ def parse_messages(value: Any, where: str) -> tuple[Message, ...]:
             raise UserError(f"{where} has a message that is not an object with the texts `role` and `content`.")
         messages.append(Message(role, content))
     return tuple(messages)
+
+
+def encode_rendered(text: str, tokenizer: Tokenizer) -> Ids:
+    """The tokens of a text of `render_guarded`."""
+    special, names = tokenizer.special_tokens, _names(tokenizer)
+    pieces = re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
+    ids: list[Ids] = []
+    for number, piece in enumerate(pieces):
+        if number % 2:
+            ids.append(np.array([special[piece]], dtype=np.int64))
+        elif piece:
+            encode = tokenizer.encode_continuation if ids else tokenizer.encode
+            ids.append(encode(_unguarded(piece, names)))
+    return np.concatenate(ids) if ids else np.zeros(0, dtype=np.int64)
+
+
+def _names(tokenizer: Tokenizer) -> list[str]:
+    """The names of special tokens, the longest first."""
+    return sorted((name for name in tokenizer.special_tokens if name), key=len, reverse=True)
 
 
 def _end_name(tokenizer: Tokenizer) -> str:

@@ -70,23 +70,17 @@ def prompt_batch(
     spaced: bool = False,
     label: str | int | None = None,
 ) -> Batch:
-    """`num` rows of a prompt and `length` free tokens (None: the rest of a training window, at most `MAX_LENGTH`).
+    """`num` rows of a prompt and `length` free tokens (None: see `default_length`).
 
     `spaced`: the text begins with the space that ends the prompt. Rows are padded to a multiple of `WIDTH_STEP` tokens.
-    Raises UserError for numbers below 1, for a prompt that fills the window if the length is open, and for a label that
+    Raises UserError for numbers below 1, for a prompt that leaves no room if the length is open, and for a label that
     the run does not take, or lacks.
     """
     check_count("num", num)
-    window = run.config.text.length
-    num_free = min(window - len(prompt), MAX_LENGTH) if length is None else length
-    if length is None and num_free < 1:
-        raise UserError(
-            f"The prompt has {len(prompt):,} tokens and leaves no room in a window of {window:,}; shorten it, or "
-            "give the length of the text (length=..., --length)."
-        )
+    num_free = default_length(run, len(prompt)) if length is None else length
     check_count("length", num_free)
     count = len(prompt) + num_free
-    width = min(-(-count // WIDTH_STEP) * WIDTH_STEP, max(count, window))
+    width = min(-(-count // WIDTH_STEP) * WIDTH_STEP, max(count, run.context_length))
     run.check_size(num, width)
     row = templates.make_row(prompt, num_free)
     row = row._replace(spaced=(np.arange(count) == len(prompt)) & spaced)
@@ -98,6 +92,21 @@ def prompt_batch(
         text_starts=torch.full((num,), len(prompt)),
     )
     return with_label(batch, run.config.text, label)
+
+
+def default_length(run: Run, prompt_length: int) -> int:
+    """The tokens that continue a prompt: a window's, or what the prompt leaves of it, at most `MAX_LENGTH`.
+
+    A network that reads texts longer than a window writes a window's tokens after any prompt. Raises UserError for a
+    prompt that leaves no room.
+    """
+    context, window = run.context_length, run.config.text.length
+    if (length := min(context - prompt_length, window, MAX_LENGTH)) < 1:
+        raise UserError(
+            f"The prompt has {prompt_length:,} tokens and leaves no room in a window of {context:,}; shorten it, or "
+            "give the length of the text (length=..., --length)."
+        )
+    return length
 
 
 def sample_batches(

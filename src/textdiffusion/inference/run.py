@@ -118,6 +118,11 @@ class Run:
         """The task that the run was trained on, with the questions that it can answer (None: on other text)."""
         return parse_task(self.config.text.data) if self.config.text.mask == "question" else None
 
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a prompt and its continuation: a window's, unless the network reads longer texts."""
+        return max(self.config.backbone.context_length, self.config.text.length)
+
     @cached_property
     def turn_end(self) -> TurnEnd:
         """What the chat template writes after an answer."""
@@ -126,7 +131,9 @@ class Run:
     @property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end a text: the tokenizer's end, and the end of a turn."""
-        return frozenset(id for id in (self.tokenizer.end_id, self.turn_end.token) if id is not None)
+        template = self.chat_template
+        ids = [self.tokenizer.end_id, self.turn_end.token, *(template.stop_ids(self.tokenizer) if template else ())]
+        return frozenset(id for id in ids if id is not None)
 
     def as_template(self, text: str) -> str:
         """A template unchanged, and the template of a bare question where the run was trained on a task.

@@ -30,6 +30,11 @@ class BackboneConfig(Part, ABC):
     width: int = 128
     depth: int = 4
 
+    @property
+    def context_length(self) -> int:
+        """The most tokens that the network was trained to read, where these are more than a window; else 0."""
+        return 0
+
     def load_pretrained(self, backbone: Any) -> str | None:
         """Reads the weights that these settings name, when a new run begins. Returns a sentence about them, if any."""
         return None

@@ -13,7 +13,7 @@ from .packaged import find_packaged, names
 
 FILES = (
     *("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md"),
-    *("chat_template.jinja", "tokenizer_config.json"),
+    *("chat_template.jinja", "special_tokens.json"),
 )
 
 
