@@ -105,8 +105,8 @@ def test_packed_answers_see_their_own_messages_alone(config: TextConfig, tmp_pat
     assert batch.condition_mask is not None
     assert batch.segment_ids is not None
     assert batch.valid_mask is not None
-    assert len(corpus.train) < 12
-    found = set()
+    assert len(corpus.train) < 16
+    found, paddings = set(), set()
     for tokens, given, segments, valid in zip(
         batch.tokens, batch.condition_mask, batch.segment_ids, batch.valid_mask, strict=True
     ):
@@ -116,6 +116,9 @@ def test_packed_answers_see_their_own_messages_alone(config: TextConfig, tmp_pat
             count = int(given[inside].sum())
             assert given[inside].tolist() == [i < count for i in range(len(ids))]
             found.add((corpus.tokenizer.decode(ids[count:]), count))
+            assert 0 <= ids.count(corpus.tokenizer.pad_id) <= 32
+            paddings.add(ids.count(corpus.tokenizer.pad_id))
+    assert len(paddings) > 3  # so that no number of masks tells where an answer ends
     assert found == {(learned.rstrip("_$"), len(given)) for given, learned in alone}
 
 

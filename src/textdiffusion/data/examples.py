@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,11 +55,20 @@ class Examples(Dataset):
             examples = self._fit_prompts(examples, prompt_lengths)
         if not examples.size:
             raise UserError(f"No example of {name} fits in a window of {self.length} tokens. Use a greater length.")
-        self._lengths = np.minimum(lengths, self.length)
+        self._lengths = np.minimum(lengths + self._learned_padding(len(lengths)), self.length)
         # Window i has the examples order[row_bounds[i]:row_bounds[i + 1]].
         self._order, self._row_bounds = examples, np.arange(len(examples) + 1)
         if self.packed:
             self._order, self._row_bounds = first_fit(examples, self._lengths, self.length)
+
+    def _learned_padding(self, count: int) -> np.ndarray | int:
+        """Tokens of padding that each packed answer learns to end with: 0 to a quarter of a window, by its number.
+
+        Without them the number of masks would tell a model where the answer ends, which nothing does in sampling.
+        """
+        if not self.packed or self._prompt_lengths is None:
+            return 0
+        return (hash_uint64(self.seed, 0, np.arange(count)) % np.uint64(self.length // 4 + 1)).astype(np.int64)
 
     def _fit_lengths(self, lengths: np.ndarray, too_long: str) -> np.ndarray:
         """The numbers of the examples to use; adds a note on long ones."""
@@ -103,6 +112,9 @@ class Examples(Dataset):
     def _batch(self, windows: np.ndarray, seeds: Sequence[int] = ()) -> Batch:
         """The examples of these windows, with other segmentations by the `seeds` of the rows if there are any."""
         tokens, valid_mask, num_chars = self._read(windows)
+        segment_ids = self._segment_ids(windows) if self.packed else None
+        if segment_ids is not None:
+            valid_mask = segment_ids < np.diff(self._row_bounds)[windows, None]
         for row, seed in enumerate(seeds):
             sampled = self._resegment(tokens[row, valid_mask[row]], seed)[: self.length]
             tokens[row], valid_mask[row] = self.pad_id, False
@@ -115,7 +127,7 @@ class Examples(Dataset):
             valid_mask=None if self.model_padding or valid_mask.all() else torch.from_numpy(valid_mask),
             condition_mask=None if condition_mask is None else torch.from_numpy(condition_mask),
             labels=None if self._labels is None else torch.from_numpy(self._labels[self._order[windows]]),
-            segment_ids=torch.from_numpy(self._segment_ids(windows)) if self.packed else None,
+            segment_ids=None if segment_ids is None else torch.from_numpy(segment_ids),
             row_ids=torch.from_numpy(windows),
             num_chars=torch.from_numpy(num_chars),
             lost_bits=None if self._task else self._lost_bits(windows),
@@ -138,14 +150,24 @@ class Examples(Dataset):
 
     def _positions(self, windows: np.ndarray) -> np.ndarray:
         positions = np.full((len(windows), self.length), len(self.shard))
-        for row, window in zip(positions, windows, strict=True):
-            end = 0
-            for example in self._order[self._row_bounds[window] : self._row_bounds[window + 1]]:
-                start, end = end, end + self._lengths[example]
+        for row, window in zip(positions, windows.tolist(), strict=True):
+            for example, start, end in self._spans(window):
+                end = min(end, start + int(self._bounds[example + 1] - self._bounds[example]))
                 row[start:end] = self._bounds[example] + np.arange(end - start)
         return positions
 
     def _segment_ids(self, windows: np.ndarray) -> np.ndarray:
         """0, 1, ... for the examples of each window, one more for its padding [b, l]."""
-        examples = np.searchsorted(self._bounds, self._positions(windows), side="right")
-        return (np.diff(examples, axis=1, prepend=examples[:, :1]) != 0).cumsum(1)
+        segment_ids = np.empty((len(windows), self.length), dtype=np.int64)
+        for row, window in zip(segment_ids, windows.tolist(), strict=True):
+            row[:] = self._row_bounds[window + 1] - self._row_bounds[window]
+            for number, (_, start, end) in enumerate(self._spans(window)):
+                row[start:end] = number
+        return segment_ids
+
+    def _spans(self, window: int) -> Iterator[tuple[int, int, int]]:
+        """The examples of a window, with the positions where each begins and ends."""
+        end = 0
+        for example in self._order[self._row_bounds[window] : self._row_bounds[window + 1]].tolist():
+            start, end = end, end + int(self._lengths[example])
+            yield example, start, end
