@@ -49,10 +49,10 @@ def test_a_file_is_answered_line_by_line(textdiffusion, chat_folder: Path, tmp_p
     asked.write_text('{"prompt": "The", "id": "a"}\n{"messages": [{"role": "user", "content": "red"}]}\n')
     words = ("sample", chat_folder, "--input", asked, "--output", out, "--length", 5)
     done = textdiffusion(*words)
-    assert (done.code, done.out, done.err) == (0, "", f"{out} has 2 results.\n")
+    assert (done.code, done.out, done.err) == (0, f"{out} has 2 results.\n", "")
     results = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(result["id"], len(result["text"]) <= 5) for result in results] == [("a", True), (2, True)]
-    assert textdiffusion(*words).err == f"{out} has 2 results, 2 of them before.\n"
+    assert textdiffusion(*words).out == f"{out} has 2 results, 2 of them before.\n"
     assert "not a result of this request" in textdiffusion(*words, "--seed", 1).err
 
 

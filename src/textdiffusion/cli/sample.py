@@ -114,7 +114,7 @@ class Sample(Writing):
             progress = _Progress(show)
             done = write_results(run, requests, Path(self.output), options, progress)
         already = f", {done:,} of them before" if done else ""
-        note(f"{self.output} has {len(requests):,} results{already}.")
+        print_line(f"{self.output} has {len(requests):,} results{already}.")
 
 
 class _Progress:

@@ -177,7 +177,7 @@ class HarnessAdapter:
         """
         template = self.model.chat_template
         if template is None:
-            raise UserError("This run has no chat template; leave --apply_chat_template out.")
+            raise UserError("This run has no chat template; ask without one (apply_chat_template).")
         self.chats = True
         talk = parse_messages(messages, "The chat")
         start = "" if answer else talk[-1].content
