@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -262,13 +262,13 @@ def register() -> type:
             temperature: float | None = None,
             top_p: float | None = None,
             preset: str = "",
-            device: DeviceName | None = None,
+            device: str | None = None,
             batch_size: int | str | None = None,
             max_batch_size: int | None = None,
         ) -> None:
             """The harness passes batch sizes to every model; here they are ignored, and memory decides."""
             super().__init__()
-            run = TextDiffusion.from_pretrained(pretrained, weights=weights, device=device or "auto", dtype=dtype)
+            run = TextDiffusion.from_pretrained(pretrained, weights=weights, device=_device(device), dtype=dtype)
             sampling = generation_settings(preset, sampler, steps, temperature, top_p)
             self.adapter = HarnessAdapter(run, seed, target_error, draws, greedy, sampling, order, per_step)
             self.pretrained = pretrained
@@ -300,6 +300,13 @@ def register() -> type:
             return self.adapter.model_info()
 
     return Harness
+
+
+def _device(name: str | None) -> DeviceName:
+    """The device for a name of the harness, which says cuda:0 where nothing was asked for."""
+    if name is None or name.startswith("cuda:"):
+        return "auto"
+    return cast(DeviceName, name)
 
 
 def generation_settings(
