@@ -79,6 +79,10 @@ def workspace(tiny_run: Callable[..., Path], packaged: Path, tmp_path: Path, mon
         "colour\tsentence\n" + "red\tThe red pear is fresh.\ngreen\tThe old fig.\n" * 40
     )
     (tmp_path / "pairs.csv").write_text("mr,ref\n" + "name[Aromi],Go to Aromi.\nname[Zizzi],The Zizzi.\n" * 40)
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
+    (tmp_path / "talks.jsonl").write_text((json.dumps({"messages": talk}) + "\n") * 40)
+    (tmp_path / "talk.jsonl").write_text(json.dumps(talk[0]) + "\n")
+    (tmp_path / "requests.jsonl").write_text(json.dumps({"messages": talk[:1]}) + '\n{"prompt": "y"}\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

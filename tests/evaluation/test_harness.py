@@ -12,7 +12,16 @@ import torch
 from textdiffusion import TextDiffusion
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.errors import UserError
-from textdiffusion.evaluation.harness import GenerationRequest, HarnessAdapter, _generation_request, register
+from textdiffusion.data.chat import PLAIN, ChatTemplate
+from textdiffusion.evaluation.harness import (
+    PRESETS,
+    GenerationRequest,
+    HarnessAdapter,
+    _generation_request,
+    generation_settings,
+    register,
+)
+from textdiffusion.inference.options import SamplingOptions
 
 Runs = Callable[..., Path]
 
@@ -96,6 +105,50 @@ def test_settings_of_generation_reach_the_sampler(tiny_run: Runs):
     assert best == likeliest != free
     with pytest.raises(UserError, match="sets num_beams, which runs do not support"):
         _generation_request("", {"num_beams": 2})
+
+
+@pytest.mark.parametrize("recipe", ["mdlm", "autoregressive"])
+def test_contexts_of_a_chat_template_are_prompts_with_its_tokens(recipe: str, tiny_run: Runs):
+    run = TextDiffusion.from_pretrained(tiny_run(recipe, "text.layout=lines"))
+    model = TextDiffusion(run.model, run.tokenizer, run.config, chat_template=ChatTemplate(PLAIN))
+    adapter = HarnessAdapter(model)
+    talks = [[{"role": "u", "content": content}] for content in ("red", "[END]", "fig is")]
+    contexts = [adapter.apply_chat_template(talk) for talk in talks]
+    requests = [GenerationRequest(context, max_tokens=4) for context in contexts]
+    assert adapter.generate(requests) == model.chat(talks, length=4, temperature=1e-3)
+    started = adapter.apply_chat_template([*talks[0], {"role": "assistant", "content": "old"}], answer=False)
+    assert started == contexts[0] + "old"
+    assert not adapter.truncated_contexts
+    adapter.generate([GenerationRequest(adapter.apply_chat_template(talks[0] * 4), max_tokens=4)])
+    assert len(adapter.truncated_contexts) == 1
+    with pytest.raises(UserError, match="has no chat template; ask without one"):
+        HarnessAdapter(run).apply_chat_template(talks[0])
+
+
+def test_presets_are_settings_that_others_replace(tiny_run: Runs):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
+    requests = [GenerationRequest("The red", max_tokens=6, temperature=1.0)]
+    for name, preset in PRESETS.items():
+        expected = model.generate(
+            prompt="The red", length=6, sampler=preset.sampler, temperature=preset.temperature, top_p=preset.top_p
+        )
+        adapter = HarnessAdapter(model, sampling=generation_settings(name))
+        assert adapter.generate(requests) == expected
+        assert adapter.model_info()["sampler"] == preset.sampler
+    assert generation_settings("dream", temperature=0.0, steps=3) == SamplingOptions(
+        sampler=PRESETS["dream"].sampler, steps=3, temperature=0.0, top_p=0.95
+    )
+    with pytest.raises(UserError, match="no preset 'lada'; it can be llada, dream, fast_dllm"):
+        generation_settings("lada")
+
+
+def test_an_order_gives_exact_log_likelihoods(tiny_run: Runs):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
+    adapter = HarnessAdapter(model, order="entropy", per_step=4)
+    score = model.score([" fresh."], prefix="The red fig is", order="entropy", per_step=4)[0]
+    assert adapter.log_likelihood(" fresh.", "The red fig is") == pytest.approx(-score.total * math.log(2))
+    assert adapter.errors == [0.0]
+    assert adapter.model_info()["loglikelihoods"] == "exact"
 
 
 def test_the_harness_is_an_extra():

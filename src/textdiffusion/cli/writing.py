@@ -1,4 +1,4 @@
-"""`textdiffusion sample RUN` and `textdiffusion infill RUN TEMPLATE`"""
+"""What `textdiffusion sample` and `textdiffusion infill` share, and `textdiffusion infill RUN TEMPLATE`"""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Writing:
 
     run: RunName
     """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
-    num: int = 4
-    """Number of texts."""
+    num: Annotated[int | None, arg(metavar="INT")] = None
+    """Number of texts (4, but 1 for each message of --chat and each line of --input)."""
     steps: int = 0
     """Denoising steps (0 = the sampler's default)."""
     sampler: str = ""
@@ -76,6 +76,11 @@ class Writing:
     """Run on this device."""
 
     @property
+    def count(self) -> int:
+        """Number of texts."""
+        return 4 if self.num is None else self.num
+
+    @property
     def candidates(self) -> int:
         """Candidates per text."""
         return self.best_of * self.mbr
@@ -84,6 +89,11 @@ class Writing:
     def stops(self) -> tuple[str, ...]:
         """Where texts end."""
         return ()
+
+    @property
+    def prefix(self) -> str:
+        """Given text before each text, of which it is the continuation."""
+        return ""
 
     @cached_property
     def number(self) -> int:
@@ -97,7 +107,7 @@ class Writing:
         check_folders(html=self.html, gif=self.gif)
         if self.steps < 0:
             raise UserError(f"--steps is {self.steps}; it must be at least 1, or 0 for the sampler's default.")
-        if self.num < 1:
+        if self.num is not None and self.num < 1:
             raise UserError("--num must be at least 1.")
         if min(self.best_of, self.mbr) < 1:
             raise UserError("--best-of and --mbr must be at least 1.")
@@ -224,7 +234,7 @@ class Writing:
         """Bits per character of each distinct text under the run; inf for an empty one."""
         from ..inference.selection import distinct, fluency
 
-        score = fluency(run, source=self.source, label=self.label or None)
+        score = fluency(run, source=self.source, label=self.label or None, prefix=self.prefix)
         unique, bits = distinct(texts), dict[str, float]()
         with status("Scoring ...") as show:
             for text in unique:
@@ -275,29 +285,6 @@ class Writing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Writing):
-    """Write text with a run."""
-
-    length: int = 0
-    """Tokens per text (0 = the length of a training window)."""
-    stop: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
-    """End each text before this text. Repeat for several."""
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return self.stop
-
-    def execute(self) -> None:
-        if not all(self.stop):
-            raise UserError("--stop is empty; give at least one character.")
-        run = self.load()
-        batch = run.empty_batch(
-            self.num * self.candidates, self.length or None, source=self.source, label=self.label or None
-        )
-        self.write(run, batch, {"num": self.num, "length": batch.tokens.shape[1]})
-
-
-@dataclass(frozen=True, kw_only=True)
 class Infill(Writing):
     """Fill the gaps of a template, or answer a question. The text around the gaps is preserved exactly.
 
@@ -313,7 +300,7 @@ class Infill(Writing):
         run = self.load()
         batch = run.infill_batch(
             self.template,
-            self.num * self.candidates,
+            self.count * self.candidates,
             source=self.source,
             label=self.label or None,
             seed=self.number,
@@ -321,7 +308,7 @@ class Infill(Writing):
         for warning in (run.infill_warning, run.reading_note(run.as_template(self.template))):
             if warning:
                 note(warning)
-        self.write(run, batch, {"num": self.num, "template": self.template})
+        self.write(run, batch, {"num": self.count, "template": self.template})
 
     def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:
         """The answers of a run that was trained on a task, and which are correct."""

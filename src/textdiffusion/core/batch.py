@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +54,8 @@ class Batch:
     """Of templates: the text that the user gave, which no tokenizer may change."""
     template_ids: RowIndex | None = None
     """For each row the index of its template in `given_texts` (None: no row has one)."""
+    text_starts: RowIndex | None = None
+    """Of prompts: where the text that continues each row's prompt begins (None: rows have no prompt to leave out)."""
 
     @property
     def target_mask(self) -> Mask:
@@ -75,10 +79,32 @@ class Batch:
         """The rows of `index` (row indices or a boolean mask)."""
         return replace(self, **{k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)})
 
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """Batches with equal layouts can be concatenated: their width, and which fields they have."""
+        return self.tokens.shape[1], *(name for name, value in vars(self).items() if isinstance(value, Tensor))
+
     def slice(self, start: int, stop: int) -> Batch:
         """Positions `start` to `stop` - 1 of every row."""
         tensors = {k: v[:, start:stop] for k, v in vars(self).items() if isinstance(v, Tensor) and v.ndim == 2}
         return replace(self, **tensors)
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """The rows of batches of one layout, in turn."""
+    first = batches[0]
+    counts = accumulate((len(batch.given_texts) for batch in batches), initial=0)
+    numbered = [
+        batch if batch.template_ids is None else replace(batch, template_ids=batch.template_ids + count)
+        for batch, count in zip(batches, counts, strict=False)
+    ]
+    fields: dict[str, Any] = {
+        name: torch.cat([getattr(batch, name) for batch in numbered])
+        for name, value in vars(first).items()
+        if isinstance(value, Tensor)
+    }
+    fields["given_texts"] = tuple(text for batch in batches for text in batch.given_texts)
+    return replace(first, **fields)
 
 
 def position_ids(batch: Batch) -> Int[Tensor, "#b l"]:

@@ -34,7 +34,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         with writing(path):
             handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # O_EXCL follows no link
-            _hold(handle)
+            hold(handle)
             yield partial
             flush(partial)
             os.close(handle)  # Windows renames no open file
@@ -120,7 +120,7 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _hold(handle: int) -> bool:
+def hold(handle: int) -> bool:
     """Marks an open file as in use by this process, until it ends; False if another process uses it."""
     try:
         import fcntl
@@ -148,7 +148,7 @@ def _remove_if_abandoned(partial: Path) -> None:
         return
     handle = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:
-        if _hold(handle):
+        if hold(handle):
             partial.unlink()
     finally:
         os.close(handle)

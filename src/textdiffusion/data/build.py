@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..core.errors import UserError
+from .chat import ChatTemplate
 from .checksums import write_checksums
 from .config import TextConfig
-from .documents import read_units
+from .documents import chat_template, read_units
 from .labels import label_id, save_labels
+from .prompt_lengths import save_prompt_lengths
 from .shards import Shard, ShardWriter, open_shard, verify
 from .sources import Chunk, Source
 from .splits import SplitBounds, SplitCounter, split_units
@@ -27,7 +29,7 @@ from .tokenizers.base import Tokenizer
 from .tokenizers.learning import TokenizerLearner
 from .tokenizers.losses import Loss, encode_charged
 
-FORMAT = 2  # of the cache: raise it when the same configuration would give other tokens
+FORMAT = 3  # of the cache: raise it when the same configuration would give other tokens
 MAX_BLANK = 64  # characters for which it is checked whether a tokenizer has a token for any of them
 NO_PROGRESS_BELOW = 1 << 24  # bytes, which take a second or two
 
@@ -131,6 +133,8 @@ def _encode_part(
 ) -> int:
     """Write the shard and the labels of a part, called `name` in errors; returns the number of its units."""
     label_ids: list[int] = []
+    prompt_lengths: list[int] = []
+    template = chat_template(config)
     pending: Chunk | None = None  # text of a stream without a token of its own, such as a line break for BERT
     path = folder / f"{part}.tokens"
     with ShardWriter(path, tokenizer.vocab_size, examples=config.layout != "stream") as shard:
@@ -140,7 +144,7 @@ def _encode_part(
             no_token = config.layout == "stream" and not len(tokenizer.encode(unit.text[:MAX_BLANK]))
             pending = unit if no_token and len(unit.text) <= MAX_BLANK else None
             if not pending:
-                _write_unit(shard, unit, config, tokenizer, lost)
+                prompt_lengths.append(_write_unit(shard, unit, config, tokenizer, lost, template))
             try:
                 label_ids.append(label_id(config, unit.label))
             except UserError as error:
@@ -149,33 +153,48 @@ def _encode_part(
             _write_unit(shard, pending, config, tokenizer, lost)
     if config.label:
         save_labels(folder, part, label_ids)
+    if config.has_prompts:
+        save_prompt_lengths(folder, part, prompt_lengths)
     return len(label_ids)
 
 
-def _write_unit(shard: ShardWriter, unit: Chunk, config: TextConfig, tokenizer: Tokenizer, lost: PartLoss) -> None:
+def _write_unit(
+    shard: ShardWriter,
+    unit: Chunk,
+    config: TextConfig,
+    tokenizer: Tokenizer,
+    lost: PartLoss,
+    template: ChatTemplate | None = None,
+) -> int:
+    """Writes a unit, and returns how many of its tokens precede its text: its source with the end, or messages."""
     tokens, char_counts, loss = encode_charged(tokenizer, unit.text)
     lost_bits = None if loss is None else loss.bits
     if loss:
         lost.add(loss)
     if config.layout == "stream":
         shard.write(tokens, char_counts, lost_bits)
-        return
+        return 0
     end_id = tokenizer.end_id
     assert end_id is not None
-    source = tokenizer.encode(unit.source)
-    if config.source:
-        source = np.append(source, end_id)
+    ends = np.array([end_id])
+    if template is not None:
+        source, ends = template.encode(unit.messages, tokenizer), template.end_ids(tokenizer)
+    elif config.source:
+        source = np.append(tokenizer.encode(unit.source), end_id)
+    else:
+        source = np.zeros(0, dtype=np.int64)
     if config.layout == "documents" and char_counts is None:
         char_counts = np.ones_like(tokens)
     if char_counts is not None:
         # The end of a line is a character of the text, its line break; the end of a document is not. A source is
         # conditioning, so its characters do not count.
-        end_chars = int(config.layout == "lines")
-        char_counts = np.concatenate([np.zeros_like(source), char_counts, [end_chars]])
+        end_chars = np.full_like(ends, config.layout == "lines")
+        char_counts = np.concatenate([np.zeros_like(source), char_counts, end_chars])
     if lost_bits is not None:
-        lost_bits = np.concatenate([np.zeros_like(source), lost_bits, [0.0]])
-    shard.write(np.concatenate([source, tokens, [end_id]]), char_counts, lost_bits)
+        lost_bits = np.concatenate([np.zeros_like(source), lost_bits, np.zeros_like(ends)])
+    shard.write(np.concatenate([source, tokens, ends]), char_counts, lost_bits)
     shard.end_example()
+    return len(source)
 
 
 def _units_with_progress(source: Source, config: TextConfig, console: Console, action: str) -> Generator[Chunk]:

@@ -14,7 +14,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from .config import Layout, TextConfig
-from .documents import open_source
+from .documents import open_source, read_units
 from .sources import Source
 from .tokenizers.learning import learn_from
 
@@ -24,6 +24,7 @@ NUM_EXAMPLES = 2_000  # examples whose tokens are counted
 MAX_DOCUMENT = 2_000  # characters of the median document up to which documents are examples
 MIN_EXAMPLES = 20  # fewer lines or documents are read as running text
 MAX_EXAMPLE = 256  # tokens of an example; longer ones are read as running text
+MAX_CONVERSATION = 1024  # tokens of the longest window that is chosen for conversations
 WINDOW = 128  # tokens of a window of running text
 
 SMALL_TEXT = 50_000  # characters below which pieces and words are too rare to learn
@@ -59,7 +60,7 @@ def choose(config: TextConfig, cache: Path) -> tuple[TextConfig, str]:
     """
     if "auto" not in (config.tokenizer, config.layout) and config.length:
         return config, ""
-    sample = read_sample(open_source(config.data, config, cache))
+    sample = read_sample(open_source(config.data, config, cache), config)
     layout: Layout = config.layout
     tokenizer: dict[str, Any] = {"tokenizer": config.tokenizer}
     layout_reason = tokenizer_reason = ""
@@ -70,9 +71,10 @@ def choose(config: TextConfig, cache: Path) -> tuple[TextConfig, str]:
     length, length_reason = config.length, ""
     if layout != "stream" and (config.layout == "auto" or not length):
         longest = _longest(sample, replace(config, **tokenizer, layout=layout, length=length or 2))
-        if config.layout == "auto" and longest > (config.length or MAX_EXAMPLE):
+        if config.layout == "auto" and not config.messages and longest > (config.length or MAX_EXAMPLE):
             layout, layout_reason = "stream", f"its {layout} are longer than {config.length or MAX_EXAMPLE} tokens"
         elif not length:
+            longest = min(longest, MAX_CONVERSATION) if config.messages else longest
             length, length_reason = _rounded(longest), "99 % of the examples fit"
     if not length:
         length, length_reason = WINDOW, ""
@@ -83,11 +85,16 @@ def choose(config: TextConfig, cache: Path) -> tuple[TextConfig, str]:
     return replace(config, **chosen), message
 
 
-def read_sample(source: Source) -> TextSample:
-    """The first `SAMPLE` characters of a text."""
+def read_sample(source: Source, config: TextConfig) -> TextSample:
+    """The first `SAMPLE` characters of a text; of conversations, answers with what precedes them."""
+    if config.is_chat:
+        units = read_units(source, replace(config, layout="documents"))
+        chunks = (replace(unit, text=unit.all_text, document=number) for number, unit in enumerate(units))
+    else:
+        chunks = source.chunks()
     documents: list[list[str]] = []
     last, characters, bytes_read = -1, 0, 0
-    for chunk in source.chunks():
+    for chunk in chunks:
         if chunk.document != last:
             documents.append([])
             last = chunk.document
@@ -102,8 +109,8 @@ def read_sample(source: Source) -> TextSample:
 
 
 def _layout(sample: TextSample, config: TextConfig) -> tuple[Layout, str]:
-    if config.source or config.label:
-        return "documents", "each record has a source or a label"
+    if config.has_prompts or config.label:
+        return "documents", "each record has messages, a source or a label"
     lengths = [len(document) for document in sample.documents]
     if len(lengths) >= MIN_EXAMPLES and median(lengths) <= MAX_DOCUMENT:
         return "documents", f"{len(lengths):,} short texts"

@@ -23,12 +23,12 @@ def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) ->
     source, if it needs one, or if the source fills a window.
     """
     if source is None:
-        if not text.source:
+        if not text.has_source:
             return np.zeros(0, dtype=np.int64)
         if not text.condition_dropout:
             raise UserError('This run needs a source (source=..., --source); "" is an empty one.')
         source = ""
-    if not text.source:
+    if not text.has_source:
         raise UserError(f"This run takes no source; {_conditions(text)}.")
     assert tokenizer.end_id is not None
     tokens = np.append(tokenizer.encode(normalise(text.normaliser, source)), tokenizer.end_id)
@@ -39,7 +39,7 @@ def encode_source(source: str | None, text: TextConfig, tokenizer: Tokenizer) ->
 
 def strip_source(tokens: Ids, text: TextConfig, tokenizer: Tokenizer) -> Ids:
     """The tokens after the source and its end token: the text itself."""
-    return tokens[int((tokens == tokenizer.end_id).argmax()) + 1 :] if text.source else tokens
+    return tokens[int((tokens == tokenizer.end_id).argmax()) + 1 :] if text.has_source else tokens
 
 
 def with_label(batch: Batch, text: TextConfig, label: str | int | None) -> Batch:
@@ -50,7 +50,7 @@ def with_label(batch: Batch, text: TextConfig, label: str | int | None) -> Batch
     label = label if label is None else str(label)  # labels that look like numbers may be given as numbers
     if not text.label:
         if label is not None:
-            if text.source:
+            if text.has_source:
                 raise UserError(f"This run takes no label; {_conditions(text)}.")
             raise UserError("This run has no labels. Train one with text.label, or make a guide with train-classifier.")
         return batch
@@ -60,7 +60,7 @@ def with_label(batch: Batch, text: TextConfig, label: str | int | None) -> Batch
 
 
 def _conditions(text: TextConfig) -> str:
-    conditions = [f"a label ({', '.join(text.labels)})"] * bool(text.label) + ["a source"] * bool(text.source)
+    conditions = [f"a label ({', '.join(text.labels)})"] * bool(text.label) + ["a source"] * text.has_source
     takes = f"it takes {' and '.join(conditions)}"
     return takes if conditions else "it was trained on text alone (see text.source and text.label)"
 

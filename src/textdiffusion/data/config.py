@@ -43,6 +43,12 @@ class TextConfig:
     """Field (column) with the text, for JSONL, CSV, TSV, Parquet and hub data."""
     source: str = ""
     """Field with the prompt of each text. The prompt precedes the text and is never noised."""
+    messages: str = ""
+    """Field with a conversation, a list of messages with `role` and `content`. Every answer of the assistant is an
+    example, and what precedes it is never noised."""
+    chat_template: str = ""
+    """Template that writes conversations (empty: plain, or that of the run to start from): plain, chatml, a Jinja file,
+    or a folder with one. With `source` and `field` these are a message and its answer."""
     label: str = ""
     """Field with the label of each text, which the network receives as conditioning."""
     labels: tuple[str, ...] = ()
@@ -98,12 +104,33 @@ class TextConfig:
     @property
     def conditions_on_tokens(self) -> bool:
         """Whether some positions of training rows are clean conditioning."""
-        return self.mask != "none" or bool(self.source)
+        return self.mask != "none" or self.has_prompts
 
     @property
-    def fields(self) -> tuple[str, str, str]:
-        """Names of the fields with a record's text, source and label; empty if there is none."""
-        return self.field, self.source, self.label
+    def is_chat(self) -> bool:
+        """Whether examples are answers to messages, which a template writes."""
+        return bool(self.messages or self.chat_template)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a source and its end precede each text."""
+        return bool(self.source) and not self.is_chat
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether something precedes each text that is never noised: a source, or messages."""
+        return bool(self.source or self.messages)
+
+    @property
+    def split_between(self) -> Split:
+        """Where the data are split: a conversation, which may have several answers, is never cut."""
+        return "documents" if self.messages and self.split == "cut" else self.split
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields with a record's text, source and label, empty if there is none; of messages alone."""
+        names = self.field, self.source, self.label
+        return (*names, self.messages) if self.messages else names
 
     @property
     def parts(self) -> list[str]:
@@ -116,7 +143,7 @@ class TextConfig:
         for name, allowed in (*((n, get_args(kind)) for n, kind in choices.items()), ("normaliser", NORMALISERS)):
             if (value := getattr(self, name)) not in allowed:
                 raise UserError(f"{name} is {value!r}; it can be {', '.join(allowed)}.")
-        for name in ("data", "valid", "test", "field", "source", "label"):
+        for name in ("data", "valid", "test", "field", "source", "messages", "chat_template", "label"):
             if any("\ud800" <= character <= "\udfff" for character in getattr(self, name)):
                 shown = getattr(self, name).encode("utf-8", "backslashreplace").decode()
                 raise UserError(
@@ -156,13 +183,19 @@ class TextConfig:
             raise UserError(f"subword_sampling needs tokenizer=sentencepiece, not {self.tokenizer}.")
 
     def _check_conditions(self) -> None:
-        if self.source and (self.layout != "documents" or self.packing or self.subword_sampling):
-            raise UserError("source needs layout=documents, without packing and subword_sampling.")
+        if self.source and (self.layout != "documents" or self.subword_sampling):
+            raise UserError("source needs layout=documents, without subword_sampling.")
+        if self.messages and (self.layout not in ("auto", "documents") or self.subword_sampling):
+            raise UserError("messages needs layout=documents, without subword_sampling.")
+        if self.messages and (self.field or self.source):
+            raise UserError("messages holds whole conversations; leave field and source empty.")
+        if self.chat_template and not self.messages and not (self.field and self.source):
+            raise UserError("chat_template needs messages, or source and field, which are a message and its answer.")
         if self.label and (self.layout == "stream" or self.packing):
             raise UserError("label needs layout=documents or layout=lines, without packing: a row has only one label.")
         if self.labels and not self.label:
             raise UserError("labels has no effect without label, the field that holds them.")
-        has_condition = self.label or self.source or (self.mask != "none" and self.layout != "stream")
+        has_condition = self.label or self.has_prompts or (self.mask != "none" and self.layout != "stream")
         if self.condition_dropout and not has_condition:
             raise UserError("condition_dropout needs a label, a source, or a mask with layout=lines or documents.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -11,6 +12,7 @@ from ..core.errors import UserError
 from .builtin import grammar, shakespeare
 from .builtin.hub import download
 from .builtin.tasks import parse_task
+from .chat import ChatTemplate, Message, named_template
 from .config import TextConfig
 from .known_texts import KnownText, content_hash
 from .normalisers import StreamingNormalizer, normalise
@@ -51,7 +53,11 @@ def with_copied_pipes(config: TextConfig, cache: Path) -> TextConfig:
 
 def with_copied_pipe(name: str, config: TextConfig, cache: Path) -> str:
     """The path of a copy in the cache, if the text of this name can be read only once; else the name."""
-    return str(copy_pipe(name, cache / "pipes", records=bool(config.field))) if name and is_pipe(name) else name
+    return (
+        str(copy_pipe(name, cache / "pipes", records=bool(config.field or config.messages)))
+        if name and is_pipe(name)
+        else name
+    )
 
 
 def same_text(name: str, other: str, config: TextConfig, cache: Path) -> bool:
@@ -83,10 +89,15 @@ def names_files(data: str) -> bool:
 
 
 def _built_in(name: str, config: TextConfig, source: Source) -> Source:
-    for option in ("field", "source", "label", "encoding", "limit", "skip_bad"):
+    for option in ("field", "source", "messages", "label", "encoding", "limit", "skip_bad"):
         if getattr(config, option) != getattr(TextConfig, option):
             raise UserError(f"{option} has no effect on the built-in data {name}.")
     return source
+
+
+def chat_template(config: TextConfig) -> ChatTemplate | None:
+    """The template that writes the conversations of a text; None for other texts. Raises UserError as it is loaded."""
+    return named_template(config.chat_template or "plain") if config.is_chat else None
 
 
 def read_units(source: Source, config: TextConfig) -> Iterator[Chunk]:
@@ -118,8 +129,12 @@ def _stream_units(source: Source, config: TextConfig) -> Iterator[Chunk]:
 def _example_units(source: Source, config: TextConfig) -> Iterator[Chunk]:
     """Lines or documents, without blank ones."""
     split = _lines if config.layout == "lines" else _documents
+    template = chat_template(config)
     for _, chunks in groupby(source.chunks(), key=lambda chunk: chunk.document):
         for chunk in split(chunks):
+            if template is not None:
+                yield from _answers(chunk, config, template)
+                continue
             text = normalise(config.normaliser, chunk.text)
             text = text.strip(" ") if config.normaliser == "text8" else text
             if text.strip():
@@ -141,3 +156,16 @@ def _documents(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     """The document as one chunk."""
     parts = list(chunks)
     yield replace(parts[-1], text="".join(part.text for part in parts))
+
+
+def _answers(chunk: Chunk, config: TextConfig, template: ChatTemplate) -> Iterator[Chunk]:
+    """The answers in a record: each with the messages before it, of which `source` is the text."""
+    if config.messages:
+        messages = [Message(*each) for each in json.loads(chunk.text)]
+    else:
+        messages = [Message("user", chunk.source), Message("assistant", chunk.text)]
+    messages = [each._replace(content=normalise(config.normaliser, each.content)) for each in messages]
+    for number, message in enumerate(messages):
+        if message.role == "assistant" and number and message.content.strip():
+            before = tuple(messages[:number])
+            yield replace(chunk, text=message.content, source=template.render(before), messages=before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,9 +22,10 @@ from .tokenizers.base import Tokenizer
 class Examples(Dataset):
     """Rows of one example each, or of several (`packing`), in corpus order for evaluation.
 
-    The source of a text, or with mask=question everything a task's question shows, is in `condition_mask`; only the
-    rest counts as characters. `labels` are the label ids of the examples. Padding is not in `valid_mask`, unless
-    `model_padding`. Packed rows have segments 0, 1, ...; their padding is one more segment.
+    What precedes a text (its source or messages), or with mask=question everything a task's question shows, is in
+    `condition_mask`; only the rest counts as characters. `labels` are the label ids of the examples, `prompt_lengths`
+    how many tokens precede their texts. Padding is not in `valid_mask`, unless `model_padding`. Packed rows have
+    segments 0, 1, ...; their padding is one more segment.
     """
 
     def __init__(
@@ -36,27 +37,38 @@ class Examples(Dataset):
         seed: int,
         name: str,
         labels: np.ndarray | None = None,
+        prompt_lengths: np.ndarray | None = None,
     ) -> None:
         super().__init__(shard, config, tokenizer, seed=seed, name=name)
         assert shard.starts is not None
         assert tokenizer.pad_id is not None
         self.model_padding, self.packed = config.model_padding, config.packing
-        self._has_source, self._labels = bool(config.source), labels
+        self._is_source = config.has_source
+        self._labels, self._prompt_lengths = labels, prompt_lengths
         self._task = parse_task(config.data) if config.mask == "question" else None
         if config.mask == "question" and self._task is None:
             raise UserError(f"mask=question needs a task as data ({', '.join(TASKS)}), not {config.data}.")
         self._bounds = shard.starts  # of the examples in the shard
         lengths = np.diff(shard.starts)
         examples = self._fit_lengths(lengths, config.too_long)
-        if self._has_source:
-            examples = self._fit_sources(examples)
+        if prompt_lengths is not None:
+            examples = self._fit_prompts(examples, prompt_lengths)
         if not examples.size:
             raise UserError(f"No example of {name} fits in a window of {self.length} tokens. Use a greater length.")
-        self._lengths = np.minimum(lengths, self.length)
+        self._lengths = np.minimum(lengths + self._learned_padding(len(lengths)), self.length)
         # Window i has the examples order[row_bounds[i]:row_bounds[i + 1]].
         self._order, self._row_bounds = examples, np.arange(len(examples) + 1)
         if self.packed:
             self._order, self._row_bounds = first_fit(examples, self._lengths, self.length)
+
+    def _learned_padding(self, count: int) -> np.ndarray | int:
+        """Tokens of padding that each packed answer learns to end with: 0 to a quarter of a window, by its number.
+
+        Without them the number of masks would tell a model where the answer ends, which nothing does in sampling.
+        """
+        if not self.packed or self._prompt_lengths is None:
+            return 0
+        return (hash_uint64(self.seed, 0, np.arange(count)) % np.uint64(self.length // 4 + 1)).astype(np.int64)
 
     def _fit_lengths(self, lengths: np.ndarray, too_long: str) -> np.ndarray:
         """The numbers of the examples to use; adds a note on long ones."""
@@ -74,13 +86,12 @@ class Examples(Dataset):
         self.notes += (f"{count} of {len(lengths)} examples are longer than {self.length} tokens and {action}",)
         return np.flatnonzero(fits | (too_long != "drop"))
 
-    def _fit_sources(self, examples: np.ndarray) -> np.ndarray:
-        """The examples whose source leaves space for text."""
-        starts, ends = self._bounds[:-1], np.flatnonzero(np.asarray(self.shard.tokens) == self.tokenizer.end_id)
-        source_lengths = ends[np.searchsorted(ends, starts)] + 1 - starts  # with the end token
-        fits = source_lengths[examples] < self.length
+    def _fit_prompts(self, examples: np.ndarray, prompt_lengths: np.ndarray) -> np.ndarray:
+        """The examples whose source or messages leave space for text."""
+        fits = prompt_lengths[examples] < self.length
         if count := int((~fits).sum()):
-            self.notes += (f"{count} of {len(starts)} sources fill the window, and their examples are dropped",)
+            name = "sources" if self._is_source else "conversations"
+            self.notes += (f"{count} of {len(examples)} {name} fill the window, and their examples are dropped",)
         return examples[fits]
 
     def __len__(self) -> int:
@@ -101,11 +112,14 @@ class Examples(Dataset):
     def _batch(self, windows: np.ndarray, seeds: Sequence[int] = ()) -> Batch:
         """The examples of these windows, with other segmentations by the `seeds` of the rows if there are any."""
         tokens, valid_mask, num_chars = self._read(windows)
+        segment_ids = self._segment_ids(windows) if self.packed else None
+        if segment_ids is not None:
+            valid_mask = segment_ids < np.diff(self._row_bounds)[windows, None]
         for row, seed in enumerate(seeds):
             sampled = self._resegment(tokens[row, valid_mask[row]], seed)[: self.length]
             tokens[row], valid_mask[row] = self.pad_id, False
             tokens[row, : len(sampled)], valid_mask[row, : len(sampled)] = sampled, True
-        condition_mask = self._condition_mask(tokens)
+        condition_mask = self._condition_mask(tokens, windows)
         if self._task and condition_mask is not None:
             num_chars = (~condition_mask).sum(1)
         return Batch(
@@ -113,35 +127,47 @@ class Examples(Dataset):
             valid_mask=None if self.model_padding or valid_mask.all() else torch.from_numpy(valid_mask),
             condition_mask=None if condition_mask is None else torch.from_numpy(condition_mask),
             labels=None if self._labels is None else torch.from_numpy(self._labels[self._order[windows]]),
-            segment_ids=torch.from_numpy(self._segment_ids(windows)) if self.packed else None,
+            segment_ids=None if segment_ids is None else torch.from_numpy(segment_ids),
             row_ids=torch.from_numpy(windows),
             num_chars=torch.from_numpy(num_chars),
             lost_bits=None if self._task else self._lost_bits(windows),
         )
 
-    def _condition_mask(self, tokens: np.ndarray) -> np.ndarray | None:
-        """Sources with their end tokens; for a task, what its question shows, end tokens and padding. None: nothing."""
+    def _condition_mask(self, tokens: np.ndarray, windows: np.ndarray) -> np.ndarray | None:
+        """What precedes texts; for a task, what its question shows, end tokens and padding. None: nothing."""
         if self._task:
             condition_mask = np.ones(tokens.shape, dtype=bool)
             for mask, row in zip(condition_mask, tokens, strict=True):
                 shown = self._task.condition_mask(self.tokenizer.decode(row))
                 mask[: len(shown)] = shown
             return condition_mask
-        if self._has_source:
-            ends = tokens == self.tokenizer.end_id
-            return ends.cumsum(1) - ends == 0
-        return None
+        if self._prompt_lengths is None:
+            return None
+        positions = self._positions(windows)
+        examples = np.minimum(np.searchsorted(self._bounds, positions, side="right"), len(self._bounds) - 1) - 1
+        is_text = positions - self._bounds[examples] >= self._prompt_lengths[examples]
+        return ~is_text & (positions < len(self.shard))
 
     def _positions(self, windows: np.ndarray) -> np.ndarray:
         positions = np.full((len(windows), self.length), len(self.shard))
-        for row, window in zip(positions, windows, strict=True):
-            end = 0
-            for example in self._order[self._row_bounds[window] : self._row_bounds[window + 1]]:
-                start, end = end, end + self._lengths[example]
+        for row, window in zip(positions, windows.tolist(), strict=True):
+            for example, start, end in self._spans(window):
+                end = min(end, start + int(self._bounds[example + 1] - self._bounds[example]))
                 row[start:end] = self._bounds[example] + np.arange(end - start)
         return positions
 
     def _segment_ids(self, windows: np.ndarray) -> np.ndarray:
         """0, 1, ... for the examples of each window, one more for its padding [b, l]."""
-        examples = np.searchsorted(self._bounds, self._positions(windows), side="right")
-        return (np.diff(examples, axis=1, prepend=examples[:, :1]) != 0).cumsum(1)
+        segment_ids = np.empty((len(windows), self.length), dtype=np.int64)
+        for row, window in zip(segment_ids, windows.tolist(), strict=True):
+            row[:] = self._row_bounds[window + 1] - self._row_bounds[window]
+            for number, (_, start, end) in enumerate(self._spans(window)):
+                row[start:end] = number
+        return segment_ids
+
+    def _spans(self, window: int) -> Iterator[tuple[int, int, int]]:
+        """The examples of a window, with the positions where each begins and ends."""
+        end = 0
+        for example in self._order[self._row_bounds[window] : self._row_bounds[window + 1]].tolist():
+            start, end = end, end + int(self._lengths[example])
+            yield example, start, end

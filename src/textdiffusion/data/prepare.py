@@ -21,11 +21,12 @@ from .checksums import DamagedFolder, verify_checksums
 from .choices import choose
 from .config import TextConfig
 from .dataset import Dataset
-from .documents import open_source
+from .documents import chat_template, open_source
 from .examples import Examples
 from .known_texts import KnownText, content_hash
 from .labels import label_notes, load_labels
 from .paths import MissingText
+from .prompt_lengths import load_prompt_lengths
 from .shards import open_shard
 from .sources import Files, Source
 from .stream import Stream
@@ -34,7 +35,8 @@ from .tokenizers.loading import load
 
 # Settings that apply when batches are read, so that the shards do not depend on them.
 READING_SETTINGS = {"length", "packing", "model_padding", "too_long", "mask", "condition_dropout", "subword_sampling"}
-NOT_IN_KEY = READING_SETTINGS | {"data", "valid", "test", "tokenizer_path"}  # paths: their content is in the key
+NOT_IN_KEY = READING_SETTINGS | {"data", "valid", "test", "tokenizer_path", "chat_template"}
+# Of the paths among them, the content is in the key.
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,10 @@ def prepare(
                 )
         else:
             labels = load_labels(folder, part) if config.label else None
-            dataset = Examples(shard, config, tokenizer, seed=seed, name=name, labels=labels)
+            prompt_lengths = load_prompt_lengths(folder, part) if config.has_prompts else None
+            dataset = Examples(
+                shard, config, tokenizer, seed=seed, name=name, labels=labels, prompt_lengths=prompt_lengths
+            )
             notes += label_notes(config, part, labels)
         datasets[part] = dataset
         notes += [f"{part}: {note}" for note in dataset.notes]
@@ -191,6 +196,8 @@ def _cache_key(config: TextConfig, tokenizer: Tokenizer | None, identities: Mapp
     """A name that changes whenever the tokens would. Where text and tokenizer lie makes no difference."""
     settings = {name: value for name, value in asdict(config).items() if name not in NOT_IN_KEY}
     identity: list[Any] = [FORMAT, settings, dict(identities)]
+    if (template := chat_template(config)) is not None:
+        identity.append([template.source, dict(template.names)])
     if tokenizer is not None:
         identity.append(fingerprint(tokenizer))
     elif config.tokenizer_path:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..core.errors import UserError
 from . import tables
+from .chat import Message
 from .compression import file_type, open_decompressed
 from .encodings import Reading, choose_reading, decode_chunks, parse_encodings
 from .known_texts import content_hash, file_size
@@ -21,7 +22,8 @@ class Chunk:
     """Consecutive text of one document, cut after a line break if there is one.
 
     `document` and `file` count from 0; `bytes_read` is the progress within the source so far. `source` is the prompt
-    and `label` the label of a record (empty: none).
+    and `label` the label of a record (empty: none). `messages` are those that the text answers, which `source` has as
+    one text then.
     """
 
     text: str
@@ -30,6 +32,7 @@ class Chunk:
     bytes_read: int
     source: str = ""
     label: str = ""
+    messages: tuple[Message, ...] = ()
 
     @property
     def all_text(self) -> str:
@@ -81,13 +84,14 @@ class Files:
         self._num_bad = 0
         self.size = sum(file_size(path) for path in paths)
         table = next((path for path in paths if self._is_table(path)), None)
-        for option, value in zip(("field", "source", "label"), fields, strict=True):
+        for option, value in zip(("field", "source", "label", "messages"), fields, strict=False):
             if value and table is None:
                 kinds = ", ".join((*TABLE_SUFFIXES, ".json"))
                 raise UserError(f"{option}={value!r} has no effect on {name}: only {kinds} files have fields.")
-        if table is not None and not fields[0]:
+        if table is not None and not self._has_text_field:
             raise UserError(
-                f"{table} holds records. Set text.field to the field with the text; the fields are "
+                f"{table} holds records. Set text.field to the field with the text (text.messages, if it holds "
+                f"conversations); the fields are "
                 f"{self._field_names(table)}. To read the file as it is, pipe it in: --data - < FILE."
             )
 
@@ -165,7 +169,11 @@ class Files:
         kind = file_type(path)
         if kind != ".json":
             return kind in TABLE_SUFFIXES
-        return bool(self.fields[0]) or tables.is_json_array(next(self._decoded(path), ""))
+        return self._has_text_field or tables.is_json_array(next(self._decoded(path), ""))
+
+    @property
+    def _has_text_field(self) -> bool:
+        return bool(self.fields[0] or self.fields[3:])
 
     def _field_names(self, path: Path) -> str:
         return tables.field_names(path, file_type(path), () if file_type(path) == ".parquet" else self._decoded(path))

@@ -35,7 +35,7 @@ class SplitCounter:
 
     def add(self, unit: Chunk) -> None:
         """Count the next unit."""
-        number = {"cut": -1, "documents": unit.document, "files": unit.file}[self.config.split]
+        number = {"cut": -1, "documents": unit.document, "files": unit.file}[self.config.split_between]
         if number != self._last:
             self._starts.append(self.total)
             self._last = number
@@ -49,12 +49,12 @@ class SplitCounter:
         # A part with data of its own takes nothing from these.
         valid = 0.0 if self.config.valid else self.config.valid_fraction
         test = 0.0 if self.config.test else self.config.test_fraction
-        if self.config.split == "cut":
+        if self.config.split_between == "cut":
             return self._cut(valid, test)
         parts = 1 + (valid > 0) + (test > 0)
         if (count := len(self._starts)) < parts:
             raise UserError(
-                f"{name} has too few {self.config.split} ({count}) for {parts} parts. "
+                f"{name} has too few {self.config.split_between} ({count}) for {parts} parts. "
                 "Use text.split=cut, or set text.valid_fraction=0 or text.test_fraction=0."
             )
         num_test = max(1, round(count * test)) if test else 0

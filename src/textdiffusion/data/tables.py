@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import UserError
+from .chat import parse_messages
 
-Fields = tuple[str, str, str]  # names of the fields with text, source and label; empty: there is none
+Fields = tuple[str, ...]  # names of the fields with text, source and label; empty: there is none; a fourth: messages
 Texts = tuple[str, str, str]  # their values in a record
 OnBad = Callable[[UserError], None]
 """Receives the error of a record that cannot be read; returns to skip the record, or raises."""
@@ -287,12 +288,26 @@ def record_texts(record: dict[str, Any], fields: Fields, location: str) -> Texts
     """Text, source and label of a record, with \\n as line break.
 
     Numbers are valid labels; a label that is missing, null, NaN or blank is an empty string, which means unlabelled.
-    Raises UserError, beginning with `location`, if another field is missing or is not text.
+    The text of a conversation is its messages in JSON. Raises UserError, beginning with `location`, if another field is
+    missing or is not text.
     """
-    field, source, label = fields
+    field, source, label, *messages = fields
+    if messages:
+        record = {**record, messages[0]: _messages(record, messages[0], location)}
+        field = messages[0]
     if label:
         record = {**record, label: _label(record.get(label))}
     return _text(record, field, location), _text(record, source, location), _text(record, label, location)
+
+
+def _messages(record: dict[str, Any], field: str, location: str) -> str:
+    """The messages in JSON, which CSV has as such a text."""
+    if field not in record:
+        raise UserError(f"{location}: no field {field!r}; the fields are: {', '.join(record) or 'none'}.")
+    value = record[field]
+    if isinstance(value, str):
+        value = _parse_json(value, f"{location}: field {field!r}")
+    return json.dumps(parse_messages(value, f"{location}: field {field!r}"))
 
 
 def _label(value: Any) -> Any:

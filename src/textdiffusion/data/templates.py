@@ -117,7 +117,7 @@ def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0, normaliser:
     for i, piece in enumerate(pieces):
         if isinstance(piece, str):
             text = normalise(normaliser, piece)
-            spaced = text.endswith(" ") and i + 1 < len(pieces) and bool(_begins_with_space(tokenizer).any())
+            spaced = text.endswith(" ") and i + 1 < len(pieces) and bool(begins_with_space(tokenizer).any())
             text = text[:-1] if spaced else text
             row = make_row(tokenizer.encode_continuation(text) if i else tokenizer.encode(text), 0)
             given = GivenText(piece, 0, len(row.tokens), spaced and piece[-1:].isspace())
@@ -146,7 +146,7 @@ def paste(tokens: Sequence[int], given: Sequence[GivenText], tokenizer: Tokenize
 def allowed_sets(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
     """The tokens in the sets `TEXT`, `ENDING` and `SPACED`."""
     table = np.ones((3, tokenizer.vocab_size), dtype=bool)
-    table[SPACED] = _begins_with_space(tokenizer)
+    table[SPACED] = begins_with_space(tokenizer)
     for token in (tokenizer.end_id, tokenizer.pad_id):
         if token is not None:
             table[[TEXT, SPACED], token] = False
@@ -156,7 +156,7 @@ def allowed_sets(tokenizer: Tokenizer) -> Bool[np.ndarray, "3 v"]:
 
 
 @lru_cache(maxsize=4)
-def _begins_with_space(tokenizer: Tokenizer) -> Bool[np.ndarray, " v"]:
+def begins_with_space(tokenizer: Tokenizer) -> Bool[np.ndarray, " v"]:
     """Tokens that add a space and more text to the text before them."""
     before = tokenizer.encode("a").tolist()[-1:]
     texts = (tokenizer.added_text(before, [token]) for token in range(tokenizer.vocab_size))

@@ -194,9 +194,9 @@ class RunEvaluator:
         return TaskScore(**self.results.get_or_compute("answers", facts, compute))
 
     def texts(self) -> tuple[GeneratedTexts, ...]:
-        """Texts under every setting of the options; none for runs that need a question, a source or a label."""
+        """Texts under every setting of the options; none for runs that need a question, a prompt or a label."""
         options, text = self.options, self.model.config.text
-        if not options.num or self.task or text.source or text.label:
+        if not options.num or self.task or text.has_prompts or text.label:
             return ()
         model, num, seed = self.model, options.num, options.seed
         settings = sampler_settings(model, options.samplers, options.steps, options.temperatures)

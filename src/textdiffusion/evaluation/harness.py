@@ -1,6 +1,8 @@
 """Runs as models of EleutherAI's lm-evaluation-harness, called `textdiffusion` (extra `eval`).
 
 python -m textdiffusion.evaluation.harness run --model textdiffusion --model_args pretrained=runs/mine --tasks ...
+
+It takes the harness's own arguments. Arguments of the model: see `register`.
 """
 
 from __future__ import annotations
@@ -8,27 +10,52 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ..core.batch import Batch
 from ..core.devices import DeviceName, DtypeName
 from ..core.errors import UserError
+from ..data.chat import encode_rendered, parse_messages
 from ..data.conditions import encode_source
 from ..data.normalisers import normalise
 from ..data.templates import collate, make_row
 from ..inference.api import TextDiffusion
+from ..inference.continuation import read_continuation
+from ..inference.options import SamplingOptions
+from ..inference.prompts import default_length, prompt_batch, sample_batches
 from ..inference.run import Weights
 
 GREEDY_TEMPERATURE = 1e-3
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Settings of generation that the authors of a family of models used."""
+
+    sampler: str
+    temperature: float
+    top_p: float = 1.0
+
+
+PRESETS = {
+    # Nie et al. (2025): blocks of 32 tokens, the likeliest token of the surest position, one a step
+    "llada": Preset("unmasking:order=confidence,block_size=32,spaced=false,steps=0", 0.0),
+    # Ye et al. (2025): any position, the lowest entropy first, one a step
+    "dream": Preset("unmasking:order=entropy,spaced=false,steps=0", 0.2, 0.95),
+    # Wu et al. (2025): blocks of 32, all tokens above a probability of 0.9 at once
+    "fast_dllm": Preset("unmasking:order=confidence,block_size=32,threshold=0.9,spaced=false,steps=0", 0.0),
+}
+"""For runs that do not have these settings of their own, as converted ones do."""
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
-    """A context to continue up to one of `stops`, by at most `max_tokens` (None: as many as fit)."""
+    """A context to continue up to one of `stops`, by at most `max_tokens` (None: as many as a run writes by itself)."""
 
     context: str
     stops: tuple[str, ...] = ()
@@ -43,7 +70,10 @@ class HarnessAdapter:
     """The requests of the harness, answered by a run. For a run trained with sources, contexts are sources.
 
     Log-likelihoods are in nats, and lower bounds unless the run's are exact. `errors` are their Monte-Carlo standard
-    errors, one per request; `truncated_contexts` are the contexts of which the run saw only the end.
+    errors, one per request; `truncated_contexts` are the contexts of which the run saw only the end. `sampling` has the
+    sampler and its steps; its temperature and top_p, unless they are None, replace those of the requests. With an
+    `order` log-likelihoods are exact: those of revealing text in it, `per_step` tokens at a time. `chats`: contexts are
+    what the chat template wrote (`apply_chat_template`).
     """
 
     model: TextDiffusion
@@ -51,6 +81,10 @@ class HarnessAdapter:
     target_error: float = 0.01
     draws: int | None = None
     greedy: bool = True
+    sampling: SamplingOptions = field(default_factory=lambda: generation_settings())
+    order: str = ""
+    per_step: int = 1
+    chats: bool = False
     errors: list[float] = field(default_factory=list)
     truncated_contexts: set[str] = field(default_factory=set)
 
@@ -63,8 +97,9 @@ class HarnessAdapter:
         if not text:
             return 0.0
         options: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
+        options |= {"order": self.order, "per_step": self.per_step} if self.order else {}
         max_tokens, half = self._max_context_tokens(text), self.model.config.text.length // 2
-        if self.model.config.text.source:
+        if self.model.config.text.has_source:
             options["source"] = self._truncate(context, (max_tokens if max_tokens > 1 else half) - 1)
         else:
             options["prefix"] = self._truncate(context, max_tokens)
@@ -81,7 +116,7 @@ class HarnessAdapter:
         if not self.greedy or not text:
             return False
         config, tokens = self.model.config.text, self.model.tokenizer.encode(self._normalise(text))
-        if (max_tokens := self._max_context_tokens(text)) < bool(config.source):
+        if (max_tokens := self._max_context_tokens(text)) < config.has_source:
             return False
         context_ids = self._context_ids(context, max_tokens)
         row = make_row(context_ids, len(tokens))
@@ -91,41 +126,70 @@ class HarnessAdapter:
         return bool((step.tokens[0, len(context_ids) : len(row[0])].cpu().numpy() == tokens).all())
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[str]:
-        """The continuations, each cut before the first of its stops.
+        """The continuations, each cut before the first of its stops. Contexts are continued in batches.
 
-        A long context gets at least half of the window, and the run generates the rest.
+        A long context gets at least half of what the run reads, and the run generates the rest.
         """
         groups: dict[tuple[float, int, float], list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault((request.temperature, request.top_k, request.top_p), []).append(i)
-        texts: dict[int, str] = {}
-        for options, chosen in groups.items():
-            texts |= zip(chosen, self._generate([requests[i] for i in chosen], *options), strict=True)
-        return [texts[i] for i in range(len(requests))]
-
-    def _generate(
-        self, requests: Sequence[GenerationRequest], temperature: float, top_k: int, top_p: float
-    ) -> list[str]:
-        length, modelled = self.model.config.text.length, self.model.config.text.model_padding
-        rows, starts = [], []
-        for request in requests:
-            wanted = length if request.max_tokens is None else min(request.max_tokens, length)
-            context_ids = self._context_ids(request.context, max(length - wanted, length // 2))
-            available = length - len(context_ids)
-            rows.append(make_row(context_ids, available if modelled else min(wanted, available)))
-            starts.append(len(context_ids))
-        batch = collate(rows, self.model.tokenizer, padded_to=length if modelled else 0)
-        texts: list[str] = []
-        for chunk in self.model.chunks(batch):
-            *_, step = self.model.stream(seed=self.seed, batch=chunk, temperature=temperature, top_k=top_k, top_p=top_p)
-            for ids in step.tokens.cpu().numpy():
-                request, start, row = requests[len(texts)], starts[len(texts)], rows[len(texts)][0]
-                stop = len(row) if request.max_tokens is None else min(len(row), start + request.max_tokens)
-                texts.append(_cut_at_stop(self.model.tokenizer.decode(ids[start:stop]), request.stops))
+        texts = [""] * len(requests)
+        for (temperature, top_k, top_p), chosen in groups.items():
+            own = self.sampling
+            sampling = replace(
+                own,
+                seed=self.seed,
+                temperature=temperature if own.temperature is None else own.temperature,
+                top_k=top_k,
+                top_p=top_p if own.top_p is None else own.top_p,
+            )
+            for number, text in self._generate([requests[i] for i in chosen], sampling):
+                texts[chosen[number]] = text
         return texts
 
+    def _generate(self, requests: Sequence[GenerationRequest], sampling: SamplingOptions) -> Iterator[tuple[int, str]]:
+        """The number of each request with its text, in the order in which they are written."""
+        run = self.model
+        batches = [self._batch(request) for request in requests]
+        for owners, step, chunk in sample_batches(run, batches, sampling):
+            assert chunk.text_starts is not None
+            starts = chunk.text_starts.tolist()
+            for number, start, tokens in zip(owners, starts, step.tokens.cpu().numpy(), strict=True):
+                request, last = requests[number], int(batches[number].target_mask.sum()) + start
+                stop = last if request.max_tokens is None else min(last, start + request.max_tokens)
+                text = read_continuation(tokens[:stop], start, run.tokenizer, run.end_ids, run.turn_end.text)
+                yield number, text.truncated([stop for stop in request.stops if stop]).text
+
+    def _batch(self, request: GenerationRequest) -> Batch:
+        """The row of a request. A run that models padding writes to the end of its window, as it learned to."""
+        config, context = self.model.config.text, self.model.context_length
+        wanted = min(context if request.max_tokens is None else request.max_tokens, context)
+        ids = self._context_ids(request.context, max(context - wanted, context // 2))
+        length = min(wanted, default_length(self.model, len(ids)) if request.max_tokens is None else wanted)
+        if config.model_padding and context == config.length:
+            length = context
+        return prompt_batch(self.model, ids, length=min(length, context - len(ids)))
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]], *, answer: bool = True) -> str:
+        """The messages as a context, up to where the answer begins; without `answer`, the last is its beginning.
+
+        Raises UserError for a run without a template, and for messages that it refuses.
+        """
+        template = self.model.chat_template
+        if template is None:
+            raise UserError("This run has no chat template; ask without one (apply_chat_template).")
+        self.chats = True
+        talk = parse_messages(messages, "The chat")
+        start = "" if answer else talk[-1].content
+        return template.render_guarded(talk if answer else talk[:-1], self.model.tokenizer) + start
+
     def _context_ids(self, context: str, max_tokens: int) -> np.ndarray:
-        if self.model.config.text.source:
+        if self.chats:
+            ids = encode_rendered(context, self.model.tokenizer)
+            if len(ids) > max_tokens:
+                self.truncated_contexts.add(context)
+            return ids[max(len(ids) - max_tokens, 0) :]
+        if self.model.config.text.has_source:
             return encode_source(self._truncate(context, max_tokens - 1), self.model.config.text, self.model.tokenizer)
         return self.model.tokenizer.encode(self._normalise(self._truncate(context, max_tokens)))
 
@@ -150,19 +214,16 @@ class HarnessAdapter:
 
     def model_info(self) -> dict[str, Any]:
         """Facts that the harness stores with its results."""
-        exact, errors = bool(self.model.likelihood.exact), np.array(self.errors or [0.0])
+        exact, errors = bool(self.order or self.model.likelihood.exact), np.array(self.errors or [0.0])
         return {
             "recipe": self.model.config.recipe,
             "weights": self.model.weights,
+            "sampler": str(self.sampling.sampler or self.model.config.sampler.kind),
+            "steps": self.sampling.steps,
             "loglikelihoods": "exact" if exact else "lower bounds",
             "monte_carlo_error_nats": {"median": float(np.median(errors)), "largest": float(errors.max())},
             "contexts_truncated": len(self.truncated_contexts),
         }
-
-
-def _cut_at_stop(text: str, stops: Sequence[str]) -> str:
-    positions = [position for stop in stops if stop and (position := text.find(stop)) >= 0]
-    return text[: min(positions, default=len(text))]
 
 
 @cache
@@ -170,8 +231,10 @@ def register() -> type:
     """Registers the model `textdiffusion` with the harness, and returns its class. Raises UserError without the extra.
 
     Its arguments (`--model_args`) are `pretrained`, a run's folder or hub id; `weights`, `dtype`, `seed`,
-    `target_error` and `draws` as in `TextDiffusion.score`; and `greedy`: false skips the test whether a continuation is
-    the greedy one, which costs one sample per request, and reports false for all.
+    `target_error`, `draws`, `order` and `per_step` as in `TextDiffusion.score`; `greedy`: false skips the test whether
+    a continuation is the greedy one, which costs one sample per request, and reports false for all; and for generation
+    `sampler` (settings after colons, as in unmasking:order=entropy:threshold=0.9), `steps`, `temperature` and `top_p`,
+    which replace those of the run and of the task, or all of these by a `preset` (`PRESETS`).
     """
     try:
         base = importlib.import_module("lm_eval.api.model").LM
@@ -192,14 +255,23 @@ def register() -> type:
             target_error: float = 0.01,
             draws: int | None = None,
             greedy: bool = True,
-            device: DeviceName | None = None,
+            order: str = "",
+            per_step: int = 1,
+            sampler: str | None = None,
+            steps: int | None = None,
+            temperature: float | None = None,
+            top_p: float | None = None,
+            preset: str = "",
+            device: str | None = None,
             batch_size: int | str | None = None,
             max_batch_size: int | None = None,
         ) -> None:
             """The harness passes batch sizes to every model; here they are ignored, and memory decides."""
             super().__init__()
-            run = TextDiffusion.from_pretrained(pretrained, weights=weights, device=device or "auto", dtype=dtype)
-            self.adapter = HarnessAdapter(run, seed, target_error, draws, greedy)
+            run = TextDiffusion.from_pretrained(pretrained, weights=weights, device=_device(device), dtype=dtype)
+            sampling = generation_settings(preset, sampler, steps, temperature, top_p)
+            self.adapter = HarnessAdapter(run, seed, target_error, draws, greedy, sampling, order, per_step)
+            self.pretrained = pretrained
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             pairs = [(text, context) for context, text in (request.args for request in requests)]
@@ -211,12 +283,49 @@ def register() -> type:
         def generate_until(self, requests: list[Any]) -> list[str]:
             return self.adapter.generate([_generation_request(*request.args) for request in requests])
 
+        def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+            return self.adapter.apply_chat_template(chat_history, answer=add_generation_prompt)
+
+        def chat_template(self, chat_template: bool | str = False) -> str:
+            template = self.adapter.model.chat_template
+            return template.source if template and chat_template else ""
+
+        @property
+        def tokenizer_name(self) -> str:
+            return str(self.pretrained).replace("/", "__")
+
         def get_model_info(self) -> dict[str, Any]:
             if count := len(self.adapter.truncated_contexts):
                 sys.stderr.write(f"{count} contexts did not fit in the window; the run saw only their ends.\n")
             return self.adapter.model_info()
 
     return Harness
+
+
+def _device(name: str | None) -> DeviceName:
+    """The device for a name of the harness, which says cuda:0 where nothing was asked for."""
+    if name is None or name.startswith("cuda:"):
+        return "auto"
+    return cast(DeviceName, name)
+
+
+def generation_settings(
+    preset: str = "",
+    sampler: str | None = None,
+    steps: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+) -> SamplingOptions:
+    """The settings of a preset, if any, with those that are given in their place. Raises UserError for no preset."""
+    if preset and preset not in PRESETS:
+        raise UserError(f"There is no preset {preset!r}; it can be {', '.join(PRESETS)}.")
+    own = PRESETS.get(preset)
+    return SamplingOptions(
+        sampler=own.sampler if own is not None and sampler is None else sampler,
+        steps=steps,
+        temperature=temperature if own is None or temperature is not None else own.temperature,
+        top_p=top_p if own is None or top_p is not None else own.top_p,
+    )
 
 
 def _generation_request(context: str, options: dict[str, Any]) -> GenerationRequest:

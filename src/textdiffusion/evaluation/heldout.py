@@ -76,7 +76,7 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
     Where the text of a model of the package is not available, the excerpt that comes with the model takes its place.
     `count` is the number of windows (0: all). Raises UserError for text that cannot be used.
     """
-    text = model.config.text
+    text = _with_own_template(model)
     corpus, excerpt = None, ""
     if not data:
         try:
@@ -98,14 +98,17 @@ def held_out(model: TextDiffusion, cache_dir: Path, data: str = "", count: int =
     metadata: dict[str, Fact] = {"text": name, "normaliser": text.normaliser, "tokenizer": model.tokenizer.kind}
     metadata |= {"layout": text.layout, "window": text.length, "stride": text.length}
     metadata |= {"counted": COUNTED[text.layout], "weights": model.weights}
-    if conditions := [*["question"] * (text.mask == "question"), *filter(None, (text.source, text.label))]:
+    if conditions := [
+        *["question"] * (text.mask == "question"),
+        *filter(None, (text.source, text.messages, text.label)),
+    ]:
         metadata["conditions"] = " and ".join(conditions)
     num_windows = min(count or len(dataset), len(dataset))
     rows = np.linspace(0, len(dataset) - 1, num_windows).round().astype(np.int64)
     tokens = np.asarray(dataset.shard.tokens)[dataset.positions(rows)]
     # The hash of the decoded text: the same text has other ids in another vocabulary.
     metadata["sha256"] = sha256("\n".join(decode_texts(tokens, model.tokenizer)))
-    if text.source or text.label:
+    if text.has_prompts or text.label:
         batch, given = dataset.windows(rows), []
         if batch.condition_mask is not None:
             given = np.where(batch.condition_mask.numpy(), batch.tokens.numpy(), -1).tolist()
@@ -143,7 +146,7 @@ def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
     A run may come from elsewhere, and its config.json name a file that is private here. So files are used only where
     their text has the hash that the run recorded in training.
     """
-    text = model.config.text
+    text = _with_own_template(model)
     parts = {part: path for part in ("data", "valid", "test") if (path := getattr(text, part)) and names_files(path)}
     for part, path in parts.items():
         if ("train" if part == "data" else part) not in model.text_sha256:
@@ -163,6 +166,12 @@ def training_corpus(model: TextDiffusion, cache_dir: Path) -> Corpus:
             "or is another of the same name. Restore it, or name the text to measure on with --data."
         )
     return corpus
+
+
+def _with_own_template(model: TextDiffusion) -> TextConfig:
+    """The run's text settings, with the chat template of its folder: the file that it came from may be gone."""
+    text = model.config.text
+    return replace(text, chat_template=str(model.folder)) if text.is_chat and model.folder else text
 
 
 def _config_of_all(text: TextConfig, data: str) -> TextConfig:

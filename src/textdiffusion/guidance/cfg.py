@@ -44,7 +44,7 @@ class Cfg(GuideConfig):
                 "cfg with a run trained with text.condition_dropout needs a sampler of the run's own noise: training "
                 "dropped conditions only under that noise."
             )
-        hides_prompt = isinstance(model.process, AbsorbingProcess) and not (text.source or text.label)
+        hides_prompt = isinstance(model.process, AbsorbingProcess) and not (text.has_source or text.label)
         supported = isinstance(model.process, ClassifierFree.processes)  # otherwise `check_compatible` says why
         if supported and not (text.condition_dropout or hides_prompt):
             raise UserError(

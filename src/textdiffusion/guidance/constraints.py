@@ -96,7 +96,7 @@ def _constraint(node: patterns.Node, name: str, weight: float, run: Run, positio
     """The guide towards texts that match `node` from a position on."""
     if math.isnan(weight) or weight == -math.inf:
         raise UserError(f"weight is {weight}; it must be a number of nats, or inf for always.")
-    source_end_id = run.tokenizer.end_id if run.config.text.source else None
+    source_end_id = run.tokenizer.end_id if run.config.text.has_source else None
     automaton = Automaton.from_pattern(node, run.tokenizer, position, source_end_id=source_end_id)
     if weight == math.inf:
         return HardConstraint(automaton, run.model.process, name)

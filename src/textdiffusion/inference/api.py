@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -11,6 +11,7 @@ import torch
 from ..core.batch import Batch
 from ..core.errors import UserError
 from ..data import templates
+from ..data.chat import parse_messages
 from ..samplers.base import Step
 from ..samplers.masked_view import adapt_model
 from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
@@ -20,11 +21,12 @@ from ..views.frames import Frame, Framer
 from ..views.grid import grid_of
 from ..views.recording import Recording
 from .lengths import propose_lengths
-from .options import SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
+from .options import OnStep, SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
+from .prompts import encode_chat, encode_prompt, prompt_batch, sample_prompts
 from .run import Run, check_count
 
-OnStep = Callable[[Step], object]
-"""What is called with every step of the rows that are written, in chunks one after the other."""
+Conversation = str | Sequence[Mapping[str, str]]
+"""Messages, each with a role and a content; a text is one message of the user."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +42,7 @@ class TextDiffusion(Run):
         num: int = 1,
         length: int | None = None,
         *,
+        prompt: str | Sequence[str] | None = None,
         source: str | Sequence[str] | None = None,
         label: str | int | None = None,
         stop: str | Sequence[str] = (),
@@ -49,16 +52,50 @@ class TextDiffusion(Run):
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
         A text ends before the first of the `stop` texts in it, for every sampler alike: what follows is cut off.
-        `on_step` receives every step; an exception that it raises ends the writing. A conditional run takes a `source`,
-        or several in turn with `num` texts for each, or a `label`. Raises UserError for values that are not allowed,
-        for samplers and guides that the run's process does not allow, and for a source or a label that the run does not
-        take, or lacks.
+        A `prompt`, or each of several in turn, is given text that the model continues: the result is the continuation
+        alone, and no prompt changes what continues another. A conditional run takes a `source`, or several in turn with
+        `num` texts for each, or a `label`. `on_step` receives every step; an exception that it raises ends the writing.
+        Raises UserError for values that are not allowed, for samplers and guides that the run's process does not allow,
+        for a source or a label that the run does not take, or lacks, and for a prompt that leaves no room in a window
+        if `length` is open.
         """
         ends = [stop] if isinstance(stop, str) else stop
         check_stop(ends)
+        if prompt is not None:
+            if not (source is None or isinstance(source, str)):
+                raise UserError("Several sources go without a prompt; give the prompts one source.")
+            prompts = [prompt] if isinstance(prompt, str) else prompt
+            batches = [self.prompt_batch(each, num, length, source=source, label=label) for each in prompts]
+            return self._continue(batches, SamplingOptions(**options), ends, on_step)
         batch = self.empty_batch(num, length, source=source, label=label)
         texts = self._write(batch, SamplingOptions(**options), on_step)
         return [truncate(text, ends) for text in texts]
+
+    def chat(
+        self,
+        messages: Conversation | Sequence[Conversation],
+        num: int = 1,
+        length: int | None = None,
+        *,
+        label: str | int | None = None,
+        stop: str | Sequence[str] = (),
+        on_step: OnStep | None = None,
+        **options: Unpack[SamplingKwargs],
+    ) -> list[str]:
+        """`num` answers of at most `length` tokens to a conversation, or to each of several in turn.
+
+        A conversation is a list of messages such as `{"role": "user", "content": "Hello"}`; a text stands for one
+        message of the user. The run's chat template writes them, and the answer stops where the model ends its turn.
+        Raises UserError for a run without a template, and as `generate` does.
+        """
+        ends = [stop] if isinstance(stop, str) else stop
+        check_stop(ends)
+        several = not isinstance(messages, str) and bool(messages) and not isinstance(messages[0], Mapping)
+        batches = [
+            self.chat_batch(each, num, length, label=label)  # pyrefly: ignore[bad-argument-type]
+            for each in (messages if several else [messages])
+        ]
+        return self._continue(batches, SamplingOptions(**options), ends, on_step)
 
     def infill(
         self,
@@ -204,6 +241,32 @@ class TextDiffusion(Run):
             "weights": self.weights,
         }
 
+    def prompt_batch(
+        self,
+        prompt: str,
+        num: int = 1,
+        length: int | None = None,
+        *,
+        source: str | None = None,
+        label: str | int | None = None,
+    ) -> Batch:
+        """`num` rows of a prompt and `length` free tokens; `decode` gives what continues it."""
+        ids, spaced = encode_prompt(self, prompt, source)
+        return prompt_batch(self, ids, num, length, spaced=spaced, label=label)
+
+    def chat_batch(
+        self,
+        messages: Conversation,
+        num: int = 1,
+        length: int | None = None,
+        *,
+        label: str | int | None = None,
+    ) -> Batch:
+        """`num` rows of a conversation and `length` free tokens; `decode` gives the answer."""
+        conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        ids = encode_chat(self, parse_messages(conversation, "The conversation"))
+        return prompt_batch(self, ids, num, length, label=label)
+
     def infill_batch(
         self,
         template: str | Sequence[str],
@@ -246,12 +309,14 @@ class TextDiffusion(Run):
             )
         return None
 
+    def _continue(
+        self, batches: Sequence[Batch], sampling: SamplingOptions, stops: Sequence[str], on_step: OnStep | None
+    ) -> list[str]:
+        return [each.text for several in sample_prompts(self, batches, sampling, stops, on_step) for each in several]
+
     def _write(self, batch: Batch, sampling: SamplingOptions, on_step: OnStep | None = None) -> list[str]:
         generation = sampling.resolve(self, batch)
         texts: list[str] = []
         for chunk in self.chunks(batch):
-            for last in generation.run(chunk.to(self.device)):
-                if on_step is not None:
-                    on_step(last)
-            texts += self.decode(last, chunk)
+            texts += self.decode(generation.finish(chunk.to(self.device), on_step), chunk)
         return texts

@@ -29,7 +29,7 @@ def model_card(
     idea = description(config.recipe).partition("\n")[0]
     steps = sampler.steps or "one per token"
     is_task = text.mask == "question"
-    condition = (', source="..."' if text.source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
+    condition = (', source="..."' if text.has_source else "") + (f', label="{text.labels[0]}"' if text.labels else "")
     use = [f"for text in model.generate(num=4, seed=0{condition}):", "    print(text)"]
     if is_task:
         use = ['print(model.answer("..."))  # a question of the task']

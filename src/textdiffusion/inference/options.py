@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -23,7 +23,11 @@ from ..guidance.logits import GREEDY, AllowedTokens, Greedy, Temperature, TopKTo
 from ..guidance.replacement import Replacement
 from ..samplers.base import Guide, Outermost, Request, Sampler, Step, check_compatible
 from ..samplers.masked_view import adapt_model
+from .continuation import ended_step
 from .run import Run, check_count
+
+OnStep = Callable[[Step], object]
+"""What is called with every step of the rows that are written, in chunks one after the other."""
 
 _STEP_BYTES = 8  # the time of a step, and its copies
 
@@ -75,7 +79,7 @@ class SamplingOptions:
         steps = self.steps if self.steps is not None else sampler.steps or batch.tokens.shape[1]
         check_count("steps", steps)
         check_memory(steps * _STEP_BYTES, f"Sampling in {steps:,} steps", "lower steps (--steps)")
-        return Generation(model, sampler, steps, self._guides(run, model, batch, sampler), seed)
+        return Generation(model, sampler, steps, self._guides(run, model, batch, sampler), seed, run.end_ids)
 
     def _guides(self, run: Run, model: DiffusionModel, batch: Batch, sampler: Sampler) -> tuple[Guide, ...]:
         """All guides, the first first: those of the template, of the user, and of temperature, top-k and top-p."""
@@ -131,9 +135,13 @@ class Generation:
     steps: int
     guides: tuple[Guide, ...]
     seed: int
+    end_ids: frozenset[int] = frozenset()
 
     def run(self, batch: Batch, seeds: Sequence[int] | None = None) -> Iterator[Step]:
-        """The steps from noise to text. `seeds` are one for each row (None: this generation's for all)."""
+        """The steps from noise to text; of prompts, until every row has ended, if the sampler keeps what it reveals.
+
+        `seeds` are one for each row (None: this generation's for all).
+        """
         assert batch.row_ids is not None
         rng = Rng.of(self.seed if seeds is None else seeds, batch.row_ids)
         if batch.condition_mask is not None and replaces_given(self.model):
@@ -145,7 +153,20 @@ class Generation:
                 step = next(steps, None)
             if step is None:
                 return
-            yield _with_given_tokens(step, batch)
+            step = _with_given_tokens(step, batch)
+            ended = None
+            if batch.text_starts is not None and self.sampler.keeps_tokens:
+                ended = ended_step(step, batch, self.end_ids, self.model.codec.vocab_size)
+            yield step if ended is None else ended
+            if ended is not None:
+                return
+
+    def finish(self, batch: Batch, on_step: OnStep | None = None) -> Step:
+        """The last step of `run`. `on_step` receives every step; an exception that it raises ends the sampling."""
+        for step in self.run(batch):
+            if on_step is not None:
+                on_step(step)
+        return step
 
 
 def _with_given_tokens(step: Step, batch: Batch) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,9 +21,10 @@ from ..core.memory import check_memory
 from ..core.reading import read_text
 from ..data import templates
 from ..data.builtin.tasks import TaskData, parse_task
+from ..data.chat import ChatTemplate, TurnEnd, load_chat_template
 from ..data.conditions import encode_source, strip_source, with_label
 from ..data.normalisers import normalise
-from ..data.tokenizers.base import Tokenizer, fingerprint
+from ..data.tokenizers.base import Ids, Tokenizer, fingerprint
 from ..data.tokenizers.losses import encode_charged
 from ..diffusion.model import DiffusionModel
 from ..networks.language_model import LanguageModel, LanguageModelConfig
@@ -33,6 +35,7 @@ from ..samplers.time_grids import load_grid, save_grid
 from ..storage.hub import find_run, upload
 from ..storage.packaged import is_packaged, read_card
 from ..storage.weights import rounded, save_tensors
+from .continuation import Continuation, read_continuation
 from .language_models import merge, save_beside
 from .loading import Weights, load_run
 from .model_card import model_card
@@ -60,6 +63,8 @@ class Run:
     """The folder that the run was loaded from (None: it was made in memory)."""
     text_sha256: Mapping[str, str] = field(default_factory=dict)
     """The hash of each part of its text in tokens: `train`, `valid` and `test`, as far as its files record them."""
+    chat_template: ChatTemplate | None = None
+    """How messages become a prompt (None: this run does not chat)."""
 
     @classmethod
     def from_pretrained(
@@ -86,13 +91,13 @@ class Run:
         run.model.denoiser.backbone.compute_dtype = compute_dtype
         run.model.tuned = load_grid(folder / GRID)
         model = run.model.eval().requires_grad_(False).to(target)
-        return cls(model, run.tokenizer, run.config, weights, folder, run.text_sha256)
+        return cls(model, run.tokenizer, run.config, weights, folder, run.text_sha256, load_chat_template(folder))
 
     def __repr__(self) -> str:
         """A short card: recipe, size, tokenizer, text, conditions, sampler, and where the run is from."""
         text, sampler = self.config.text, self.config.sampler
         parameters = sum(p.numel() for p in self.model.parameters())
-        names = [f"label ({', '.join(text.labels)})"] * bool(text.label) + ["source"] * bool(text.source)
+        names = [f"label ({', '.join(text.labels)})"] * bool(text.label) + ["source"] * text.has_source
         lines = {
             "recipe": f"{self.config.recipe} ({self.config.variant})",
             "parameters": f"{parameters:,}, {'averaged' if self.weights == 'ema' else 'raw'} weights on {self.device}",
@@ -114,6 +119,23 @@ class Run:
     def task(self) -> TaskData | None:
         """The task that the run was trained on, with the questions that it can answer (None: on other text)."""
         return parse_task(self.config.text.data) if self.config.text.mask == "question" else None
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a prompt and its continuation: a window's, unless the network reads longer texts."""
+        return max(self.config.backbone.context_length, self.config.text.length)
+
+    @cached_property
+    def turn_end(self) -> TurnEnd:
+        """What the chat template writes after an answer."""
+        return self.chat_template.turn_end(self.tokenizer) if self.chat_template else TurnEnd()
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end a text: the tokenizer's end, and the end of a turn."""
+        template = self.chat_template
+        ids = [self.tokenizer.end_id, self.turn_end.token, *(template.stop_ids(self.tokenizer) if template else ())]
+        return frozenset(id for id in ids if id is not None)
 
     def as_template(self, text: str) -> str:
         """A template unchanged, and the template of a bare question where the run was trained on a task.
@@ -180,7 +202,9 @@ class Run:
         lengths = [text.length - len(ids) if length is None else length for ids in prefixes]
         rows = [templates.make_row(ids, size) for ids, size in zip(prefixes, lengths, strict=True)]
         batch = templates.collate(rows, self.tokenizer, num=num)
-        return with_label(replace(batch, condition_mask=None) if not self.config.text.source else batch, text, label)
+        return with_label(
+            replace(batch, condition_mask=None) if not self.config.text.has_source else batch, text, label
+        )
 
     def template_batch(
         self, sized: Sequence[str], num: int = 1, *, source: str | None = None, label: str | int | None = None
@@ -239,15 +263,12 @@ class Run:
     def decode(self, step: Step, batch: Batch | None = None) -> list[str]:
         """The texts of a finished step. `batch` is what was streamed, needed where it has padding or given text.
 
-        Raises UserError if the network's probabilities were not finite, so that the texts mean nothing.
+        Of prompts (`Batch.text_starts`) the text is what continues them. Raises UserError if the network's
+        probabilities were not finite, so that the texts mean nothing.
         """
-        if not step.confidence.isfinite().all():
-            raise UserError(
-                f"The network's probabilities are NaN: the weights of {self.folder or 'this run'} are damaged."
-            )
-        rows = list(step.tokens.cpu().numpy())
-        if batch is not None and batch.valid_mask is not None:
-            rows = [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
+        if batch is not None and batch.text_starts is not None:
+            return [each.text for each in self.continuations(step, batch)]
+        rows = self._valid_rows(step, batch)
         texts = [strip_source(ids, self.config.text, self.tokenizer) for ids in rows]
         if batch is None or batch.template_ids is None:
             return [self.tokenizer.decode(ids) for ids in texts]
@@ -257,6 +278,33 @@ class Run:
             templates.paste(ids.tolist(), each, self.tokenizer, start)
             for ids, each, start in zip(rows, given, starts, strict=True)
         ]
+
+    def continuations(self, step: Step, batch: Batch) -> list[Continuation]:
+        """What continues the prompts of a batch, up to the end of each text. Raises UserError as `decode` does."""
+        assert batch.text_starts is not None, "the batch has no prompts"
+        rows, end = self._valid_rows(step, batch), self.turn_end.text
+        found = [
+            read_continuation(ids, start, self.tokenizer, self.end_ids, end)
+            for ids, start in zip(rows, batch.text_starts.tolist(), strict=True)
+        ]
+        if batch.allowed_set_ids is None:
+            return found
+        spaced = batch.allowed_set_ids.gather(1, batch.text_starts[:, None])[:, 0] == templates.SPACED
+        return [
+            replace(each, text=each.text.removeprefix(" ")) if has_space else each
+            for each, has_space in zip(found, spaced.tolist(), strict=True)
+        ]
+
+    def _valid_rows(self, step: Step, batch: Batch | None) -> list[Ids]:
+        """The tokens of each row, without padding that is not modelled."""
+        if not step.confidence.isfinite().all():
+            raise UserError(
+                f"The network's probabilities are NaN: the weights of {self.folder or 'this run'} are damaged."
+            )
+        rows = list(step.tokens.cpu().numpy())
+        if batch is None or batch.valid_mask is None:
+            return rows
+        return [ids[valid] for ids, valid in zip(rows, batch.valid_mask.cpu().numpy(), strict=True)]
 
     def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32", overwrite: bool = False) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
@@ -279,6 +327,8 @@ class Run:
         self.tokenizer.save(folder / "tokenizer.json")
         if self.model.tuned is not None:
             save_grid(self.model.tuned, folder / GRID)
+        if self.chat_template is not None:
+            self.chat_template.save(folder)
         write_text(folder / "README.md", self.card(folder.name))
         write_text(folder / "config.json", dumps(self.config))  # last: it makes the folder a run
         return folder

@@ -38,15 +38,23 @@ def distinct(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def fluency(run: TextDiffusion, draws: int = 2, *, source: str | None = None, label: str | int | None = None) -> Score:
-    """A score for `best_of`: minus the bits per character under a run, given the source and the label of the texts.
+def fluency(
+    run: TextDiffusion,
+    draws: int = 2,
+    *,
+    source: str | None = None,
+    label: str | int | None = None,
+    prefix: str = "",
+) -> Score:
+    """A score for `best_of`: minus the bits per character under a run, given source, label and prefix of the texts.
 
     All texts share the random draws of the bound, `draws` (>= 2) passes. The score favours likely, thus common texts.
     An empty text scores lowest.
     """
 
     def score(texts: Sequence[str]) -> list[float]:
-        bits = iter(run.score([text for text in texts if text], draws=draws, source=source, label=label))
+        written = [text for text in texts if text]
+        bits = iter(run.score(written, draws=draws, source=source, label=label, prefix=prefix))
         return [-next(bits).bits if text else -np.inf for text in texts]
 
     return score

@@ -29,6 +29,10 @@ class Autoregressive(Sampler):
 
     steps: int = 0
 
+    @property
+    def keeps_tokens(self) -> bool:
+        return True
+
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. Raises UserError if the number of steps is not the number of tokens."""
         batch, length = request.batch, request.batch.tokens.shape[1]

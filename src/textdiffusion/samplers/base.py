@@ -141,6 +141,11 @@ class Sampler(Part, ABC):
     def __post_init__(self) -> None:
         check_bounds(self, steps=(self.min_steps, None), temperature=(0.0, None), top_p=(0.0, 1.0))
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """A token, once revealed, never changes, so that sampling may stop where every row has ended."""
+        return False
+
     @abstractmethod
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Yields the noise as step 0, then the batch after each of the request's steps."""

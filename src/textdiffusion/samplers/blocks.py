@@ -90,6 +90,10 @@ class BlockAncestral(Sampler):
 
     steps: int = 0
 
+    @property
+    def keeps_tokens(self) -> bool:
+        return True
+
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. Raises UserError for packed rows and for fewer steps than blocks."""
 

@@ -31,6 +31,10 @@ class FirstHitting(Sampler):
 
     steps: int = 0
 
+    @property
+    def keeps_tokens(self) -> bool:
+        return True
+
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text, whose `t` is the mean over rows. Raises UserError for too few steps."""
         batch, process, steps = request.batch, model.process, request.steps

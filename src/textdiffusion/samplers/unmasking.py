@@ -71,6 +71,10 @@ class Unmasking(Sampler):
             fraction = f"sampler.remask_fraction={self.remask_fraction:g}"
             raise UserError(f"{fraction} has no effect without sampler.refine_rounds.")
 
+    @property
+    def keeps_tokens(self) -> bool:
+        return not self.refine_rounds
+
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the fraction of the target positions that are masked."""
         yield from self.run(TokenState(model, request, rng=rng), rng=rng)

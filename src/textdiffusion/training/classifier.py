@@ -75,7 +75,7 @@ def train_classifier(
     lacks, and for runs that no classifier can guide.
     """
     model = run.model.unadapted
-    if run.config.text.source:
+    if run.config.text.has_source:
         raise UserError("Classifiers work with runs that have no sources; this one has text.source.")
     if not isinstance(model.process, PlugAndPlay.processes):
         raise UserError(f"No classifier can guide this run: its process is {type(model.process).__name__}.")

@@ -13,6 +13,7 @@ from ..core.errors import UserError
 from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
+from ..data.chat import load_chat_template
 from ..data.config import TextConfig
 from ..diffusion.model import DiffusionModel
 from ..networks.language_model import LanguageModelConfig
@@ -108,6 +109,11 @@ def _tokenizer_hash(run: Path) -> str:
     return json_hash(read_object(run / "tokenizer.json"))
 
 
+def _own_template(run: Path) -> str:
+    """The folder of the run, if it has a chat template."""
+    return "" if load_chat_template(run) is None else str(run)
+
+
 def _config_of(run: Path) -> Config:
     path = run / "config.json"
     return loads(read_text(path), str(path))
@@ -123,7 +129,12 @@ def _as_text(value: Any) -> str:
 
 
 def with_text_of(text: TextConfig, start: Path) -> TextConfig:
-    """The settings with what they leave to the text (`auto`, a length of 0) as in the run in the folder `start`."""
+    """The settings with what they leave open as in the run in the folder `start`.
+
+    That is what is chosen from the text (`auto`, a length of 0), and the template of conversations.
+    """
+    if text.is_chat and not text.chat_template:
+        text = replace(text, chat_template=_config_of(start).text.chat_template or _own_template(start))
     if "auto" not in (text.tokenizer, text.layout) and text.length:
         return text
     other = _config_of(start).text

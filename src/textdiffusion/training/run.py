@@ -15,7 +15,7 @@ from ..config.config import Config
 from ..core.errors import UserError
 from ..core.terminal import TextConsole
 from ..data.choices import choose
-from ..data.documents import with_copied_pipes
+from ..data.documents import chat_template, with_copied_pipes
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
@@ -96,6 +96,8 @@ def train(
         world.barrier()  # no rank writes before all have read the folder
         loggers: list[Logger] = []
         if is_first:
+            if (template := chat_template(config.text)) is not None:
+                folder.write_template(template)
             for note in folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step):
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]

@@ -20,6 +20,7 @@ from ..core.files import PARTIAL, atomic, make_folder, remove, write_text, writi
 from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
+from ..data.chat import ChatTemplate
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..data.tokenizers.loading import load
 from ..diffusion.model import DiffusionModel
@@ -134,6 +135,11 @@ class RunFolder:
             return []
         lines = f"line {unreadable[0]}" if len(unreadable) == 1 else f"{len(unreadable)} lines, first {unreadable[0]},"
         return [f"{self.metrics}: {lines} could not be read and {'is' if len(unreadable) == 1 else 'are'} left out."]
+
+    def write_template(self, template: ChatTemplate) -> None:
+        """Writes how messages become a prompt. Raises UserError if it cannot be written."""
+        with self._writing(self.path):
+            template.save(self.path)
 
     def identity(self, config: Config, text_sha256: Mapping[str, str]) -> dict[str, Any]:
         """What the weights of this run belong to."""

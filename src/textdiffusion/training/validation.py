@@ -11,7 +11,6 @@ import torch
 
 from ..config.config import Config
 from ..core.randomness import Rng
-from ..data.conditions import strip_source
 from ..data.dataset import Dataset, evaluation_batches
 from ..data.prepare import Corpus
 from ..diffusion.model import DiffusionModel
@@ -73,14 +72,15 @@ def validate(
 
 @torch.no_grad()
 def sample_texts(model: DiffusionModel, config: Config, corpus: Corpus, device: torch.device, step: int) -> list[str]:
-    """`training.num_samples` samples; if the run has sources or labels, for those of the first validation windows."""
+    """`training.num_samples` samples; if the run has prompts or labels, for those of the first validation windows."""
     text, count = config.text, config.training.num_samples
     request = Request.blank(count, text.length, config.sampler.steps or text.length, device=str(device))
-    if text.source or text.label:
+    if text.has_prompts or text.label:
         dataset = corpus.valid or corpus.train
         batch = dataset.windows(np.arange(count) % len(dataset))
         request = replace(request, batch=replace(batch, valid_mask=None).to(device))
     rng = Rng.of(config.training.seed, count, device).fork("samples").fork(step)
     sampler = config.sampler
     last = deque(sampler(adapt_model(sampler, model, config.training.seed), request, rng=rng), maxlen=1).pop()
-    return [corpus.tokenizer.decode(strip_source(row, text, corpus.tokenizer)) for row in last.tokens.cpu().numpy()]
+    rows = zip(last.tokens.cpu().numpy(), request.batch.target_mask.cpu().numpy(), strict=True)
+    return [corpus.tokenizer.decode(row[is_text] if text.has_prompts else row) for row, is_text in rows]

@@ -52,6 +52,11 @@ class Tokenizer(ABC):
         head, text = self.decode(before), self.decode([*before, *ids])
         return text[len(head) :] if text.startswith(head) else self.decode(ids)
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """The ids of the tokens that no text is encoded to, by name."""
+        return self._special_tokens
+
     @abstractmethod
     def token_text(self, id: int) -> str:
         """One token as people should see it."""
@@ -81,6 +86,7 @@ class Tokenizer(ABC):
         ids = dict(known or {})
         self._size, self._added = size, [name for name in specials if name not in ids]
         ids |= {name: size + i for i, name in enumerate(self._added)}
+        self._special_tokens = {name: ids[name] for name in specials}
         self.specials, self.vocab_size = tuple(specials), size + len(self._added)
         self.end_id, self.pad_id, self.unk_id = (ids[name] if name in specials else None for name in (END, PAD, UNK))
 

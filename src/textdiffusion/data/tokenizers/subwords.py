@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -144,6 +144,10 @@ class Subwords(Tokenizer):
 
     def token_bytes(self, id: int) -> bytes:
         return super().token_bytes(id) if self._bytes is None else self._bytes[id]
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return {token.content: id for id, token in self._engine.get_added_tokens_decoder().items() if token.special}
 
     def to_dict(self) -> dict[str, Any]:
         engine = json.loads(self._engine.to_str())
