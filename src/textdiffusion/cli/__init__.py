@@ -30,6 +30,7 @@ COMMANDS = {
     "train": Entry("train", "Train", "Train a recipe on your own text"),
     "sample": Entry("writing", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
+    "revise": Entry("writing", "Revise", "Revise a text: put noise on it and take it off again"),
     "train-classifier": Entry("train_classifier", "TrainClassifier", "Train a classifier that steers a run"),
     "convert": Entry("convert", "Convert", "Turn published SEDD, MDLM or RADD weights into a run"),
     "evaluate": Entry("evaluate", "Evaluate", "Measure a run: bits per character, its texts, solved questions"),

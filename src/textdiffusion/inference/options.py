@@ -129,6 +129,8 @@ class Generation:
     steps: int
     guides: tuple[Guide, ...]
     seed: int
+    t_start: float = 1.0
+    """The noise level to begin at; below 1 the tokens of the rows are noised to it (see `samplers.base.Request`)."""
 
     def run(self, batch: Batch) -> Iterator[Step]:
         """The steps from noise to text."""
@@ -136,7 +138,7 @@ class Generation:
         rng = Rng.of(self.seed, batch.row_ids)
         if batch.condition_mask is not None and replaces_given(self.model):
             batch = replace(batch, condition_mask=None, replace_mask=batch.condition_mask)
-        steps = iter(self.sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
+        steps = iter(self.sampler(self.model, Request(batch, self.steps, self.guides, t_start=self.t_start), rng=rng))
         while True:
             with torch.no_grad():  # not around a `yield`, which would switch gradients off in the caller
                 step = next(steps, None)
