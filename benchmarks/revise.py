@@ -18,6 +18,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,9 @@ def measured(
         "harmed": round(total["harmed"] / total["good"], 3),
         "cpu_seconds": round(seconds, 1),
     }
-    if all(text.startswith("The ") and text.endswith(".") and text.count(" ") == 4 for text in texts):
-        row["legal"] = round(ProduceSentences.from_lines(texts).legal(revised), 3)
+    with suppress(ValueError):  # of other languages
+        language = ProduceSentences.from_lines(texts)
+        row |= {"legal_before": round(language.legal(drafts), 3), "legal": round(language.legal(revised), 3)}
     return row | {"examples": list(zip(drafts, revised, strict=True))[:3]}
 
 
