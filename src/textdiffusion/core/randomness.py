@@ -7,7 +7,7 @@ Resuming needs only the step number, and a row draws the same numbers in every b
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import erf, pi, prod, sqrt
@@ -42,17 +42,19 @@ def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 
 @dataclass(frozen=True)
 class Rng:
-    """A key and row numbers: from the same key, row `row_ids[i]` draws the same numbers in any batch."""
+    """A key, or one for each row, and row numbers: from the same key, row `row_ids[i]` draws the same in any batch."""
 
-    key: Int[Tensor, ""]
+    key: Int[Tensor, "..."]
     row_ids: RowIndex
 
     @classmethod
-    def of(cls, seed: int, rows: int | RowIndex, device: torch.device | str | None = None) -> Rng:
-        """The root stream of `seed` for `rows` (a count n means rows 0 to n - 1)."""
+    def of(cls, seed: int | Sequence[int], rows: int | RowIndex, device: torch.device | str | None = None) -> Rng:
+        """The root stream of `seed`, one for all or one for each row, for `rows` (a count n means rows 0 to n - 1)."""
         numbers = torch.arange(rows, device=device) if isinstance(rows, int) else rows
-        key = torch.tensor(seed & _MASK, device=numbers.device)
-        return cls(mix(key ^ mix(torch.tensor(seed >> 32 & _MASK, device=key.device))), numbers)
+        seeds = [seed] if isinstance(seed, int) else seed
+        low, high = (torch.tensor([each >> bits & _MASK for each in seeds], device=numbers.device) for bits in (0, 32))
+        key = mix(low ^ mix(high))
+        return cls(key[0] if isinstance(seed, int) else key, numbers)
 
     def fork(self, name: str | int) -> Rng:
         """An independent stream, by name or by step number."""
@@ -61,7 +63,7 @@ class Rng:
 
     def select(self, index: Tensor) -> Rng:
         """The same stream for some of the rows (a boolean mask or row indices)."""
-        return Rng(self.key, self.row_ids[index])
+        return Rng(self.key[index] if self.key.ndim else self.key, self.row_ids[index])
 
     def random_uint32(self, *shape: int) -> Int[Tensor, "b *shape"]:
         """Uniform 32-bit integers (as int64); within a row, a number depends on its flattened position."""
@@ -76,7 +78,7 @@ class Rng:
         return ((self.random_uint32(*shape) >> 9).float() + 0.5) * 2.0**-23
 
     def shared_uniform(self) -> Scalar:
-        """One uniform for the global batch, independent of the rows."""
+        """One uniform for the global batch, independent of the rows; they must share a key."""
         return ((mix(self.key ^ 0x2545F491) >> 9).float() + 0.5) * 2.0**-23
 
     def normal(self, *shape: int) -> Float[Tensor, "b *shape"]:

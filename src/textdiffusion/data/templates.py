@@ -126,7 +126,7 @@ def encode(template: str, tokenizer: Tokenizer, max_tokens: int = 0, normaliser:
             count = piece or max(max_tokens - sum(len(row.tokens) for row in rows), 1)
             rows.append(make_row(_EMPTY, count)._replace(spaced=(np.arange(count) == 0) & spaced, given=()))
             spaced = False
-    return _concatenate(rows)
+    return concatenate(rows)
 
 
 def paste(tokens: Sequence[int], given: Sequence[GivenText], tokenizer: Tokenizer, start: int = 0) -> str:
@@ -182,7 +182,7 @@ def batch(
     """
     prompt = make_row(_EMPTY if source is None else source, 0)
     encoded = (encode(each, tokenizer, max_tokens - len(prompt.tokens), normaliser) for each in templates)
-    rows = [_concatenate([prompt, row]) for row in encoded]
+    rows = [concatenate([prompt, row]) for row in encoded]
     ends = [parse(template)[-1] != OPEN for template in templates]
     if not (ended or all(ends)):
         raise UserError(
@@ -199,7 +199,8 @@ def make_row(given: np.ndarray, num_free: int) -> Row:
     return Row(tokens, np.arange(count) < len(given), np.zeros(count, dtype=bool))
 
 
-def _concatenate(rows: Sequence[Row]) -> Row:
+def concatenate(rows: Sequence[Row]) -> Row:
+    """The rows one after the other."""
     starts = np.cumsum([0, *(len(row.tokens) for row in rows)]).tolist()
     given = [
         text._replace(start=text.start + start, stop=text.stop + start)
@@ -223,7 +224,7 @@ def collate(
     if tokenizer.end_id is not None:
         end = make_row(np.array([tokenizer.end_id]), 0)
         has_end = ended or [False] * len(rows)
-        rows = [_concatenate([row, end]) if ends else row for row, ends in zip(rows, has_end, strict=True)]
+        rows = [concatenate([row, end]) if ends else row for row, ends in zip(rows, has_end, strict=True)]
     length = max([padded_to, *(len(row.tokens) for row in rows)])
     tokens = np.full((len(rows), length), tokenizer.pad_id or 0, dtype=np.int64)
     condition_mask, valid_mask = np.ones(tokens.shape, dtype=bool), np.zeros(tokens.shape, dtype=bool)

@@ -6,6 +6,7 @@ from ..core.errors import UserError
 from .patterns import EMPTY, WORD_RANGES, Node, Ranges, char_set, complement_ranges, concat, star, union
 
 _CLASSES: dict[str, Ranges] = {"d": [(48, 57)], "w": WORD_RANGES, "s": [(9, 13), (32, 32)]}
+_HEX_DIGITS = {"x": 2, "u": 4}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 
 MAX_REPEATS = 1000
@@ -18,7 +19,8 @@ def parse(pattern: str) -> Node:
     r"""The expression of a pattern, which the whole text must match.
 
     Letters stand for themselves; `.` is any character except a line break, `[a-z]` and `[^a-z]` are sets, `\d \w \s`
-    are sets of ASCII characters and `\D \W \S` all others, `|` is or, `( )` groups, and `* + ? {3} {2,5}` repeat.
+    are sets of ASCII characters and `\D \W \S` all others, `\x41` and `\u20ac` are characters by their code point, `|`
+    is or, `( )` groups, and `* + ? {3} {2,5}` repeat.
     Raises UserError for other syntax (`^ $`, lazy repeats, look-around, back references) and for too large patterns.
     """
     try:
@@ -28,6 +30,13 @@ def parse(pattern: str) -> Node:
     if i < len(pattern):
         raise _error(pattern, i, "closes a group that was not opened")
     return node
+
+
+def escape(text: str) -> str:
+    """The pattern that matches `text` alone."""
+    return "".join(
+        f"\\{c}" if not c.isalnum() and c.isascii() and c.isprintable() and c not in " _" else c for c in text
+    )
 
 
 def _error(pattern: str, i: int, problem: str) -> UserError:
@@ -124,6 +133,12 @@ def _char(pattern: str, i: int) -> tuple[Ranges, int]:
     if name.lower() in _CLASSES:
         ranges = _CLASSES[name.lower()]
         return (ranges if name in _CLASSES else complement_ranges(ranges)), i + 2
+    if name in _HEX_DIGITS:
+        digits = pattern[i + 2 : i + 2 + _HEX_DIGITS[name]]
+        if len(digits) < _HEX_DIGITS[name] or not all(digit in "0123456789abcdefABCDEF" for digit in digits):
+            raise _error(pattern, i, rf"needs {_HEX_DIGITS[name]} hexadecimal digits after \{name}")
+        code = int(digits, 16)
+        return [(code, code)], i + 2 + len(digits)
     if not name or (name.isalnum() and name not in _ESCAPES):
         raise _error(pattern, i, rf"before {name!r} is not an escape; use \d \w \s \D \W \S \n \t")
     code = ord(_ESCAPES.get(name, name))

@@ -11,6 +11,7 @@ import torch
 from ..config import overrides
 from ..config.compatibility import sampler_problem
 from ..core.batch import Batch
+from ..core.cancellation import check_cancelled
 from ..core.errors import UserError
 from ..core.memory import check_memory
 from ..core.randomness import Rng, check_seed
@@ -132,14 +133,15 @@ class Generation:
     t_start: float = 1.0
     """The noise level to begin at; below 1 the tokens of the rows are noised to it (see `samplers.base.Request`)."""
 
-    def run(self, batch: Batch) -> Iterator[Step]:
-        """The steps from noise to text."""
+    def run(self, batch: Batch, seeds: Sequence[int] | None = None) -> Iterator[Step]:
+        """The steps from noise to text. `seeds` are one for each row (None: this generation's for all)."""
         assert batch.row_ids is not None
-        rng = Rng.of(self.seed, batch.row_ids)
+        rng = Rng.of(self.seed if seeds is None else seeds, batch.row_ids)
         if batch.condition_mask is not None and replaces_given(self.model):
             batch = replace(batch, condition_mask=None, replace_mask=batch.condition_mask)
         steps = iter(self.sampler(self.model, Request(batch, self.steps, self.guides, t_start=self.t_start), rng=rng))
         while True:
+            check_cancelled()
             with torch.no_grad():  # not around a `yield`, which would switch gradients off in the caller
                 step = next(steps, None)
             if step is None:

@@ -216,15 +216,16 @@ class Run:
 
     def chunks(self, batch: Batch) -> Iterator[Batch]:
         """The rows in chunks that fit into memory; streamed one after the other, they give the same texts."""
-        for rows in torch.arange(len(batch.tokens)).split(self._chunk_rows(batch.tokens.shape[1])):
+        for rows in torch.arange(len(batch.tokens)).split(self.chunk_rows(batch.tokens.shape[1])):
             yield batch.select(rows)
 
-    def _chunk_rows(self, length: int) -> int:
+    def chunk_rows(self, length: int) -> int:
+        """The most rows of `length` tokens that are written at once."""
         return max(1, min(_MAX_ROWS, _MAX_LOGITS // (length * self.tokenizer.vocab_size)))
 
     def check_size(self, rows: int, length: int, *, at_once: bool = False) -> None:
         """Raises UserError for more rows of `length` tokens than fit into the free memory, sampled in chunks or not."""
-        sampled = rows if at_once else min(rows, self._chunk_rows(length))
+        sampled = rows if at_once else min(rows, self.chunk_rows(length))
         logits = 4 * self.tokenizer.vocab_size * _LOGIT_COPIES
         features = 4 * self.config.backbone.width * _FEATURE_COPIES
         check_memory(

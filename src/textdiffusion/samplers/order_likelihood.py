@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 import torch
 
 from ..core.batch import Batch
+from ..core.cancellation import check_cancelled
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
@@ -76,6 +77,7 @@ class OrderLikelihood:
         x = torch.where(target, process.mask, batch.tokens)
         nats = torch.zeros(len(x), device=x.device)
         for step in range(int(num_steps.max())):
+            check_cancelled()
             rows = (num_steps > step).nonzero()[:, 0]
             masked = process.is_noisy(x[rows]) & target[rows]
             num_masked = masked.sum(-1)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.cancellation import check_cancelled
 from ..core.errors import UserError
 from ..core.randomness import Rng, check_seed
 from ..diffusion.model import DiffusionModel
@@ -213,6 +214,7 @@ def evaluate_rows(
     """
     device, estimates = next(model.parameters()).device, []
     for start in range(0, len(rows), batch_size):
+        check_cancelled()
         ids = torch.arange(start, min(start + batch_size, len(rows)))
         batch = windows.windows(rows[start : start + batch_size])
         batch = replace(batch, row_ids=ids, global_batch_size=len(rows)).to(device)

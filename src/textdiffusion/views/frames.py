@@ -107,13 +107,21 @@ class Framer:
         return ids, texts, tuple(cells)
 
     def _texts(self, number: int, ids: list[int]) -> list[str]:
-        texts = self._spelling.texts(ids)
+        start = self._after_source(number, ids)
+        texts = self._spelling.texts(ids[:start]) + self._spelling.texts(ids[start:])
         for part in self._given_texts[number] if number < len(self._given_texts) else ():
             if part.stop > part.start:
                 texts[part.start : part.stop] = [part.text, *[""] * (part.stop - part.start - 1)]
             if part.spaced and part.stop < len(texts):
                 texts[part.stop] = texts[part.stop].removeprefix(" ")
         return texts
+
+    def _after_source(self, number: int, ids: list[int]) -> int:
+        """Where the text begins: after the end token of a source, which is among the tokens given at the start."""
+        given = self._given[number] if number < len(self._given) else []
+        first_free = given.index(False) if False in given else 0
+        end = self._spelling.end_id
+        return ids.index(end) + 1 if end is not None and end in ids[:first_free] else 0
 
 
 def frames(steps: Iterable[Step], tokenizer: Tokenizer, given: Mask | None = None) -> Iterator[Frame]:
@@ -131,7 +139,7 @@ class Spelling:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.vocab_size = tokenizer.vocab_size
-        self._end = tokenizer.end_id
+        self.end_id = tokenizer.end_id
         self._decode = tokenizer.decode
         self._added = lru_cache(maxsize=1 << 17)(self._add)  # decoding is slow, and pairs of tokens repeat
 
@@ -140,7 +148,7 @@ class Spelling:
         texts = [""] * len(ids)
         before: tuple[int, ...] | None = ()  # tokens of the last piece; None: an undecided position lies between
         i = 0
-        while i < len(ids) and ids[i] != self._end:
+        while i < len(ids) and ids[i] != self.end_id:
             if ids[i] >= self.vocab_size:
                 before, width = None, 1
             else:
@@ -154,7 +162,7 @@ class Spelling:
         """The number of tokens from `start` that make up complete characters, and their text."""
         for width in range(1, _MAX_WIDTH + 1):
             group = tuple(ids[start : start + width])
-            if len(group) < width or group[-1] >= self.vocab_size or group[-1] == self._end:
+            if len(group) < width or group[-1] >= self.vocab_size or group[-1] == self.end_id:
                 break
             text = self._added(before, group)
             if BROKEN not in text:

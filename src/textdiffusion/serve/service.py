@@ -1,0 +1,143 @@
+"""What every route does with a request: admit it, hold its run, prepare it, have it written, within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from ..core.cancellation import cancellable, check_cancelled
+from ..inference.api import TextDiffusion
+from .drafts import Alternatives
+from .errors import APIError, timed_out
+from .jobs import Channel, DraftOf, Job, Written
+from .limits import Limits
+from .metrics import Metrics
+from .shelf import Loaded, Shelf
+from .worker import as_api_error
+from .writing import Plan
+
+T = TypeVar("T")
+log = logging.getLogger("textdiffusion.serve")
+
+
+class Ticket:
+    """An admitted request with the run that it holds, and the time by which it must be done."""
+
+    def __init__(self, service: Service, loaded: Loaded, deadline: float) -> None:
+        self.service, self.loaded, self.deadline = service, loaded, deadline
+        self.run: TextDiffusion = loaded.run
+        self.is_over = False
+        self._jobs: list[Job] = []
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, at least 0."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    async def within_deadline(self, waiting: Awaitable[T]) -> T:
+        """What is waited for. Raises APIError (408) when the time is up."""
+        try:
+            return await asyncio.wait_for(waiting, self.remaining)
+        except TimeoutError:
+            raise timed_out(self.service.limits.deadline) from None
+
+    async def compute(self, function: Callable[[], T]) -> T:
+        """The result of a function that runs in a thread for what is prepared or measured, until the client leaves."""
+
+        def stoppable() -> T:
+            with cancellable(lambda: self.is_over or time.monotonic() > self.deadline):
+                check_cancelled()
+                return function()
+
+        future = asyncio.get_running_loop().run_in_executor(self.service.pool, stoppable)
+        try:
+            return await self.within_deadline(future)
+        except Exception as error:
+            raise as_api_error(error) from None
+
+    def start(self, plan: Plan, draft_of: DraftOf | None = None, alternatives: Alternatives | None = None) -> Job:
+        """Hands rows to the run's worker. With `alternatives` they share no network calls."""
+        generation, key = plan.generation, plan.key
+        if alternatives is not None:
+            generation, key = replace(generation, guides=(*generation.guides, alternatives)), None
+        channel: Channel[Written] = Channel(self.service.limits.drafts)
+        job = Job(plan.batch, generation, key, channel, self.deadline, draft_of)
+        self._jobs.append(job)
+        self.loaded.worker.submit(job)
+        return job
+
+    async def next_draft(self, job: Job) -> str | None:
+        """The next draft; None once the rows are finished. Raises APIError when the time is up."""
+        return await self.within_deadline(job.channel.next_draft())
+
+    async def result(self, job: Job) -> Written:
+        """The finished rows. Raises APIError where they fail, or the time is up."""
+        return await self.within_deadline(job.channel.result())
+
+    def cancel(self) -> None:
+        """Stops what is computed for this request, within a step; harmless where it is done."""
+        self.is_over = True
+        for job in self._jobs:
+            job.cancelled = True
+
+
+class Service:
+    """The runs of a server, and how many requests they have."""
+
+    def __init__(self, shelf: Shelf, limits: Limits) -> None:
+        self.shelf, self.limits, self.metrics = shelf, limits, Metrics()
+        self.pool = ThreadPoolExecutor(2, "prepare")
+        self.requests = 0
+        self.is_ready = True
+        self._seconds = 1.0  # a running mean of what a request takes
+
+    @asynccontextmanager
+    async def admit(self, model: str) -> AsyncIterator[Ticket]:
+        """A place among the server's requests, with the run called `model`, as long as the block lasts.
+
+        Raises APIError (429) where there are too many, (404) for unknown names, and (408) where loading takes too long.
+        """
+        if self.requests >= self.limits.requests:
+            self.metrics.refused.inc()
+            wait = max(1, min(60, round(self._seconds)))
+            raise APIError("The server has too many requests; try again later.", 429, code="busy", retry_after=wait)
+        self.requests += 1
+        self.metrics.requests_now.set(self.requests)
+        began = time.monotonic()
+        ticket: Ticket | None = None
+        try:
+            try:
+                loaded = await asyncio.wait_for(self.shelf.hold(model, self.pool), self.limits.deadline)
+            except TimeoutError:
+                raise timed_out(self.limits.deadline) from None
+            except APIError:
+                raise
+            except Exception as error:
+                raise as_api_error(error) from None
+            ticket = Ticket(self, loaded, began + self.limits.deadline)
+            yield ticket
+            self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
+        finally:
+            self.requests -= 1
+            self.metrics.requests_now.set(self.requests)
+            if ticket is not None:
+                ticket.cancel()
+                await self.shelf.release(ticket.loaded)
+
+    def stop(self) -> None:
+        """Ends the threads."""
+        self.is_ready = False
+        self.shelf.stop()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def chosen_seed(seed: int | None) -> int:
+    """The seed of a request, or a random one of 32 bits."""
+    return secrets.randbits(32) if seed is None else seed

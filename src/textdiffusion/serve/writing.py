@@ -1,0 +1,273 @@
+"""From the body of a request to rows with a sampler, steps and guides, and from finished rows to texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..config import overrides
+from ..core.batch import Batch
+from ..core.errors import UserError
+from ..core.registry import from_dict, to_dict
+from ..data import templates
+from ..data.conditions import encode_source, with_label
+from ..data.normalisers import normalise
+from ..guidance.base import GuideConfig
+from ..inference.api import TextDiffusion
+from ..inference.options import Generation, SamplingOptions, truncate
+from ..samplers.base import Sampler
+from .bodies import Part, Sampling, StreamBody
+from .errors import APIError
+from .facts import allowed_guides, max_length, max_rows
+from .jobs import Written
+from .joining import shape
+from .limits import Limits, check_chars, check_range
+from .patterns import Pattern
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows to write, how, and how to read their text. Plans with equal keys may share network calls."""
+
+    batch: Batch
+    generation: Generation
+    key: object
+    options: SamplingOptions
+    pattern: Pattern | None = None
+
+
+def check_sampling(body: Sampling, limits: Limits) -> None:
+    """Refuses values outside the server's limits, before anything is computed."""
+    check_range("steps", body.steps, 1, limits.steps)
+    check_range("seed", body.seed, 0, 2**64 - 1)
+    check_range("temperature", body.temperature, 0, 100)
+    check_range("top_k", body.top_k, 0, 1 << 31)
+    check_range("top_p", body.top_p, 1e-9, 1)
+    check_chars("source", body.source, limits.text_chars)
+    check_chars("label", body.label, limits.text_chars)
+    if len(body.guides) > limits.guides:
+        raise APIError(
+            f"There are {len(body.guides)} guides; this server takes at most {limits.guides}.", param="guides"
+        )
+    for name, part in [("sampler", body.sampler), *(("guides", guide) for guide in body.guides)]:
+        check_chars(name, str(part), limits.pattern_chars)
+
+
+def plan(run: TextDiffusion, body: Sampling, batch: Batch, seed: int, limits: Limits, pattern: Pattern | None) -> Plan:
+    """The plan for the rows of a batch. Raises UserError or APIError for what the run or the server does not allow."""
+    length, rows = batch.tokens.shape[1], len(batch.tokens)
+    if length > limits.length:
+        raise APIError(f"The text would have {length:,} tokens; this server writes at most {limits.length:,}.")
+    if rows > (most := max_rows(run, length, limits)):
+        raise APIError(
+            f"{rows} texts of {length} tokens are too many for one request; ask for at most {most}.", param="n"
+        )
+    guides = tuple(_guide(part, run) for part in body.guides) + ((pattern.guide,) if pattern else ())
+    options = SamplingOptions(
+        steps=body.steps,
+        seed=seed,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        sampler=_sampler(body.sampler, run),
+        guides=guides,
+        top_k=body.top_k or 0,
+        top_p=1.0 if body.top_p is None else body.top_p,
+    )
+    generation = options.resolve(run, batch)
+    if generation.steps > limits.steps:
+        raise APIError(
+            f"{generation.steps:,} steps are too many; this server takes at most {limits.steps:,}.", param="steps"
+        )
+    adapted = generation.model is not run.model  # its noise depends on the seed
+    how = replace(options, steps=generation.steps, seed=seed if adapted else 0)
+    key = (generation.sampler, how, shape(batch))
+    resolved = replace(options, steps=generation.steps, sampler=generation.sampler)
+    return Plan(batch, generation, key, resolved, pattern)
+
+
+def _sampler(part: Part | None, run: TextDiffusion) -> Sampler:
+    default = run.config.sampler
+    if part is None:
+        return default
+    if isinstance(part, str):
+        return overrides.sampler(part, default)
+    base = to_dict(default) if part.get("kind", default.kind) == default.kind else {}
+    return from_dict(Sampler, base | {"kind": default.kind} | part, "sampler")
+
+
+def _guide(part: Part, run: TextDiffusion) -> GuideConfig:
+    allowed = allowed_guides(run)
+    guide = overrides.guide(part) if isinstance(part, str) else from_dict(GuideConfig, part, "guide")
+    if guide.kind not in allowed:
+        raise APIError(f"This server cannot use the guide {guide.kind} with this run; it can use {', '.join(allowed)}.")
+    return guide
+
+
+def described(options: SamplingOptions) -> dict[str, Any]:
+    """The options as a request that gives the same text again."""
+    described = {name: getattr(options, name) for name in ("steps", "seed", "temperature", "top_k", "top_p")}
+    guides = [
+        {name: value for name, value in to_dict(guide).items() if value != float("inf")}  # a default JSON cannot hold
+        for guide in options.guides
+    ]
+    return described | {"sampler": to_dict(options.sampler), "guides": guides}
+
+
+def continuation(
+    run: TextDiffusion,
+    prompt: str,
+    num: int,
+    max_tokens: int | None,
+    *,
+    suffix: str = "",
+    source: str | None = None,
+    label: str | None = None,
+    limits: Limits,
+) -> Batch:
+    """`num` rows that begin with a prompt and have at most `max_tokens` more tokens, then the suffix, if any.
+
+    Without `max_tokens` the text has as many as fit into a training window. A run that ends its texts may write fewer.
+    """
+    if suffix:
+        gap = f"[MASK:{max_tokens or 16}]"
+        return run.infill_batch(escaped(prompt) + gap + escaped(suffix), num, source=source, label=label)
+    text = run.config.text
+    before = encode_source(source, text, run.tokenizer)
+    given = run.tokenizer.encode(normalise(text.normaliser, prompt)) if prompt else before[:0]
+    room = text.length - len(before) - len(given)
+    length = max_tokens or room
+    if length < 1 or len(before) + len(given) + length > max_length(run, limits):
+        raise APIError(
+            f"The prompt has {len(before) + len(given)} tokens, which leaves no room for {max_tokens or 'any'} more: "
+            f"the text may have at most {max_length(run, limits)} tokens.",
+            param="max_tokens" if max_tokens else "prompt",
+        )
+    run.check_size(num, len(before) + len(given) + length)
+    if not prompt and not text.source:
+        return run.empty_batch(num, length, label=label)
+    row = templates.encode(escaped(prompt) + f"[MASK:{length}]", run.tokenizer, normaliser=text.normaliser)
+    if not prompt:
+        row = templates.make_row(before[:0], length)._replace(given=())
+    rows = [templates.concatenate([templates.make_row(before, 0), row])]
+    batch = templates.collate(rows, run.tokenizer, num=num, padded_to=text.length if text.model_padding else 0)
+    return with_label(batch, text, label)
+
+
+def escaped(text: str) -> str:
+    r"""A text as part of a template: `[MASK` in it is literal."""
+    return text.replace("[MASK", r"\[MASK")
+
+
+def stream_batch(run: TextDiffusion, body: StreamBody, seed: int, limits: Limits) -> Batch:
+    """The rows of `/v1/stream`: a template, a prompt or nothing, or a text in tokens with positions to write again."""
+    if body.template is not None and body.prompt is not None:
+        raise APIError("template and prompt exclude each other.", param="prompt")
+    conditions = {"source": body.source, "label": body.label}
+    length = body.length
+    if body.tokens is not None and length is None and body.template is None and body.prompt is None:
+        length = len(body.tokens) - len(encode_source(body.source, run.config.text, run.tokenizer))
+    if body.template is not None:
+        if length is not None:
+            raise APIError("The gaps of a template decide its length; leave length out.", param="length")
+        batch = infill_batch(run, body.template, body.num, seed, limits, **conditions)
+    elif body.prompt:
+        free = None if length is None else length
+        batch = continuation(run, body.prompt, body.num, free, **conditions, limits=limits)
+    else:
+        batch = run.empty_batch(body.num, length, **conditions)
+    return batch if body.tokens is None else _with_tokens(run, batch, body.tokens, body.remask or [])
+
+
+def infill_batch(
+    run: TextDiffusion, template: str, num: int, seed: int, limits: Limits, *, source: str | None, label: str | None
+) -> Batch:
+    """The rows of a template. Refuses too long ones before the model is asked for lengths of gaps."""
+    tokens = templates.gap_tokens(run.as_template(template))
+    if tokens > limits.length:
+        raise APIError(
+            f"The gaps have {tokens:,} tokens; this server writes at most {limits.length:,}.", param="template"
+        )
+    return run.infill_batch(template, num, source=source, label=label, seed=seed)
+
+
+def _with_tokens(run: TextDiffusion, batch: Batch, tokens: Sequence[int | None], remask: Sequence[int]) -> Batch:
+    """The batch with every token given, except those to write again."""
+    length = batch.tokens.shape[1]
+    if len(batch.tokens) != 1:
+        raise APIError("tokens are those of one text; leave num out.", param="tokens")
+    if len(tokens) != length:
+        raise APIError(f"There are {len(tokens)} tokens for a text of {length}.", param="tokens")
+    if wrong := [each for each in remask if not 0 <= each < length]:
+        raise APIError(f"remask has the position {wrong[0]}; positions are from 0 to {length - 1}.", param="remask")
+    if any(each is not None and each < 0 for each in tokens):
+        raise APIError("A token is negative; tokens are ids of the tokenizer, or null.", param="tokens")
+    size = run.tokenizer.vocab_size
+    free = torch.tensor([[each is None or each >= size for each in tokens]])
+    free[0, list(remask)] = True
+    given = batch.condition_mask
+    if given is not None:
+        free &= ~given
+    if not bool(free.any()):
+        raise APIError("No position is left to write: give positions in remask, or null as tokens.", param="remask")
+    ids = torch.tensor([[0 if each is None else min(each, size - 1) for each in tokens]])
+    sets = batch.allowed_set_ids
+    return replace(
+        batch,
+        tokens=torch.where(free, 0, ids) if given is None else torch.where(given, batch.tokens, ids),
+        condition_mask=~free,
+        allowed_set_ids=torch.full_like(ids, templates.ENDING) if sets is None else sets,
+    )
+
+
+@dataclass(frozen=True)
+class Text:
+    """A finished text, why it ended, and how many tokens the model wrote."""
+
+    text: str
+    finish_reason: str
+    completion_tokens: int
+
+    def shown(self, text: str, stop: Sequence[str]) -> Text:
+        """This text in the form that a client asked for, which ends before the first of the stop texts."""
+        cut = truncate(text, stop)
+        return replace(self, text=cut, finish_reason="stop" if cut != text else self.finish_reason)
+
+
+def read(run: TextDiffusion, written: Written, pattern: Pattern | None) -> list[Text]:
+    """The texts of finished rows."""
+    batch, end = written.batch, run.tokenizer.end_id
+    whole = [pattern.cut(text) if pattern else text for text in run.decode(written.step, batch)]
+    texts = []
+    for text, ids, free in zip(whole, written.step.tokens.tolist(), batch.target_mask.tolist(), strict=True):
+        chosen = [id for id, is_free in zip(ids, free, strict=True) if is_free]
+        count = chosen.index(end) + 1 if end in chosen else len(chosen)
+        ended = end in chosen or (pattern is not None and pattern.padded)
+        texts.append(Text(text, "stop" if ended else "length", count))
+    return texts
+
+
+def prompt_tokens(batch: Batch) -> int:
+    """The number of given tokens in each row, padding aside; of the first row."""
+    if batch.condition_mask is None:
+        return 0
+    last = int(batch.target_mask[0].nonzero().max()) if bool(batch.target_mask[0].any()) else 0
+    return int(batch.condition_mask[0, : last + 1].sum())
+
+
+def check_count(name: str, value: int, limits: Limits) -> None:
+    """Refuses a number of texts outside the server's limits."""
+    check_range(name, value, 1, limits.n)
+
+
+def bits_of(run: TextDiffusion, texts: Sequence[str], body: Sampling, limits: Limits) -> list[dict[str, float] | None]:
+    """Bits per character of texts under the run, with errors; None for one that is empty or cannot be measured."""
+    found: list[dict[str, float] | None] = []
+    for text in texts:
+        try:
+            (score,) = run.score([text], draws=2, label=body.label, source=body.source) if text else (None,)
+        except UserError:
+            score = None
+        found.append(None if score is None else {"bits": score.bits, "error": score.monte_carlo_error})
+    return found
