@@ -38,8 +38,10 @@ export async function models() {
 export async function stream(path, body, onStep, signal) {
   const reader = (await call(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
+  let last = null;
   for (;;) {
     const { value, done } = await reader.read();
+    if (done && last) return last;
     if (done) throw new Refused("The server ended the answer too early.");
     rest += value;
     const events = rest.split("\n\n");
@@ -50,10 +52,15 @@ export async function stream(path, body, onStep, signal) {
       if (!name) continue;
       const told = JSON.parse(data);
       if (name === "step") onStep(told);
-      else if (name === "done") return told;
+      else if (name === "done") last = told;
       else if (name === "error") throw new Refused(told.error.message);
     }
   }
+}
+
+/** Bits per character of a text, as {bits, error}. */
+export async function score(body, signal) {
+  return (await (await call("v1/score", body, signal)).json()).scores[0];
 }
 
 /** A recording as a file, "html" or "gif". */

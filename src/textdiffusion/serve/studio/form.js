@@ -226,11 +226,11 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 function explained(run) {
   const start = "The model learned to remove noise from text. It starts from noise";
   const ends = {
-    masks: ", where every token is hidden (grey), and reveals tokens in steps: anywhere in the text, not from left to right.",
+    absorbing: ", where every token is hidden (grey), and reveals tokens in steps: anywhere in the text, not from left to right.",
     uniform: " of random tokens, and replaces them in steps until they fit together.",
     gaussian: ": each token is a vector with much random noise on it. All of them become clearer together; what you see is the model's best guess at each step.",
-    blocks: " and writes one block of tokens after the other, each from noise.",
-    left_to_right: " and, for comparison, this model writes one token at a time from left to right, as most language models do.",
+    block_absorbing: " and writes one block of tokens after the other, each from noise.",
+    autoregressive_order: " and, for comparison, this model writes one token at a time from left to right, as most language models do.",
   };
   return start + (ends[run.noise] || " and removes it in steps.");
 }

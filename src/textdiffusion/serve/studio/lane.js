@@ -46,10 +46,12 @@ export class Lane {
 
   finish(done) {
     this.result = done;
-    const bits = done.bits_per_character?.[0];
-    const parts = [`${done.usage.steps} steps`, `${Math.round(done.usage.calls * 10) / 10} network calls`];
-    if (bits) parts.unshift(`${bits.bits.toFixed(2)} bits per character`);
-    this.bits.textContent = parts.join(" · ");
+    this.bits.textContent = "measuring bits per character …";
+  }
+
+  /** Shows how likely the text is for the model; null: unknown. */
+  rate(score) {
+    this.bits.textContent = score ? `${score.exact ? "" : "at most "}${score.bits.toFixed(2)} bits per character` : "";
   }
 
   get isFinished() {
@@ -66,8 +68,8 @@ export class Lane {
     this.drawn = frame;
     while (this.text.children.length > frame.tokens.length) this.text.lastElementChild.remove();
     while (this.text.children.length < frame.tokens.length) {
-      const button = document.createElement("button");
-      button.type = "button";
+      const button = document.createElement("span"); // a real button would not break between lines
+      button.setAttribute("role", "button");
       button.tabIndex = -1;
       this.text.append(button);
     }
@@ -113,7 +115,7 @@ export class Lane {
   }
 
   #position(target) {
-    const button = target.closest("button");
+    const button = target.closest("[role=button]");
     return button ? [...this.text.children].indexOf(button) : -1;
   }
 
@@ -161,19 +163,38 @@ export class Lane {
     } else if (event.key === "Home") buttons.find((each) => !each.hidden)?.focus();
     else if (event.key === "End") buttons.findLast((each) => !each.hidden)?.focus();
     else if (event.key.toLowerCase() === "p") this.toggle(position, this.pins);
+    else if (event.key === "Enter" || event.key === " ") this.toggle(position, this.marks);
     else return;
     event.preventDefault();
   }
 
+  /** The frame whose prediction a token comes from: where noise is everywhere the current one, else where it was written. */
+  #source(position) {
+    const id = this.drawn.tokens[position].id;
+    let at = this.shown;
+    if (id === null || ["gaussian", "uniform"].includes(this.facts.noise)) return this.frames[at];
+    while (at > 1 && this.frames[at - 1].tokens[position]?.id === id) at -= 1;
+    return this.frames[at];
+  }
+
+  /** The position of the written token that the model was least sure of, or -1. */
+  get leastSure() {
+    const tokens = this.frames.at(-1)?.tokens ?? [];
+    const written = [...tokens.keys()].filter((i) => tokens[i].text.trim() && !["masked", "given"].includes(tokens[i].state));
+    return written.reduce((best, i) => (best < 0 || tokens[i].confidence < tokens[best].confidence ? i : best), -1);
+  }
+
   /** What the model considered at a position of the frame that is shown, as nodes. */
   considered(position) {
-    const token = this.drawn?.tokens[position];
-    if (!token) return [];
+    if (!this.drawn?.tokens[position]) return [];
+    const source = this.#source(position);
+    const token = { ...this.drawn.tokens[position], alternatives: source.tokens[position].alternatives };
     const title = document.createElement("h3");
-    title.textContent =
-      token.state === "masked"
-        ? `Token ${position + 1}: still noise`
-        : `Token ${position + 1}: “${visible(this.#spelled(token.text))}”, ${token.state === "given" ? "given" : `${percent(token.confidence)} when it was written`}`;
+    const name = `Token ${position + 1}`;
+    const word = `“${visible(this.#spelled(token.text))}”`;
+    if (token.state === "masked") title.textContent = `${name}: noise. Most likely now:`;
+    else if (token.state === "given") title.textContent = `${name}: ${word}, given`;
+    else title.textContent = `${name}: ${word}, chosen at step ${source.step} from:`;
     const list = document.createElement("ol");
     for (const [text, probability, id] of token.alternatives || []) {
       const item = document.createElement("li");

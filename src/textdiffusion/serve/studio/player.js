@@ -64,7 +64,8 @@ export class Player {
 
   #wait() {
     clearTimeout(this.timer);
-    const total = Math.max(1, ...this.lanes.map((lane) => lane.frames.at(-1)?.total ?? 1));
+    const steps = (lane) => (lane.isFinished ? lane.frames.length : (lane.frames.at(-1)?.total ?? 1));
+    const total = Math.max(1, ...this.lanes.map(steps));
     const pace = Math.max(FASTEST, Math.min(SLOWEST, (1000 * SECONDS) / total)) / Number($("speed").value);
     this.timer = setTimeout(() => {
       if (!this.isPlaying) return;
@@ -79,9 +80,7 @@ export class Player {
     time.max = end;
     time.value = this.at;
     time.setAttribute("aria-valuetext", `step ${this.at} of ${end}`);
-    $("play").textContent = this.isPlaying ? "⏸" : "▶";
-    $("play").title = this.isPlaying ? "Pause" : "Play";
-    $("play").setAttribute("aria-label", $("play").title);
+    $("play").textContent = this.isPlaying ? "Pause" : "Play";
     $("first").disabled = $("back").disabled = this.at === 0;
     $("last").disabled = $("forward").disabled = this.at >= end;
   }

@@ -1,6 +1,6 @@
 // The page: the form makes requests, lanes show their steps, the player keeps time.
 
-import { Refused, file, models, stream } from "./api.js";
+import { Refused, file, models, score, stream } from "./api.js";
 import { Form } from "./form.js";
 import { forget, link, linked, remember, remembered } from "./history.js";
 import { Lane } from "./lane.js";
@@ -50,6 +50,7 @@ async function write(requests) {
     await Promise.all(lanes.map((lane) => fill(lane, mine.signal)));
     player.grown();
     finished(requests);
+    for (const lane of lanes) rate(lane, mine.signal);
   } catch (error) {
     mine.abort();
     if (mine === abort) problem(error);
@@ -62,7 +63,7 @@ async function write(requests) {
 }
 
 async function fill(lane, signal) {
-  const body = { ...lane.request.body, num: 1, alternatives: ALTERNATIVES, bits: true };
+  const body = { ...lane.request.body, num: 1, alternatives: ALTERNATIVES };
   const done = await stream(
     lane.request.path,
     body,
@@ -75,11 +76,23 @@ async function fill(lane, signal) {
   lane.finish(done);
 }
 
+/** Measures bits per character, which takes longer than writing. */
+async function rate(lane, signal) {
+  const { model, label, source } = lane.request.body;
+  const text = lane.plain;
+  try {
+    lane.rate(text ? await score({ model, texts: [text], label, source }, signal) : null);
+  } catch {
+    lane.rate(null);
+  }
+}
+
 function finished(requests) {
   remember({ text: lanes.map((lane) => lane.plain.trim()).join(" | ").slice(0, 300), requests });
   showHistory();
   buttons();
-  say(lanes.map((lane) => `${lanes.length > 1 ? `${lane.title}: ` : "Finished: "}${lane.plain}`).join(" "));
+  $("finished").textContent = lanes.map((lane) => `${lanes.length > 1 ? `${lane.title}: ` : "Finished: "}${lane.plain}`).join(" ");
+  if (!pointed && chosen.leastSure >= 0) point(chosen, chosen.leastSure);
 }
 
 function titleOf({ body }, requests) {
@@ -153,6 +166,7 @@ function reproducing() {
   return lanes.map((lane) => ({ path: lane.request.path, body: lane.result?.request ?? lane.request.body }));
 }
 
+/** Lists what was written before, and says whether there is anything. */
 function showHistory() {
   const entries = remembered();
   $("history-box").hidden = !entries.length;
@@ -166,6 +180,7 @@ function showHistory() {
       return item;
     }),
   );
+  return entries.length > 0;
 }
 
 /** Shows requests of the history or of a link in the form, and sends them. */
@@ -182,7 +197,7 @@ async function start() {
       return block;
     }),
   );
-  showHistory();
+  $("how").open = !showHistory();
   try {
     form = new Form(await models(), () => write(form.requests()));
   } catch (error) {
@@ -192,6 +207,7 @@ async function start() {
   $("form").addEventListener("submit", (event) => {
     event.preventDefault();
     write(form.requests());
+    if ($("watch").getBoundingClientRect().top > window.innerHeight / 2) $("watch").scrollIntoView();
   });
   $("form").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit();
