@@ -57,7 +57,7 @@ export class Form {
     $("run").value = id;
     const run = this.run;
     const size = run.parameters >= 1e9 ? `${(run.parameters / 1e9).toFixed(1)} billion` : `${(run.parameters / 1e6).toFixed(1)} million`;
-    $("what").textContent = `${run.what ? `${capital(run.what)}. ` : ""}${size} parameters, recipe ${run.recipe}.${run.infill_warning ? ` ${run.infill_warning}` : ""}`;
+    $("what").textContent = `${run.what ? `${capital(run.what).replace(/[.]+$/, "")}. ` : ""}${size} parameters, recipe ${run.recipe}.${run.infill_warning ? ` ${run.infill_warning}` : ""}`;
     $("how-noise").textContent = explained(run);
     $("length").value = run.length;
     $("length").max = run.max_length;
@@ -77,7 +77,7 @@ export class Form {
     this.#setSecond();
     $("run-b").value = id;
     this.#setSecond();
-    this.setMode(this.mode);
+    this.setMode(run.task ? "template" : this.mode);
     showRanges();
   }
 
@@ -93,6 +93,7 @@ export class Form {
     $("gap-tools").hidden = mode !== "template" || Boolean(run.task);
     $("length-field").hidden = mode !== "prompt";
     $("strength-field").hidden = mode !== "revise";
+    document.querySelector(".tabs").hidden = Boolean(run.task);
     $("go").textContent = mode === "revise" ? "Revise" : "Write";
     $("examples").hidden = examples.length < 2;
     $("examples").replaceChildren(

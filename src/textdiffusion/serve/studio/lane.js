@@ -6,6 +6,20 @@ const LAST_FRAMES = 60; // of a saved recording
 const percent = (p) => (p >= 0.995 && p < 1 ? ">99 %" : p > 0 && p < 0.01 ? "<1 %" : `${Math.round(100 * p)} %`);
 const visible = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "␣") || "∅";
 
+/** Tokens with the text of each: given text that has a character for each token comes in one piece. */
+function spread(tokens) {
+  const spreadOut = [...tokens];
+  for (let i = 0; i < tokens.length; i += 1) {
+    const characters = [...tokens[i].text];
+    const others = tokens.slice(i + 1, i + characters.length);
+    const isSplit = others.length === characters.length - 1 && others.every((each) => each.state === "given" && !each.text);
+    const isAll = tokens[i + characters.length]?.text || tokens[i + characters.length]?.state !== "given";
+    if (tokens[i].state !== "given" || characters.length < 2 || !isSplit || !isAll) continue;
+    characters.forEach((text, k) => (spreadOut[i + k] = { ...tokens[i + k], text }));
+  }
+  return spreadOut;
+}
+
 export class Lane {
   /** `told` is called with a token's position when it gets the focus or the pointer, `marked` when marks change. */
   constructor(title, facts, told, marked) {
@@ -29,6 +43,7 @@ export class Lane {
     this.isGrid = facts.task === "sudoku";
     this.text.classList.toggle("grid", this.isGrid);
     this.text.addEventListener("click", (event) => this.#act(event.target, event.shiftKey));
+    this.text.addEventListener("mousedown", (event) => event.shiftKey && event.preventDefault()); // no selection
     this.text.addEventListener("keydown", (event) => this.#key(event));
     for (const name of ["focusin", "pointerover"])
       this.text.addEventListener(name, (event) => this.#tell(event.target, name === "focusin"));
@@ -36,7 +51,7 @@ export class Lane {
 
   /** Adds a step, unless it changes nothing (the last one counts always). */
   add(step) {
-    const tokens = step.rows[0].tokens;
+    const tokens = spread(step.rows[0].tokens);
     const before = this.frames.at(-1)?.tokens;
     const same = before?.length === tokens.length && before.every((each, i) => each.id === tokens[i].id && each.confidence === tokens[i].confidence);
     const frame = { step: step.step, total: step.total, t: step.t, calls: step.calls, tokens };
@@ -138,10 +153,23 @@ export class Lane {
   /** Adds a position to the marks or the pins, or takes it away; a position has at most one of them. */
   toggle(position, set) {
     const other = set === this.marks ? this.pins : this.marks;
-    if (!set.delete(position)) set.add(position);
-    other.delete(position);
+    const isOn = set.has(position);
+    for (const each of this.#piece(position)) {
+      if (isOn) set.delete(each);
+      else set.add(each);
+      other.delete(each);
+    }
     this.#outline();
     this.marked(this);
+  }
+
+  /** The positions of a piece of text: of several tokens that were given together, or make up one character, the first has the text. */
+  #piece(position) {
+    const tokens = this.drawn.tokens;
+    let end = position + 1;
+    while (end < tokens.length && !tokens[end].text && tokens[end].state !== "masked") end += 1;
+    const isInside = end < tokens.length || tokens[position].state === "given";
+    return isInside ? [...Array(end - position).keys()].map((i) => position + i) : [position];
   }
 
   clearMarks() {

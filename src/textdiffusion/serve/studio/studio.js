@@ -13,7 +13,8 @@ let form;
 let lanes = [];
 let chosen = null; // the lane that the buttons act on
 let pointed = null; // {lane, position} whose alternatives are shown
-let abort = null;
+let abort = null; // of what is being written
+let rating = null; // of what is being measured
 
 const player = new Player(() => showToken());
 
@@ -30,6 +31,8 @@ function problem(error) {
 /** Sends requests, one lane for each, and shows what comes back. */
 async function write(requests) {
   abort?.abort();
+  rating?.abort();
+  rating = null;
   const mine = (abort = new AbortController());
   $("problem").textContent = "";
   say("");
@@ -50,12 +53,14 @@ async function write(requests) {
     await Promise.all(lanes.map((lane) => fill(lane, mine.signal)));
     player.grown();
     finished(requests);
-    for (const lane of lanes) rate(lane, mine.signal);
+    rating = new AbortController();
+    for (const lane of lanes) rate(lane, rating.signal);
   } catch (error) {
     mine.abort();
     if (mine === abort) problem(error);
   } finally {
     if (mine === abort) {
+      abort = null;
       $("go").disabled = false;
       $("stop").hidden = true;
     }
@@ -120,7 +125,7 @@ function choose(lane) {
 
 function buttons() {
   const isDone = Boolean(chosen?.isFinished);
-  const [marks, pins] = [chosen?.marks.size ?? 0, chosen?.pins.size ?? 0];
+  const [marks, pins] = [chosen?.marks, chosen?.pins].map((set) => set?.size ?? 0);
   $("again").disabled = !isDone || !marks;
   $("again").textContent = marks ? `Write ${marks} marked ${marks > 1 ? "tokens" : "token"} again` : "Write marked tokens again";
   $("rest").disabled = !isDone || !pins;
