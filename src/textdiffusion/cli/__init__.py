@@ -44,6 +44,7 @@ COMMANDS = {
     "recipes": Entry("listing", "Recipes", "List the recipes and their variants"),
     "samplers": Entry("listing", "Samplers", "List the samplers that a run can use"),
     "guides": Entry("listing", "Guides", "List the ways to steer sampling"),
+    "studio": Entry("studio", "Studio", "Write, watch, revise and compare in the browser"),
     "serve": Entry("serve", "Serve", "Serve runs over HTTP, with routes shaped as those of OpenAI"),
     "doctor": Entry("doctor", "Doctor", "Check this machine, the installation, and a run's files"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
@@ -23,6 +23,10 @@ from .lengths import propose_lengths
 from .options import Generation, SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
 from .revision import Draft, Revision
 from .run import Run, check_count
+from .studio import Studio
+
+OnStep = Callable[[Step], object]
+"""What is called with every step of the rows that are written, in chunks one after the other."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,18 +45,21 @@ class TextDiffusion(Run):
         source: str | Sequence[str] | None = None,
         label: str | int | None = None,
         stop: str | Sequence[str] = (),
+        on_step: OnStep | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         """`num` texts of `length` tokens each (None: as in training), shorter where the model ends them.
 
         A text ends before the first of the `stop` texts in it, for every sampler alike: what follows is cut off.
-        A conditional run takes a `source`, or several in turn with `num` texts for each, or a `label`. Raises UserError
-        for values that are not allowed, for samplers and guides that the run's process does not allow, and for a source
-        or a label that the run does not take, or lacks.
+        `on_step` receives every step; an exception that it raises ends the writing. A conditional run takes a `source`,
+        or several in turn with `num` texts for each, or a `label`. Raises UserError for values that are not allowed,
+        for samplers and guides that the run's process does not allow, and for a source or a label that the run does not
+        take, or lacks.
         """
         ends = [stop] if isinstance(stop, str) else stop
         check_stop(ends)
-        texts = self._write(self.empty_batch(num, length, source=source, label=label), SamplingOptions(**options))
+        batch = self.empty_batch(num, length, source=source, label=label)
+        texts = self._write(batch, SamplingOptions(**options), on_step)
         return [truncate(text, ends) for text in texts]
 
     def infill(
@@ -62,6 +69,7 @@ class TextDiffusion(Run):
         *,
         source: str | None = None,
         label: str | int | None = None,
+        on_step: OnStep | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         r"""`num` texts for a template such as "The [MASK:5] pear is [MASK:8].", or for each of several in turn.
@@ -69,12 +77,12 @@ class TextDiffusion(Run):
         [MASK:5] is a gap of five tokens, [MASK] one as long as the model proposes (see `lengths`); `\\[MASK` is literal
         text. The text around gaps is preserved exactly. `infill_warning` says how well this run is prepared for it. A
         run trained on a task also takes a bare question, without gaps, and writes its row; `answer` gives the answer
-        alone. Raises UserError as `generate` does, for malformed templates, and for lengths that the run cannot
-        propose.
+        alone. `on_step` is that of `generate`. Raises UserError as `generate` does, for malformed templates, and for
+        lengths that the run cannot propose.
         """
         sampling = SamplingOptions(**options)
         batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed or 0)
-        return self._write(batch, sampling)
+        return self._write(batch, sampling, on_step)
 
     def revise(
         self,
@@ -86,14 +94,16 @@ class TextDiffusion(Run):
         keep: str | Sequence[str] = (),
         source: str | None = None,
         label: str | int | None = None,
+        on_step: OnStep | None = None,
         **options: Unpack[SamplingKwargs],
     ) -> list[str]:
         """`num` revisions of a draft, or of each of several in turn: noise is put on it and taken off again.
 
         `strength` 0 returns the text, 1 keeps only its number of tokens; between them, `Revision.of` says for each
         family what is written anew. `select="suspect"` writes the tokens anew that the model finds least likely given
-        all others, as a proof-reader would. Words and phrases to `keep` are preserved wherever they occur. Raises
-        UserError as `generate` does, for an empty text, and for a phrase to keep that no draft has.
+        all others, as a proof-reader would. Words and phrases to `keep` are preserved wherever they occur. `on_step` is
+        that of `generate`. Raises UserError as `generate` does, for an empty text, and for a phrase to keep that no
+        draft has.
         """
         texts = [text] if isinstance(text, str) else list(text)
         revision = self.revision(
@@ -101,7 +111,7 @@ class TextDiffusion(Run):
         )
         if strength == 0.0:
             return [each for each in texts for _ in range(num)]
-        return self._run(revision.generation, revision.batch)
+        return self._run(revision.generation, revision.batch, on_step)
 
     def revision(
         self,
@@ -164,6 +174,13 @@ class TextDiffusion(Run):
             frames.append(frame if grid is None else grid.broken(frame))
         facts = {"recipe": self.config.recipe, "steps": step.total, "seed": options.get("seed", 0)}
         return Recording(tuple(frames), tuple(self.decode(step, rows)), f"textdiffusion: {self.config.recipe}", facts)
+
+    def studio(self) -> Studio:
+        """The studio on this run, in a process of its own; a notebook shows it as the value of a cell.
+
+        Needs the extra `serve`. Raises UserError where it cannot start.
+        """
+        return Studio(self)
 
     def score(
         self,
@@ -284,12 +301,14 @@ class TextDiffusion(Run):
             )
         return None
 
-    def _write(self, batch: Batch, sampling: SamplingOptions) -> list[str]:
-        return self._run(sampling.resolve(self, batch), batch)
+    def _write(self, batch: Batch, sampling: SamplingOptions, on_step: OnStep | None = None) -> list[str]:
+        return self._run(sampling.resolve(self, batch), batch, on_step)
 
-    def _run(self, generation: Generation, batch: Batch) -> list[str]:
+    def _run(self, generation: Generation, batch: Batch, on_step: OnStep | None = None) -> list[str]:
         texts: list[str] = []
         for chunk in self.chunks(batch):
-            *_, last = generation.run(chunk.to(self.device))
+            for last in generation.run(chunk.to(self.device)):
+                if on_step is not None:
+                    on_step(last)
             texts += self.decode(last, chunk)
         return texts

@@ -41,7 +41,7 @@ class Limits:
     """Weights of all loaded runs; the least recently used one makes room."""
 
 
-def check_range(name: str, value: float | None, low: float, high: float) -> None:
+def check_range(name: str, value: int | float | None, low: int | float, high: int | float) -> None:
     """Refuses a value outside [low, high]; None is the default and allowed."""
     if value is not None and not low <= value <= high:
         raise APIError(f"{name} is {value:g}; it must be from {low:g} to {high:,g}.", param=name)

@@ -92,7 +92,7 @@ def check_score(body: ScoreBody, limits: Limits) -> None:
 async def stream_events(
     service: Service, body: Any, plan_of: Callable[..., Plan], request_of: Callable[..., dict[str, Any]]
 ) -> AsyncIterator[str]:
-    """The events of `/v1/stream` or `/v1/revise`, whose bodies become plans, and plans requests that give them again."""
+    """The events of `/v1/stream` or `/v1/revise`: how their bodies become plans, and plans the requests for them."""
     seed = chosen_seed(body.seed)
     async with service.admit(body.model) as ticket:
         made = await ticket.compute(partial(plan_of, ticket.run, body, seed, service.limits))

@@ -17,7 +17,7 @@ from .writing import Plan, check_count, check_sampling, described, plan
 class ReviseBody(Sampling):
     """`POST /v1/revise`: the steps from a noisy draft to its revision (see `TextDiffusion.revise`)."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012: pydantic's name, and no field
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     text: str
     strength: float = 0.3

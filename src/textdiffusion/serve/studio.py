@@ -58,7 +58,7 @@ class RecordedFrame:
 class RecordBody:
     """`POST /v1/record`: the frames of one text, to be saved as a page (html) or an animation (gif)."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012: pydantic's name, and no field
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     format: str
     title: str

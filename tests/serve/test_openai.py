@@ -1,0 +1,147 @@
+"""OpenAI's own client with our server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Server
+
+openai = pytest.importorskip("openai")
+
+
+@pytest.fixture(scope="module")
+def client(server: Server):
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0)
+
+
+def test_models_say_what_they_can_do(client):
+    plays, restaurants, sudoku, *_ = client.models.list().data
+    assert [plays.id, restaurants.id, sudoku.id] == ["shakespeare", "restaurants", "sudoku"]
+    assert restaurants.textdiffusion["label"] == ["English", "Italian"]
+    assert restaurants.textdiffusion["source"]
+    assert sudoku.textdiffusion["task"] == "sudoku"
+    guides = {guide["name"]: guide for guide in plays.textdiffusion["guides"]}
+    assert {"word", "regex"} <= set(guides)
+    assert not {"classifier", "energy"} & set(guides)  # they read files of the server
+    assert "repaint" not in guides  # this run keeps given tokens itself
+    names = [sampler["name"] for sampler in plays.textdiffusion["samplers"]]
+    assert plays.textdiffusion["sampler"] in names
+    assert client.models.retrieve("sudoku").id == "sudoku"
+
+
+def test_completions(client):
+    answer = client.completions.create(model="shakespeare", prompt=["The ", "My l"], n=2, max_tokens=9, seed=4)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert [len(choice.text) for choice in answer.choices] == [9] * 4  # a token is a character
+    assert {choice.finish_reason for choice in answer.choices} == {"length"}
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (8, 36)
+    alone = client.completions.create(model="shakespeare", prompt="My l", n=2, max_tokens=9, seed=4)
+    assert [choice.text for choice in alone.choices] == [choice.text for choice in answer.choices[2:]]
+    echoed = client.completions.create(model="shakespeare", prompt="My l", max_tokens=9, seed=4, echo=True)
+    assert echoed.choices[0].text == "My l" + alone.choices[0].text
+
+
+def test_a_suffix_is_kept(client, server: Server):
+    body = {"model": "shakespeare", "prompt": "The ", "suffix": " pear", "max_tokens": 5, "seed": 2, "echo": True}
+    text = client.completions.create(**body).choices[0].text
+    assert text.startswith("The ")
+    assert text.endswith(" pear")
+    filled = server.post("/v1/infill", {"model": "shakespeare", "template": "The [MASK:5] pear", "seed": 2})[1]
+    assert filled["texts"] == [text]
+
+
+def test_stop_texts_end_a_text(client):
+    body = {"model": "shakespeare", "prompt": "The ", "max_tokens": 20, "seed": 1}
+    whole = client.completions.create(**body).choices[0]
+    stop = whole.text[7:9]
+    cut = client.completions.create(**body, stop=[stop, "\0"]).choices[0]
+    assert cut.text == whole.text[: whole.text.find(stop)]
+    assert (whole.finish_reason, cut.finish_reason) == ("length", "stop")
+
+
+def test_a_stream_has_drafts_that_others_ignore(client):
+    body = {"model": "shakespeare", "prompt": "The ", "max_tokens": 12, "seed": 1, "n": 2}
+    body["extra_body"] = {"steps": 4}
+    whole = client.completions.create(**body)
+    options = {"include_usage": True}
+    chunks = list(client.completions.create(**body, stream=True, stream_options=options))
+    texts = ["", ""]
+    for chunk in chunks:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == [choice.text for choice in whole.choices]
+    drafts = [chunk.draft for chunk in chunks if getattr(chunk, "draft", None)]
+    assert drafts[0]["text"] == "▒" * 12
+    assert chunks[-1].usage == whole.usage
+    plain = client.completions.create(**body, stream=True, stream_options={"include_drafts": False})
+    assert not any(getattr(chunk, "draft", None) for chunk in plain)
+
+
+def test_a_schema_holds(client, in_bytes: dict[str, Path]):
+    properties = {
+        "kind": {"enum": ["pear", "fig"]},
+        "ripe": {"type": "boolean"},
+        "age": {"type": "integer", "minimum": 0},
+    }
+    schema = {"type": "object", "properties": properties, "required": ["kind", "ripe"]}
+    response_format = {"type": "json_schema", "json_schema": {"name": "fruit", "schema": schema}}
+    body = {"extra_body": {"response_format": response_format}, "n": 4, "seed": 3}
+    for run in in_bytes.values():
+        answer = client.completions.create(model=run.name, prompt="", max_tokens=45, **body)
+        for choice in answer.choices:
+            value = json.loads(choice.text)
+            assert value["kind"] in ("pear", "fig")
+            assert isinstance(value["ripe"], bool)
+            assert choice.finish_reason == "stop"
+
+
+def test_a_pattern_holds_after_a_prompt(client, in_bytes: dict[str, Path]):
+    more = {"extra_body": {"regex": "[a-d]{5}[.!]"}}
+    answer = client.completions.create(model=in_bytes["stream"].name, prompt="The (", max_tokens=6, seed=3, n=2, **more)
+    for choice in answer.choices:
+        assert set(choice.text[:5]) <= set("abcd")
+        assert choice.text[5:] in (".", "!")
+
+
+def test_chat_needs_a_template(client):
+    with pytest.raises(openai.BadRequestError, match="no chat template"):
+        client.chat.completions.create(model="shakespeare", messages=[{"role": "user", "content": "Hello"}])
+
+
+@pytest.mark.parametrize(
+    ("error", "body", "words"),
+    [
+        ("NotFoundError", {"model": "gpt-4"}, "no model 'gpt-4'; it can be shakespeare"),
+        ("BadRequestError", {"logprobs": 3}, "no log-probability"),
+        ("BadRequestError", {"best_of": 3}, "best_of"),
+        ("BadRequestError", {"n": 0}, "n is 0"),
+        ("BadRequestError", {"n": 1000}, "n is 1000"),
+        ("BadRequestError", {"max_tokens": 10**9}, "max_tokens"),
+        ("BadRequestError", {"temperature": -1}, "temperature is -1"),
+        ("BadRequestError", {"top_p": 0}, "top_p is 0"),
+        ("BadRequestError", {"seed": -1}, "seed is -1"),
+        ("BadRequestError", {"presence_penalty": 1}, "repetition_penalty"),
+        ("BadRequestError", {"stop": ["a"] * 99}, "99 stop texts"),
+        ("BadRequestError", {"stop": ""}, "stop text is empty"),
+        ("BadRequestError", {"prompt": "a" * 30_000}, "30,000 characters"),
+        ("BadRequestError", {"prompt": "a" * 3000}, "no room"),
+        ("BadRequestError", {"prompt": [1, 2]}, "tokens are not supported"),
+        ("BadRequestError", {"extra_body": {"steps": 10**6}}, "steps is 1e.06"),
+        ("BadRequestError", {"extra_body": {"sampler": "ddim"}}, "This run can use"),
+        (
+            "BadRequestError",
+            {"extra_body": {"guides": ["classifier:path=/etc/passwd,label=a"]}},
+            "cannot use the guide",
+        ),
+        ("BadRequestError", {"extra_body": {"guides": ["word"] * 99}}, "99 guides"),
+        ("BadRequestError", {"extra_body": {"regex": "(a{1000}){1000}"}}, "longer than"),
+        ("BadRequestError", {"extra_body": {"regex": "(a"}}, "never closed"),
+        ("BadRequestError", {"extra_body": {"regex": "a{90}"}}, "texts of 90 tokens can"),
+        ("BadRequestError", {"extra_body": {"label": "French"}}, "no labels"),
+    ],
+)
+def test_errors_say_what_is_wrong(client, error: str, body: dict, words: str):
+    body = {"model": "shakespeare", "prompt": "", "max_tokens": 8} | body
+    with pytest.raises(getattr(openai, error), match=words):
+        client.completions.create(**body)
