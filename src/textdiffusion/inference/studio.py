@@ -30,13 +30,15 @@ class Studio:
             run.save_pretrained(Path(self._folder.name) / "run")
         folder = run.folder or Path(str(self._folder and self._folder.name)) / "run"
         command = [sys.executable, "-m", "textdiffusion", "studio", str(folder), "--no-browser"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        address = re.search(r"http://\S+(?=;)", process.stdout.readline())
-        if address is None:
-            process.terminate()
-            told = process.communicate()[1].strip().splitlines()
-            raise UserError(told[-1].removeprefix("textdiffusion: ") if told else "The studio did not start.")
+        with tempfile.TemporaryFile("w+") as errors:  # a pipe that nobody reads would fill
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            assert process.stdout is not None
+            address = re.search(r"http://\S+(?=;)", process.stdout.readline())
+            if address is None:
+                _end(process)
+                errors.seek(0)
+                told = errors.read().strip().splitlines()
+                raise UserError(told[-1].removeprefix("textdiffusion: ") if told else "The studio did not start.")
         self.url = address[0]
         self._stop = weakref.finalize(self, _end, process)
 
