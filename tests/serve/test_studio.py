@@ -84,7 +84,8 @@ def test_the_first_visit_shows_an_example_and_what_it_is(page: Any):
     assert page.inner_text("#run option:checked") == "shakespeare"
     assert "starts from noise" in page.inner_text("#how-noise")
     assert "step" in page.inner_text(".status")
-    assert page.locator("#token li").count() == 5  # what else the model considered at its least sure token
+    assert page.locator("#token li").count() >= 5  # what else the model considered at its least sure token
+    assert page.locator("#token li.chosen").count() == 1
 
 
 def test_a_template_is_filled_watched_and_saved(page: Any):
@@ -190,9 +191,7 @@ def test_what_is_typed_is_text(page: Any):
     assert page.locator("#lanes img, #lanes script, #history img").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_accessible_on_a_phone_and_on_a_desk(page: Any, scheme: str):
-    page.emulate_media(color_scheme=scheme)
+def test_it_is_accessible_on_a_phone_and_on_a_desk(page: Any):
     page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
     for width in (360, 1280):
         page.set_viewport_size({"width": width, "height": 800})

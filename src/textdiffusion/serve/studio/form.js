@@ -112,7 +112,7 @@ export class Form {
 
   #setSampler() {
     const sampler = this.run.samplers.find((each) => each.name === $("sampler").value);
-    $("sampler-what").textContent = sampler.what;
+    $("sampler-what").textContent = plain(sampler.what);
     $("sampler-settings").replaceChildren(...sampler.settings.filter((each) => each.name !== "steps").map((each) => field(each, `set-${each.name}`)));
   }
 
@@ -146,7 +146,7 @@ export class Form {
     line.append(title, remove);
     const what = document.createElement("p");
     what.className = "hint";
-    what.textContent = guide.what;
+    what.textContent = plain(guide.what);
     const number = document.querySelectorAll(".guide").length;
     box.append(line, what, ...guide.settings.map((each) => field(each, `guide-${number}-${each.name}`, values[each.name])));
     $("guides").append(box);
@@ -159,7 +159,10 @@ export class Form {
     const body = { model: run.id, seed: Number($("seed").value || 0), temperature: Number($("temperature").value) / 100 };
     const text = $("text").value;
     if (this.mode === "template") body.template = text;
-    else if (this.mode === "revise") Object.assign(body, { text, strength: Number($("strength").value) / 100, select: $("suspect").checked ? "suspect" : "random" });
+    else if (this.mode === "revise") {
+      Object.assign(body, { text, strength: Number($("strength").value) / 100, select: $("suspect").checked ? "suspect" : "random" });
+      body.keep = $("keep").value.split(",").map((phrase) => phrase.trim()).filter(Boolean);
+    }
     else if (text) Object.assign(body, { prompt: text, length: Number($("length").value) || undefined });
     else body.length = Number($("length").value) || run.length;
     if ($("steps").value) body.steps = Number($("steps").value);
@@ -193,6 +196,7 @@ export class Form {
     if (body.length) $("length").value = body.length;
     if (body.strength !== undefined) $("strength").value = Math.round(100 * body.strength);
     $("suspect").checked = body.select === "suspect";
+    $("keep").value = (body.keep || []).join(", ");
     $("seed").value = body.seed ?? 0;
     $("steps").value = body.steps ?? "";
     $("temperature").value = Math.round(100 * (body.temperature ?? 1));
@@ -222,6 +226,7 @@ function insertGap() {
   text.focus();
 }
 
+const plain = (text) => text.replaceAll("`", "");
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function explained(run) {
@@ -261,7 +266,19 @@ function field(setting, id, value = setting.default) {
   if (setting.type === "bool") input.checked = Boolean(value);
   else input.value = value ?? "";
   box.append(...(setting.type === "bool" ? [input, label] : [label, input]));
-  return box;
+  if (!setting.what) return box;
+  const what = document.createElement("p");
+  what.className = "hint";
+  what.id = `${id}-what`;
+  what.textContent = plain(setting.what);
+  input.setAttribute("aria-describedby", what.id);
+  if (setting.type !== "bool") {
+    box.append(what);
+    return box;
+  }
+  const both = document.createElement("div");
+  both.append(box, what);
+  return both;
 }
 
 /** The values of the fields in a box that differ from their defaults. */

@@ -107,7 +107,7 @@ export class Lane {
     button.textContent = isHole ? "" : this.#spelled(token.text);
     button.hidden = !isHole && !token.text; // the end, padding, and the rest of a character
     const state = isHole ? "noise" : token.state === "given" ? "given" : `${percent(token.confidence)} sure`;
-    button.setAttribute("aria-label", isHole ? `noise, token ${i + 1}` : `${visible(token.text)}, ${state}`);
+    button.setAttribute("aria-label", isHole ? `noise, token ${i + 1}` : `${this.#spelled(token.text).trim() || visible(token.text)}, ${state}`);
   }
 
   #spelled(text) {
@@ -147,7 +147,12 @@ export class Lane {
   #act(target, pins) {
     const position = this.#position(target);
     if (position < 0) return;
-    this.toggle(position, pins ? this.pins : this.marks);
+    this.toggle(position, pins ? this.pins : this.chosenSet);
+  }
+
+  /** What a click does: it marks or pins. */
+  get chosenSet() {
+    return document.querySelector("[name=act]:checked").value === "pins" ? this.pins : this.marks;
   }
 
   /** Adds a position to the marks or the pins, or takes it away; a position has at most one of them. */
@@ -191,7 +196,7 @@ export class Lane {
     } else if (event.key === "Home") buttons.find((each) => !each.hidden)?.focus();
     else if (event.key === "End") buttons.findLast((each) => !each.hidden)?.focus();
     else if (event.key.toLowerCase() === "p") this.toggle(position, this.pins);
-    else if (event.key === "Enter" || event.key === " ") this.toggle(position, this.marks);
+    else if (event.key === "Enter" || event.key === " ") this.toggle(position, this.chosenSet);
     else return;
     event.preventDefault();
   }
@@ -224,7 +229,9 @@ export class Lane {
     else if (token.state === "given") title.textContent = `${name}: ${word}, given`;
     else title.textContent = `${name}: ${word}, chosen at step ${source.step} from:`;
     const list = document.createElement("ol");
-    for (const [text, probability, id] of token.alternatives || []) {
+    const likeliest = token.alternatives || [];
+    const isRare = likeliest.length && token.state !== "masked" && !likeliest.some(([, , id]) => id === token.id);
+    for (const [text, probability, id] of isRare ? [...likeliest, [token.text, token.confidence, token.id]] : likeliest) {
       const item = document.createElement("li");
       const [word, value, bar] = ["span", "b", "i"].map((name) => document.createElement(name));
       word.textContent = visible(this.#spelled(text));
