@@ -7,13 +7,14 @@ const percent = (p) => (p >= 0.995 && p < 1 ? ">99 %" : p > 0 && p < 0.01 ? "<1 
 const visible = (text) => text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/ /g, "␣") || "∅";
 
 /** Tokens with the text of each: given text that has a character for each token comes in one piece. */
-function spread(tokens) {
+function spread(tokens, hasLetters) {
   const spreadOut = [...tokens];
   for (let i = 0; i < tokens.length; i += 1) {
     const characters = [...tokens[i].text];
     const others = tokens.slice(i + 1, i + characters.length);
     const isSplit = others.length === characters.length - 1 && others.every((each) => each.state === "given" && !each.text);
-    const isAll = tokens[i + characters.length]?.text || tokens[i + characters.length]?.state !== "given";
+    const next = tokens[i + characters.length];
+    const isAll = hasLetters || next?.text || next?.state !== "given";
     if (tokens[i].state !== "given" || characters.length < 2 || !isSplit || !isAll) continue;
     characters.forEach((text, k) => (spreadOut[i + k] = { ...tokens[i + k], text }));
   }
@@ -51,7 +52,7 @@ export class Lane {
 
   /** Adds a step, unless it changes nothing (the last one counts always). */
   add(step) {
-    const tokens = spread(step.rows[0].tokens);
+    const tokens = spread(step.rows[0].tokens, this.isGrid);
     const before = this.frames.at(-1)?.tokens;
     const same = before?.length === tokens.length && before.every((each, i) => each.id === tokens[i].id && each.confidence === tokens[i].confidence);
     const frame = { step: step.step, total: step.total, t: step.t, calls: step.calls, tokens };
