@@ -116,7 +116,7 @@ def test_chat_needs_a_template(client):
         ("BadRequestError", {"logprobs": 3}, "no log-probability"),
         ("BadRequestError", {"best_of": 3}, "best_of"),
         ("BadRequestError", {"n": 0}, "n is 0"),
-        ("BadRequestError", {"n": 1000}, "n is 1000"),
+        ("BadRequestError", {"n": 1000}, "n is 1,000"),
         ("BadRequestError", {"max_tokens": 10**9}, "max_tokens"),
         ("BadRequestError", {"temperature": -1}, "temperature is -1"),
         ("BadRequestError", {"top_p": 0}, "top_p is 0"),
@@ -127,7 +127,7 @@ def test_chat_needs_a_template(client):
         ("BadRequestError", {"prompt": "a" * 30_000}, "30,000 characters"),
         ("BadRequestError", {"prompt": "a" * 3000}, "no room"),
         ("BadRequestError", {"prompt": [1, 2]}, "tokens are not supported"),
-        ("BadRequestError", {"extra_body": {"steps": 10**6}}, "steps is 1e.06"),
+        ("BadRequestError", {"extra_body": {"steps": 10**6}}, "steps is 1,000,000"),
         ("BadRequestError", {"extra_body": {"sampler": "ddim"}}, "This run can use"),
         (
             "BadRequestError",

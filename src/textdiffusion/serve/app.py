@@ -55,7 +55,11 @@ def create_app(service: Service, *, api_key: str = "", quiet: bool = False) -> A
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, problem: HTTPException) -> Any:
-        message = {404: "There is no such route.", 405: "This route does not take this method."}
+        message = {
+            400: "The body is not valid JSON.",  # the only reason for which FastAPI raises it
+            404: "There is no such route.",
+            405: "This route does not take this method.",
+        }
         answer = APIError(message.get(problem.status_code, str(problem.detail)), problem.status_code)
         return JSONResponse(answer.body, answer.status, dict(problem.headers or {}))
 

@@ -44,7 +44,13 @@ class Limits:
 def check_range(name: str, value: int | float | None, low: int | float, high: int | float) -> None:
     """Refuses a value outside [low, high]; None is the default and allowed."""
     if value is not None and not low <= value <= high:
-        raise APIError(f"{name} is {value:g}; it must be from {low:g} to {high:,g}.", param=name)
+        raise APIError(f"{name} is {_shown(value)}; it must be from {_shown(low)} to {_shown(high)}.", param=name)
+
+
+def _shown(value: int | float) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if abs(value) < 10**30 else "a number of more than 30 digits"
 
 
 def check_chars(name: str, text: str | None, limit: int) -> None:

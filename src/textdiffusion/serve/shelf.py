@@ -100,29 +100,30 @@ class Shelf:
             )
         entry.users += 1
         try:
-            while entry.run is None:  # the lock is for loading: runs that are loaded do not wait
+            if entry.run is None:  # requests for loaded runs need not wait for the lock
                 async with self._changed:
-                    if entry.loading is not None:
-                        await asyncio.shield(entry.loading)
-                        continue
-                    idle = [each for each in self.entries.values() if each.run is not None and not each.users]
-                    idle.sort(key=lambda each: each.last_used)
-                    while idle and self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
-                        self._unload(idle.pop(0))
-                    if self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
-                        await self._changed.wait()
-                    else:
-                        entry.loading = asyncio.get_running_loop().run_in_executor(pool, self._load, entry)
-                        try:
-                            await asyncio.shield(entry.loading)
-                        finally:
-                            if entry.loading.done():
-                                entry.loading = None
+                    await self._make_loaded(entry, pool)
+            assert entry.run is not None
             assert entry.worker is not None
             return Loaded(entry, entry.run, entry.worker)
         except BaseException:
             entry.users -= 1
             raise
+
+    async def _make_loaded(self, entry: Entry, pool: Executor) -> None:
+        """Loads a run, under the lock; waits while there is no room."""
+        while entry.run is None:
+            idle = [each for each in self.entries.values() if each.run is not None and not each.users]
+            idle.sort(key=lambda each: each.last_used)
+            while idle and self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
+                self._unload(idle.pop(0))
+            if self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
+                await self._changed.wait()
+                continue
+            if entry.loading is None or entry.loading.done():  # else one goes on that nobody waits for any more
+                entry.loading = asyncio.get_running_loop().run_in_executor(pool, self._load, entry)
+            await asyncio.shield(entry.loading)
+        self._changed.notify_all()  # others may wait for the same run
 
     async def release(self, loaded: Loaded) -> None:
         """Ends a hold."""

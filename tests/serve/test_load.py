@@ -1,0 +1,204 @@
+"""Many requests at once: the same texts, bounded queues, deadlines, clients that leave or read slowly."""
+
+import asyncio
+import http.client
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from textdiffusion.serve.jobs import Channel
+from textdiffusion.serve.limits import Limits
+
+from .conftest import Server, StartServer
+
+
+def wait_until(condition, seconds: float = 10.0) -> None:
+    """Fails if a condition does not come true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def slow(model: str, **more) -> dict:
+    """A request of a thousand steps."""
+    return {"model": model, "length": 256, "steps": 4000, "sampler": "ancestral", "every": 4000} | more
+
+
+def open_stream(server: Server, body: dict) -> socket.socket:
+    """A connection on which a stream has been asked for."""
+    address = urlsplit(server.url)
+    connection = socket.create_connection((address.hostname, address.port), 10)
+    data = json.dumps(body).encode()
+    head = (
+        f"POST /v1/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + data)
+    return connection
+
+
+def test_a_text_depends_on_nothing_but_its_request(server: Server):
+    """200 requests: alone, at the same time as others, streamed; different seeds, numbers of texts and lengths."""
+    bodies = [
+        {
+            "model": "shakespeare",
+            "prompt": "The "[: i % 3],
+            "max_tokens": 8 + i % 2,
+            "n": 1 + i % 4 // 3,
+            "seed": i % 50,
+        }
+        for i in range(100)
+    ]
+
+    def texts(body: dict) -> list[str]:
+        status, answer = server.post("/v1/completions", body)
+        assert status == 200, answer
+        return [choice["text"] for choice in answer["choices"]]
+
+    def streamed(body: dict) -> list[str]:
+        status, answer = server.post("/v1/completions", body | {"stream": True})
+        assert status == 200, answer
+        found = [""] * body["n"]
+        for line in answer.splitlines():
+            if line.startswith("data: {"):
+                for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                    found[choice["index"]] += choice["text"]
+        return found
+
+    alone = [texts(body) for body in bodies[:50]]
+    worker = server.service.shelf.entries["shakespeare"].worker
+    assert worker is not None
+    steps, rows = worker.steps_done, worker.rows_stepped
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(texts, bodies))
+        in_streams = list(pool.map(streamed, bodies[:50]))
+    assert together[:50] == alone
+    assert in_streams == alone
+    assert together[50:] == [texts(body) for body in bodies[50:53]] + together[53:]
+    assert (worker.rows_stepped - rows) / (worker.steps_done - steps) > 2  # they did share calls
+
+
+def test_more_requests_than_places_are_told_to_come_back(start_server: StartServer, packaged_models: Path):
+    server = start_server([packaged_models / "shakespeare"], Limits(requests=2))
+    connections = [open_stream(server, slow("shakespeare")) for _ in range(2)]
+    wait_until(lambda: server.service.requests == 2)
+    address = urlsplit(server.url)
+    client = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    body = json.dumps({"model": "shakespeare", "template": "[MASK:1]"})
+    client.request("POST", "/v1/infill", body, {"Content-Type": "application/json"})
+    response = client.getresponse()
+    assert (response.status, json.load(response)["error"]["type"]) == (429, "rate_limit_error")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert server.get("/health")[0] == server.get("/ready")[0] == 200
+    for connection in connections:
+        connection.close()
+    worker = server.service.shelf.entries["shakespeare"].worker
+    assert worker is not None
+    wait_until(lambda: server.service.requests == 0 and worker.is_idle)  # long before 4,000 steps
+    assert server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:1]"})[0] == 200
+
+
+def test_a_client_that_leaves_stops_what_it_asked_for(server: Server):
+    worker = server.service.shelf.entries["shakespeare"].worker
+    assert worker is not None
+    for body in (slow("shakespeare"), slow("shakespeare", every=1, alternatives=3), slow("shakespeare", bits=True)):
+        connection = open_stream(server, body)
+        wait_until(lambda: not worker.is_idle)
+        connection.close()
+        wait_until(lambda: worker.is_idle and server.service.requests == 0, 5)
+
+
+def test_a_request_past_its_deadline_gets_408(start_server: StartServer, packaged_models: Path):
+    server = start_server([packaged_models / "shakespeare"], Limits(deadline=0.3))
+    body = {"model": "shakespeare", "max_tokens": 200, "steps": 4000, "sampler": "ancestral"}
+    status, answer = server.post("/v1/completions", body)
+    assert (status, answer["error"]["code"]) == (408, "deadline")
+    worker = server.service.shelf.entries["shakespeare"].worker
+    assert worker is not None
+    wait_until(lambda: worker.is_idle)
+
+
+def test_a_slow_reader_delays_nobody_and_gets_its_result(start_server: StartServer, packaged_models: Path):
+    server = start_server([packaged_models / "shakespeare"], Limits(drafts=2))
+    body = {"model": "shakespeare", "length": 300, "steps": 100, "sampler": "ancestral", "alternatives": 10, "seed": 1}
+    connection = open_stream(server, body)  # reads nothing yet
+    assert server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:1]"})[0] == 200
+    worker = server.service.shelf.entries["shakespeare"].worker
+    assert worker is not None
+    wait_until(lambda: worker.is_idle, 30)
+    received, part = b"", b"-"
+    while part and not received.endswith(b"0\r\n\r\n"):
+        part = connection.recv(1 << 20)
+        received += part
+    connection.close()
+    assert b"event: done" in received
+    assert 1 < received.count(b"event: step") < 101  # drafts were dropped
+
+
+def test_bodies_have_limits_of_size_and_pace(start_server: StartServer, packaged_models: Path):
+    limits = Limits(body_bytes=1000, write_timeout=0.3)
+    server = start_server([packaged_models / "shakespeare"], limits, api_key="sesame")
+    assert server.post("/v1/infill", b"a" * 2000, key="sesame")[0] == 413
+    assert server.post("/v1/infill", {}, key="wrong")[0] == 401
+    assert server.post("/v1/infill", {})[1]["error"]["code"] == "invalid_key"
+    assert server.get("/v1/models")[0] == server.get("/metrics")[0] == 401
+    assert server.get("/health")[0] == 200
+    assert server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:1]"}, key="sesame")[0] == 200
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), 10) as connection:
+        head = b"POST /v1/infill HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sesame\r\nContent-Length: 99\r\n\r\n{"
+        connection.sendall(head)
+        assert b" 408 " in connection.recv(100)
+    with socket.create_connection((address.hostname, address.port), 10) as connection:
+        chunked = head.replace(b"Content-Length: 99", b"Transfer-Encoding: chunked").removesuffix(b"{")
+        connection.sendall(chunked + b"7d0\r\n" + b"a" * 2000 + b"\r\n")
+        assert b" 413 " in connection.recv(100)
+
+
+def test_runs_make_room_for_each_other(start_server: StartServer, packaged_models: Path):
+    folders = [packaged_models / "shakespeare", packaged_models / "sudoku"]
+    both = start_server(folders)
+    sizes = [entry.num_bytes for entry in both.service.shelf.entries.values()]
+    server = start_server(folders, Limits(memory_bytes=max(sizes)))
+    bodies = [
+        {"model": name, "template": "[MASK:1]" if name == "shakespeare" else "." * 81}
+        for name in ("sudoku", "shakespeare")
+    ]
+    for body in bodies * 2:
+        assert server.post("/v1/infill", body | {"steps": 1})[0] == 200
+        loaded = [entry.name for entry in server.service.shelf.entries.values() if entry.run is not None]
+        assert loaded == [body["model"]]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: server.post("/v1/infill", body | {"steps": 1})[0], bodies * 8))
+    assert answers == [200] * 16
+
+
+def test_metrics_and_the_api_description(server: Server):
+    server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:2]"})
+    page = server.get("/metrics")[1]
+    assert 'textdiffusion_responses_total{route="/v1/infill",status="200"}' in page
+    assert 'textdiffusion_tokens_total{model="shakespeare"}' in page
+    schema = server.get("/openapi.json")[1]
+    assert {"/v1/completions", "/v1/stream", "/v1/infill", "/v1/score"} <= set(schema["paths"])
+
+
+def test_drafts_are_dropped_and_results_are_not():
+    async def read() -> None:
+        channel: Channel[str] = Channel(2)
+        channel.draft("a")
+        assert channel.has_room
+        channel.draft("b")
+        assert not channel.has_room
+        channel.finish("result")
+        channel.finish(ValueError("too late"))
+        assert [await channel.next_draft() for _ in range(3)] == ["a", "b", None]
+        assert await channel.result() == "result"
+
+    asyncio.run(read())
+    with pytest.raises(RuntimeError):
+        Channel(1)  # belongs to an event loop
