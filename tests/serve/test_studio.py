@@ -10,7 +10,7 @@ import pytest
 from textdiffusion import TextDiffusion
 from textdiffusion.core.errors import UserError
 
-from .conftest import Server
+from .conftest import Server, StartServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -211,6 +211,28 @@ def test_the_page_may_load_nothing_from_elsewhere(server: Server):
     assert "unsafe" not in policy
     assert server.get("/studio/studio.py")[0] == 404
     assert server.get("/studio/..%2fapp.py")[0] == 404
+
+
+def test_every_kind_of_noise_is_revised(browser: Any, start_server: StartServer, tiny_run: Any):
+    recipes = ("udlm", "cdcd", "autoregressive", "block_diffusion")
+    letters = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
+    folders = [tiny_run(recipe, *letters) for recipe in recipes]
+    server = start_server(folders)
+    page = browser.new_page(reduced_motion="reduce")
+    page.goto(server.url)
+    finish(page)
+    explanations = set()
+    for folder in folders:
+        page.select_option("#run", folder.name)
+        explanations.add(page.text_content("#how-noise"))
+        page.click(".tabs >> text=Revise")
+        page.fill("#keep", "red")
+        text = write(page, "The red pear is old.")
+        assert page.locator(f"{TOKEN}.hole").count() == 0
+        assert (len(text), text[4:7]) == (20, "red")
+        assert page.locator("#token li").count() > 0
+    assert len(explanations) == len(recipes)
+    page.close()
 
 
 @pytest.mark.parametrize(
