@@ -142,8 +142,8 @@ def reproduced(body: StreamBody, made: Plan) -> dict[str, Any]:
         for name in ("template", "prompt", "tokens", "remask", "label", "source", "regex", "response_format")
         if (value := getattr(body, name)) is not None
     }
-    if body.template is None:
-        asked["length"] = body.length or (None if body.prompt else made.batch.tokens.shape[1])
+    if body.length is not None or not (body.template or body.prompt or body.tokens):
+        asked["length"] = body.length or int(made.batch.target_mask[0].sum())  # without the tokens of a source
     options = described(made.options)
     if made.pattern is not None:
         options["guides"] = options["guides"][:-1]  # the last one is that of regex or response_format

@@ -59,7 +59,8 @@ export class Form {
     const size = run.parameters >= 1e9 ? `${(run.parameters / 1e9).toFixed(1)} billion` : `${(run.parameters / 1e6).toFixed(1)} million`;
     $("what").textContent = `${run.what ? `${capital(run.what).replace(/[.]+$/, "")}. ` : ""}${size} parameters, recipe ${run.recipe}.${run.infill_warning ? ` ${run.infill_warning}` : ""}`;
     $("how-noise").textContent = explained(run);
-    $("length").value = run.length;
+    $("length").value = "";
+    $("length").placeholder = `as trained: ${run.length}`;
     $("length").max = run.max_length;
     $("steps").placeholder = run.steps;
     $("steps").value = "";
@@ -163,8 +164,10 @@ export class Form {
       Object.assign(body, { text, strength: Number($("strength").value) / 100, select: $("suspect").checked ? "suspect" : "random" });
       body.keep = $("keep").value.split(",").map((phrase) => phrase.trim()).filter(Boolean);
     }
-    else if (text) Object.assign(body, { prompt: text, length: Number($("length").value) || undefined });
-    else body.length = Number($("length").value) || run.length;
+    else {
+      if (text) body.prompt = text;
+      if ($("length").value) body.length = Number($("length").value);
+    }
     if ($("steps").value) body.steps = Number($("steps").value);
     body.sampler = { kind: $("sampler").value, ...values($("sampler-settings")) };
     body.guides = [...document.querySelectorAll(".guide")].map((box) => ({ kind: box.dataset.kind, ...values(box) }));
@@ -193,7 +196,7 @@ export class Form {
     const mode = body.text !== undefined ? "revise" : body.template !== undefined ? "template" : "prompt";
     this.texts[mode] = body.text ?? body.template ?? body.prompt ?? "";
     this.setMode(mode);
-    if (body.length) $("length").value = body.length;
+    $("length").value = body.length ?? "";
     if (body.strength !== undefined) $("strength").value = Math.round(100 * body.strength);
     $("suspect").checked = body.select === "suspect";
     $("keep").value = (body.keep || []).join(", ");

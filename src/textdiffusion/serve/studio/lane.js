@@ -22,9 +22,11 @@ function spread(tokens, hasLetters) {
 }
 
 export class Lane {
-  /** `told` is called with a token's position when it gets the focus or the pointer, `marked` when marks change. */
-  constructor(title, facts, told, marked) {
+  /** `told` is called with a token's position when it gets the focus or the pointer, `marked` when marks change.
+   *  `before` is the lane of which some tokens are written again: the others keep their colours. */
+  constructor(title, facts, told, marked, before = null) {
     this.facts = facts;
+    this.before = before;
     this.told = told;
     this.marked = marked;
     this.frames = [];
@@ -52,12 +54,35 @@ export class Lane {
 
   /** Adds a step, unless it changes nothing (the last one counts always). */
   add(step) {
-    const tokens = spread(step.rows[0].tokens, this.isGrid);
+    const tokens = spread(step.rows[0].tokens, this.isGrid).map((token, i) => this.#asBefore(token, i));
     const before = this.frames.at(-1)?.tokens;
     const same = before?.length === tokens.length && before.every((each, i) => each.id === tokens[i].id && each.confidence === tokens[i].confidence);
     const frame = { step: step.step, total: step.total, t: step.t, calls: step.calls, tokens };
     if (same && this.frames.length > 1) this.frames[this.frames.length - 1] = frame;
     else this.frames.push(frame);
+  }
+
+  /** A token as it was, where it is given only because others are written again. */
+  #asBefore(token, i) {
+    if (!this.before || token.state !== "given" || this.before.isGiven(i)) return token;
+    const old = this.before.frames.at(-1).tokens[i];
+    return { ...token, state: "decided", confidence: old?.confidence ?? 1, alternatives: this.before.chosenFrom(i) };
+  }
+
+  /** Whether the user gave the token at a position of the finished text. */
+  isGiven(i) {
+    return this.before ? this.before.isGiven(i) : !this.facts.isRevision && this.frames.at(-1).tokens[i]?.state === "given";
+  }
+
+  /** Whether a position of the finished text has text, and is not beyond its end. */
+  isVisible(i) {
+    const tokens = this.frames.at(-1).tokens;
+    return i <= tokens.findLastIndex((each) => each.text);
+  }
+
+  /** What a token of the finished text was chosen from. */
+  chosenFrom(i) {
+    return this.#source(i, this.frames.length - 1).tokens[i]?.alternatives;
   }
 
   finish(done) {
@@ -203,9 +228,9 @@ export class Lane {
   }
 
   /** The frame whose prediction a token comes from: where noise is everywhere the current one, else where it was written. */
-  #source(position) {
-    const id = this.drawn.tokens[position].id;
-    let at = this.shown;
+  #source(position, shown = this.shown) {
+    const id = this.frames[shown].tokens[position]?.id ?? null;
+    let at = shown;
     if (id === null || ["gaussian", "uniform"].includes(this.facts.noise)) return this.frames[at];
     while (at > 1 && this.frames[at - 1].tokens[position]?.id === id) at -= 1;
     return this.frames[at];

@@ -28,8 +28,8 @@ function problem(error) {
   if (!(error instanceof Refused)) console.error(error);
 }
 
-/** Sends requests, one lane for each, and shows what comes back. */
-async function write(requests) {
+/** Sends requests, one lane for each, and shows what comes back. `before`: the lane of which tokens are written again. */
+async function write(requests, before = null) {
   abort?.abort();
   rating?.abort();
   rating = null;
@@ -39,8 +39,9 @@ async function write(requests) {
   $("go").disabled = true;
   $("stop").hidden = false;
   lanes = requests.map((request) => {
-    const facts = form.runs.find((run) => run.id === request.body.model) || { id: request.body.model };
-    const lane = new Lane(titleOf(request, requests), facts, point, choose);
+    const run = form.runs.find((each) => each.id === request.body.model) || { id: request.body.model };
+    const facts = { ...run, isRevision: request.path === "v1/revise" };
+    const lane = new Lane(titleOf(request, requests), facts, point, choose, before);
     lane.request = request;
     return lane;
   });
@@ -136,12 +137,12 @@ function buttons() {
 /** Writes some positions of the finished text again, with the next seed. */
 function writeAgain(isFree) {
   const tokens = chosen.frames.at(-1).tokens;
-  const remask = tokens.map((_, i) => i).filter((i) => isFree(i, tokens[i]));
+  const remask = tokens.map((_, i) => i).filter(isFree);
   const asked = chosen.result.request;
   const body = { ...asked, seed: (asked.seed + 1) % 2 ** 32, tokens: tokens.map((each) => each.id), remask };
   for (const name of ["text", "strength", "select", "keep", "steps"]) delete body[name];
-  if (chosen.request.path === "v1/revise") body.length = tokens.length;
-  write([{ path: "v1/stream", body }]);
+  if (!body.prompt) delete body.length; // it follows from the tokens
+  write([{ path: "v1/stream", body }], chosen);
 }
 
 async function save(kind) {
@@ -219,7 +220,7 @@ async function start() {
   });
   $("stop").addEventListener("click", () => abort?.abort());
   $("again").addEventListener("click", () => writeAgain((i) => chosen.marks.has(i)));
-  $("rest").addEventListener("click", () => writeAgain((i, token) => !chosen.pins.has(i) && token.state !== "given"));
+  $("rest").addEventListener("click", () => writeAgain((i) => !chosen.pins.has(i) && !chosen.isGiven(i) && chosen.isVisible(i)));
   $("unmark").addEventListener("click", () => chosen.clearMarks());
   $("revise").addEventListener("click", () => {
     form.texts.revise = chosen.plain;
