@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+CANCELLED = 499
+"""The status in the log of a request whose client left; nobody receives it."""
+
 _TYPES = {
     401: "authentication_error",
     404: "not_found_error",
     408: "timeout_error",
     429: "rate_limit_error",
-    499: "cancelled_error",
+    CANCELLED: "cancelled_error",
 }
 
 
@@ -46,6 +49,11 @@ class APIError(Exception):
 def timed_out(seconds: float) -> APIError:
     """The answer to a request past its deadline."""
     return APIError(f"The request took more than {seconds:g} seconds.", 408, code="deadline", retry_after=1)
+
+
+def cancelled() -> APIError:
+    """The end of a request that nobody waits for."""
+    return APIError("The request was cancelled.", CANCELLED)
 
 
 def internal() -> APIError:

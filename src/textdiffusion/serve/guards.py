@@ -8,7 +8,7 @@ import logging
 import time
 from typing import Any
 
-from .errors import APIError
+from .errors import CANCELLED, APIError
 from .responses import Message, Receive, Scope, Send, send_json
 from .service import Service
 from .worker import as_api_error
@@ -63,13 +63,13 @@ class Guards:
             if not status:
                 await send_json(counted, problem.status, problem.body, {**problem.headers, "connection": "close"})
         except _Left:
-            status = 499
+            status = CANCELLED
         except Exception as error:
             problem = as_api_error(error)
             if not status:
                 await send_json(counted, problem.status, problem.body, problem.headers)
         finally:
-            self._note(scope, status or 499, time.monotonic() - began, sent)
+            self._note(scope, status or CANCELLED, time.monotonic() - began, sent)
 
     def _check_key(self, scope: Scope) -> None:
         """Refuses requests without the server's key, if it has one. Health, readiness and the page need none."""

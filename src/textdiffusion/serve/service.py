@@ -15,7 +15,7 @@ from typing import TypeVar
 from ..core.cancellation import cancellable, check_cancelled
 from ..inference.api import TextDiffusion
 from .drafts import Alternatives
-from .errors import APIError, timed_out
+from .errors import CANCELLED, APIError, timed_out
 from .jobs import Channel, DraftOf, Job, Written
 from .limits import Limits
 from .metrics import Metrics
@@ -47,20 +47,23 @@ class Ticket:
             return await asyncio.wait_for(waiting, self.remaining)
         except TimeoutError:
             raise timed_out(self.service.limits.deadline) from None
+        except APIError as error:
+            if error.status == CANCELLED and not self.remaining:  # the thread noticed first
+                raise timed_out(self.service.limits.deadline) from None
+            raise
 
     async def compute(self, function: Callable[[], T]) -> T:
         """The result of a function that runs in a thread for what is prepared or measured, until the client leaves."""
 
         def stoppable() -> T:
             with cancellable(lambda: self.is_over or time.monotonic() > self.deadline):
-                check_cancelled()
-                return function()
+                try:
+                    check_cancelled()
+                    return function()
+                except Exception as error:
+                    raise as_api_error(error) from None
 
-        future = asyncio.get_running_loop().run_in_executor(self.service.pool, stoppable)
-        try:
-            return await self.within_deadline(future)
-        except Exception as error:
-            raise as_api_error(error) from None
+        return await self.within_deadline(asyncio.get_running_loop().run_in_executor(self.service.pool, stoppable))
 
     def start(self, plan: Plan, draft_of: DraftOf | None = None, alternatives: Alternatives | None = None) -> Job:
         """Hands rows to the run's worker. With `alternatives` they share no network calls."""

@@ -14,7 +14,7 @@ import torch
 from ..core.cancellation import Cancelled
 from ..core.errors import UserError
 from ..samplers.base import Step
-from .errors import APIError, internal
+from .errors import APIError, cancelled, internal
 from .jobs import Job, Written
 from .joining import join
 
@@ -134,7 +134,7 @@ class Worker:
         for job in list(flight.live):
             if job.is_over:
                 flight.live.remove(job)
-                job.channel.finish(APIError("The request was cancelled.", 499))
+                job.channel.finish(cancelled())
         if not flight.live:
             self._land(flight)
             return
@@ -181,7 +181,7 @@ def as_api_error(error: BaseException) -> APIError:
     if isinstance(error, UserError):
         return APIError(str(error))
     if isinstance(error, Cancelled):
-        return APIError("The request was cancelled.", 499)
+        return cancelled()
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error):
         log.warning("out of memory: %s", error)
         return APIError("The server has too little memory for this request now; try a smaller one.", 503, retry_after=5)
