@@ -89,6 +89,20 @@ def test_infill_keeps_the_text_and_says_what_the_run_can_do(textdiffusion, tiny_
     assert (refused.code, refused.out) == (2, "")
 
 
+def test_revise_shows_and_saves_what_it_does(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
+    draft = ("revise", tiny_run("mdlm"), "The red pear is old.", "--num", 2)
+    told = json.loads(textdiffusion(*draft, "--strength", 0.5, "--keep", "pear", "--json").out)
+    assert all(len(text) == 20 and "pear" in text for text in told["texts"])
+    assert (told["text"], told["strength"], told["select"], told["keep"]) == (draft[2], 0.5, "random", ["pear"])
+    assert textdiffusion(*draft, "--strength", 0).out.count("The red pear is old.") == 2
+    page = tmp_path / "revised.html"
+    watched = textdiffusion(*draft, "--select", "suspect", "--watch", "--html", page)
+    assert "[step 0/" in watched.out
+    assert page.exists()
+    assert "must be between 0" in textdiffusion(*draft, "--strength", 2).err
+    assert "from left to right" in textdiffusion("revise", tiny_run("autoregressive"), *draft[2:]).err
+
+
 def test_texts_are_piped_as_they_are(capsys: pytest.CaptureFixture[str]):
     print_texts(["a\tb", "[red]"], [1.0, 2.0])
     assert capsys.readouterr().out == "1.000\ta\tb\n2.000\t[red]\n"

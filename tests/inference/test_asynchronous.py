@@ -22,13 +22,16 @@ def test_async_methods_give_what_the_others_do(run: TextDiffusion):
 
     async def all_of_them():
         template = "The [MASK:5] pear"
-        written = await asyncio.gather(model.generate(2, 16, seed=3), model.infill(template, seed=3))
+        written = await asyncio.gather(
+            model.generate(2, 16, seed=3), model.infill(template, seed=3), model.revise("The pear")
+        )
         scores = await model.score(["The red pear"], draws=2)
         steps = [step async for step in model.stream(1, 16, seed=3)]
         return written, scores, steps
 
-    (texts, filled), scores, steps = asyncio.run(all_of_them())
+    (texts, filled, revised), scores, steps = asyncio.run(all_of_them())
     assert texts == run.generate(2, 16, seed=3)
+    assert revised == run.revise("The pear")
     assert filled == run.infill("The [MASK:5] pear", seed=3)
     assert scores[0].bits == run.score(["The red pear"], draws=2)[0].bits
     assert run.decode(steps[-1]) == texts[:1]

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": Entry("train", "Train", "Train a recipe on your own text"),
     "sample": Entry("sample", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
+    "revise": Entry("writing", "Revise", "Revise a text: put noise on it and take it off again"),
     "train-classifier": Entry("train_classifier", "TrainClassifier", "Train a classifier that steers a run"),
     "convert": Entry("convert", "Convert", "Turn published SEDD, MDLM or RADD weights into a run"),
     "evaluate": Entry("evaluate", "Evaluate", "Measure a run: bits per character, its texts, solved questions"),
@@ -43,6 +44,7 @@ COMMANDS = {
     "recipes": Entry("listing", "Recipes", "List the recipes and their variants"),
     "samplers": Entry("listing", "Samplers", "List the samplers that a run can use"),
     "guides": Entry("listing", "Guides", "List the ways to steer sampling"),
+    "studio": Entry("studio", "Studio", "Write, watch, revise and compare in the browser"),
     "serve": Entry("serve", "Serve", "Serve runs over HTTP, with routes shaped as those of OpenAI"),
     "doctor": Entry("doctor", "Doctor", "Check this machine, the installation, and a run's files"),
 }

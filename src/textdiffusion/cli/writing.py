@@ -1,4 +1,4 @@
-"""What `textdiffusion sample` and `textdiffusion infill` share, and `textdiffusion infill RUN TEMPLATE`"""
+"""What `sample`, `infill` and `revise` share, with the commands `infill RUN TEMPLATE` and `revise RUN TEXT`"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .parsing import RunName, check_folders
 if TYPE_CHECKING:
     from ..core.batch import Batch
     from ..inference.api import TextDiffusion
-    from ..inference.options import SamplingKwargs
+    from ..inference.options import Generation, SamplingKwargs
     from ..samplers.base import Sampler, Step
     from ..views.frames import Frame
 
@@ -28,7 +28,7 @@ FRAME_BYTES = 8  # of a position in a recorded step: frames share what does not 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """The options of both commands, and the ways to show what they write."""
+    """The options of all three commands, and the ways to show what they write."""
 
     run: RunName
     """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
@@ -119,10 +119,12 @@ class Writing:
 
         return TextDiffusion.from_pretrained(self.run, weights=self.weights, device=self.device)
 
-    def write(self, run: TextDiffusion, batch: Batch, facts: dict[str, Any]) -> None:
+    def write(
+        self, run: TextDiffusion, batch: Batch, facts: dict[str, Any], generation: Generation | None = None
+    ) -> None:
         """Writes the rows of a batch and shows them: all at once where they are watched or recorded, else in chunks.
 
-        `facts` describe the request in JSON and on pages.
+        `facts` describe the request in JSON and on pages. `generation` writes the rows (None: what the options ask).
         """
         length, window = batch.tokens.shape[1], run.config.text.length
         if length > window and run.model.process.bidirectional:  # others condition on the last part of what they wrote
@@ -135,7 +137,8 @@ class Writing:
         texts: list[str] = []
         steps, nfe = 0, 0.0
         for chunk in [batch] if self.watch or self.html or self.gif else run.chunks(batch):
-            stream = run.stream(batch=chunk, **self._sampling())
+            sampling = self._sampling()
+            stream = generation.run(chunk.to(run.device)) if generation else run.stream(batch=chunk, **sampling)
             last = self._show(run, chunk, stream, frames, f"{len(texts)} of {len(batch.tokens)} texts")
             texts += [truncate(text, self.stops) for text in run.decode(last, chunk)]
             steps, nfe = last.total, nfe + last.nfe * len(chunk.tokens) / len(batch.tokens)
@@ -336,3 +339,38 @@ class Infill(Writing):
             f"{correct} of {len(texts)} answers are correct"
             + (f", {len(rows)} are different." if len(rows) > 1 else ".")
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revise(Writing):
+    """Revise a text: put noise on it and take it off again. Its number of tokens stays.
+
+    With masks as noise, --strength is the share of the tokens that are written anew; with other noise, the noise level
+    that the text is brought to.
+    """
+
+    text: Annotated[str, Positional, arg(metavar="TEXT")]
+    """The draft, in quotes."""
+    strength: float = 0.3
+    """From 0 (the text itself) to 1 (nothing of it is left)."""
+    select: Literal["random", "suspect"] = "random"
+    """Write random tokens anew, or those that the model finds least likely given the others (a proof-reader)."""
+    keep: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """Keep this word or phrase wherever it occurs. Repeat for several."""
+
+    def execute(self) -> None:
+        run = self.load()
+        revision = run.revision(
+            self.text,
+            self.num * self.candidates,
+            strength=self.strength,
+            select=self.select,
+            keep=self.keep,
+            source=self.source,
+            label=self.label or None,
+            **self._sampling(),
+        )
+        if run.infill_warning and revision.generation.t_start == 1.0:  # the rest of the text is given
+            note(run.infill_warning)
+        facts = {"num": self.num, "text": self.text, "strength": self.strength, "select": self.select}
+        self.write(run, revision.batch, facts | {"keep": list(self.keep) or None}, revision.generation)

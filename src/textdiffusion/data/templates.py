@@ -136,8 +136,9 @@ def paste(tokens: Sequence[int], given: Sequence[GivenText], tokenizer: Tokenize
     """
     text, position, spaced = "", start, False
     for each in (*given, None):
-        gap = tokenizer.added_text(tokens[start:position], tokens[position : each.start if each else len(tokens)])
-        text += gap.removeprefix(" ") if spaced else gap
+        if filled := tokens[position : each.start if each else len(tokens)]:
+            gap = tokenizer.added_text(tokens[start:position], filled)
+            text += gap.removeprefix(" ") if spaced else gap
         if each is not None:
             text, position, spaced = text + each.text, each.stop, each.spaced
     return text

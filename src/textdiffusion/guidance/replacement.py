@@ -57,6 +57,7 @@ class Replacement:
 
     def wrap(self, denoiser: Denoiser, request: Request) -> Denoiser:
         self.times: list[Float[Tensor, " 1"]] = []  # of the sampler's last steps
+        self.t_start = request.t_start
 
         def replace_known(prediction: Prediction, xt: Tensor, t: Tensor, batch: Batch) -> Prediction:
             assert batch.replace_mask is not None
@@ -71,7 +72,10 @@ class Replacement:
     def after_step(self, xs: Tensor, s: Times, *, batch: Batch, rng: Rng) -> Tensor:
         """The state with the known tokens at the noise level of s, after the rounds of resampling."""
         xs = self._replace(xs, s, batch, rng)
-        self.times = [*(self.times or [torch.ones_like(s[:1])])[-self.jump_length :], s[:1]]  # the same for all rows
+        self.times = [
+            *(self.times or [torch.full_like(s[:1], self.t_start)])[-self.jump_length :],
+            s[:1],
+        ]  # the same for all rows
         times = [t.expand(len(xs)) for t in self.times]
         for i in range(self.n_resample):
             round_rng, t = rng.fork("jump").fork(i), times[0]

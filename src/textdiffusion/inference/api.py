@@ -21,9 +21,11 @@ from ..views.frames import Frame, Framer
 from ..views.grid import grid_of
 from ..views.recording import Recording
 from .lengths import propose_lengths
-from .options import OnStep, SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
+from .options import Generation, OnStep, SamplingKwargs, SamplingOptions, check_stop, replaces_given, truncate
 from .prompts import encode_chat, encode_prompt, prompt_batch, sample_prompts
+from .revision import Draft, Revision
 from .run import Run, check_count
+from .studio import Studio
 
 Conversation = str | Sequence[Mapping[str, str]]
 """Messages, each with a role and a content; a text is one message of the user."""
@@ -119,6 +121,52 @@ class TextDiffusion(Run):
         batch = self.infill_batch(template, num, source=source, label=label, seed=sampling.seed or 0)
         return self._write(batch, sampling, on_step)
 
+    def revise(
+        self,
+        text: str | Sequence[str],
+        num: int = 1,
+        *,
+        strength: float = 0.3,
+        select: str = "random",
+        keep: str | Sequence[str] = (),
+        source: str | None = None,
+        label: str | int | None = None,
+        on_step: OnStep | None = None,
+        **options: Unpack[SamplingKwargs],
+    ) -> list[str]:
+        """`num` revisions of a draft, or of each of several in turn: noise is put on it and taken off again.
+
+        `strength` 0 returns the text, 1 keeps only its number of tokens; between them, `Revision.of` says for each
+        family what is written anew. `select="suspect"` writes the tokens anew that the model finds least likely given
+        all others, as a proof-reader would. Words and phrases to `keep` are preserved wherever they occur. `on_step` is
+        that of `generate`. Raises UserError as `generate` does, for an empty text, and for a phrase to keep that no
+        draft has.
+        """
+        texts = [text] if isinstance(text, str) else list(text)
+        revision = self.revision(
+            texts, num, strength=strength, select=select, keep=keep, source=source, label=label, **options
+        )
+        if strength == 0.0:
+            return [each for each in texts for _ in range(num)]
+        return self._run(revision.generation, revision.batch, on_step)
+
+    def revision(
+        self,
+        text: str | Sequence[str],
+        num: int = 1,
+        *,
+        strength: float = 0.3,
+        select: str = "random",
+        keep: str | Sequence[str] = (),
+        source: str | None = None,
+        label: str | int | None = None,
+        **options: Unpack[SamplingKwargs],
+    ) -> Revision:
+        """What `revise` does, ready to run: `decode(step, revision.batch)` reads the last step of `revision.run()`."""
+        texts, kept = ([each] if isinstance(each, str) else list(each) for each in (text, keep))
+        draft = Draft.of(self, texts, num, keep=kept, source=source, label=label)
+        return Revision.of(self, draft, strength, select, SamplingOptions(**options))
+
     def answer(self, question: str | Sequence[str], num: int = 1, **options: Unpack[SamplingKwargs]) -> list[str]:
         """`num` answers to a question of the task that the run was trained on, or to each of several in turn.
 
@@ -163,6 +211,13 @@ class TextDiffusion(Run):
             frames.append(frame if grid is None else grid.broken(frame))
         facts = {"recipe": self.config.recipe, "steps": step.total, "seed": options.get("seed", 0)}
         return Recording(tuple(frames), tuple(self.decode(step, rows)), f"textdiffusion: {self.config.recipe}", facts)
+
+    def studio(self) -> Studio:
+        """The studio on this run, in a process of its own; a notebook shows it as the value of a cell.
+
+        Needs the extra `serve`. Raises UserError where it cannot start.
+        """
+        return Studio(self)
 
     def score(
         self,
@@ -315,7 +370,9 @@ class TextDiffusion(Run):
         return [each.text for several in sample_prompts(self, batches, sampling, stops, on_step) for each in several]
 
     def _write(self, batch: Batch, sampling: SamplingOptions, on_step: OnStep | None = None) -> list[str]:
-        generation = sampling.resolve(self, batch)
+        return self._run(sampling.resolve(self, batch), batch, on_step)
+
+    def _run(self, generation: Generation, batch: Batch, on_step: OnStep | None = None) -> list[str]:
         texts: list[str] = []
         for chunk in self.chunks(batch):
             texts += self.decode(generation.finish(chunk.to(self.device), on_step), chunk)

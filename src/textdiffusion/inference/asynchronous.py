@@ -33,6 +33,10 @@ class AsyncTextDiffusion:
         """`TextDiffusion.infill`. `on_step` is called in another thread."""
         return await _in_thread(lambda: self.run.infill(*args, **options))
 
+    async def revise(self, *args: Any, **options: Any) -> list[str]:
+        """`TextDiffusion.revise`. `on_step` is called in another thread."""
+        return await _in_thread(lambda: self.run.revise(*args, **options))
+
     async def score(self, texts: Sequence[str], **options: Any) -> list[LikelihoodEstimate]:
         """`TextDiffusion.score`."""
         return await _in_thread(lambda: self.run.score(texts, **options))

@@ -136,6 +136,8 @@ class Generation:
     guides: tuple[Guide, ...]
     seed: int
     end_ids: frozenset[int] = frozenset()
+    t_start: float = 1.0
+    """The noise level to begin at; below 1 the tokens of the rows are noised to it (see `samplers.base.Request`)."""
 
     def run(self, batch: Batch, seeds: Sequence[int] | None = None) -> Iterator[Step]:
         """The steps from noise to text; of prompts, until every row has ended, if the sampler keeps what it reveals.
@@ -146,7 +148,7 @@ class Generation:
         rng = Rng.of(self.seed if seeds is None else seeds, batch.row_ids)
         if batch.condition_mask is not None and replaces_given(self.model):
             batch = replace(batch, condition_mask=None, replace_mask=batch.condition_mask)
-        steps = iter(self.sampler(self.model, Request(batch, self.steps, self.guides), rng=rng))
+        steps = iter(self.sampler(self.model, Request(batch, self.steps, self.guides, t_start=self.t_start), rng=rng))
         while True:
             check_cancelled()
             with torch.no_grad():  # not around a `yield`, which would switch gradients off in the caller

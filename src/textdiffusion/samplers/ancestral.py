@@ -20,6 +20,7 @@ from ..diffusion.ratios import Graph, ReverseStep
 from ..diffusion.token_noise import TokenNoiseProcess
 from ..diffusion.uniform import UniformProcess
 from .base import Request, Sampler, Step
+from .time_grids import start_fraction
 from .token_state import TokenState
 
 
@@ -34,9 +35,10 @@ class Ancestral(Sampler):
     """
 
     processes = (TokenProcess,)
+    supports_t_start = True
 
     def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
-        """The times of the steps, from 1 to 0."""
+        """The times of the steps, from the request's `t_start` to 0."""
         return timesteps(model.time_density, request)
 
     def step(self, state: TokenState, prediction: Prediction, t: Times, s: Times, *, rng: Rng) -> Tokens:
@@ -53,7 +55,7 @@ class Ancestral(Sampler):
         joint = logits  # the logits that tokens are drawn from; a separate tensor once texts are sampled jointly
         log_score: Logits | None = None  # of predictions that have one of their own
         stale = torch.ones(len(state.x), dtype=torch.bool, device=state.x.device)
-        yield state.as_step(0, 1.0)
+        yield state.as_step(0, state.t_start)
         for i in range(state.steps):
             x, step_rng = state.x, rng.fork(i)
             t, s = times[i].expand(len(x)), times[i + 1].expand(len(x))
@@ -83,8 +85,12 @@ def _own_score(prediction: Prediction, state: TokenState, rows: Int[Tensor, " n"
 
 
 def timesteps(density: TimeDensity, request: Request) -> Float[Tensor, " n"]:
-    """The times of a request's steps, from 1 to 0: quantiles of the time density."""
-    return density.sampling_times(torch.linspace(1.0, 0.0, request.steps + 1, device=request.batch.tokens.device))
+    """The times of a request's steps, from its `t_start` to 0: quantiles of the time density."""
+    start = start_fraction(density.sampling_times, request)
+    times = density.sampling_times(torch.linspace(start, 0.0, request.steps + 1, device=request.batch.tokens.device))
+    if request.t_start < 1.0:
+        times[0] = request.t_start
+    return times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +102,12 @@ class Euler(Sampler):
     """
 
     processes = (AbsorbingProcess, UniformProcess)
+    supports_t_start = True
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         state, times = TokenState(model, request, rng=rng), timesteps(model.time_density, request)
         graph = model.process.graph
-        yield state.as_step(0, 1.0)
+        yield state.as_step(0, state.t_start)
         for i in range(request.steps):
             x, step_rng = state.x, rng.fork(i)
             t, s = times[i].expand(x.shape), times[i + 1].expand(x.shape)

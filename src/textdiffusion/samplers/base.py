@@ -86,6 +86,8 @@ class Request:
     """What to generate: the rows of `batch` in `steps` steps under `guides`. Conditioning tokens are kept exactly.
 
     If the batch is a slice of longer texts, `full_batch` holds the texts so far and `offset` is where the slice begins.
+    With `t_start` below 1, sampling begins at that noise level, with the tokens of `batch` noised to it, instead of
+    pure noise. Only samplers with `supports_t_start` can do that.
     """
 
     batch: Batch
@@ -93,6 +95,7 @@ class Request:
     guides: tuple[Guide, ...] = ()
     full_batch: Batch | None = None
     offset: int = 0
+    t_start: float = 1.0
 
     @classmethod
     def blank(cls, num: int, length: int, steps: int, guides: tuple[Guide, ...] = (), device: str = "cpu") -> Request:
@@ -104,11 +107,11 @@ class Request:
 class Step:
     """The batch after one step of a sampler.
 
-    `index` runs from 0 (pure noise) to `total` (the result), and `t` falls from 1 to 0. `tokens` are the current
-    tokens; an undecided position has an id outside the tokenizer's vocabulary (`>= vocab_size`). `confidence` is the
-    probability that the model gave to the token (0 where undecided or not predicted yet, 1 at conditioning tokens).
-    `state` is x_t: token ids or vectors. `nfe` is the number of function evaluations so far: network calls, averaged
-    over the rows.
+    `index` runs from 0 (the noise) to `total` (the result), and `t` falls from 1 (or `Request.t_start`) to 0. `tokens`
+    are the current tokens; an undecided position has an id outside the tokenizer's vocabulary (`>= vocab_size`).
+    `confidence` is the probability that the model gave to the token (0 where undecided or not predicted yet, 1 at
+    conditioning tokens). `state` is x_t: token ids or vectors. `nfe` is the number of function evaluations so far:
+    network calls, averaged over the rows.
     """
 
     index: int
@@ -128,11 +131,13 @@ class Sampler(Part, ABC):
     `min_steps` is 0, it may be 0: one step per token. So are `temperature` and `top_p`, with which guides change the
     predictions (1: not at all). `converges`: with its default settings and an ideal denoiser it
     samples the data distribution in the limit of many steps; where not, the docstring says what it samples from.
+    `supports_t_start`: it can begin below pure noise (see `Request`).
     """
 
     processes: ClassVar[tuple[type, ...]]
     min_steps: ClassVar[int] = 1
     converges: ClassVar[bool] = True
+    supports_t_start: ClassVar[bool] = False
 
     steps: int = 64
     temperature: float = 1.0
@@ -184,6 +189,7 @@ class SamplingState:
 
     def __init__(self, model: DiffusionModel, request: Request, denoiser: Denoiser | None = None) -> None:
         self.process, self.batch, self.steps = model.process, request.batch, request.steps
+        self.t_start = request.t_start
         rows_per_call: list[int] = []
         self._num_rows, self._rows_per_call = len(request.batch.tokens), rows_per_call
 

@@ -20,7 +20,7 @@ from ..diffusion.prediction import Prediction
 from ..diffusion.vector_predictions import PredictionWithMean
 from .base import Request, Sampler, SamplingState, Step
 from .projections import ClampedPrediction
-from .time_grids import Learned, TimeGrid, tabulate
+from .time_grids import Learned, TimeGrid, start_fraction, tabulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +28,16 @@ class GaussianSampler(Sampler, ABC):
     """A sampler that steps down a grid of noise levels.
 
     `grid`: the noise levels of the steps. `init_noise_scale`: standard deviation of the first noise, relative to the
-    prior. `score_temperature` divides the score: below 1 text is safer and less diverse. `clamp`: for t at or below
-    this value the predicted state is moved to the nearest token's (0: never); late in sampling this commits to words,
-    from t = 1 it costs diversity. `patience`: a row is finished once its tokens, each with probability above 1/2, have
-    not changed for this many steps (0: never).
+    prior (no effect on a draft). `score_temperature` divides the score: below 1 text is safer and less diverse.
+    `clamp`: for t at or below this value the predicted state is moved to the nearest token's (0: never); late in
+    sampling this commits to words, from t = 1 it costs diversity. `patience`: a row is finished once its tokens, each
+    with probability above 1/2, have not changed for this many steps (0: never).
 
     The last prediction is made at the lowest noise level. Tokens are read from predictions, never from the state.
     """
 
     processes = (GaussianProcess,)
+    supports_t_start = True
 
     grid: TimeGrid = Learned()
     init_noise_scale: float = 1.0
@@ -68,7 +69,7 @@ class GaussianSampler(Sampler, ABC):
         tokens = torch.where(target, model.codec.vocab_size, request.batch.tokens)
         confidence, x = target.logical_not().float(), state.x
         times: list[float] = state.times.tolist()  # read once: a step does not wait for the device to report its time
-        yield Step(0, total, 1.0, tokens, confidence, x)
+        yield Step(0, total, request.t_start, tokens, confidence, x)
         for i in range(total):
             step_rng, is_last = state.rng.fork(i), i + 1 == total
             self.before_step(state, i, rng=step_rng)
@@ -142,13 +143,18 @@ class GaussianState(SamplingState):
     def __init__(self, model: DiffusionModel, request: Request, sampler: GaussianSampler, rng: Rng) -> None:
         super().__init__(model, request)
         self.model, self.sampler, self.rng = model, sampler, rng
-        self.fractions = torch.linspace(1.0, 0.0, self.steps, device=self.batch.tokens.device)
         self.curve = sampler.grid.curve(model)
+        start = start_fraction(self.curve, request)
+        self.fractions = torch.linspace(start, 0.0, self.steps, device=self.batch.tokens.device)
         self.times = tabulate(self.curve, self.fractions)
         self.x0 = model.codec.encode(self.batch.tokens)
-        noise = self.process.sample_prior(self.x0, rng=rng.fork("prior"))
-        self.x = self.apply_condition(sampler.init_noise_scale * noise)
-        self.t = self.x.new_ones(len(self.x))
+        self.t = self.x0.new_full((len(self.x0),), request.t_start)
+        if request.t_start < 1.0:
+            noisy = self.process.add_noise(self.x0, self.t, rng=rng.fork("prior"))
+            self.times[0] = request.t_start
+        else:
+            noisy = sampler.init_noise_scale * self.process.sample_prior(self.x0, rng=rng.fork("prior"))
+        self.x = self.apply_condition(noisy)
         self.row_numbers = torch.arange(len(self.x), device=self.x.device)
         self.self_cond: Tensor | None = None
         self.entropy: Tensor | None = None
@@ -164,7 +170,7 @@ class GaussianState(SamplingState):
         """The time at which step i begins, or that of `offset` steps later; the last is 0."""
         if not offset:
             return self.times[i].expand(len(self.x))
-        fraction = (self.fractions[i, None] - offset / max(1, self.steps - 1)).clamp(min=0.0)
+        fraction = (self.fractions[i, None] - offset * self.fractions[0] / max(1, self.steps - 1)).clamp(min=0.0)
         return self.curve(fraction).expand(len(self.x))
 
     def predict(self, x: Vectors, t: NoiseTimes) -> Prediction:

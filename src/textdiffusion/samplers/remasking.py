@@ -111,6 +111,7 @@ class ReMDM(Ancestral, name="remdm"):
     """
 
     processes = (AbsorbingProcess,)
+    supports_t_start = False  # its rules have times of their own
 
     rule: RemaskingRule = Cap()
     eta: float = 0.02
@@ -147,6 +148,7 @@ class PathPlanning(Ancestral, name="p2"):
 
     processes = (AbsorbingProcess,)
     converges = False
+    supports_t_start = False  # it keeps tokens by their confidence, which those of a draft lack
 
     eta: float = 1.0
 

@@ -19,6 +19,7 @@ from ..core.reading import read_object
 from ..core.registry import Part, check_bounds
 from ..core.seals import seal, unseal
 from ..diffusion.model import DiffusionModel
+from .base import Request
 
 Fractions = Float[Tensor, "*b"]
 TimeCurve = Callable[[Fractions], Fractions]
@@ -49,6 +50,18 @@ def tabulate(curve: TimeCurve, fractions: Float[Tensor, " n"]) -> Float[Tensor, 
     Kernels round some functions of many numbers, such as powers, differently from the same function of one.
     """
     return torch.cat([curve(fraction) for fraction in fractions.split(1)])
+
+
+def start_fraction(curve: TimeCurve, request: Request) -> float:
+    """The fraction of the steps at which a curve reaches the request's `t_start`."""
+    if request.t_start >= 1.0:
+        return 1.0
+    low, high, device = 0.0, 1.0, request.batch.tokens.device
+    for _ in range(24):  # to the precision of float32
+        middle = 0.5 * (low + high)
+        below = float(curve(torch.tensor(middle, device=device))) < request.t_start
+        low, high = (middle, high) if below else (low, middle)
+    return high
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,13 @@ class TokenState(SamplingState):
     ) -> None:
         super().__init__(model, request, denoiser)
         self.process = model.process if process is None else process
-        self.x: Tokens = self.apply_condition(self.process.sample_prior(self.batch.tokens, rng=rng.fork("prior")))
+        tokens, noise_rng = self.batch.tokens, rng.fork("prior")
+        if self.t_start < 1.0:
+            t = torch.full((len(tokens),), self.t_start, device=tokens.device)
+            noisy = self.process.add_noise(tokens, t, rng=noise_rng)
+        else:
+            noisy = self.process.sample_prior(tokens, rng=noise_rng)
+        self.x: Tokens = self.apply_condition(noisy)
         self.confidence = self.batch.target_mask.logical_not().float()  # nothing has been predicted yet
         self.logits: Logits | None = None
 

@@ -8,6 +8,7 @@ from . import openai_routes, own_routes
 from .errors import APIError
 from .guards import Guards
 from .service import Service
+from .studio import add_studio
 from .worker import as_api_error
 
 API_VERSION = "1"
@@ -82,6 +83,7 @@ def create_app(service: Service, *, api_key: str = "", quiet: bool = False) -> A
 
     openai_routes.add_routes(app, service, documented)
     own_routes.add_routes(app, service, documented)
+    add_studio(app, service.limits, documented)
     _describe_errors(app)
     return Guards(app, service, api_key, quiet)
 

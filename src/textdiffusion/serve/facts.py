@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from typing import Any, Literal
 
@@ -100,8 +101,21 @@ def settings(part: Any) -> list[dict[str, Any]]:
         default = field.default if isinstance(part, type) else getattr(part, field.name)
         if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        found.append({"name": field.name, **_setting(hints[field.name], default)})
+        entry = {"name": field.name, **_setting(hints[field.name], default)}
+        if what := explained(cls, field.name):
+            entry["what"] = what
+        found.append(entry)
     return found
+
+
+def explained(cls: type, name: str) -> str:
+    """What the docstrings of a part and of its bases say about a setting: the sentences that name it."""
+    for base in cls.__mro__:
+        text = " ".join((base.__dict__.get("__doc__") or "").replace("\n    -", " .-").split())
+        sentences = [each.strip(" .-") for each in re.split(r"(?<=[.)]) (?=[A-Z`.])|(?<=[;:]) ?\.-|\.-", text)]
+        if found := [each for each in sentences if f"`{name}`" in each]:
+            return " ".join(f"{each}." for each in found)
+    return ""
 
 
 def _setting(hint: Any, default: Any) -> dict[str, Any]:

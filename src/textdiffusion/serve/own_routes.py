@@ -1,7 +1,7 @@
 """Our own routes: every denoising step, templates, scores."""
 
 # Annotations are evaluated: FastAPI reads them, and its own types are imported where they are used.
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from .errors import APIError
 from .limits import Limits, check_chars, check_range
 from .patterns import requested
 from .responses import dumps, event, json_answer, stream_answer
+from .revising import ReviseBody, check_revise, reproduced_revision, revise_plan
 from .service import Service, Ticket, chosen_seed
 from .writing import (
     Plan,
@@ -37,7 +38,12 @@ def add_routes(app: Any, service: Service, documented: dict[str, Any]) -> None:
     @app.post("/v1/stream", **documented, summary="Every denoising step, as server-sent events")
     async def stream(body: StreamBody) -> Any:
         check_stream(body, limits)
-        return stream_answer(lambda: stream_events(service, body), limits, "error")
+        return stream_answer(lambda: stream_events(service, body, stream_plan, reproduced), limits, "error")
+
+    @app.post("/v1/revise", **documented, summary="Revise a draft, as server-sent events")
+    async def revise(body: ReviseBody) -> Any:
+        check_revise(body, limits)
+        return stream_answer(lambda: stream_events(service, body, revise_plan, reproduced_revision), limits, "error")
 
     @app.post("/v1/infill", **documented, summary="Fill the gaps of a template")
     async def infill(body: InfillBody) -> Any:
@@ -83,11 +89,13 @@ def check_score(body: ScoreBody, limits: Limits) -> None:
     check_range("seed", body.seed, 0, 2**64 - 1)
 
 
-async def stream_events(service: Service, body: StreamBody) -> AsyncIterator[str]:
-    """The events of `/v1/stream`."""
+async def stream_events(
+    service: Service, body: Any, plan_of: Callable[..., Plan], request_of: Callable[..., dict[str, Any]]
+) -> AsyncIterator[str]:
+    """The events of `/v1/stream` or `/v1/revise`: how their bodies become plans, and plans the requests for them."""
     seed = chosen_seed(body.seed)
     async with service.admit(body.model) as ticket:
-        made = await ticket.compute(partial(stream_plan, ticket.run, body, seed, service.limits))
+        made = await ticket.compute(partial(plan_of, ticket.run, body, seed, service.limits))
         batch = made.batch
         alternatives = Alternatives(body.alternatives) if body.alternatives else None
         drafter = Drafter(ticket.run, batch, alternatives)
@@ -113,7 +121,7 @@ async def stream_events(service: Service, body: StreamBody) -> AsyncIterator[str
             "usage": usage,
             "seed": seed,
             "finish_reason": [text.finish_reason for text in texts],
-            "request": reproduced(body, made),
+            "request": request_of(body, made),
         }
         yield event(dumps(done), "done")
 
@@ -134,8 +142,8 @@ def reproduced(body: StreamBody, made: Plan) -> dict[str, Any]:
         for name in ("template", "prompt", "tokens", "remask", "label", "source", "regex", "response_format")
         if (value := getattr(body, name)) is not None
     }
-    if body.template is None:
-        asked["length"] = body.length or (None if body.prompt else made.batch.tokens.shape[1])
+    if body.length is not None or not (body.template or body.prompt or body.tokens):
+        asked["length"] = body.length or int(made.batch.target_mask[0].sum())  # without the tokens of a source
     options = described(made.options)
     if made.pattern is not None:
         options["guides"] = options["guides"][:-1]  # the last one is that of regex or response_format

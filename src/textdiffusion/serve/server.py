@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.devices import DeviceName, DtypeName
@@ -30,9 +30,11 @@ def serve(
     device: DeviceName = "auto",
     dtype: DtypeName = "float32",
     quiet: bool = False,
+    started: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serves runs until SIGTERM or Ctrl-C; then it takes no more requests, and ends once all are answered.
 
+    `started` is called with the server's address once it listens.
     Raises UserError for runs that cannot be loaded, a port that is taken, and without the extra `serve`.
     """
     try:
@@ -54,7 +56,7 @@ def serve(
         timeout_graceful_shutdown=int(limits.deadline) + 1,
     )
     _log_to_stderr(quiet)
-    server = _server(uvicorn, config, service)
+    server = _server(uvicorn, config, service, started)
     try:
         server.run()
     except SystemExit:
@@ -63,7 +65,7 @@ def serve(
         service.stop()
 
 
-def _server(uvicorn: Any, config: Any, service: Service) -> Any:
+def _server(uvicorn: Any, config: Any, service: Service, started: Callable[[str], None]) -> Any:
     class Server(uvicorn.Server):
         """Says where it listens, and that it is not ready any more when it stops."""
 
@@ -72,7 +74,9 @@ def _server(uvicorn: Any, config: Any, service: Service) -> Any:
             if self.started:
                 names = ", ".join(service.shelf.entries)
                 port = self.servers[0].sockets[0].getsockname()[1] if self.servers else config.port
-                logging.getLogger("textdiffusion.serve").info("serving %s on http://%s:%d", names, config.host, port)
+                address = f"http://{config.host}:{port}"
+                logging.getLogger("textdiffusion.serve").info("serving %s on %s", names, address)
+                started(address)
 
         async def shutdown(self, sockets: Any = None) -> None:
             service.is_ready = False

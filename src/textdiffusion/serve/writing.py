@@ -212,12 +212,17 @@ def _with_tokens(run: TextDiffusion, batch: Batch, tokens: Sequence[int | None],
     if not bool(free.any()):
         raise APIError("No position is left to write: give positions in remask, or null as tokens.", param="remask")
     ids = torch.tensor([[0 if each is None else min(each, size - 1) for each in tokens]])
-    sets = batch.allowed_set_ids
+    sets = torch.full_like(ids, templates.ENDING) if batch.allowed_set_ids is None else batch.allowed_set_ids
+    endings = [each for each in (run.tokenizer.end_id, run.tokenizer.pad_id) if each is not None]
+    is_text = ~free & ~torch.isin(ids, torch.tensor(endings, dtype=torch.long))
+    if bool(is_text.any()):  # no end before text that stays
+        before = torch.arange(length) < is_text[0].nonzero().max()
+        sets = torch.where(before & (sets == templates.ENDING), templates.TEXT, sets)
     return replace(
         batch,
         tokens=torch.where(free, 0, ids) if given is None else torch.where(given, batch.tokens, ids),
         condition_mask=~free,
-        allowed_set_ids=torch.full_like(ids, templates.ENDING) if sets is None else sets,
+        allowed_set_ids=sets,
     )
 
 
