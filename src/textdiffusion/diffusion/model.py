@@ -26,6 +26,15 @@ class Denoiser(Protocol):
     def __call__(self, xt: Tensor, t: NoiseTimes, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction: ...
 
 
+@runtime_checkable
+class SupportsCaching(Protocol):
+    """A denoiser that can sample from left to right without reading the text again for every token."""
+
+    def cached(self) -> Denoiser:
+        """A denoiser for one sampling run, with the same prediction of the last position; it remembers the others."""
+        ...
+
+
 class DiffusionModel(nn.Module):
     """The learned parts of a run as one module, so that they are saved, averaged and synchronised together.
 

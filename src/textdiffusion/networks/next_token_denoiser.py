@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..core.batch import Batch, position_ids
 from ..core.registry import builds
 from ..core.types import NoiseTimes, Tokens
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
-from .attention import attention_mask
+from .attention import causal_mask
 from .denoiser import LabelConditioned, NgramDenoiserConfig
 from .embedding import BEFORE, TokenEmbedding
 from .heads import LinearHead
+from .kv_cache import KVCache
+from .prefix_cache import PrefixCache
 from .transformer import Transformer
 
 
@@ -42,8 +47,22 @@ class NextTokenDenoiser(LabelConditioned):
 
     def forward(self, xt: Tokens, t: NoiseTimes, *, batch: Batch, self_cond: None = None) -> Prediction:
         """p(x_i | x_{<i}) at every position; the mask id stands in for the token before the first."""
-        positions = position_ids(batch)
-        shifted = torch.where(positions == 0, self.process.mask, xt.roll(1, dims=1))
-        features = self.add_label(self.embedding(shifted, self.process.mask, batch), batch)
-        hidden = self.backbone(features, None, positions, attention_mask("causal", batch))
-        return LazyPrediction(hidden, self.head)
+        return LazyPrediction(self.causal_features(self.previous_tokens(xt, batch), batch), self.head)
+
+    def previous_tokens(self, xt: Tokens, batch: Batch) -> Tokens:
+        """The token before each position, and the mask id at the first."""
+        return torch.where(position_ids(batch) == 0, self.process.mask, xt.roll(1, dims=1))
+
+    def causal_features(
+        self, previous: Tokens, batch: Batch, start: int = 0, caches: Sequence[KVCache] | None = None
+    ) -> Float[Tensor, "b n w"]:
+        """Features of the positions from `start` on; `caches` have those before it."""
+        assert isinstance(self.backbone, Transformer), "the settings allow no other"
+        first, positions = max(0, start - self.embedding.left_context), position_ids(batch)
+        embedded = self.embedding(previous[:, first:], self.process.mask, batch.slice(first, previous.shape[1]))
+        features = self.add_label(embedded[:, start - first :], batch)
+        return self.backbone(features, None, positions[:, start:], causal_mask(batch, start), caches)
+
+    def cached(self) -> PrefixCache:
+        """This denoiser, which computes only what it has not read yet."""
+        return PrefixCache(self)
