@@ -36,10 +36,10 @@ BATCHES = {
 }
 
 
-def _model(*settings):
+def _model(*settings, recipe="autoregressive"):
     small = ["backbone.width=64", "backbone.depth=2", f"text.length={LENGTH}", *settings]
     torch.manual_seed(0)
-    model = model_of(apply_overrides(recipes.get("autoregressive")(), ["denoiser.ngram_dim=0", *small]), VOCAB)
+    model = model_of(apply_overrides(recipes.get(recipe)(), ["denoiser.ngram_dim=0", *small]), VOCAB)
     model.denoiser.labels = LabelEmbedding(2, 64)
     for parameter in model.denoiser.parameters():
         parameter.data = torch.randn(parameter.shape) * 0.2
@@ -68,7 +68,7 @@ class Reading:
         self.network, self.cache = network, PrefixCache(network)
 
     def __call__(self, xt, t, *, batch, self_cond=None):
-        prediction, expected = self.cache(xt, t, batch=batch), self.network(xt, t, batch=batch)
+        prediction, expected = self.cache(xt, t, batch=batch), self.network.predict_next(xt, batch)
         assert torch.allclose(prediction.logits[:, -1], expected.logits[:, -1], atol=1e-6, rtol=1e-6)
         return prediction
 
@@ -84,6 +84,14 @@ def test_the_cache_changes_neither_logits_nor_texts(settings, batch, monkeypatch
     expected = _sample(model, rows, guides["none"])
     assert torch.equal(steps["none"].tokens, expected.tokens)
     assert torch.allclose(steps["none"].confidence, expected.confidence, atol=1e-6)
+
+
+def test_nor_under_dual_training(monkeypatch):
+    model = _model(*MODELS["tables"], recipe="dual")
+    monkeypatch.setattr(type(model.denoiser), "cached", lambda network: Reading(network))
+    for batch in (BATCHES["prompts"], BATCHES["padding"]):
+        for guides in _guides(model, batch).values():
+            _sample(model, batch, guides)
 
 
 def _sample(model, batch, guides):
@@ -115,5 +123,5 @@ def test_whatever_is_asked_in_whatever_order_is_answered_right():
     asked += [Batch(TEXT[:, :6], labels=LABELS), Batch(TEXT[:, :8], labels=LABELS - 1), Batch(TEXT, valid_mask=REAL)]
     for batch in [*asked, *asked]:
         rows = t[: len(batch.tokens)]
-        expected = model.denoiser(batch.tokens, rows, batch=batch).logits[:, -1]
+        expected = model.denoiser.predict_next(batch.tokens, batch).logits[:, -1]
         assert torch.allclose(cache(batch.tokens, rows, batch=batch).logits[:, -1], expected, atol=1e-6)

@@ -19,11 +19,13 @@ from ..diffusion.binned_densities import LossSecondMoment, MinVariance
 from ..diffusion.blocks import BlockAbsorbing
 from ..diffusion.curve_densities import Gumbel
 from ..diffusion.densities import Uniform
+from ..diffusion.dual import DualAbsorbing
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.sigma_schedules import LearnedLogSigma, LogSigma
 from ..diffusion.table_codecs import Embeddings
 from ..diffusion.uniform import UniformNoise
 from ..networks.block_denoiser import BlockDenoiserConfig
+from ..networks.dual_denoiser import DualDenoiserConfig
 from ..networks.next_token_denoiser import NextTokenDenoiserConfig
 from ..networks.output_heads import X0Regression
 from ..networks.score_denoiser import ScoreDenoiserConfig
@@ -54,6 +56,7 @@ class Pair(NamedTuple):
 
 PAIRS = (
     Pair("process.schedule", LearnedLogSigma, "objective", (GaussianELBO,), "under others the noise vanishes"),
+    Pair("process", DualAbsorbing, "denoiser", (DualDenoiserConfig,), "others do not predict the next token too"),
     Pair("time_density", MinVariance, "objective", (GaussianELBO,), "uniform works with all"),
     Pair("time_density", LossSecondMoment, "objective", (DiffusionLM,), "others do not weight their draws"),
     Pair("time_density", Gumbel, "process.schedule", (LogSigma,), "it is a curve in ln sigma; cauchy fits any"),
@@ -148,6 +151,8 @@ def _text_problems(config: Any) -> Iterator[str]:
             f"text.packing works with backbone.kind=transformer, not with {config.backbone.kind}: it would mix "
             "the examples of a packed row."
         )
+    if text.packing and isinstance(config.denoiser, DualDenoiserConfig):
+        yield "Dual training has a position before the text of each row, so text.packing does not work with it."
     if text.label and isinstance(config.denoiser, BlockDenoiserConfig):
         yield "Block diffusion takes no label; give text.source a field with the label's name instead."
 
@@ -170,7 +175,7 @@ def _denoiser_problems(config: Any) -> Iterator[str]:
         yield "denoiser.time has no effect with backbone.modulation=none; set backbone.modulation=adaln."
     if isinstance(denoiser, ScoreDenoiserConfig) and denoiser.time != (modulation != "none"):
         yield f"denoiser.time is {denoiser.time}, but backbone.modulation is {modulation}: one needs the other."
-    if isinstance(denoiser, NextTokenDenoiserConfig) and modulation != "none":
+    if isinstance(denoiser, (NextTokenDenoiserConfig, DualDenoiserConfig)) and modulation != "none":
         yield f"backbone.modulation is {modulation}, but {denoiser.kind} has no time input; set it to none."
     if isinstance(denoiser, BlockDenoiserConfig) and backbone.conv_radius:
         yield (

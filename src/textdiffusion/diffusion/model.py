@@ -27,6 +27,21 @@ class Denoiser(Protocol):
 
 
 @runtime_checkable
+class PredictsNext(Protocol):
+    """A denoiser that predicts each token from those before it, whether or not that is all it can."""
+
+    def predict_next(self, xt: Tensor, batch: Batch) -> Prediction: ...
+
+
+def next_token_prediction(model: DiffusionModel, xt: Tensor, batch: Batch) -> Prediction:
+    """p(x_i | x_{<i}) at every position."""
+    if isinstance(model.denoiser, PredictsNext):
+        return model.denoiser.predict_next(xt, batch)
+    assert not model.process.bidirectional, "the denoiser would see the tokens that it is to predict"
+    return model.denoiser(xt, xt.new_zeros(len(xt), dtype=torch.float), batch=batch)
+
+
+@runtime_checkable
 class SupportsCaching(Protocol):
     """A denoiser that can sample from left to right without reading the text again for every token."""
 

@@ -2,6 +2,7 @@
 
 from .bert import BertConfig
 from .block_denoiser import BlockDenoiserConfig
+from .dual_denoiser import DualDenoiserConfig
 from .embedding_denoiser import EmbeddingDenoiserConfig
 from .next_token_denoiser import NextTokenDenoiserConfig
 from .output_heads import BitLogits, X0Logits, X0Regression
