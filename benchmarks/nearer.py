@@ -35,6 +35,7 @@ ARMS: dict[str, tuple[str, list[str]]] = {
     "block_diffusion 4": ("block_diffusion", ["process.block_size=4"]),
     "block_diffusion 16": ("block_diffusion", ["process.block_size=16"]),
 }
+WINDOWS = 1000  # of the test part, evenly spaced
 ORDERS = {"left": 1, "entropy": 1, "entropy / 4": 4}
 
 
@@ -49,9 +50,8 @@ def measured(arm: str, data: Path, out: Path, seed: int, cpu_seconds: float, win
     likelihoods = {"next": NextTokenLikelihood(), "bound": MaskedLikelihood()}
     for name, likelihood in likelihoods.items():
         if isinstance(run.model.process, likelihood.processes):
-            estimate = bits_per_character(
-                run.model, held_out(run, default_cache()), likelihood, batch_size=256, target_error=0.02
-            )
+            part = held_out(run, default_cache(), count=WINDOWS)
+            estimate = bits_per_character(run.model, part, likelihood, batch_size=256, target_error=0.02)
             row |= {name: round(estimate.bits, 4), f"{name}_error": round(estimate.monte_carlo_error, 4)}
     if windows and isinstance(run.model.process, OrderLikelihood.processes):
         text_part = held_out(run, default_cache(), count=windows)

@@ -24,6 +24,7 @@ from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.sigma_schedules import LearnedLogSigma, LogSigma
 from ..diffusion.table_codecs import Embeddings
 from ..diffusion.uniform import UniformNoise
+from ..diffusion.wave import Wave
 from ..networks.block_denoiser import BlockDenoiserConfig
 from ..networks.dual_denoiser import DualDenoiserConfig
 from ..networks.next_token_denoiser import NextTokenDenoiserConfig
@@ -33,6 +34,7 @@ from ..networks.token_denoiser import MaskDenoiserConfig
 from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, SquaredError
 from ..objectives.gaussian_elbo import GaussianELBO
 from ..objectives.next_token import NextToken
+from ..objectives.wave import WaveELBO, WaveLikelihood
 from ..samplers.autoregressive import Autoregressive
 from ..samplers.base import ProcessSpecific, incompatibility
 from ..samplers.blocks import BlockAncestral
@@ -57,6 +59,8 @@ class Pair(NamedTuple):
 PAIRS = (
     Pair("process.schedule", LearnedLogSigma, "objective", (GaussianELBO,), "under others the noise vanishes"),
     Pair("process", DualAbsorbing, "denoiser", (DualDenoiserConfig,), "others do not predict the next token too"),
+    Pair("process", Wave, "objective", (WaveELBO,), "others have one noise level for all positions"),
+    Pair("process", Wave, "likelihood", (WaveLikelihood,), "others have one noise level for all positions"),
     Pair("time_density", MinVariance, "objective", (GaussianELBO,), "uniform works with all"),
     Pair("time_density", LossSecondMoment, "objective", (DiffusionLM,), "others do not weight their draws"),
     Pair("time_density", Gumbel, "process.schedule", (LogSigma,), "it is a curve in ln sigma; cauchy fits any"),

@@ -15,3 +15,4 @@ from .model import DiffusionModel
 from .sigma_schedules import CosineSigma, KarrasSigma, LearnedLogSigma, LinearBeta, LinearSigma, LogSigma, SqrtSigma
 from .table_codecs import Bits, Embeddings, Simplex
 from .uniform import UniformNoise
+from .wave import Wave

@@ -23,6 +23,7 @@ from ..diffusion.process import TokenProcess
 from ..diffusion.sigma_schedules import LogSigma, NoiseSchedule
 from ..diffusion.table_codecs import TableCodec, bits
 from ..diffusion.uniform import UniformProcess
+from ..diffusion.wave import WaveProcess
 from .known_language import KnownLanguage
 
 
@@ -203,6 +204,13 @@ def ideal_dual(language: KnownLanguage, schedule: AlphaSchedule) -> DiffusionMod
     return _model(TokenCodec(language.vocab_size), process, denoiser)
 
 
+def ideal_wave(language: KnownLanguage, schedule: AlphaSchedule, width: int) -> DiffusionModel:
+    """Masks in a wave with the ideal denoiser, which is that of masks however they come about."""
+    process = WaveProcess(language.vocab_size, schedule, width=width)
+    denoiser = IdealDenoiser(language, AbsorbingProcess(language.vocab_size, schedule), time_independent=True)
+    return _model(TokenCodec(language.vocab_size), process, denoiser)
+
+
 def ideal_models(language: KnownLanguage) -> dict[str, DiffusionModel]:
     """A model with its ideal denoiser for each kind of process, by name."""
     codec = TableCodec(bits(language.vocab_size))
@@ -215,6 +223,7 @@ def ideal_models(language: KnownLanguage) -> dict[str, DiffusionModel]:
         "blocks": ideal_blocks(language, Linear(), block_size=2),
         "left to right": ideal_autoregressive(language),
         "dual": ideal_dual(language, Linear()),
+        "wave": ideal_wave(language, Linear(), width=language.length - 1),
     }
 
 

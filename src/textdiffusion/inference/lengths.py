@@ -56,7 +56,7 @@ def propose_lengths(
     batch = run.template_batch(layouts, source=source, label=label)
     batch = replace(batch, row_ids=torch.arange(len(layouts))).to(run.device)
     *_, last = SamplingOptions(seed=seed).resolve(run, batch).run(batch)
-    nats = given_nats(run.model, run.likelihood, replace(batch, tokens=last.tokens), seed, source_length)
+    nats = given_nats(run.model, run.bound, replace(batch, tokens=last.tokens), seed, source_length)
     return [layouts[i] for i in rng.categorical((-nats).softmax(0).expand(num, -1))]
 
 

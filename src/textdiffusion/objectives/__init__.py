@@ -7,3 +7,4 @@ from .gaussian_elbo import GaussianELBO, GaussianLikelihood
 from .masked import MaskedELBO, MaskedLikelihood
 from .next_token import NextToken, NextTokenLikelihood
 from .score_entropy import ScoreEntropy, ScoreEntropyLikelihood
+from .wave import WaveELBO, WaveLikelihood
