@@ -27,9 +27,13 @@ class MaskedELBO(Objective):
 
     The weight w(t) = 1 / t makes gradients noisy where few tokens are masked. Training clips it at `max_weight` (0: no
     clipping), which biases the bound but trains better; the logged part `bound` is not clipped.
+
+    `complementary`: each row is read twice, the second time with masks exactly where it had none, so that every token
+    is predicted once (Fast-dLLM v2, arXiv:2509.26328). A step then costs twice as much.
     """
 
     max_weight: float = 3.0
+    complementary: bool = False
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, BlockProcess)
 
@@ -41,8 +45,16 @@ class MaskedELBO(Objective):
         t = model.time_density.icdf(model.process.stratified_uniforms(batch, rng=rng.fork("t")))
         xt = add_noise(model, batch.tokens, t, batch, rng=rng.fork("noise"))
         masked = (xt == model.process.mask) & batch.target_mask
+        schedule = model.process.schedule
+        weight = schedule.loss_weight(t) * torch.exp(-model.time_density.log_prob(t))
+        if self.complementary:
+            rows = torch.arange(len(masked), device=masked.device).repeat(2)
+            # With r the mask probability and q its density, a weight is 1 / (r q(r)); r and 1 - r are drawn together.
+            odds = schedule.mask_prob(t) / schedule.alpha(t).clamp(min=1e-9)
+            t, weight = torch.cat((t, schedule.time(schedule.mask_prob(t)))), torch.cat((weight, weight * odds))
+            masked, batch = torch.cat((masked, ~masked & batch.target_mask)), batch.select(rows)
+            xt = torch.where(masked, model.process.mask, batch.tokens)
         nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.tokens, masked)
-        weight = model.process.schedule.loss_weight(t) * torch.exp(-model.time_density.log_prob(t))
         bound = per_token((nats * weight).sum(-1), batch)
         clipped = weight.clamp(max=self.max_weight) if self.max_weight else weight
         total = per_token((nats * clipped).sum(-1), batch).mean()

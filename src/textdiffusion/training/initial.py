@@ -14,13 +14,16 @@ from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..data.config import TextConfig
-from ..storage.weights import check_fits, load_weights, read_header
+from ..storage.weights import check_fits, load_weights, read_header, tensors_of
 from .trainer import Trainer
 
 NETWORK = ("codec", "backbone", "denoiser")
 """The settings that `with_network_of` takes from another run."""
 SHAPES = (*NETWORK, "process", "time_density")
 """The settings that decide the shapes of weights, apart from the length of the text."""
+
+TABLES = ("denoiser.embedding.tables.", "denoiser.embedding.out.")
+"""The beginnings of the names of n-gram tables and of what follows them."""
 
 
 def with_network_of(config: Config, run: Path) -> Config:
@@ -32,14 +35,21 @@ def with_network_of(config: Config, run: Path) -> Config:
 def load_initial(trainer: Trainer, run: Path) -> None:
     """Loads the weights of another run into a new one, which counts its steps from 0.
 
+    N-gram tables start anew where the other denoiser is of another kind, whose tables read other groups of tokens.
     Raises UserError if the other run's files do not belong together; where its weights do not fit, with the settings
     that differ and how to take them over.
     """
     path, other = run / "model.safetensors", _config_of(run)
     header = read_header(path)
     check_identity(header.identity, other, json_hash(read_object(run / "tokenizer.json")), path)
+    exclude: tuple[str, ...] = ("step",)
+    if type(other.denoiser) is not type(trainer.config.denoiser):
+        tables = [name for name in TABLES if any(key.startswith(name) for key in tensors_of(trainer.model))]
+        exclude += TABLES
+        if tables:
+            trainer.log(f"The n-gram tables start anew: those of {other.denoiser.kind} read other groups of tokens.")
     try:
-        check_fits(trainer.model, header, exclude="step")
+        check_fits(trainer.model, header, exclude=exclude)
     except UserError as error:
         changes = [change for change in differences(_shapes(other), _shapes(trainer.config)) if change[1] is not None]
         if not changes:
@@ -51,7 +61,7 @@ def load_initial(trainer: Trainer, run: Path) -> None:
             f"--set {settings}"
         ) from None
     for model in (trainer.model, trainer.ema.model):
-        load_weights(model, path, exclude="step")
+        load_weights(model, path, exclude=exclude)
 
 
 def _config_of(run: Path) -> Config:
