@@ -50,7 +50,7 @@ def serving(run: str, *options: str) -> Iterator[tuple[int, int]]:
 
 def ask(port: int, path: str, body: Any = None) -> tuple[int, Any]:
     """Status and JSON of an answer; 0 where the connection broke. Each thread keeps its connection."""
-    connections = LOCAL.__dict__
+    connections: dict[int, http.client.HTTPConnection] = LOCAL.__dict__.setdefault("connections", {})
     connection = connections.setdefault(port, http.client.HTTPConnection("127.0.0.1", port, timeout=300))
     try:
         method = "GET" if body is None else "POST"

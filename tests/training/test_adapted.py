@@ -58,7 +58,7 @@ def test_a_causal_model_learns_to_denoise(tmp_path, variant):
 def _denoiser_of(base: Path, run: TextDiffusion):
     """The model of the run with the weights that it began with."""
     model = build_model(run.config, run.tokenizer.vocab_size)
-    load_initial(model, run.config, base)
+    load_initial(model, run.config, base, print)
     return model.eval().requires_grad_(False)
 
 
@@ -71,8 +71,8 @@ class _Fixed(torch.nn.Module):
         self.asked = torch.zeros(logits.shape[:2], dtype=torch.long)
 
     def forward(self, xt, t, *, batch, self_cond=None):
-        self.asked += xt == self.mask
-        return Prediction(self.logits)
+        self.asked += (xt == self.mask).unflatten(0, (-1, len(self.asked))).sum(0)
+        return Prediction(self.logits.repeat(len(xt) // len(self.asked), 1, 1))
 
 
 def test_complementary_masks_predict_every_token_once():

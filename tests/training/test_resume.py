@@ -140,6 +140,25 @@ def test_init_starts_from_another_runs_weights_and_tokenizer(tmp_path):
     assert run(replace(config, training=replace(config.training, steps=11)), tmp_path / "second", tmp_path).step == 11
 
 
+@pytest.mark.parametrize("recipe", ["dual", "mdlm", "block_diffusion"])
+def test_a_run_of_masks_starts_from_one_from_left_to_right(recipe, tmp_path):
+    """Its tables read other groups of tokens and start anew; all else is taken over, so dual predicts the same."""
+    configs = [
+        apply_overrides(tiny(name, tmp_path, lr=0.0), ["backbone.conv_radius=0", *settings])
+        for name, settings in (("autoregressive", ["training.lr=0.003"]), (recipe, []))
+    ]
+    for name, config, options in (("first", configs[0], {}), ("second", configs[1], {"init": tmp_path / "first"})):
+        run(config, tmp_path / name, tmp_path, **options)
+    before, after = (load_tensors(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert before.keys() == after.keys()
+    taken = {name for name in before if torch.equal(before[name], after[name])} - {"step"}
+    assert {name for name in before if name not in taken} - {"step"} <= {
+        "denoiser.embedding.tables.weight",
+        "denoiser.embedding.out.weight",
+    }
+    assert "denoiser.backbone.blocks.0.qkv.weight" in taken
+
+
 def test_init_begins_a_curriculum_anew_and_takes_one_that_is_done(tmp_path):
     """What a curriculum has counted is not what its network has learned."""
     duo = tiny("udlm/duo", tmp_path)

@@ -25,7 +25,7 @@ class Evaluate(Bounding):
     """Fit one temperature per range of noise levels on the training text, for this many ranges (0 = none)."""
     order: str = ""
     """Instead of the bound, the exact likelihood of a masked model that reveals text in this order: left, confidence,
-    margin or entropy."""
+    margin or entropy. (random: the masked bound.)"""
     per_step: int = 1
     """With --order: reveal this many positions at a time."""
 
@@ -45,6 +45,7 @@ class Evaluate(Bounding):
             evaluator = RunEvaluator(run, self.plan(), default_cache(), show)
             if evaluator.heldout.trained_on:
                 note(f"This run was trained on {self.data}: these figures are not for unseen text.")
+            bound = evaluator.masked_bound()
             score, ngram, answers = evaluator.likelihood(), evaluator.ngram_baseline(), evaluator.task_score()
             if ngram is None:
                 note("The training text is not available, so there is no n-gram to compare with.")
@@ -69,6 +70,7 @@ class Evaluate(Bounding):
                     "recipe": run.config.recipe,
                     **asdict(score),
                     "digest": score.digest,
+                    "masked_bound": asdict(bound) if bound else None,
                     "ngram": asdict(ngram) if ngram else None,
                     "answers": asdict(answers) if answers else None,
                     "texts": {"how": setting, **asdict(report)} if report else None,
@@ -80,7 +82,10 @@ class Evaluate(Bounding):
             f"{run.config.recipe}, {averaged} weights, on {evaluator.heldout.name}: {score.characters:,} characters"
         )
         sign = "=" if score.exact else "<="
-        print_line(f"{sign:>3} {score.bits:.4f} bits per character" + ("" if score.exact else " (an upper bound)"))
+        how = "" if score.exact and not bound else " (exact, from left to right)" if bound else " (an upper bound)"
+        print_line(f"{sign:>3} {score.bits:.4f} bits per character{how}")
+        if bound:
+            print_line(f" <= {bound.bits:.4f} +- {bound.monte_carlo_error:.4f} by masks (an upper bound)")
         if self.order:
             print_line(f"    exactly, revealed by {self.order}, {self.per_step} at a time")
         if score.lost_bits:

@@ -362,7 +362,7 @@ class Revise(Writing):
         run = self.load()
         revision = run.revision(
             self.text,
-            self.num * self.candidates,
+            self.count * self.candidates,
             strength=self.strength,
             select=self.select,
             keep=self.keep,
@@ -372,5 +372,5 @@ class Revise(Writing):
         )
         if run.infill_warning and revision.generation.t_start == 1.0:  # the rest of the text is given
             note(run.infill_warning)
-        facts = {"num": self.num, "text": self.text, "strength": self.strength, "select": self.select}
+        facts = {"num": self.count, "text": self.text, "strength": self.strength, "select": self.select}
         self.write(run, revision.batch, facts | {"keep": list(self.keep) or None}, revision.generation)

@@ -15,16 +15,18 @@ from ..core.errors import UserError
 from ..core.registry import Part
 from ..data.masks import scatters_conditions
 from ..diffusion.absorbing import Absorbing, AbsorbingProcess
-from ..diffusion.alpha_schedules import Linear
 from ..diffusion.binned_densities import LossSecondMoment, MinVariance
 from ..diffusion.blocks import BlockAbsorbing
 from ..diffusion.curve_densities import Gumbel
 from ..diffusion.densities import Uniform
+from ..diffusion.dual import DualAbsorbing
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.sigma_schedules import LearnedLogSigma, LogSigma
 from ..diffusion.table_codecs import Embeddings
 from ..diffusion.uniform import UniformNoise
+from ..diffusion.wave import Wave
 from ..networks.block_denoiser import BlockDenoiserConfig
+from ..networks.dual_denoiser import DualDenoiserConfig
 from ..networks.lm_denoiser import LMBlockDenoiserConfig
 from ..networks.next_token_denoiser import NextTokenDenoiserConfig
 from ..networks.output_heads import X0Regression
@@ -32,8 +34,8 @@ from ..networks.score_denoiser import ScoreDenoiserConfig
 from ..networks.token_denoiser import MaskDenoiserConfig
 from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, SquaredError
 from ..objectives.gaussian_elbo import GaussianELBO
-from ..objectives.masked import MaskedELBO
 from ..objectives.next_token import NextToken
+from ..objectives.wave import WaveELBO, WaveLikelihood
 from ..samplers.autoregressive import Autoregressive
 from ..samplers.base import ProcessSpecific, incompatibility
 from ..samplers.blocks import BlockAncestral, BlockUnmasking
@@ -58,6 +60,9 @@ class Pair(NamedTuple):
 
 PAIRS = (
     Pair("process.schedule", LearnedLogSigma, "objective", (GaussianELBO,), "under others the noise vanishes"),
+    Pair("process", DualAbsorbing, "denoiser", (DualDenoiserConfig,), "others do not predict the next token too"),
+    Pair("process", Wave, "objective", (WaveELBO,), "others have one noise level for all positions"),
+    Pair("process", Wave, "likelihood", (WaveLikelihood,), "others have one noise level for all positions"),
     Pair("time_density", MinVariance, "objective", (GaussianELBO,), "uniform works with all"),
     Pair("time_density", LossSecondMoment, "objective", (DiffusionLM,), "others do not weight their draws"),
     Pair("time_density", Gumbel, "process.schedule", (LogSigma,), "it is a curve in ln sigma; cauchy fits any"),
@@ -152,6 +157,8 @@ def _text_problems(config: Any) -> Iterator[str]:
             f"text.packing works with backbone.kind=transformer, not with {config.backbone.kind}: it would mix "
             "the examples of a packed row."
         )
+    if text.packing and isinstance(config.denoiser, DualDenoiserConfig):
+        yield "Dual training has a position before the text of each row, so text.packing does not work with it."
     if text.label and isinstance(config.denoiser, BLOCK_DENOISERS):
         yield "Block diffusion takes no label; give text.source a field with the label's name instead."
 
@@ -174,7 +181,7 @@ def _denoiser_problems(config: Any) -> Iterator[str]:
         yield "denoiser.time has no effect with backbone.modulation=none; set backbone.modulation=adaln."
     if isinstance(denoiser, ScoreDenoiserConfig) and denoiser.time != (modulation != "none"):
         yield f"denoiser.time is {denoiser.time}, but backbone.modulation is {modulation}: one needs the other."
-    if isinstance(denoiser, NextTokenDenoiserConfig) and modulation != "none":
+    if isinstance(denoiser, (NextTokenDenoiserConfig, DualDenoiserConfig)) and modulation != "none":
         yield f"backbone.modulation is {modulation}, but {denoiser.kind} has no time input; set it to none."
     if isinstance(denoiser, BlockDenoiserConfig) and backbone.conv_radius:
         yield (
@@ -204,12 +211,6 @@ def _objective_problems(config: Any) -> Iterator[str]:
             f"objective.rounding_weight is {objective.rounding_weight:g}; it must be at least 1e-06, as rounding keeps "
             "learned embeddings apart."
         )
-    if (
-        isinstance(objective, MaskedELBO)
-        and objective.complementary
-        and not isinstance(config.process.schedule, Linear)
-    ):
-        yield f"objective.complementary needs process.schedule=linear, not {config.process.schedule.kind}."
     if isinstance(objective, NextToken) and density != Uniform():
         yield "time_density has no effect on NextToken, which has no noise levels; leave it at its default."
     if isinstance(density, LossSecondMoment) and config.process.schedule.num_levels % density.bins:

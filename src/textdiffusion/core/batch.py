@@ -75,8 +75,8 @@ class Batch:
         tensors = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **tensors)
 
-    def select(self, index: Tensor) -> Batch:
-        """The rows of `index` (row indices or a boolean mask)."""
+    def select(self, index: Tensor | slice) -> Batch:
+        """The rows of `index` (row indices, a boolean mask or a slice)."""
         return replace(self, **{k: v[index] for k, v in vars(self).items() if isinstance(v, Tensor)})
 
     @property

@@ -61,8 +61,8 @@ class Rng:
         word = zlib.crc32(name.encode()) if isinstance(name, str) else (name ^ (name >> 32)) & _MASK
         return Rng(mix((self.key * _GOLDEN + word + 1) & _MASK), self.row_ids)
 
-    def select(self, index: Tensor) -> Rng:
-        """The same stream for some of the rows (a boolean mask or row indices)."""
+    def select(self, index: Tensor | slice) -> Rng:
+        """The same stream for some of the rows (a boolean mask, row indices or a slice)."""
         return Rng(self.key[index] if self.key.ndim else self.key, self.row_ids[index])
 
     def random_uint32(self, *shape: int) -> Int[Tensor, "b *shape"]:

@@ -9,8 +9,10 @@ from .codecs import Tokens
 from .curve_densities import Cauchy, Gumbel
 from .densities import Uniform
 from .discrete_betas import DiscreteBetas
+from .dual import DualAbsorbing
 from .gaussian import Gaussian
 from .model import DiffusionModel
 from .sigma_schedules import CosineSigma, KarrasSigma, LearnedLogSigma, LinearBeta, LinearSigma, LogSigma, SqrtSigma
 from .table_codecs import Bits, Embeddings, Simplex
 from .uniform import UniformNoise
+from .wave import Wave

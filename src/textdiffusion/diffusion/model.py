@@ -26,6 +26,30 @@ class Denoiser(Protocol):
     def __call__(self, xt: Tensor, t: NoiseTimes, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction: ...
 
 
+@runtime_checkable
+class PredictsNext(Protocol):
+    """A denoiser that predicts each token from those before it, whether or not that is all it can."""
+
+    def predict_next(self, xt: Tensor, batch: Batch) -> Prediction: ...
+
+
+def next_token_prediction(model: DiffusionModel, xt: Tensor, batch: Batch) -> Prediction:
+    """p(x_i | x_{<i}) at every position."""
+    if isinstance(model.denoiser, PredictsNext):
+        return model.denoiser.predict_next(xt, batch)
+    assert not model.process.bidirectional, "the denoiser would see the tokens that it is to predict"
+    return model.denoiser(xt, xt.new_zeros(len(xt), dtype=torch.float), batch=batch)
+
+
+@runtime_checkable
+class SupportsCaching(Protocol):
+    """A denoiser that can sample from left to right without reading the text again for every token."""
+
+    def cached(self) -> Denoiser:
+        """A denoiser for one sampling run, with the same prediction of the last position; it remembers the others."""
+        ...
+
+
 class DiffusionModel(nn.Module):
     """The learned parts of a run as one module, so that they are saved, averaged and synchronised together.
 

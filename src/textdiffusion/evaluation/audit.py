@@ -18,8 +18,8 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import Part
-from ..core.types import NoiseTimes
-from ..diffusion.model import Denoiser, DiffusionModel
+from ..core.types import NoiseTimes, Tokens
+from ..diffusion.model import Denoiser, DiffusionModel, PredictsNext
 from ..diffusion.prediction import Prediction
 from ..objectives.base import Loss
 from .ideal_denoisers import ideal_models
@@ -57,6 +57,11 @@ class ScaledDenoiser(nn.Module):
     def forward(self, xt: Tensor, t: NoiseTimes, *, batch: Batch, self_cond: Tensor | None = None) -> Prediction:
         prediction = self.ideal(xt, t, batch=batch, self_cond=self_cond)
         return Prediction(prediction.logits * self.factor, prediction.table)
+
+    def predict_next(self, xt: Tokens, batch: Batch) -> Prediction:
+        """The same of the next token, for denoisers that predict it."""
+        assert isinstance(self.ideal, PredictsNext)
+        return Prediction(self.ideal.predict_next(xt, batch).logits * self.factor)
 
 
 @dataclass(frozen=True)

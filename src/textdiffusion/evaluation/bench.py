@@ -13,9 +13,10 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.randomness import check_seed
 from ..data.builtin.tasks import parse_task
+from ..diffusion.dual import DualProcess
 from ..inference.api import TextDiffusion
 from ..samplers.masked_view import adapt_model
-from ..scoring.likelihood import LikelihoodEstimate, bits_per_character
+from ..scoring.likelihood import HasProtocol, LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import Fact, sha256
 from .cache import ResultCache
 from .calibration import calibrate
@@ -114,13 +115,21 @@ class RunEvaluator:
 
     def likelihood(self) -> LikelihoodEstimate:
         """Bits per character: the bound, or the exact value of an order if the options name one."""
+        return self._bits(self.options.order)
+
+    def masked_bound(self) -> LikelihoodEstimate | None:
+        """The masked bound of a run that also has an exact likelihood from left to right, its `likelihood`."""
+        has_both = isinstance(self.model.model.process, DualProcess) and not self.options.order
+        return self._bits("random") if has_both else None
+
+    def _bits(self, order: str) -> LikelihoodEstimate:
         options, likelihood = self.options, self.model.likelihood
-        if options.order:
-            likelihood = self.model.order_likelihood(options.order, options.per_step)
+        if order:
+            likelihood = self.model.order_likelihood(order, options.per_step)
         metadata: dict[str, Fact] = {**self.heldout.metadata, "calibration": options.calibrate}
         facts = metadata | {"seed": options.seed, "target": options.target_error, "draws": options.draws}
         facts["windows"] = len(self.heldout)
-        facts |= likelihood.protocol if options.order else {}
+        facts |= likelihood.protocol if isinstance(likelihood, HasProtocol) else {"order": order} if order else {}
         train = training_corpus(self.model, self.cache_dir) if options.calibrate else None
         if train:
             facts["training"] = train.folder.name  # changes with the text

@@ -137,8 +137,14 @@ class CalibratedDenoiser(nn.Module):
         self, xt: Tensor, t: Float[Tensor, "b *l"], *, batch: Batch, self_cond: Tensor | None = None
     ) -> Prediction:
         """The plain prediction at the temperature of t."""
+        return self._tempered(self._predict(xt, t, batch, self_cond), t)
+
+    def predict_next(self, xt: Tokens, batch: Batch) -> Prediction:
+        """The plain prediction of the next token at the temperature of t = 0, for denoisers that have one."""
+        return self._tempered(self.plain.predict_next(xt, batch), xt.new_zeros(len(xt), dtype=torch.float))
+
+    def _tempered(self, prediction: Prediction, t: Float[Tensor, "b *l"]) -> Prediction:
         bucket = torch.bucketize(t, torch.tensor(self.calibration.edges, device=t.device))
-        prediction = self._predict(xt, t, batch, self_cond)
         if self.caching:
             row = bucket if bucket.ndim == 1 else torch.full_like(bucket[:, 0], -1)
             inside = (row != 0) & (row != len(self.calibration.edges))

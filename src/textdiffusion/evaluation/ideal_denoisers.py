@@ -15,6 +15,7 @@ from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.codecs import TokenCodec
 from ..diffusion.densities import TimeDensity, UniformDensity
+from ..diffusion.dual import DualProcess
 from ..diffusion.gaussian import GaussianProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.prediction import Prediction
@@ -22,6 +23,7 @@ from ..diffusion.process import TokenProcess
 from ..diffusion.sigma_schedules import LogSigma, NoiseSchedule
 from ..diffusion.table_codecs import TableCodec, bits
 from ..diffusion.uniform import UniformProcess
+from ..diffusion.wave import WaveProcess
 from .known_language import KnownLanguage
 
 
@@ -84,6 +86,22 @@ class ChainDenoiser(nn.Module):
             one_hot = nn.functional.one_hot(self.language.texts[:, i], self.language.vocab_size).float()
             columns.append(same @ one_hot / same.sum(-1, keepdim=True))
         return Prediction(torch.log(torch.stack(columns, dim=1)))
+
+    def predict_next(self, xt: Tokens, batch: Batch) -> Prediction:
+        """The same prediction."""
+        return self(xt, torch.zeros(len(xt)), batch=batch)
+
+
+class DualIdealDenoiser(IdealDenoiser):
+    """The ideal denoiser of masks, and of the next token."""
+
+    def predict_next(self, xt: Tokens, batch: Batch) -> Prediction:
+        """p(x_i | x_<i) at every position."""
+        return ChainDenoiser(self.language).predict_next(xt, batch)
+
+    def cached(self) -> ChainDenoiser:
+        """The prediction of the next token, as a denoiser."""
+        return ChainDenoiser(self.language)
 
 
 @dataclass
@@ -179,6 +197,20 @@ def ideal_autoregressive(language: KnownLanguage) -> DiffusionModel:
     return _model(codec, process, ChainDenoiser(language))
 
 
+def ideal_dual(language: KnownLanguage, schedule: AlphaSchedule) -> DiffusionModel:
+    """Masks and left to right in one, with the ideal denoiser."""
+    process = DualProcess(language.vocab_size, schedule)
+    denoiser = DualIdealDenoiser(language, process, time_independent=True)
+    return _model(TokenCodec(language.vocab_size), process, denoiser)
+
+
+def ideal_wave(language: KnownLanguage, schedule: AlphaSchedule, width: int) -> DiffusionModel:
+    """Masks in a wave with the ideal denoiser, which is that of masks however they come about."""
+    process = WaveProcess(language.vocab_size, schedule, width=width)
+    denoiser = IdealDenoiser(language, AbsorbingProcess(language.vocab_size, schedule), time_independent=True)
+    return _model(TokenCodec(language.vocab_size), process, denoiser)
+
+
 def ideal_models(language: KnownLanguage) -> dict[str, DiffusionModel]:
     """A model with its ideal denoiser for each kind of process, by name."""
     codec = TableCodec(bits(language.vocab_size))
@@ -190,6 +222,8 @@ def ideal_models(language: KnownLanguage) -> dict[str, DiffusionModel]:
         "Gaussian": ideal_gaussian(language, codec, schedule),
         "blocks": ideal_blocks(language, Linear(), block_size=2),
         "left to right": ideal_autoregressive(language),
+        "dual": ideal_dual(language, Linear()),
+        "wave": ideal_wave(language, Linear(), width=language.length - 1),
     }
 
 

@@ -258,7 +258,7 @@ class TextDiffusion(Run):
             )
         if per_step != 1 and not order:
             raise UserError(f"per_step={per_step} has no effect without an order.")
-        likelihood, model = self.likelihood, self.model
+        likelihood, model = self.bound if given else self.likelihood, self.model
         if order:
             likelihood = self.order_likelihood(order, per_step)
             model = adapt_model(likelihood, model, seed)

@@ -26,12 +26,16 @@ from ..data.conditions import encode_source, strip_source, with_label
 from ..data.normalisers import normalise
 from ..data.tokenizers.base import Ids, Tokenizer, fingerprint
 from ..data.tokenizers.losses import encode_charged
+from ..diffusion.dual import DualProcess
 from ..diffusion.model import DiffusionModel
 from ..networks.language_model import LanguageModel, LanguageModelConfig
+from ..objectives.masked import MaskedLikelihood
+from ..samplers.autoregressive import Autoregressive
 from ..samplers.base import Sampler, Step
 from ..samplers.order_likelihood import OrderLikelihood
 from ..samplers.time_grids import FILE as GRID
 from ..samplers.time_grids import load_grid, save_grid
+from ..samplers.unmasking import Unmasking
 from ..storage.hub import find_run, upload
 from ..storage.packaged import is_packaged, read_card
 from ..storage.weights import rounded, save_tensors
@@ -116,6 +120,19 @@ class Run:
         return self.config.likelihood
 
     @property
+    def bound(self) -> Any:
+        """What scores texts with a gap: `likelihood`, or the masked bound where that reads from left to right only."""
+        return MaskedLikelihood() if isinstance(self.model.process, DualProcess) else self.likelihood
+
+    @property
+    def infilling_sampler(self) -> Sampler:
+        """The sampler of gaps: the run's own, or one of masks where the run has both and its own sees no later text."""
+        sampler = self.config.sampler
+        if isinstance(self.model.process, DualProcess) and isinstance(sampler, Autoregressive):
+            return Unmasking(order="entropy")
+        return sampler
+
+    @property
     def task(self) -> TaskData | None:
         """The task that the run was trained on, with the questions that it can answer (None: on other text)."""
         return parse_task(self.config.text.data) if self.config.text.mask == "question" else None
@@ -144,13 +161,17 @@ class Run:
         """
         return text if self.task is None or templates.has_gap(text) else self.task.template(text)
 
-    def order_likelihood(self, order: str, per_step: int = 1) -> OrderLikelihood:
+    def order_likelihood(self, order: str, per_step: int = 1) -> OrderLikelihood | MaskedLikelihood:
         """The exact likelihood of texts revealed in an order, at most `per_step` positions at a time.
 
+        The order `random` means the masked bound, which is the average of -log p over all orders.
         It measures `adapt_model(likelihood, run.model, seed)`. Raises UserError for unknown orders and for runs that
         cannot reveal text in an order.
         """
-        likelihood = OrderLikelihood(order=order, per_step=per_step)
+        if order == "random" and per_step != 1:
+            raise UserError(f"per_step={per_step} has no effect on the order random, the masked bound.")
+        random = order == "random"
+        likelihood = MaskedLikelihood() if random else OrderLikelihood(order=order, per_step=per_step)
         if problem := sampler_problem(likelihood, self.config, self.model.process):
             raise UserError(problem)
         return likelihood

@@ -2,6 +2,7 @@
 
 from .bert import BertConfig
 from .block_denoiser import BlockDenoiserConfig
+from .dual_denoiser import DualDenoiserConfig
 from .embedding_denoiser import EmbeddingDenoiserConfig
 from .language_model import LanguageModelConfig
 from .lm_denoiser import LMBlockDenoiserConfig, LMDenoiserConfig

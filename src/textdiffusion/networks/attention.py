@@ -32,6 +32,13 @@ def attention_mask(pattern: Pattern, batch: Batch, block_size: int = 1) -> Bool[
     return (mask if example_mask is None else mask & example_mask)[:, None]
 
 
+def causal_mask(batch: Batch, start: int = 0) -> Bool[Tensor, "#b 1 m n"] | None:
+    """`attention_mask("causal")` for the queries from `start` on; None if all of these may see every key."""
+    sees_all = start == batch.tokens.shape[1] - 1 and batch.valid_mask is None and batch.segment_ids is None
+    mask = None if sees_all else attention_mask("causal", batch)
+    return mask if mask is None else mask[:, :, start:]
+
+
 def _pattern_mask(pattern: Pattern, block_ids: PositionIds) -> Bool[Tensor, "#b m n"] | None:
     query, key = block_ids[:, :, None], block_ids[:, None, :]
     match pattern:

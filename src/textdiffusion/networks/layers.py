@@ -87,9 +87,18 @@ class CanonConv(nn.Module):
         self.radius = radius
         self.weight = nn.Parameter(torch.zeros(width, 1, 1, 2 * radius + 1))
 
-    def forward(self, x: Hidden, visible: Bool[Tensor, "k #b l 1"] | None) -> Hidden:
-        """`visible` is `visible_neighbours` of the attention mask (None: all neighbours are visible)."""
+    def forward(
+        self, x: Hidden, visible: Bool[Tensor, "k #b l 1"] | None, before: Float[Tensor, "b r w"] | None = None
+    ) -> Hidden:
+        """`visible` is `visible_neighbours` of the attention mask (None: all neighbours are visible).
+
+        `before` are the features of the `radius` positions before x (None: x is the start of the rows).
+        """
         weight = self.weight.to(x.dtype)
+        if before is not None:
+            padded = F.pad(torch.cat((before, x), dim=1), (0, 0, 0, self.radius))
+            windows = padded.unfold(1, 2 * self.radius + 1, 1) * weight[:, 0, 0]
+            return x + (windows if visible is None else windows * visible.permute(1, 2, 3, 0)).sum(-1)
         if visible is None and not torch.compiler.is_compiling():
             # On a CPU twice as fast in two dimensions, one of them 1, as in one. Compiled, the sum below is faster yet.
             conv = F.conv2d(x.mT[:, :, None], weight, padding=(0, self.radius), groups=len(weight))
@@ -103,10 +112,15 @@ class CanonConv(nn.Module):
 
 
 def visible_neighbours(mask: AttentionMask, radius: int) -> Bool[Tensor, "k #b l 1"]:
-    """Whether a position may see its neighbour, for each of the 2 `radius` + 1 offsets from left to right."""
-    length, visible = mask.shape[-1], []
+    """Whether a position may see its neighbour, for each of the 2 `radius` + 1 offsets from left to right.
+
+    Where there are fewer queries than keys, the queries are the last positions.
+    """
+    queries, keys = mask.shape[-2:]
+    visible = []
     for neighbour in range(-radius, radius + 1):
-        offset = max(-length, min(neighbour, length))
+        offset = max(-queries, min(keys - queries + neighbour, keys))
         diagonal = mask[:, 0].diagonal(offset, 1, 2)
-        visible.append(F.pad(diagonal, (max(0, -offset), max(0, offset))))
+        left = max(0, -offset)
+        visible.append(F.pad(diagonal, (left, queries - left - diagonal.shape[-1])))
     return torch.stack(visible)[..., None]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ..core.batch import Batch, position_ids
 from ..core.registry import builds
 from ..core.types import NoiseTimes, Tokens
 from ..diffusion.autoregressive import AutoregressiveProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
-from .attention import attention_mask
+from ..diffusion.process import TokenProcess
+from .attention import causal_mask
 from .denoiser import LabelConditioned, NgramDenoiserConfig
-from .embedding import BEFORE, TokenEmbedding
+from .embedding import BEFORE, Blocks, NgramOffsets, TokenEmbedding
 from .heads import LinearHead
+from .kv_cache import KVCache
+from .prefix_cache import PrefixCache
 from .transformer import Transformer
 
 
@@ -27,23 +33,57 @@ class NextTokenDenoiserConfig(NgramDenoiserConfig):
     backbones: ClassVar = (Transformer,)
 
 
-@builds(NextTokenDenoiserConfig)
-class NextTokenDenoiser(LabelConditioned):
-    """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever follows."""
+class CausalNetwork(LabelConditioned):
+    """A transformer that reads the token before each position; under the causal mask it predicts the next token.
 
+    `offsets` are the groups of its n-gram tables, counted from the token before the position. Under the causal mask
+    the tables see no later token, whatever the groups.
+    """
+
+    offsets: ClassVar[NgramOffsets]
     time_independent = True
     self_conditioning = False
 
-    def __init__(self, backbone: Transformer, process: AutoregressiveProcess, config: NgramDenoiserConfig) -> None:
+    def __init__(
+        self, backbone: Transformer, process: AutoregressiveProcess | TokenProcess, config: NgramDenoiserConfig
+    ) -> None:
         super().__init__()
-        self.backbone, self.process = backbone, process
-        self.embedding = TokenEmbedding(process.vocab_size + 1, backbone.width, config, BEFORE)
+        self.backbone, self.mask = backbone, process.vocab_size
+        self.embedding = TokenEmbedding(process.vocab_size + 1, backbone.width, config, self.offsets)
         self.head = LinearHead(backbone.width, process.vocab_size)
 
-    def forward(self, xt: Tokens, t: NoiseTimes, *, batch: Batch, self_cond: None = None) -> Prediction:
+    def predict_next(self, xt: Tokens, batch: Batch) -> Prediction:
         """p(x_i | x_{<i}) at every position; the mask id stands in for the token before the first."""
-        positions = position_ids(batch)
-        shifted = torch.where(positions == 0, self.process.mask, xt.roll(1, dims=1))
-        features = self.add_label(self.embedding(shifted, self.process.mask, batch), batch)
-        hidden = self.backbone(features, None, positions, attention_mask("causal", batch))
-        return LazyPrediction(hidden, self.head)
+        return LazyPrediction(self.causal_features(self.previous_tokens(xt, batch), batch), self.head)
+
+    def previous_tokens(self, xt: Tokens, batch: Batch) -> Tokens:
+        """The token before each position, and the mask id at the first."""
+        return torch.where(position_ids(batch) == 0, self.mask, xt.roll(1, dims=1))
+
+    def causal_features(
+        self, previous: Tokens, batch: Batch, start: int = 0, caches: Sequence[KVCache] | None = None
+    ) -> Float[Tensor, "b n w"]:
+        """Features of the positions from `start` on; `caches` have those before it."""
+        assert isinstance(self.backbone, Transformer), "the settings allow no other"
+        first, positions = max(0, start - self.embedding.left_context), position_ids(batch)
+        tokens, context = previous[:, first:], batch.slice(first, previous.shape[1])
+        looks_ahead = any(offset > 0 for group in self.embedding.offsets for offset in group)
+        blocks = Blocks(positions[:, first:], tokens) if looks_ahead else None  # each position is a block of its own
+        embedded = self.embedding(tokens, self.mask, context, blocks)
+        features = self.add_label(embedded[:, start - first :], batch)
+        return self.backbone(features, None, positions[:, start:], causal_mask(batch, start), caches)
+
+    def cached(self) -> PrefixCache:
+        """The prediction of the next token, which computes only what it has not read yet."""
+        return PrefixCache(self)
+
+
+@builds(NextTokenDenoiserConfig)
+class NextTokenDenoiser(CausalNetwork):
+    """Autoregression as a denoiser: position i is predicted from the tokens before it, whatever follows."""
+
+    offsets = BEFORE
+
+    def forward(self, xt: Tokens, t: NoiseTimes, *, batch: Batch, self_cond: None = None) -> Prediction:
+        """p(x_i | x_{<i}) at every position."""
+        return self.predict_next(xt, batch)

@@ -14,6 +14,7 @@ from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from ..diffusion.process import TokenProcess
 from ..diffusion.token_noise import TokenNoiseProcess
+from ..diffusion.wave import WaveProcess
 from .backbone import Backbone
 from .denoiser import LabelConditioned, NgramDenoiserConfig
 from .embedding import AROUND, TokenEmbedding
@@ -27,7 +28,7 @@ class MaskDenoiserConfig(NgramDenoiserConfig):
     `time` passes the noise level to the network, which can also read it off the masks (RADD, theorem 1).
     """
 
-    processes: ClassVar = (AbsorbingProcess,)
+    processes: ClassVar = (AbsorbingProcess, WaveProcess)
 
     time: bool = False
 

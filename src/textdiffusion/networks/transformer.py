@@ -73,7 +73,7 @@ class Block(nn.Module):
         super().__init__()
         width, hidden_width, modulation = config.width, config.mlp_ratio * config.width, config.modulation
         self.heads, self.modulation, self.activation = num_heads(width), modulation, config.activation
-        self.qk_norm, self.dropout = config.qk_norm, config.dropout
+        self.qk_norm, self.dropout, self.conv_radius = config.qk_norm, config.dropout, config.conv_radius
         canons = [CanonConv(width, config.conv_radius) for _ in range(2 if config.conv_radius else 0)]
         self.canon = nn.ModuleList(canons) if canons else None
         self.norm1 = LayerNorm(width, elementwise_affine=config.norm_weight, bias=config.norm_bias)
@@ -100,14 +100,17 @@ class Block(nn.Module):
     ) -> Hidden:
         """`visible` is `visible_neighbours` of the mask, for Canon layers (None: all are)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(x, condition)
-        hidden = self._canon(0, self.norm1(x) * scale1 + shift1, visible)
+        hidden = self._canon(0, self.norm1(x) * scale1 + shift1, visible, cache)
         x = x + gate1 * self._drop(self._attend(hidden, cos_sin, mask, cache))
-        hidden = self.up(self._canon(1, self.norm2(x) * scale2 + shift2, visible))
+        hidden = self.up(self._canon(1, self.norm2(x) * scale2 + shift2, visible, cache))
         hidden = F.relu(hidden).square() if self.activation == "relu2" else F.gelu(hidden, approximate="tanh")
         return x + gate2 * self._drop(self.down(hidden))
 
-    def _canon(self, branch: int, hidden: Tensor, visible: Tensor | None) -> Tensor:
-        return hidden if self.canon is None else self.canon[branch](hidden, visible)
+    def _canon(self, branch: int, hidden: Tensor, visible: Tensor | None, cache: KVCache | None) -> Tensor:
+        if self.canon is None:
+            return hidden
+        before = None if cache is None else cache.before(branch, hidden, self.conv_radius)
+        return self.canon[branch](hidden, visible, before)
 
     def _modulation(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor | float, ...]:
         """Shift, scale and gate of both branches; FiLM has no gate. Neutral at the start, except for the zero gates."""

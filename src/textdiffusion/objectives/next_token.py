@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.types import PerRow
 from ..diffusion.autoregressive import AutoregressiveProcess
-from ..diffusion.model import DiffusionModel
+from ..diffusion.dual import DualProcess
+from ..diffusion.model import DiffusionModel, next_token_prediction
 from .base import Likelihood, Loss, Objective, per_token
 
 
@@ -23,12 +22,12 @@ class NextTokenLikelihood(Likelihood):
     that infilling samples from; with a given prefix, that is the model's own conditional distribution.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
+    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess, DualProcess)
     exact: ClassVar[bool] = True
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> PerRow:
         """Deterministic: `rng` is not used."""
-        return _nats(model, batch)
+        return next_token_nats(model, batch)
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,11 @@ class NextToken(Objective):
 
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """The mean over rows; `rng` is not used."""
-        total = per_token(_nats(model, batch), batch).mean()
+        total = per_token(next_token_nats(model, batch), batch).mean()
         return Loss(total, {"bound": total.detach()})
 
 
-def _nats(model: DiffusionModel, batch: Batch) -> PerRow:
-    t = torch.zeros(len(batch.tokens), device=batch.tokens.device)
-    return model.denoiser(batch.tokens, t, batch=batch).nll(batch.tokens, batch.target_mask).sum(-1)
+def next_token_nats(model: DiffusionModel, batch: Batch) -> PerRow:
+    """-log p(x) from left to right, nats per row."""
+    prediction = next_token_prediction(model, batch.tokens, batch)
+    return prediction.nll(batch.tokens, batch.target_mask).sum(-1)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from ..config import Config, Training
-from ..diffusion import Absorbing, Linear, LogLinear, Tokens, Uniform
+from ..diffusion import Absorbing, Linear, LogLinear, Tokens, Uniform, Wave
 from ..networks import MaskDenoiserConfig
-from ..objectives import MaskedELBO, MaskedLikelihood
+from ..objectives import MaskedELBO, MaskedLikelihood, WaveELBO, WaveLikelihood
 from ..samplers import Ancestral, Unmasking
 from . import Variants, recipe
 from .common import AUTO_TEXT, OPENWEBTEXT, PUBLISHED_BACKBONE, PUBLISHED_TRAINING, SMALL
@@ -22,6 +22,9 @@ def mdlm() -> Variants:
 
     `as_published` is the paper's OpenWebText model (section 5): 12 layers of 768, one million steps, GPT-2's tokens
     (vocab.json and merges.txt in a folder `gpt2`), and t from 0.001 to 1 in training, as in the released code.
+
+    `wave` masks from the right: about `process.width` positions are between clean and masked at any time, from 1,
+    which is `autoregressive`, to the length of the text, which is the default (a hyperschedule: HDLM, 2025).
     """
     default = Config(
         text=AUTO_TEXT,
@@ -47,4 +50,11 @@ def mdlm() -> Variants:
         sampler=Ancestral(steps=1000),
         training=PUBLISHED_TRAINING,
     )
-    return {"default": default, "as_published": published}
+    wave = replace(
+        default,
+        process=Wave(schedule=Linear(), width=16),
+        objective=WaveELBO(max_weight=3.0),
+        likelihood=WaveLikelihood(),
+        sampler=Unmasking(order="left"),
+    )
+    return {"default": default, "as_published": published, "wave": wave}

@@ -11,7 +11,8 @@ import torch
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..diffusion.autoregressive import AutoregressiveProcess
-from ..diffusion.model import DiffusionModel
+from ..diffusion.dual import DualProcess
+from ..diffusion.model import DiffusionModel, SupportsCaching
 from .base import Request, Sampler, Step
 from .token_state import TokenState
 
@@ -20,11 +21,12 @@ from .token_state import TokenState
 class Autoregressive(Sampler):
     """Draws one token per step from left to right, each given all tokens before it.
 
-    For autoregressive models only. Samples exactly the model's distribution. The number of steps must be the number of
-    tokens (0 steps means that).
+    For autoregressive models and those of dual training. Samples exactly the model's distribution. The number of steps
+    must be the number of tokens (0 steps means that). Keys and values of earlier tokens are cached, which changes only
+    the speed, and positions whose token is given in every row cost no call.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess,)
+    processes: ClassVar[tuple[type, ...]] = (AutoregressiveProcess, DualProcess)
     min_steps: ClassVar[int] = 0
 
     steps: int = 0
@@ -38,9 +40,14 @@ class Autoregressive(Sampler):
         batch, length = request.batch, request.batch.tokens.shape[1]
         if request.steps != length:
             raise UserError(f"{request.steps} steps for {length} tokens: autoregressive sampling takes one per token.")
-        state = TokenState(model, request, rng=rng)
+        denoiser = model.denoiser.cached() if isinstance(model.denoiser, SupportsCaching) else None
+        assert denoiser or not model.process.bidirectional, "the denoiser would see masks for later tokens"
+        state, is_free = TokenState(model, request, rng=rng, denoiser=denoiser), batch.target_mask.any(0).tolist()
         yield state.as_step(0, 1.0)
         for i in range(length):
+            if not is_free[i]:
+                yield state.as_step(i + 1, 1.0 - (i + 1) / length)
+                continue
             x, step_rng = state.x, rng.fork(i)
             t = torch.full((len(x),), 1.0 - i / length, device=x.device)
             logits = state.denoiser(x[:, : i + 1], t, batch=batch.slice(0, i + 1)).logits[:, -1:]

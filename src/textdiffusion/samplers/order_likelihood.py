@@ -16,6 +16,7 @@ from ..core.registry import check_bounds
 from ..core.types import Mask, PerRow
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
+from ..diffusion.wave import WaveProcess
 from .unmasking import Order, Unmasking, masks_after_step
 
 DETERMINISTIC_ORDERS = ("left", "confidence", "margin", "entropy")
@@ -39,7 +40,7 @@ class OrderLikelihood:
     row the steps are those of the whole row. Under a `MaskedView`, p is the distribution given the noise of each row.
     """
 
-    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess,)
+    processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, WaveProcess)
     exact: ClassVar[bool] = True
 
     order: str = "entropy"

@@ -18,6 +18,7 @@ from ..core.registry import check_bounds
 from ..core.types import Mask, PerPosition, RowIndex
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
+from ..diffusion.wave import WaveProcess
 from .base import Request, Sampler, Step
 from .token_state import TokenState
 
@@ -50,7 +51,7 @@ class Unmasking(Sampler):
       of a trained one. Steps are divided in proportion to the masks.
     """
 
-    processes = (AbsorbingProcess,)
+    processes = (AbsorbingProcess, WaveProcess)
     min_steps = 0
 
     steps: int = 0

@@ -155,10 +155,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None) -> None:
+def check_fits(module: nn.Module, header: Header, *, exclude: str | tuple[str, ...] = ()) -> None:
     """Raises UserError where the tensors of a file have other names, shapes or kinds of numbers than the module's.
 
-    The module may be on the meta device: nothing is read or allocated. Names that begin with `exclude` do not count.
+    The module may be on the meta device: nothing is read or allocated. Names that begin with one of `exclude` do not
+    count.
     """
     check_tensors_fit(
         _selected(tensors_of(module), exclude), replace(header, tensors=_selected(header.tensors, exclude))
@@ -197,8 +198,8 @@ def check_outline(build: Callable[[], nn.Module], header: Header | None, base: H
 
 
 @torch.no_grad()
-def load_weights(module: nn.Module, path: Path, *, exclude: str | None = None) -> None:
-    """Loads the weights in `path` into `module`, except those whose names begin with `exclude`.
+def load_weights(module: nn.Module, path: Path, *, exclude: str | tuple[str, ...] = ()) -> None:
+    """Loads the weights in `path` into `module`, except those whose names begin with one of `exclude`.
 
     Raises UserError if the file is damaged, if names, shapes or kinds of numbers differ, or if a weight is not finite.
     """
@@ -279,8 +280,8 @@ def _no_more_than(headers: list[Header]) -> Iterator[None]:
             handle.remove()
 
 
-def _selected(tensors: Mapping[str, Any], exclude: str | None) -> dict[str, Any]:
-    return {name: value for name, value in tensors.items() if exclude is None or not name.startswith(exclude)}
+def _selected(tensors: Mapping[str, Any], exclude: str | tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in tensors.items() if not name.startswith(exclude)}
 
 
 def _is_convertible(source: str, target: torch.dtype) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ..networks.lora import reset_adapter
 from ..storage import weight_files
 from ..storage.weight_files import WeightFiles, record_files
 from ..storage.weights import NETWORK as NETWORK_PREFIX
-from ..storage.weights import check_fits, load_weights, read_header
+from ..storage.weights import check_fits, load_weights, read_header, tensors_of
 
 NETWORK = ("codec", "backbone", "denoiser")
 """The settings that `with_network_of` takes from another run."""
@@ -30,6 +31,9 @@ OF_TRAINING = ("dtype", "gradient_checkpointing", "lora_rank", "lora_alpha", "lo
 """Settings of a language model that it does not take from there; with an adapter, weights keep their type."""
 SHAPES = (*NETWORK, "process", "time_density")
 """The settings that decide the shapes of weights, apart from the length of the text."""
+
+TABLES = ("denoiser.embedding.tables.", "denoiser.embedding.out.")
+"""The beginnings of the names of n-gram tables and of what follows them."""
 
 
 def with_network_of(config: Config, run: Path) -> Config:
@@ -77,9 +81,10 @@ def load_files(model: DiffusionModel, files: WeightFiles) -> None:
     reset_adapter(model.denoiser.backbone.network)
 
 
-def load_initial(model: DiffusionModel, config: Config, run: Path) -> None:
+def load_initial(model: DiffusionModel, config: Config, run: Path, log: Callable[[str], object]) -> None:
     """Loads the weights of another run into a new model of `config`, which counts its steps from 0.
 
+    N-gram tables start anew where the other denoiser is of another kind, whose tables read other groups of tokens.
     Raises UserError if the other run's files do not belong together; where its weights do not fit, with the settings
     that differ and how to take them over.
     """
@@ -90,8 +95,13 @@ def load_initial(model: DiffusionModel, config: Config, run: Path) -> None:
     path = run / "model.safetensors"
     header = read_header(path)
     check_identity(header.identity, other, tokenizer_hash, path)
+    exclude: tuple[str, ...] = ("step",)
+    if type(other.denoiser) is not type(config.denoiser):
+        exclude += TABLES
+        if any(name.startswith(TABLES) for name in tensors_of(model)):
+            log(f"The n-gram tables start anew: those of {other.denoiser.kind} read other groups of tokens.")
     try:
-        check_fits(model, header, exclude="step")
+        check_fits(model, header, exclude=exclude)
     except UserError as error:
         changes = [change for change in differences(_shapes(other), _shapes(config)) if change[1] is not None]
         if not changes:
@@ -102,7 +112,7 @@ def load_initial(model: DiffusionModel, config: Config, run: Path) -> None:
             f"{error} The network of {run} is another: {differing}. Take it with --init-network, or with "
             f"--set {settings}"
         ) from None
-    load_weights(model, path, exclude="step")
+    load_weights(model, path, exclude=exclude)
 
 
 def _tokenizer_hash(run: Path) -> str:

@@ -148,7 +148,7 @@ def _make_loop(
     if checkpoint is not None:
         folder.check_tokenizer(corpus.tokenizer)
     begins_from = Path(init) if checkpoint is None and init is not None else None
-    load_weights = partial(load_initial, config=config, run=begins_from) if begins_from else None
+    load_weights = partial(load_initial, config=config, run=begins_from, log=log) if begins_from else None
     if references(config):
         if begins_from is None and checkpoint is None:
             raise UserError("backbone.lora_rank adapts the weights of another run; name it with --init.")
