@@ -153,6 +153,42 @@ def test_a_vocabulary_of_two_files_is_qwens(tmp_path):
     assert run.tokenizer.vocab_size == BYTES + 4
 
 
+def test_a_repository_is_known_by_its_commit(tmp_path, monkeypatch):
+    cache = tmp_path / "cache/4f2a"
+    cache.parent.mkdir()
+    write_model(cache, "llada")
+    asked: list[dict[str, object]] = []
+
+    def snapshot_download(repo_id: str, **options: object) -> str:
+        asked.append({"repo_id": repo_id, **options})
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    convert("GSAI-ML/LLaDA-8B-Instruct", tmp_path / "run")
+    files = WeightFiles.read(tmp_path / "run")
+    assert (files.source, files.revision) == ("GSAI-ML/LLaDA-8B-Instruct", "4f2a")
+    assert TextDiffusion.from_pretrained(tmp_path / "run").generate(1, length=4)
+    assert asked[-1] == {
+        "repo_id": "GSAI-ML/LLaDA-8B-Instruct",
+        "allow_patterns": ["model.safetensors"],
+        "revision": "4f2a",
+    }
+
+
+def test_a_prompt_takes_one_pass_and_no_step(tmp_path):
+    """The steps are those of the blocks to write, and what they say is what they would say without a cache."""
+    write_model(tmp_path / "published", "sdar")
+    run = convert(tmp_path / "published", tmp_path / "run")
+    lengths: list[int] = []
+    run.model.denoiser.backbone.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
+    batch = run.infill_batch("The red pear is [MASK:8]")
+    *_, step = run.stream(batch=batch, steps=4)
+    assert batch.tokens.shape[1] == 24
+    assert lengths[0] == 16  # four blocks of the prompt
+    assert set(lengths[1:]) == {4}
+    assert step.total == 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -17,6 +17,7 @@ from ..core.types import Mask
 from ..data import templates
 from ..data.conditions import encode_source, with_label
 from ..data.normalisers import normalise
+from ..data.tokenizers.base import Tokenizer
 from ..data.tokenizers.losses import encode_charged
 from ..diffusion.model import DiffusionModel
 from ..samplers.base import Step
@@ -60,33 +61,23 @@ class Draft:
         check_count("num", num)
         if not texts or not all(texts):
             raise UserError("The text to revise is empty.")
-        normalised = [normalise(text.normaliser, each) for each in texts]
-        kept_phrases = [normalise(text.normaliser, phrase) for phrase in keep]
-        for phrase, shown in zip(kept_phrases, keep, strict=True):
-            if not phrase or not any(phrase in each for each in normalised):
+        drafts = [normalise(text.normaliser, each) for each in texts]
+        phrases = [normalise(text.normaliser, phrase) for phrase in keep]
+        for phrase, shown in zip(phrases, keep, strict=True):
+            if not phrase or not any(phrase in each for each in drafts):
                 raise UserError(f"The text to keep, {shown!r}, is not in the draft.")
         prefix = templates.make_row(encode_source(source, text, tokenizer), 0)
         rows: list[templates.Row] = []
         spans: list[tuple[GivenText, ...]] = []
-        for each in normalised:
-            tokens = encode_charged(tokenizer, each)
-            counts = np.ones_like(tokens.ids) if tokens.char_counts is None else tokens.char_counts
-            start = len(prefix.tokens)
-            spans.append(tuple(_spans(each, counts, start)))
-            kept = np.zeros(len(tokens.ids), dtype=bool)
-            ends = np.cumsum(counts)
-            for first, stop in (found for phrase in kept_phrases for found in _occurrences(each, phrase)):
-                kept |= (ends > first) & (ends - counts < stop)
-            for span in spans[-1]:  # all tokens of a character
-                kept[span.start - start : span.stop - start] = kept[span.start - start]
-            rows.append(
-                templates.Row(
-                    np.append(prefix.tokens, tokens.ids),
-                    np.append(prefix.condition_mask, kept),
-                    np.zeros(start + len(kept), dtype=bool),
-                    given=(),
-                )
-            )
+        for each in drafts:
+            tokens, pieces = _encoded(each, tokenizer, start=len(prefix.tokens))
+            kept = np.zeros(len(tokens), dtype=bool)
+            for piece, first, stop in _places(pieces):
+                if any(first < end and start < stop for phrase in phrases for start, end in _occurrences(each, phrase)):
+                    kept[piece.start - len(prefix.tokens) : piece.stop - len(prefix.tokens)] = True
+            draft = templates.Row(tokens, kept, np.zeros(len(tokens), dtype=bool), given=())
+            rows.append(templates.concatenate([prefix, draft]))
+            spans.append(pieces)
         run.check_size(num * len(rows), max(len(row.tokens) for row in rows))
         batch = templates.collate(
             rows,
@@ -95,8 +86,8 @@ class Draft:
             ended=[text.layout != "stream"] * len(rows),
             padded_to=text.length if text.model_padding else 0,
         )
-        spans = [each for each in spans for _ in range(num)]
-        return cls(with_label(batch, text, label), tuple(spans)).keeping(None)
+        copies = tuple(each for each in spans for _ in range(num))
+        return cls(with_label(batch, text, label), copies).keeping(None)
 
     def keeping(self, revised: Mask | None) -> Draft:
         """The draft with everything given but the positions `revised` (None: as it is); given text stays verbatim."""
@@ -166,7 +157,7 @@ class Revision:
 
 
 def random_positions(model: DiffusionModel, batch: Batch, strength: float, seed: int) -> Mask:
-    """The share `strength` of the free positions of each row, at least one; the last ones where order matters."""
+    """The share `strength` of the free positions of each row, at least one; from left to right the last, if any."""
     assert batch.row_ids is not None
     rng, free = Rng.of(seed, batch.row_ids).fork("revise"), batch.target_mask
     if model.process.bidirectional:
@@ -217,15 +208,28 @@ def _counts(batch: Batch, strength: float) -> torch.Tensor:
     return (batch.target_mask.sum(-1, keepdim=True) * strength).round().clamp(min=1)
 
 
-def _spans(text: str, counts: np.ndarray, start: int) -> Iterator[GivenText]:
-    """The text of each group of tokens that stands for whole characters; tokens are numbered from `start`."""
+def _encoded(text: str, tokenizer: Tokenizer, start: int) -> tuple[np.ndarray, tuple[GivenText, ...]]:
+    """The tokens of a text, numbered from `start`, and the text of each group of them that is whole characters."""
+    tokens = encode_charged(tokenizer, text)
+    counts = np.ones_like(tokens.ids) if tokens.char_counts is None else tokens.char_counts
     firsts = np.unique(np.append(0, np.flatnonzero(counts > 0))).tolist()
-    ends = np.cumsum(counts).tolist()
-    for first, stop in zip(firsts, [*firsts[1:], len(counts)], strict=True):
-        yield GivenText(text[ends[first] - int(counts[first]) : ends[stop - 1]], start + first, start + stop)
+    stops, ends = [*firsts[1:], len(counts)], np.cumsum(counts).tolist()
+    return tokens.ids, tuple(
+        GivenText(text[ends[first] - int(counts[first]) : ends[stop - 1]], start + first, start + stop)
+        for first, stop in zip(firsts, stops, strict=True)
+    )
+
+
+def _places(pieces: Sequence[GivenText]) -> Iterator[tuple[GivenText, int, int]]:
+    """Each piece with its place in the text: the first character, and the one after its last."""
+    stop = 0
+    for piece in pieces:
+        first, stop = stop, stop + len(piece.text)
+        yield piece, first, stop
 
 
 def _occurrences(text: str, phrase: str) -> Iterator[tuple[int, int]]:
+    """Where a phrase begins and ends in a text, each time."""
     start = text.find(phrase)
     while start >= 0:
         yield start, start + len(phrase)

@@ -21,6 +21,8 @@ from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
 from ..diffusion.absorbing import Absorbing
 from ..diffusion.alpha_schedules import LogLinear
+from ..diffusion.blocks import BlockAbsorbing
+from ..diffusion.densities import Uniform
 from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
 from ..networks.layers import num_heads
@@ -30,6 +32,7 @@ from ..networks.transformer import TransformerConfig
 from ..objectives.base import Objective
 from ..objectives.masked import MaskedELBO
 from ..objectives.score_entropy import ScoreEntropy
+from ..samplers.blocks import BlockUnmasking
 from ..storage.hub import download_files
 from ..storage.weights import tensors_of
 from .formats import find_format
@@ -66,7 +69,7 @@ def convert(
     block: int | None = None,
     mask: str = "",
 ) -> TextDiffusion:
-    """Converts published weights to a run in the folder `out`: of a language model, or in the layout of SEDD or MDLM.
+    """Converts published weights to a run in the folder `out`: of a language model, or in the layout of SEDD.
 
     `source` is a folder, a file of weights beside their config.json or .hydra/config.yaml, or a hub id. The run of a
     language model refers to its weights where they lie, or has a copy of them (`copy`); `block` is the block size of
@@ -127,7 +130,16 @@ def _config(
     """The configuration of the published model; the tensors give its sizes."""
     backbone = _backbone(path, settings, tensors)
     timed = backbone.modulation != "none"
-    if timed and not prefixed:
+    if settings.data.get("model_type") == "bd3lm":
+        base = replace(
+            recipes.get("block_diffusion")("as_published"),
+            process=BlockAbsorbing(schedule=LogLinear(), block_size=settings.get(int, "block_size")),
+            time_density=Uniform(),
+            sampler=BlockUnmasking(order="random", top_p=0.9),  # one token a step, as first-hitting sampling draws them
+        )
+        if settings.get(bool, "time_conditioning", default=False):
+            raise UserError(f"{settings.path}: time_conditioning is true; block diffusion here has no time input.")
+    elif timed and not prefixed:
         base = replace(
             _recipe(ScoreEntropy),
             denoiser=ScoreDenoiserConfig(scale_by_sigma=settings.get(bool, "model.scale_by_sigma")),
@@ -169,7 +181,7 @@ def _backbone(path: Path, settings: PublishedSettings, tensors: dict[str, Tensor
         absolute_positions=False,
         bias=True,
         norm_weight=True,
-        norm_bias=not timed,
+        norm_bias="blocks.0.norm1.bias" in tensors,
         time_frequency=1.0,
         dropout=settings.get(float, "model.dropout", "dropout", default=0.0),
     )
