@@ -45,7 +45,7 @@ FAILURES = [
     (["demo", "--minutes", "2"], "--minutes has an effect only with --train"),
     (["demo", "--train", "--html", "x.html"], "--html has an effect only without --train"),
     (["models", "hamlet"], "There is no model 'hamlet'"),
-    (["convert", "nowhere", "--out", "x"], "nowhere has no weights"),
+    (["convert", "nowhere", "--out", "x"], "There is no folder or file nowhere"),
 ]
 
 

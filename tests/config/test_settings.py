@@ -29,6 +29,7 @@ NOT_BUILT = {
     "sampler.top_p": "so it does",
     "language_model.width": "0 leaves that of the architecture",
     "language_model.depth": "so it does",
+    "language_model.lora_targets": "names of maps, in tests of training",
     "pretrained": "read once, when a run begins",
     "bert.frozen": "read then too",
     "score_denoiser.time": "each value needs another backbone",
@@ -50,6 +51,7 @@ NEEDED = {  # for a setting to have an effect, or to be allowed another value
     "absorbing.time_input": ["process.schedule=log_linear", "denoiser.time=true", "backbone.modulation=adaln"],
     "mask_denoiser.time": ["backbone.modulation=adaln"],
     "transformer.norm_bias": ["backbone.norm_weight=true"],
+    "lora_alpha": ["backbone.lora_rank=2"],
     "ngram_size": ["denoiser.ngram_dim=4", "denoiser.ngram_size=2"],
     "ngram_rows": ["denoiser.ngram_dim=4", "denoiser.ngram_size=2", "denoiser.ngram_rows=4"],
 }

@@ -84,9 +84,10 @@ def _sentence(box: str, prog: str) -> str:
         value, several = (match[2], "") if match[2][0] != "[" else (match[2].strip("[]"), "each ")
         return f"{match[1]} is {value}; {several or 'it '}must be {number}."
     if match := re.fullmatch(
-        r"Error parsing (\S+): no type matching (?:\{None\}\|)?INT could be instantiated from \['(.*)'\]", text
+        r"Error parsing (\S+): no type matching (?:\{None\}\|)?(INT|FLOAT) .* from \[(.*)\]", text
     ):
-        return f"{match[1]} is {match[2]!r}; it must be a whole number."
+        number = "a whole number" if match[2] == "INT" else "a number"
+        return f"{match[1]} is {match[3]}; it must be {number}."
     if match := re.fullmatch(r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)", text):
         *choices, last = re.findall(r"'(.*?)'", match[3])
         return f"{match[2]} is {match[1]}; it can be {', '.join(choices)} or {last}."

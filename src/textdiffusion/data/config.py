@@ -19,6 +19,9 @@ MaskKind = Literal[SimpleMask, MixedMask, "question"]
 LEARNED = ("words", "bpe", "wordpiece", "sentencepiece")  # tokenizers with a vocabulary size to choose
 
 
+UNKNOWN = "unknown"
+"""The `data` of a run whose weights others trained."""
+
 MAX_VOCAB_SIZE = 1_000_000  # of a learned tokenizer; published ones have up to 262,144
 
 

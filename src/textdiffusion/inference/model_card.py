@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
+from ..data.config import UNKNOWN
 from ..recipes import description
+from ..samplers.base import Sampler
 from ..storage.metrics_log import history
 from ..storage.packaged import Card
 
@@ -40,6 +42,9 @@ def model_card(
     else:
         about, quality = [], [f"| bits per character | {_bits(records, weights)} |"]
         trained = f"{_trained(records, training.steps)} steps of {training.batch_size} rows"
+    rate = f", {training.optimizer}, learning rate {training.lr:g}"
+    if text.data == UNKNOWN:
+        trained, rate = "by the authors of the weights", ""
     lines = [
         "---",
         "library_name: textdiffusion",
@@ -58,9 +63,9 @@ def model_card(
         f"| training text | {text.data} |",
         f"| tokenizer | {text.tokenizer}, {vocab_size:,} tokens |",
         f"| window | {text.length} tokens, layout {text.layout}, conditioning masks: {text.mask} |",
-        f"| training | {trained}, {training.optimizer}, learning rate {training.lr:g} |",
+        f"| training | {trained}{rate} |",
         *quality,
-        f"| intended sampler | {type(sampler).__name__}, steps: {steps} |",
+        f"| intended sampler | {type(sampler).__name__}, steps: {steps}{_sharpened(sampler)} |",
         "",
         *(_figures(card) if card else []),
         "## Use",
@@ -76,6 +81,12 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _sharpened(sampler: Sampler) -> str:
+    """The temperature and top-p that the sampler asks for, if any."""
+    parts = {"temperature": sampler.temperature, "top-p": sampler.top_p}
+    return "".join(f", {name} {value:g}" for name, value in parts.items() if value != 1.0)
 
 
 def _figures(card: Card) -> list[str]:

@@ -72,7 +72,7 @@ class LMVocabulary:
     def __call__(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
         """Logits of the tokens. Tokens that are never predicted have none."""
         logits = self.backbone.head(hidden)[:, : self.vocab_size]
-        return logits.index_fill(-1, torch.tensor(self.never, dtype=torch.long, device=logits.device), -torch.inf)
+        return logits.index_fill_(-1, torch.tensor(self.never, dtype=torch.long, device=logits.device), -torch.inf)
 
     def embed(self, x: Tokens) -> Hidden:
         """The vectors of states."""

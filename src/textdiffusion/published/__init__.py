@@ -1,1 +1,1 @@
-"""Weights published by the authors of SEDD, MDLM and RADD: read, checked and converted to runs."""
+"""Weights that others published, language models among them: read, checked and converted to runs."""

@@ -14,7 +14,7 @@ from ..config.config import Config, dumps
 from ..config.identity import run_identity
 from ..core.errors import UserError
 from ..core.files import atomic, make_folder, write_text
-from ..data.config import TextConfig
+from ..data.config import UNKNOWN, TextConfig
 from ..data.tokenizers.base import fingerprint
 from ..diffusion.blocks import BlockAbsorbing
 from ..inference.api import TextDiffusion
@@ -156,7 +156,7 @@ def _config(
     return replace(
         base,
         variant=form.name,
-        text=TextConfig(data="unknown", tokenizer="file", tokenizer_path=tokenizer, length=form.length),
+        text=TextConfig(data=UNKNOWN, tokenizer="file", tokenizer_path=tokenizer, length=form.length),
         process=process,
         backbone=backbone,
         denoiser=denoiser,
