@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -182,6 +183,26 @@ def test_the_real_harness_measures_a_run(tiny_run: Runs, tmp_path: Path):
             "generation_kwargs": {"until": ["."], "max_gen_toks": 6},
         },
     ]
+    folder = TextDiffusion.from_pretrained(tiny_run("mdlm")).save_pretrained(tmp_path / "run")
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}?{% endfor %}")
+    written: dict[str, Any] = {**tasks.pop(), "task": "toy_chat"}
+    chat = lm_eval.simple_evaluate(
+        model="textdiffusion",
+        model_args={"pretrained": str(folder), "preset": "llada", "order": "left"},
+        tasks=[written],
+        apply_chat_template=True,
+        log_samples=True,
+        bootstrap_iters=0,
+    )
+    answers = TextDiffusion.from_pretrained(folder).chat(
+        [[{"role": "user", "content": row["text"]}] for row in rows],
+        length=6,
+        sampler=PRESETS["llada"].sampler,
+        temperature=0.0,
+        stop=".",
+    )
+    assert [sample["resps"][0][0] for sample in chat["samples"]["toy_chat"]] == answers
+    tasks = [*tasks, {**written, "task": "toy_write"}]
     run = tiny_run("mdlm")
     found = lm_eval.simple_evaluate(
         model="textdiffusion", model_args={"pretrained": str(run), "draws": 4}, tasks=tasks, bootstrap_iters=0
