@@ -53,7 +53,7 @@ def check_sampling(body: Sampling, limits: Limits) -> None:
             f"There are {len(body.guides)} guides; this server takes at most {limits.guides}.", param="guides"
         )
     for name, part in [("sampler", body.sampler), *(("guides", guide) for guide in body.guides)]:
-        check_chars(name, str(part), limits.pattern_chars)
+        check_chars(name, str(part), limits.part_chars)
 
 
 def plan(run: TextDiffusion, body: Sampling, batch: Batch, seed: int, limits: Limits, pattern: Pattern | None) -> Plan:
