@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from textdiffusion import TextDiffusion
+from textdiffusion.cli import main
 from textdiffusion.core.errors import UserError
 
 from .conftest import Server, StartServer
@@ -203,6 +204,18 @@ def test_it_is_accessible_on_a_phone_and_on_a_desk(page: Any):
     assert page.evaluate("document.activeElement.textContent") == "Skip to the text"
 
 
+def test_damaged_links_and_histories_do_no_harm(page: Any, server: Server):
+    page.evaluate("localStorage.setItem('textdiffusion history', '[1, {}, {\"requests\": [{}]}]')")
+    page.goto(f"{server.url}/?#bm9uc2Vuc2U")
+    finish(page)
+    assert page.locator("#history li").count() == 1
+    link = page.evaluate("""() => btoa(JSON.stringify([{path: 'v1/stream', body: {model: 'sudoku', guides: 1}}]))""")
+    page.goto(f"{server.url}/?a#{link}")
+    page.wait_for_selector("#problem:not(:empty)")
+    page.click("#go")
+    finish(page)
+
+
 def test_the_page_may_load_nothing_from_elsewhere(server: Server):
     with urllib.request.urlopen(server.url) as response:
         policy = response.headers["content-security-policy"]
@@ -270,6 +283,18 @@ def test_revisions_that_cannot_be_made_are_refused(server: Server, change: dict[
     status, answer = server.post("/v1/revise", {"model": "shakespeare", "text": "The pear"} | change)
     assert status == 400
     assert told in answer["error"]["message"]
+
+
+def test_the_command_says_where_it_is_and_opens_the_browser(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("textdiffusion.serve.server.serve", lambda runs, *, started, **options: started("http://here"))
+    main(["studio"])
+    main(["studio", "sudoku", "--no-browser"])
+    assert capsys.readouterr().out == "The studio is at http://here; Ctrl-C ends it.\n" * 2
+    assert opened == ["http://here"]
+    with pytest.raises(SystemExit):
+        main(["studio", "--port", "70000"])
 
 
 def test_a_run_in_python_opens_the_studio(tiny_run: Any):
