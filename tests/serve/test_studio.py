@@ -16,6 +16,7 @@ from .conftest import Server, StartServer
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 TOKEN = ".text [role=button]:not([hidden])"
+FRAME = {"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "given"]]}
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 # The rules of accessibility that a script can check without a library; axe-core finds no others broken.
@@ -257,13 +258,15 @@ def test_every_kind_of_noise_is_revised(browser: Any, start_server: StartServer,
     [
         ({"format": "exe"}, "html or gif"),
         ({"frames": []}, "0 frames"),
-        ({"frames": [{"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "gone"]]}]}, "state of a token"),
-        ({"frames": [{"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "given"]]}] * 61}, "61 frames"),
+        ({"frames": [FRAME | {"t": float("nan")}]}, "t is nan"),
+        ({"frames": [FRAME | {"step": 2}]}, "step is 2"),
+        ({"frames": [FRAME | {"tokens": [["a", float("inf"), "given"]]}]}, "confidence"),
+        ({"frames": [FRAME | {"tokens": [["a", 1, "gone"]]}]}, "state of a token"),
+        ({"frames": [FRAME] * 61}, "61 frames"),
     ],
 )
 def test_recordings_that_cannot_be_drawn_are_refused(server: Server, change: dict[str, Any], told: str):
-    frame = {"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "given"]]}
-    status, answer = server.post("/v1/record", {"format": "html", "title": "", "frames": [frame]} | change)
+    status, answer = server.post("/v1/record", {"format": "html", "title": "", "frames": [FRAME]} | change)
     assert status == 400
     assert told in answer["error"]["message"]
 
