@@ -156,7 +156,7 @@ def test_bodies_have_limits_of_size_and_pace(start_server: StartServer, packaged
         assert b" 408 " in connection.recv(100)
     with socket.create_connection((address.hostname, address.port), 10) as connection:
         chunked = head.replace(b"Content-Length: 99", b"Transfer-Encoding: chunked").removesuffix(b"{")
-        connection.sendall(chunked + b"7d0\r\n" + b"a" * 2000 + b"\r\n")
+        connection.sendall(chunked + b"5000\r\n" + b"a" * 0x5000 + b"\r\n")
         assert b" 413 " in connection.recv(100)
 
 

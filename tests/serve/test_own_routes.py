@@ -75,6 +75,8 @@ def test_bad_requests_are_refused_with_a_sentence(server: Server):
         ("/v1/stream", {"model": "shakespeare", "template": "no gap"}, "no gap"),
         ("/v1/stream", {"model": "shakespeare", "remask": [1]}, "needs tokens"),
         ("/v1/stream", {"model": "shakespeare", "num": 64, "alternatives": 10, "length": 999}, "too many"),
+        ("/v1/stream", {"model": "shakespeare", "sampler": "unmasking:block_size=10000000000"}, "31 bits"),
+        ("/v1/stream", {"model": "shakespeare", "guides": [{"kind": "word", "text": "a" * 3000}]}, "at most 500"),
         ("/v1/infill", {"model": "shakespeare", "template": "[MASK:100000]"}, "100,000 tokens"),
         ("/v1/infill", {"model": "shakespeare"}, "template"),
         ("/v1/infill", {"model": "sudoku", "template": "123"}, "81"),

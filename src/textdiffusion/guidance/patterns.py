@@ -30,12 +30,16 @@ MAX_CODE_POINT = 0x10FFFF
 def concat(*nodes: Node) -> Node:
     """The expressions one after the other."""
     *earlier, node = nodes or (EMPTY,)
-    for first in reversed(earlier):
+    parts: list[Node] = []
+    for first in earlier:
+        while first[0] == "cat":
+            parts.append(first[1])
+            first = first[2]
+        parts.append(first)
+    for first in reversed(parts):
         if NOTHING in (first, node):
             return NOTHING
-        if first[0] == "cat":
-            node = concat(*first[1:], node)
-        elif first != EMPTY:
+        if first != EMPTY:
             node = first if node == EMPTY else ("cat", first, node)
     return node
 

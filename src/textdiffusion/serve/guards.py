@@ -27,6 +27,8 @@ _ROUTES = {
 }
 _ROUTES |= {"/health", "/ready", "/metrics", "/openapi.json", "/"}
 
+_DRAINED = 16  # a body of up to this many times the limit is read before it is refused
+
 
 class Guards:
     """An ASGI application around another. Bodies are read completely, within their limits, before a route sees them.
@@ -89,7 +91,7 @@ class Guards:
         limit = self.limits.body_bytes
         too_large = APIError(f"The body has more than {limit:,} bytes.", 413, code="body_too_large")
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared[:20]) > limit:
+        if declared.isdigit() and int(declared[:20]) > _DRAINED * limit:
             raise too_large
         chunks, count = list[bytes](), 0
         give_up = time.monotonic() + self.limits.write_timeout
@@ -100,9 +102,12 @@ class Guards:
                 raise APIError("The body came too slowly.", 408, code="slow_body") from None
             if message["type"] == "http.disconnect":
                 raise _Left
-            chunks.append(message.get("body", b""))
-            count += len(chunks[-1])
-            if count > limit:
+            chunk = message.get("body", b"")
+            count += len(chunk)
+            if count <= limit:
+                chunks.append(chunk)
+            # A client hears the refusal only once it has sent its body, so a moderately large one is read and dropped.
+            if count > _DRAINED * limit or (count > limit and not message.get("more_body", False)):
                 raise too_large
             if not message.get("more_body", False):
                 return b"".join(chunks)

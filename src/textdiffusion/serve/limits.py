@@ -23,7 +23,9 @@ class Limits:
     """Texts of one request."""
     stop: int = 16
     pattern_chars: int = 4000
-    """Characters of a pattern, a schema, or the settings of a sampler or guide."""
+    """Characters of a pattern, a quarter of those of a schema."""
+    part_chars: int = 500
+    """Characters of the settings of a sampler or guide."""
     guides: int = 8
     alternatives: int = 10
     """Most likely tokens to report for each position."""

@@ -53,7 +53,7 @@ def check_sampling(body: Sampling, limits: Limits) -> None:
             f"There are {len(body.guides)} guides; this server takes at most {limits.guides}.", param="guides"
         )
     for name, part in [("sampler", body.sampler), *(("guides", guide) for guide in body.guides)]:
-        check_chars(name, str(part), limits.pattern_chars)
+        check_chars(name, str(part), limits.part_chars)
 
 
 def plan(run: TextDiffusion, body: Sampling, batch: Batch, seed: int, limits: Limits, pattern: Pattern | None) -> Plan:
@@ -92,9 +92,12 @@ def _sampler(part: Part | None, run: TextDiffusion) -> Sampler:
     if part is None:
         return default
     if isinstance(part, str):
-        return overrides.sampler(part, default)
-    base = to_dict(default) if part.get("kind", default.kind) == default.kind else {}
-    return from_dict(Sampler, base | {"kind": default.kind} | part, "sampler")
+        sampler = overrides.sampler(part, default)
+    else:
+        base = to_dict(default) if part.get("kind", default.kind) == default.kind else {}
+        sampler = from_dict(Sampler, base | {"kind": default.kind} | part, "sampler")
+    _check_numbers(to_dict(sampler), "sampler")
+    return sampler
 
 
 def _guide(part: Part, run: TextDiffusion) -> GuideConfig:
@@ -102,7 +105,17 @@ def _guide(part: Part, run: TextDiffusion) -> GuideConfig:
     guide = overrides.guide(part) if isinstance(part, str) else from_dict(GuideConfig, part, "guide")
     if guide.kind not in allowed:
         raise APIError(f"This server cannot use the guide {guide.kind} with this run; it can use {', '.join(allowed)}.")
+    _check_numbers(to_dict(guide), "guides")
     return guide
+
+
+def _check_numbers(value: Any, param: str) -> None:
+    """Refuses settings with whole numbers that no tensor holds."""
+    if isinstance(value, dict):
+        for each in value.values():
+            _check_numbers(each, param)
+    elif isinstance(value, int) and abs(value) >= 1 << 31:
+        raise APIError("A setting is a number of more than 31 bits; use a smaller one.", param=param)
 
 
 def described(options: SamplingOptions) -> dict[str, Any]:
