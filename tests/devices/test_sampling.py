@@ -138,3 +138,15 @@ def test_texts_are_scored_on_the_device(tiny_run: Callable[..., Path]):
     with pretended_device():
         estimate = _run(folder).score(["The red fig"], draws=2)[0]
     assert estimate.bits == pytest.approx(expected.bits, rel=1e-6)
+
+
+@pytest.mark.parametrize("select", ["random", "suspect"])
+@pytest.mark.parametrize("recipe", ["autoregressive", "block_diffusion", "mdlm", "plaid", "udlm"])
+def test_drafts_are_revised_on_the_device(recipe: str, select: str, tiny_run: Callable[..., Path]):
+    folder = tiny_run(recipe, *LETTERS)
+    steps = STEPS if recipe in ("mdlm", "plaid", "udlm") else None
+    options = {"num": 2, "strength": 0.5, "select": select, "steps": steps, "keep": "red"}
+    expected = TextDiffusion.from_pretrained(folder, device="cpu").revise("The red", **options)
+    run = _run(folder)
+    with pretended_device():
+        assert run.revise("The red", **options) == expected

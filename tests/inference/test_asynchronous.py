@@ -37,6 +37,11 @@ def test_async_methods_give_what_the_others_do(run: TextDiffusion):
     assert run.decode(steps[-1]) == texts[:1]
 
 
+def test_the_search_for_suspects_stops_when_nobody_waits(run: TextDiffusion):
+    with cancellable(lambda: True), pytest.raises(Cancelled):
+        run.revision("The pear", select="suspect")
+
+
 def test_a_callback_sees_every_step_and_can_end_the_writing(run: TextDiffusion):
     seen: list[int] = []
     run.generate(1, 16, steps=5, on_step=lambda step: seen.append(step.index))

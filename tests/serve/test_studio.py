@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from textdiffusion import TextDiffusion
+from textdiffusion.cli import main
 from textdiffusion.core.errors import UserError
 
 from .conftest import Server, StartServer
@@ -15,6 +16,7 @@ from .conftest import Server, StartServer
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 TOKEN = ".text [role=button]:not([hidden])"
+FRAME = {"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "given"]]}
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(1)</script>"
 
 # The rules of accessibility that a script can check without a library; axe-core finds no others broken.
@@ -203,6 +205,18 @@ def test_it_is_accessible_on_a_phone_and_on_a_desk(page: Any):
     assert page.evaluate("document.activeElement.textContent") == "Skip to the text"
 
 
+def test_damaged_links_and_histories_do_no_harm(page: Any, server: Server):
+    page.evaluate("localStorage.setItem('textdiffusion history', '[1, {}, {\"requests\": [{}]}]')")
+    page.goto(f"{server.url}/?#bm9uc2Vuc2U")
+    finish(page)
+    assert page.locator("#history li").count() == 1
+    link = page.evaluate("""() => btoa(JSON.stringify([{path: 'v1/stream', body: {model: 'sudoku', guides: 1}}]))""")
+    page.goto(f"{server.url}/?a#{link}")
+    page.wait_for_selector("#problem:not(:empty)")
+    page.click("#go")
+    finish(page)
+
+
 def test_the_page_may_load_nothing_from_elsewhere(server: Server):
     with urllib.request.urlopen(server.url) as response:
         policy = response.headers["content-security-policy"]
@@ -244,13 +258,15 @@ def test_every_kind_of_noise_is_revised(browser: Any, start_server: StartServer,
     [
         ({"format": "exe"}, "html or gif"),
         ({"frames": []}, "0 frames"),
-        ({"frames": [{"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "gone"]]}]}, "state of a token"),
-        ({"frames": [{"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "given"]]}] * 61}, "61 frames"),
+        ({"frames": [FRAME | {"t": float("nan")}]}, "t is nan"),
+        ({"frames": [FRAME | {"step": 2}]}, "step is 2"),
+        ({"frames": [FRAME | {"tokens": [["a", float("inf"), "given"]]}]}, "confidence"),
+        ({"frames": [FRAME | {"tokens": [["a", 1, "gone"]]}]}, "state of a token"),
+        ({"frames": [FRAME] * 61}, "61 frames"),
     ],
 )
 def test_recordings_that_cannot_be_drawn_are_refused(server: Server, change: dict[str, Any], told: str):
-    frame = {"step": 0, "total": 1, "t": 1, "calls": 0, "tokens": [["a", 1, "given"]]}
-    status, answer = server.post("/v1/record", {"format": "html", "title": "", "frames": [frame]} | change)
+    status, answer = server.post("/v1/record", {"format": "html", "title": "", "frames": [FRAME]} | change)
     assert status == 400
     assert told in answer["error"]["message"]
 
@@ -270,6 +286,18 @@ def test_revisions_that_cannot_be_made_are_refused(server: Server, change: dict[
     status, answer = server.post("/v1/revise", {"model": "shakespeare", "text": "The pear"} | change)
     assert status == 400
     assert told in answer["error"]["message"]
+
+
+def test_the_command_says_where_it_is_and_opens_the_browser(monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("textdiffusion.serve.server.serve", lambda runs, *, started, **options: started("http://here"))
+    main(["studio"])
+    main(["studio", "sudoku", "--no-browser"])
+    assert capsys.readouterr().out == "The studio is at http://here; Ctrl-C ends it.\n" * 2
+    assert opened == ["http://here"]
+    with pytest.raises(SystemExit):
+        main(["studio", "--port", "70000"])
 
 
 def test_a_run_in_python_opens_the_studio(tiny_run: Any):

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.cancellation import check_cancelled
 from ..core.randomness import Rng
 from ..core.types import Logits, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
@@ -22,7 +23,7 @@ HIDES_EVERYWHERE = (TokenNoiseProcess, GaussianProcess)
 
 NUM_DRAWS = 32  # noisy copies of a text
 LEVEL = 0.2  # their noise, as a fraction of the steps of sampling: most of the context is readable
-MAX_LOGITS = 1 << 25  # in memory at once: 128 MiB in float32
+MAX_ROWS, MAX_LOGITS = 64, 1 << 25  # of one call; the logits take 128 MiB in float32
 
 
 @torch.no_grad()
@@ -50,6 +51,7 @@ def _masked(model: DiffusionModel, row: Batch, groups: Tokens) -> Float[Tensor, 
     process, target = model.process, row.target_mask
     found = torch.zeros_like(row.tokens, dtype=torch.float)
     for chunk in groups[target].unique().split(_chunk_size(model, row)):
+        check_cancelled()
         hidden = (groups == chunk[:, None]) & target
         xt = torch.where(hidden, process.mask, row.tokens)
         t = hidden.sum(-1) / target.sum()
@@ -65,6 +67,7 @@ def _noised(model: DiffusionModel, row: Batch, seed: int) -> Float[Tensor, "1 l"
     level = model.time_density.sampling_times(torch.tensor(LEVEL, device=device))
     total = torch.zeros_like(row.tokens, dtype=torch.float)
     for draws in torch.arange(NUM_DRAWS, device=device).split(_chunk_size(model, row)):
+        check_cancelled()
         rows, t = _copies(row, len(draws)), level.expand(len(draws))
         clean = model.codec.encode(rows.tokens)
         target = rows.target_mask if clean.ndim == 2 else rows.target_mask[..., None]
@@ -88,4 +91,4 @@ def _copies(row: Batch, count: int) -> Batch:
 
 
 def _chunk_size(model: DiffusionModel, row: Batch) -> int:
-    return max(1, MAX_LOGITS // (row.tokens.shape[1] * model.codec.vocab_size))
+    return max(1, min(MAX_ROWS, MAX_LOGITS // (row.tokens.shape[1] * model.codec.vocab_size)))

@@ -23,6 +23,7 @@ _ROUTES = {
     "/v1/infill",
     "/v1/score",
     "/v1/revise",
+    "/v1/record",
 }
 _ROUTES |= {"/health", "/ready", "/metrics", "/openapi.json", "/"}
 

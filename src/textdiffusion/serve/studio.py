@@ -12,7 +12,7 @@ from ..views.frames import Cell, Frame, State
 from ..views.gif import write_gif
 from ..views.html import page
 from .errors import APIError
-from .limits import Limits, check_chars
+from .limits import Limits, check_chars, check_range
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -100,6 +100,12 @@ def check_record(body: RecordBody, limits: Limits) -> None:
         raise APIError(f"The frames have more than {MAX_CELLS:,} tokens in all.", param="frames")
     check_chars("title", body.title, limits.text_chars)
     for frame in body.frames:
+        check_range("total", frame.total, 0, limits.steps)
+        check_range("step", frame.step, 0, frame.total)
+        check_range("t", frame.t, 0, 1)
+        check_range("calls", frame.calls, 0, 1e9)
+        if not all(0.0 <= confidence <= 1.0 for _, confidence, _ in frame.tokens):
+            raise APIError("The confidence of a token is from 0 to 1.", param="frames")
         check_chars("frames", "".join(text for text, _, _ in frame.tokens), limits.text_chars)
         if not {state for _, _, state in frame.tokens} <= STATES.keys():
             raise APIError(f"The state of a token can be {', '.join(STATES)}.", param="frames")

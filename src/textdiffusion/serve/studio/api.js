@@ -1,8 +1,10 @@
 // What the page asks of the server. Addresses are relative, so that the page works behind a proxy.
 
+import { recalled } from "./history.js";
+
 export class Refused extends Error {}
 
-let key = sessionStorage.getItem("key") || "";
+let key = recalled(() => sessionStorage.getItem("key")) || "";
 
 async function call(path, body, signal) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
@@ -20,7 +22,7 @@ async function call(path, body, signal) {
     const given = window.prompt("This server wants its API key:");
     if (given) {
       key = given;
-      sessionStorage.setItem("key", key);
+      recalled(() => sessionStorage.setItem("key", key));
       return call(path, body, signal);
     }
   }

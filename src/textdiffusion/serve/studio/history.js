@@ -3,27 +3,32 @@
 const NAME = "textdiffusion history";
 const MOST = 20;
 
-export function remembered() {
+/** What a function that uses the browser's storage returns; null where that is forbidden, as in some frames. */
+export function recalled(function_) {
   try {
-    return JSON.parse(localStorage.getItem(NAME)) || [];
+    return function_();
   } catch {
-    return [];
+    return null;
   }
+}
+
+const isRequest = (each) => ["v1/stream", "v1/revise"].includes(each?.path) && typeof each.body?.model === "string";
+const areRequests = (list) => Array.isArray(list) && list.length >= 1 && list.length <= 2 && list.every(isRequest);
+
+export function remembered() {
+  const entries = recalled(() => JSON.parse(localStorage.getItem(NAME)));
+  return Array.isArray(entries) ? entries.filter((each) => areRequests(each?.requests)) : [];
 }
 
 /** Adds what was written to the history: {text, requests}. */
 export function remember(entry) {
   const key = JSON.stringify(entry.requests);
   const others = remembered().filter((each) => JSON.stringify(each.requests) !== key);
-  try {
-    localStorage.setItem(NAME, JSON.stringify([entry, ...others].slice(0, MOST)));
-  } catch {
-    // The browser keeps nothing; the page works without.
-  }
+  recalled(() => localStorage.setItem(NAME, JSON.stringify([entry, ...others].slice(0, MOST))));
 }
 
 export function forget() {
-  localStorage.removeItem(NAME);
+  recalled(() => localStorage.removeItem(NAME));
 }
 
 /** The address of this page with the requests in it. */
@@ -39,8 +44,7 @@ export function linked() {
     const packed = location.hash.slice(1).replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
     const requests = JSON.parse(new TextDecoder().decode(bytes));
-    const isOne = (each) => ["v1/stream", "v1/revise"].includes(each?.path) && typeof each.body?.model === "string";
-    return Array.isArray(requests) && requests.length >= 1 && requests.length <= 2 && requests.every(isOne) ? requests : null;
+    return areRequests(requests) ? requests : null;
   } catch {
     return null;
   }

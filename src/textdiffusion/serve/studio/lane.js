@@ -92,7 +92,8 @@ export class Lane {
 
   /** Shows how likely the text is for the model; null: unknown. */
   rate(score) {
-    this.bits.textContent = score ? `${score.exact ? "" : "at most "}${score.bits.toFixed(2)} bits per character` : "";
+    const sign = score?.exact ? ["", ""] : ["at most ", ` ± ${score?.error.toFixed(2)}`];
+    this.bits.textContent = score ? `${sign[0]}${score.bits.toFixed(2)}${sign[1]} bits per character` : "";
   }
 
   get isFinished() {

@@ -7,6 +7,7 @@ import { Lane } from "./lane.js";
 import { Player } from "./player.js";
 
 const ALTERNATIVES = 5;
+const DRAWS = 8; // of bits per character: a second or so on a small model
 const $ = (id) => document.getElementById(id);
 
 let form;
@@ -87,7 +88,7 @@ async function rate(lane, signal) {
   const { model, label, source } = lane.request.body;
   const text = lane.plain;
   try {
-    lane.rate(text ? await score({ model, texts: [text], label, source }, signal) : null);
+    lane.rate(text ? await score({ model, texts: [text], label, source, draws: DRAWS }, signal) : null);
   } catch {
     lane.rate(null);
   }
@@ -191,7 +192,11 @@ function showHistory() {
 
 /** Shows requests of the history or of a link in the form, and sends them. */
 function open(requests) {
-  if (!requests[0].body.tokens) form.load(requests[0]);
+  try {
+    if (!requests[0].body.tokens) form.load(requests[0]);
+  } catch {
+    // A link may say anything; the server says what it refuses.
+  }
   write(requests);
 }
 
@@ -235,8 +240,8 @@ async function start() {
     forget();
     showHistory();
   });
-  const requests = linked();
-  if (requests) open(requests);
+  window.addEventListener("hashchange", () => linked() && open(linked()));
+  if (linked()) open(linked());
   else write(form.requests());
 }
 
