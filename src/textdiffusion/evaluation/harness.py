@@ -51,6 +51,9 @@ class HarnessAdapter:
     target_error: float = 0.01
     draws: int | None = None
     greedy: bool = True
+    order: str = ""
+    """Log-likelihoods are exact, those of revealing text in this order, `per_step` positions at a time."""
+    per_step: int = 1
     errors: list[float] = field(default_factory=list)
     truncated_contexts: set[str] = field(default_factory=set)
 
@@ -63,6 +66,7 @@ class HarnessAdapter:
         if not text:
             return 0.0
         options: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
+        options |= {"order": self.order, "per_step": self.per_step}
         max_tokens, half = self._max_context_tokens(text), self.model.config.text.length // 2
         if self.model.config.text.source:
             options["source"] = self._truncate(context, (max_tokens if max_tokens > 1 else half) - 1)
@@ -150,11 +154,12 @@ class HarnessAdapter:
 
     def model_info(self) -> dict[str, Any]:
         """Facts that the harness stores with its results."""
-        exact, errors = bool(self.model.likelihood.exact), np.array(self.errors or [0.0])
+        exact, errors = bool(self.order or self.model.likelihood.exact), np.array(self.errors or [0.0])
         return {
             "recipe": self.model.config.recipe,
             "weights": self.model.weights,
             "loglikelihoods": "exact" if exact else "lower bounds",
+            **({"order": self.order, "per_step": self.per_step} if self.order else {}),
             "monte_carlo_error_nats": {"median": float(np.median(errors)), "largest": float(errors.max())},
             "contexts_truncated": len(self.truncated_contexts),
         }
@@ -170,7 +175,7 @@ def register() -> type:
     """Registers the model `textdiffusion` with the harness, and returns its class. Raises UserError without the extra.
 
     Its arguments (`--model_args`) are `pretrained`, a run's folder or hub id; `weights`, `dtype`, `seed`,
-    `target_error` and `draws` as in `TextDiffusion.score`; and `greedy`: false skips the test whether a continuation is
+    `target_error`, `draws`, `order` and `per_step` as in `TextDiffusion.score`; and `greedy`: false skips the test whether a continuation is
     the greedy one, which costs one sample per request, and reports false for all.
     """
     try:
@@ -192,6 +197,8 @@ def register() -> type:
             target_error: float = 0.01,
             draws: int | None = None,
             greedy: bool = True,
+            order: str = "",
+            per_step: int = 1,
             device: DeviceName | None = None,
             batch_size: int | str | None = None,
             max_batch_size: int | None = None,
@@ -199,7 +206,7 @@ def register() -> type:
             """The harness passes batch sizes to every model; here they are ignored, and memory decides."""
             super().__init__()
             run = TextDiffusion.from_pretrained(pretrained, weights=weights, device=device or "auto", dtype=dtype)
-            self.adapter = HarnessAdapter(run, seed, target_error, draws, greedy)
+            self.adapter = HarnessAdapter(run, seed, target_error, draws, greedy, order, per_step)
 
         def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
             pairs = [(text, context) for context, text in (request.args for request in requests)]
