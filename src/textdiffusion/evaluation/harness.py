@@ -175,8 +175,8 @@ def register() -> type:
     """Registers the model `textdiffusion` with the harness, and returns its class. Raises UserError without the extra.
 
     Its arguments (`--model_args`) are `pretrained`, a run's folder or hub id; `weights`, `dtype`, `seed`,
-    `target_error`, `draws`, `order` and `per_step` as in `TextDiffusion.score`; and `greedy`: false skips the test whether a continuation is
-    the greedy one, which costs one sample per request, and reports false for all.
+    `target_error`, `draws`, `order` and `per_step` as in `TextDiffusion.score`; and `greedy`: false skips the test
+    whether a continuation is the greedy one, which costs one sample per request, and reports false for all.
     """
     try:
         base = importlib.import_module("lm_eval.api.model").LM
