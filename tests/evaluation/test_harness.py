@@ -220,3 +220,12 @@ def test_the_real_harness_measures_a_run(tiny_run: Runs, tmp_path: Path):
     assert found["results"]["toy_text"]["bits_per_byte,none"] == pytest.approx(
         nats / math.log(2) / sum(len(row["text"]) for row in rows), rel=1e-6
     )
+
+
+def test_log_likelihoods_of_an_order(tiny_run: Runs):
+    model = TextDiffusion.from_pretrained(tiny_run("mdlm"))
+    adapter = HarnessAdapter(model, order="entropy", per_step=2)
+    score = model.score([" fresh."], prefix="The red fig is", order="entropy", per_step=2)[0]
+    assert adapter.log_likelihood(" fresh.", "The red fig is") == pytest.approx(-score.total * math.log(2), rel=1e-6)
+    facts = adapter.model_info()
+    assert (facts["loglikelihoods"], facts["order"], facts["per_step"]) == ("exact", "entropy", 2)

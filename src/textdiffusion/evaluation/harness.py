@@ -83,6 +83,7 @@ class HarnessAdapter:
     greedy: bool = True
     sampling: SamplingOptions = field(default_factory=lambda: generation_settings())
     order: str = ""
+    """Log-likelihoods are exact, those of revealing text in this order, `per_step` positions at a time."""
     per_step: int = 1
     chats: bool = False
     errors: list[float] = field(default_factory=list)
@@ -97,7 +98,7 @@ class HarnessAdapter:
         if not text:
             return 0.0
         options: dict[str, Any] = {"seed": self.seed, "target_error": self.target_error, "draws": self.draws}
-        options |= {"order": self.order, "per_step": self.per_step} if self.order else {}
+        options |= {"order": self.order, "per_step": self.per_step}
         max_tokens, half = self._max_context_tokens(text), self.model.config.text.length // 2
         if self.model.config.text.has_source:
             options["source"] = self._truncate(context, (max_tokens if max_tokens > 1 else half) - 1)
@@ -221,6 +222,7 @@ class HarnessAdapter:
             "sampler": str(self.sampling.sampler or self.model.config.sampler.kind),
             "steps": self.sampling.steps,
             "loglikelihoods": "exact" if exact else "lower bounds",
+            **({"order": self.order, "per_step": self.per_step} if self.order else {}),
             "monte_carlo_error_nats": {"median": float(np.median(errors)), "largest": float(errors.max())},
             "contexts_truncated": len(self.truncated_contexts),
         }
