@@ -50,8 +50,9 @@ def serving(run: str, *options: str) -> Iterator[tuple[int, int]]:
 
 def ask(port: int, path: str, body: Any = None) -> tuple[int, Any]:
     """Status and JSON of an answer; 0 where the connection broke. Each thread keeps its connection."""
-    connections: dict[int, http.client.HTTPConnection] = LOCAL.__dict__.setdefault("connections", {})
-    connection = connections.setdefault(port, http.client.HTTPConnection("127.0.0.1", port, timeout=300))
+    if getattr(LOCAL, "port", None) != port:
+        LOCAL.port, LOCAL.connection = port, http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection: http.client.HTTPConnection = LOCAL.connection
     try:
         method = "GET" if body is None else "POST"
         data = None if body is None else json.dumps(body)
@@ -60,7 +61,6 @@ def ask(port: int, path: str, body: Any = None) -> tuple[int, Any]:
         return response.status, json.loads(response.read())
     except (OSError, http.client.HTTPException):
         connection.close()
-        del connections[port]
         return 0, None
 
 

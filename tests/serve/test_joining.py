@@ -30,13 +30,13 @@ def test_texts_are_the_same_alone_and_joined(recipe: str, tiny_run: Callable[...
     assert shape(filled[0]) == shape(filled[1]) != shape(free[0])
     for name, sampler in run.samplers().items():
         for batches in (free, filled) if name == run.config.sampler.kind else (free,):
-            steps = 4 if sampler.min_steps else None
-            alone, generations = [], []
+            alone = list[str]()
             for seed, batch in zip(seeds, batches, strict=True):
-                generations.append(SamplingOptions(steps=steps, seed=seed, sampler=name).resolve(run, batch))
-                alone += run.decode(generations[-1].finish(batch), batch)
-            generation = generations[-1]
-            if generation.model is not run.model:
+                options = SamplingOptions(steps=4 if sampler.min_steps else None, seed=seed, sampler=name)
+                generation = options.resolve(run, batch)
+                *_, last = generation.run(batch)
+                alone += run.decode(last, batch)
+            if generation.model is not run.model:  # pyrefly: ignore[unbound-name]
                 continue  # the noise behind its masks depends on the seed: such requests are not joined
             batch = join(batches)
             *_, last = generation.run(

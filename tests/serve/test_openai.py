@@ -63,7 +63,7 @@ def test_stop_texts_end_a_text(client):
 
 def test_a_stream_has_drafts_that_others_ignore(client):
     body: dict[str, Any] = {"model": "shakespeare", "prompt": "The ", "max_tokens": 12, "seed": 1, "n": 2}
-    body["extra_body"] = {"steps": 4}
+    body |= {"extra_body": {"steps": 4}}
     whole = client.completions.create(**body)
     options = {"include_usage": True}
     chunks = list(client.completions.create(**body, stream=True, stream_options=options))
