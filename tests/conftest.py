@@ -54,14 +54,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
     def make(recipe: str, *settings: str) -> Path:
         if (recipe, *settings) not in made:
-            small = (
-                "backbone.width=64",
-                "backbone.depth=1",
-                "backbone.mlp_ratio=2",
-                "text.length=32",
-                f"text.data={corpus}",
-            )
             config = recipes.get(recipe)()
+            small = ("backbone.width=64", "backbone.depth=1", "text.length=32", f"text.data={corpus}")
+            small += ("backbone.mlp_ratio=2",) if hasattr(config.backbone, "mlp_ratio") else ()
             if config.text.tokenizer == "auto":
                 small += ("text.tokenizer=characters", "text.layout=stream")
             small += ("sampler.steps=6",) if config.sampler.steps else ()

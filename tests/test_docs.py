@@ -27,6 +27,7 @@ from textdiffusion.evaluation.metrics.base import all_metrics
 from textdiffusion.guidance.base import GuideConfig
 from textdiffusion.samplers.base import Sampler
 
+from .published.language_models import write_model
 from .published.reference import random_reference
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +68,8 @@ def workspace(tiny_run: Callable[..., Path], packaged: Path, tmp_path: Path, mon
     """A folder with the run and the text that the pages speak of."""
     shutil.copytree(tiny_run("mdlm"), tmp_path / "runs/shakespeare")
     published(tmp_path / "sedd-small")
+    write_model(tmp_path / "LLaDA-8B-Instruct", "llada")
+    write_model(tmp_path / "Qwen3-0.6B", "causal")
     (tmp_path / "gpt2").mkdir()
     Bytes().save(tmp_path / "gpt2/tokenizer.json")
     (tmp_path / "my.txt").write_text("The red pear is fresh.\nThe old fig is sweet.\n" * 80)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = {
     "beartype": "beartype",
     "datasets": "datasets",
+    "fastapi": "fastapi",
     "huggingface-hub": "huggingface_hub",
     "hypothesis": "hypothesis",
     "lm-eval": "lm_eval",
@@ -19,7 +20,12 @@ MODULES = {
     "mkdocs": "mkdocs",
     "mkdocs-material": "material",
     "mkdocstrings": "mkdocstrings",
+    "openai": "openai",
+    "outlines-core": "outlines_core",
+    "peft": "peft",
     "pillow": "PIL",
+    "playwright": "playwright",
+    "prometheus-client": "prometheus_client",
     "pyarrow": "pyarrow",
     "pyrefly": "pyrefly",
     "pytest": "pytest",
@@ -31,6 +37,7 @@ MODULES = {
     "sentencepiece": "sentencepiece",
     "tensorboard": "tensorboard",
     "transformers": "transformers",
+    "uvicorn": "uvicorn",
 }
 
 IMPORT_ALL = """

@@ -13,10 +13,12 @@ from textdiffusion.networks.denoiser import DenoiserConfig
 from textdiffusion.networks.output_heads import OutputHeadConfig
 
 CHOICES = {
-    BackboneConfig: ["bert", "transformer", "unet"],
+    BackboneConfig: ["bert", "language_model", "transformer", "unet"],
     DenoiserConfig: [
         "block_denoiser",
         "embedding_denoiser",
+        "lm_block_denoiser",
+        "lm_denoiser",
         "mask_denoiser",
         "next_token_denoiser",
         "score_denoiser",

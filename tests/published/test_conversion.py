@@ -39,6 +39,7 @@ MDLM = {
     "dropout": 0.1,
     "time_conditioning": False,
 }
+BD3LM = MDLM | {"model_type": "bd3lm", "block_size": 32, "cross_attn": True, "adaln": True, "causal": False}
 HYDRA = """ngpus: 8
 tokens: 256
 graph:
@@ -119,9 +120,15 @@ def radd_hub(folder: Path, reference: Reference, other: Reference) -> Path:
     return hub(folder, SEDD, tensors(reference))
 
 
+def bd3lm_hub(folder: Path, reference: Reference, other: Reference) -> Path:
+    """One block is as long as the text, so attention is full."""
+    buffers = {f"backbone.sampling_eps_{end}": torch.tensor(value) for end, value in (("min", 1e-3), ("max", 1.0))}
+    return hub(folder, BD3LM, tensors(reference, "backbone.") | buffers)
+
+
 Writer = Callable[[Path, Reference, Reference], Path]
 SEDD_WRITERS: list[Writer] = [sedd_hub, sedd_unscaled, sedd_bin, sedd_local]
-MASKED_WRITERS: list[Writer] = [mdlm_hub, mdlm_timed, mdlm_lightning, radd_hub]
+MASKED_WRITERS: list[Writer] = [mdlm_hub, mdlm_timed, mdlm_lightning, radd_hub, bd3lm_hub]
 
 
 def converted(source: Path, out: Path) -> TextDiffusion:
@@ -179,7 +186,7 @@ def test_at_masks_the_clean_law_is_the_softmax_of_sedds_output(tmp_path: Path):
     torch.testing.assert_close(probs[ids == V], published[ids == V])
 
 
-@pytest.mark.parametrize("write", [sedd_local, mdlm_hub, radd_hub], ids=lambda write: write.__name__)
+@pytest.mark.parametrize("write", [sedd_local, mdlm_hub, radd_hub, bd3lm_hub], ids=lambda write: write.__name__)
 def test_what_was_converted_writes_fills_and_scores(write: Writer, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     reference = random_reference(V + 1, timed=write is not radd_hub)
     model = converted(write(tmp_path / "there", reference, reference), tmp_path / "run")
@@ -272,7 +279,9 @@ def test_tensors_that_do_not_fit_are_named(change: dict[str, Any], says: str, tm
     [
         (SEDD | {"graph": {"type": "uniform"}}, "graph.type is 'uniform'; .* 'absorb'"),
         (SEDD | {"noise": {"type": "geometric"}}, "noise.type is 'geometric'"),
-        (MDLM | {"model_type": "bd3lm"}, "model_type is 'bd3lm'"),
+        (MDLM | {"model_type": "duo"}, "model_type is 'duo'; only weights with 'mdlm' or 'bd3lm'"),
+        (BD3LM | {"time_conditioning": True}, "time_conditioning is true"),
+        (BD3LM | {"cross_attn": False}, "cross_attn is False; only weights with True"),
         (SEDD | {"model": MODEL | {"n_heads": 4}}, "4 heads of 128 features; it must have 2, 64 wide"),
         (SEDD | {"model": MODEL | {"n_heads": "2"}}, "model.n_heads is '2'; it must be of type int"),
         (SEDD | {"data": {"train": 8}}, "data.train is 8; it must be of type str"),
@@ -296,7 +305,7 @@ def test_what_a_source_lacks_is_said(tmp_path: Path):
     (source / "config.json").unlink()
     with pytest.raises(UserError, match=r"no config\.json or \.hydra/config\.yaml"):
         convert(source, tmp_path / "run", tokenizer="bytes")
-    with pytest.raises(UserError, match="nowhere has no weights"):
+    with pytest.raises(UserError, match=r"There is no folder or file .*nowhere"):
         convert(tmp_path / "nowhere", tmp_path / "run")
 
 

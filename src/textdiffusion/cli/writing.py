@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..core.batch import Batch
     from ..inference.api import TextDiffusion
     from ..inference.options import SamplingKwargs
-    from ..samplers.base import Step
+    from ..samplers.base import Sampler, Step
     from ..views.frames import Frame
 
 
@@ -44,12 +44,13 @@ class Writing:
     """The prompt (for runs trained with text.source); "" is an empty one."""
     label: str = ""
     """The label of the texts (for runs trained with text.label)."""
-    temperature: float = 1.0
-    """Below 1 gives safer and less diverse text (0 = always the likeliest token), above 1 the reverse."""
+    temperature: float | None = None
+    """Below 1 gives safer and less diverse text (0 = always the likeliest token), above 1 the reverse (default: the
+    run's own, 1 unless it says otherwise)."""
     top_k: int = 0
     """Keep only the k most likely tokens at each position (0 = all)."""
-    top_p: float = 1.0
-    """Keep only the fewest most likely tokens that together have this probability."""
+    top_p: float | None = None
+    """Keep only the fewest most likely tokens that together have this probability (default: the run's own)."""
     seed: int | Literal["random"] = 0
     """The same seed gives the same texts; --num 8 starts with the texts of --num 4. `random` chooses one, and says
     which."""
@@ -144,9 +145,9 @@ class Writing:
             "source": self.source,
             "label": self.label or None,
             "guides": list(self.guide) or None,
-            "temperature": self.temperature,
+            "temperature": self._sampler(run).temperature if self.temperature is None else self.temperature,
             "top_k": self.top_k or None,
-            "top_p": self.top_p if self.top_p < 1.0 else None,
+            "top_p": top_p if (top_p := self._top_p(run)) < 1.0 else None,
             "seed": self.number,
             "best_of": self.best_of if self.best_of > 1 else None,
             "mbr": self.mbr if self.mbr > 1 else None,
@@ -160,6 +161,14 @@ class Writing:
             print_json({**facts, "texts": texts, **more, **self._answers(run, texts)})
         else:
             self._print(run, texts, [bits[text] for text in texts] if self.rank else None)
+
+    def _sampler(self, run: TextDiffusion) -> Sampler:
+        from ..config.overrides import sampler
+
+        return sampler(self.sampler, run.config.sampler) if self.sampler else run.config.sampler
+
+    def _top_p(self, run: TextDiffusion) -> float:
+        return self._sampler(run).top_p if self.top_p is None else self.top_p
 
     def _answers(self, run: TextDiffusion, texts: list[str]) -> dict[str, Any]:
         """Facts about texts that are answers."""

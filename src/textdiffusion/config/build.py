@@ -33,7 +33,7 @@ def build_model(config: Config, vocab_size: int) -> DiffusionModel:
     The weights come from torch's global generator; seed it first (`core.randomness.seeded`) for the same ones. Raises
     UserError for a model that does not fit into the free memory.
     """
-    check_model_memory(config, vocab_size, bytes_per_parameter=4)
+    check_model_memory(config, vocab_size, config.backbone.parameter_bytes)
     return _build(config, vocab_size)
 
 
@@ -56,7 +56,7 @@ def count_parameters(config: Config, vocab_size: int) -> dict[str, int]:
     if depth <= MAX_BUILT:
         return dict(_count(config, vocab_size))
     shorter, longer = (
-        _count(replace(config, backbone=replace(config.backbone, depth=MAX_BUILT + i)), vocab_size) for i in (-1, 0)
+        _count(replace(config, backbone=config.backbone.resized(MAX_BUILT + i)), vocab_size) for i in (-1, 0)
     )
     return {part: longer[part] + (longer[part] - shorter[part]) * (depth - MAX_BUILT) for part in longer}
 
@@ -105,4 +105,5 @@ def _build(config: Config, vocab_size: int) -> DiffusionModel:
     denoiser.trained_with_conditioning = config.text.conditions_on_tokens
     if config.text.labels:
         denoiser.labels = LabelEmbedding(len(config.text.labels), backbone.width)
-    return DiffusionModel(codec, process, time_density, denoiser, config.text.length)
+    window_length = config.backbone.context_length or config.text.length
+    return DiffusionModel(codec, process, time_density, denoiser, window_length)

@@ -15,6 +15,7 @@ from ..core.errors import UserError
 from ..core.registry import Part
 from ..data.masks import scatters_conditions
 from ..diffusion.absorbing import Absorbing, AbsorbingProcess
+from ..diffusion.alpha_schedules import Linear
 from ..diffusion.binned_densities import LossSecondMoment, MinVariance
 from ..diffusion.blocks import BlockAbsorbing
 from ..diffusion.curve_densities import Gumbel
@@ -24,21 +25,24 @@ from ..diffusion.sigma_schedules import LearnedLogSigma, LogSigma
 from ..diffusion.table_codecs import Embeddings
 from ..diffusion.uniform import UniformNoise
 from ..networks.block_denoiser import BlockDenoiserConfig
+from ..networks.lm_denoiser import LMBlockDenoiserConfig
 from ..networks.next_token_denoiser import NextTokenDenoiserConfig
 from ..networks.output_heads import X0Regression
 from ..networks.score_denoiser import ScoreDenoiserConfig
 from ..networks.token_denoiser import MaskDenoiserConfig
 from ..objectives.embedding_losses import DiffusionLM, MSEWithCrossEntropy, SquaredError
 from ..objectives.gaussian_elbo import GaussianELBO
+from ..objectives.masked import MaskedELBO
 from ..objectives.next_token import NextToken
 from ..samplers.autoregressive import Autoregressive
 from ..samplers.base import ProcessSpecific, incompatibility
-from ..samplers.blocks import BlockAncestral
+from ..samplers.blocks import BlockAncestral, BlockUnmasking
 from ..samplers.first_hitting import FirstHitting
 from ..samplers.gaussian import GaussianSampler
 from ..samplers.time_grids import Tuned
 
 PARTS = ("codec", "process", "time_density", "backbone", "denoiser", "objective", "likelihood")
+BLOCK_DENOISERS = (BlockDenoiserConfig, LMBlockDenoiserConfig)
 DECLARATIONS = {"codec": "codecs", "process": "processes", "backbone": "backbones"}
 
 
@@ -148,7 +152,7 @@ def _text_problems(config: Any) -> Iterator[str]:
             f"text.packing works with backbone.kind=transformer, not with {config.backbone.kind}: it would mix "
             "the examples of a packed row."
         )
-    if text.label and isinstance(config.denoiser, BlockDenoiserConfig):
+    if text.label and isinstance(config.denoiser, BLOCK_DENOISERS):
         yield "Block diffusion takes no label; give text.source a field with the label's name instead."
 
 
@@ -200,6 +204,12 @@ def _objective_problems(config: Any) -> Iterator[str]:
             f"objective.rounding_weight is {objective.rounding_weight:g}; it must be at least 1e-06, as rounding keeps "
             "learned embeddings apart."
         )
+    if (
+        isinstance(objective, MaskedELBO)
+        and objective.complementary
+        and not isinstance(config.process.schedule, Linear)
+    ):
+        yield f"objective.complementary needs process.schedule=linear, not {config.process.schedule.kind}."
     if isinstance(objective, NextToken) and density != Uniform():
         yield "time_density has no effect on NextToken, which has no noise levels; leave it at its default."
     if isinstance(density, LossSecondMoment) and config.process.schedule.num_levels % density.bins:
@@ -208,7 +218,7 @@ def _objective_problems(config: Any) -> Iterator[str]:
 
 
 def _step_problem(config: Any) -> str | None:
-    if isinstance(config.sampler, BlockAncestral) and isinstance(config.process, BlockAbsorbing):
+    if isinstance(config.sampler, (BlockAncestral, BlockUnmasking)) and isinstance(config.process, BlockAbsorbing):
         blocks = -(-config.text.length // config.process.block_size)
         if 0 < config.sampler.steps < blocks:
             return f"sampler.steps is {config.sampler.steps}; a window's {blocks} blocks take at least one step each."
@@ -217,7 +227,7 @@ def _step_problem(config: Any) -> str | None:
 
 def _training_problems(config: Any) -> Iterator[str]:
     sampler, length = config.sampler, config.text.length
-    if isinstance(config.denoiser, BlockDenoiserConfig) and config.text.condition_dropout:
+    if isinstance(config.denoiser, BLOCK_DENOISERS) and config.text.condition_dropout:
         yield "text.condition_dropout has no use in block diffusion: nothing samples blocks without their condition."
     if isinstance(sampler, GaussianSampler) and isinstance(sampler.grid, Tuned):
         yield "sampler.grid=tuned is for sampling from a run that `textdiffusion tune` has measured."

@@ -21,6 +21,7 @@ from ..data.tokenizers.base import fingerprint
 from ..inference.api import TextDiffusion
 from ..scoring.protocol import Fact, sha256
 from ..storage.packaged import is_packaged
+from ..storage.weight_files import FILE
 from ..storage.weights import tensors_of
 
 VERSION = 5  # raise it when a result changes, or its JSON
@@ -75,6 +76,8 @@ def _run_hash(model: TextDiffusion) -> str:
     config = read_text(path) if path and path.exists() else dumps(model.config)
     sha = hashlib.sha256(f"{config}{fingerprint(model.tokenizer)}".encode())
     sha.update(f"torch.{model.dtype}".encode())
+    if model.folder and (files := model.folder / FILE).exists():  # weights that an adapter changes
+        sha.update(read_text(files).encode())
     tuned = {} if model.model.tuned is None else {"tuned": model.model.tuned}
     for name, tensor in (tensors_of(model.model) | tuned).items():
         sha.update(name.encode())

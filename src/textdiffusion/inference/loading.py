@@ -20,7 +20,9 @@ from ..core.reading import read_object, read_text
 from ..data.tokenizers import loading
 from ..data.tokenizers.base import Tokenizer
 from ..diffusion.model import DiffusionModel
+from ..storage import weight_files
 from ..storage.checkpoint import RAW, Checkpoints, TrainingState
+from ..storage.weight_files import WeightFiles
 from ..storage.weights import check_outline, load_weights, read_header
 
 Weights = Literal["ema", "raw"]
@@ -47,15 +49,23 @@ def load_run(folder: Path, weights: Weights) -> LoadedRun:
     config = loads(read_text(path), str(path))
     tokenizer_path = folder / "tokenizer.json"
     tokenizer = loading.load(tokenizer_path)
+    files = WeightFiles.read(folder) if (folder / weight_files.FILE).is_file() else None
     path, state = (folder / "model.safetensors", None) if weights == "ema" else _raw_weights(folder)
-    header = read_header(path)
-    identity = header.identity or (state.identity if state else {})
-    check_identity(identity, config, json_hash(read_object(tokenizer_path)), path)
-    check_outline(lambda: build_model(config, tokenizer.vocab_size), header)
-    with seeded(config.training.seed, torch.device("cpu")):  # as in training
+    header = None if files and not path.is_file() else read_header(path)  # nothing beside the files may be trained
+    paths = files.paths(folder) if files else []
+    base = files.header(paths) if files else None
+    about = header or base
+    assert about is not None
+    identity = about.identity or (state.identity if state else {})
+    check_identity(identity, config, json_hash(read_object(tokenizer_path)), about.path)
+    check_outline(lambda: build_model(config, tokenizer.vocab_size), header, base)
+    with seeded(config.training.seed, torch.device("cpu")), config.backbone.building_to_load():  # as in training
         model = build_model(config, tokenizer.vocab_size)
-    load_weights(model, path)
-    watch_features(model, f"the weights {path}")
+    if files:
+        files.load(model, paths)
+    if header:
+        load_weights(model, path)
+    watch_features(model, f"the weights {about.path}")
     return LoadedRun(model, tokenizer, config, text_hashes(identity) or _text_of_checkpoints(folder, state))
 
 

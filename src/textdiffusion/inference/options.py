@@ -47,16 +47,17 @@ class SamplingOptions:
     """Denoising steps (None: the sampler's own number)."""
     seed: int | None = 0
     """The same seed gives the same texts; the first 4 of 8 texts are those of `num=4`."""
-    temperature: float | None = 1.0
-    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse; 0 takes the likeliest tokens."""
+    temperature: float | None = None
+    """Divides the logits: below 1 safer and less diverse text, above 1 the reverse; 0 takes the likeliest tokens.
+    None: the sampler's own, 1 unless the run says otherwise."""
     sampler: str | Sampler | None = None
     """A name, with settings as in `ddim:eta=1`, or an object of `samplers` (None: the run's own sampler)."""
     guides: Sequence[str | GuideConfig | Guide] = ()
     """What steers the text, such as `without:text=pear`, or objects of `guidance`; they act in turn."""
     top_k: int | None = 0
     """Sample from the k most likely tokens at each position (0: all)."""
-    top_p: float | None = 1.0
-    """Sample from the fewest tokens that together have this probability."""
+    top_p: float | None = None
+    """Sample from the fewest tokens that together have this probability (None: the sampler's own, as above)."""
 
     def resolve(self, run: Run, batch: Batch) -> Generation:
         """The sampler, steps and guides for the rows of `batch`, or for chunks of it.
@@ -73,9 +74,9 @@ class SamplingOptions:
         steps = self.steps if self.steps is not None else sampler.steps or batch.tokens.shape[1]
         check_count("steps", steps)
         check_memory(steps * _STEP_BYTES, f"Sampling in {steps:,} steps", "lower steps (--steps)")
-        return Generation(model, sampler, steps, self._guides(run, model, batch), seed)
+        return Generation(model, sampler, steps, self._guides(run, model, batch, sampler), seed)
 
-    def _guides(self, run: Run, model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:
+    def _guides(self, run: Run, model: DiffusionModel, batch: Batch, sampler: Sampler) -> tuple[Guide, ...]:
         """All guides, the first first: those of the template, of the user, and of temperature, top-k and top-p."""
         guides: list[Guide] = []
         if batch.condition_mask is not None:
@@ -89,12 +90,12 @@ class SamplingOptions:
                     f"This {type(guide).__name__} was made for another process; give the guide by its name."
                 )
             guides.append(guide)
-        temperature = 1.0 if self.temperature is None else self.temperature
+        temperature = sampler.temperature if self.temperature is None else self.temperature
         if 0.0 <= temperature <= GREEDY:
             guides.append(Greedy())
         elif temperature != 1.0:
             guides.append(Temperature(temperature))
-        truncation = TopKTopP(self.top_k or 0, 1.0 if self.top_p is None else self.top_p)
+        truncation = TopKTopP(self.top_k or 0, sampler.top_p if self.top_p is None else self.top_p)
         if truncation != TopKTopP():
             guides.append(truncation)
         return _with_replacement(guides, model, batch)

@@ -25,6 +25,7 @@ from ..data.normalisers import normalise
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..data.tokenizers.losses import encode_charged
 from ..diffusion.model import DiffusionModel
+from ..networks.language_model import LanguageModel, LanguageModelConfig
 from ..samplers.base import Sampler, Step
 from ..samplers.order_likelihood import OrderLikelihood
 from ..samplers.time_grids import FILE as GRID
@@ -32,6 +33,7 @@ from ..samplers.time_grids import load_grid, save_grid
 from ..storage.hub import find_run, upload
 from ..storage.packaged import is_packaged, read_card
 from ..storage.weights import rounded, save_tensors
+from .language_models import merge, save_beside
 from .loading import Weights, load_run
 from .model_card import model_card
 
@@ -258,8 +260,10 @@ class Run:
     def save_pretrained(self, folder: str | Path, *, dtype: SavedDtype = "float32", overwrite: bool = False) -> Path:
         """Writes config.json, tokenizer.json, model.safetensors, a model card and, if tuned, the sampling grid.
 
-        `dtype` is that of the parameters in the file: bfloat16 takes half the space and is loaded as float32. No other
-        file of the folder changes. Returns the folder. Raises UserError where it holds another run or a training,
+        `dtype` is that of the parameters in the file, unless theirs is shorter: bfloat16 takes half the space and is
+        loaded as float32. The weights that an adapter changes are not copied but referred to (see `merged`). What a
+        chat needs is copied from the run's folder. No other file of the folder changes. Returns the folder. Raises
+        UserError where it holds another run or a training,
         unless `overwrite` is true, and where it cannot be written.
         """
         folder = make_folder(folder)
@@ -269,12 +273,23 @@ class Run:
         identity = run_identity(self.config, fingerprint(self.tokenizer), self.text_sha256)
         with atomic(folder / "model.safetensors") as partial:
             save_tensors(tensors, partial, identity)
+        if isinstance(self.model.denoiser.backbone, LanguageModel):
+            save_beside(self.model.denoiser.backbone, self.folder, folder)
         self.tokenizer.save(folder / "tokenizer.json")
         if self.model.tuned is not None:
             save_grid(self.model.tuned, folder / GRID)
         write_text(folder / "README.md", self.card(folder.name))
         write_text(folder / "config.json", dumps(self.config))  # last: it makes the folder a run
         return folder
+
+    def merged(self: R) -> R:
+        """This run with its adapter in the weights that it adapts. Raises UserError for runs without an adapter."""
+        backbone = self.config.backbone
+        if not isinstance(backbone, LanguageModelConfig) or not backbone.lora_rank:
+            raise UserError("This run has no adapter to merge; runs trained with backbone.lora_rank have one.")
+        config = replace(self.config, backbone=replace(backbone, lora_rank=0, lora_alpha=0.0, lora_targets=()))
+        model = merge(self.model, config, self.tokenizer.vocab_size)
+        return replace(self, model=model.eval().requires_grad_(False).to(self.device), config=config)
 
     def _check_replaceable(self, folder: Path) -> None:
         path = folder / "config.json"

@@ -3,6 +3,8 @@
 from .bert import BertConfig
 from .block_denoiser import BlockDenoiserConfig
 from .embedding_denoiser import EmbeddingDenoiserConfig
+from .language_model import LanguageModelConfig
+from .lm_denoiser import LMBlockDenoiserConfig, LMDenoiserConfig
 from .next_token_denoiser import NextTokenDenoiserConfig
 from .output_heads import BitLogits, X0Logits, X0Regression
 from .score_denoiser import ScoreDenoiserConfig

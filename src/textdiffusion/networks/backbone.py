@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -29,6 +30,24 @@ class BackboneConfig(Part, ABC):
 
     width: int = 128
     depth: int = 4
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that the network reads at once, if that is not the length of a training window (0: it is)."""
+        return 0
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of one parameter."""
+        return 4
+
+    def resized(self, depth: int) -> BackboneConfig:
+        """The same settings for a network with another number of layers."""
+        return replace(self, depth=depth)
+
+    def building_to_load(self) -> AbstractContextManager[None]:
+        """A context in which a network whose weights will be read from files is built."""
+        return nullcontext()
 
     def load_pretrained(self, backbone: Any) -> str | None:
         """Reads the weights that these settings name, when a new run begins. Returns a sentence about them, if any."""

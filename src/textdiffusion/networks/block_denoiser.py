@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch, position_ids
 from ..core.registry import builds
-from ..core.types import NoiseTimes, PerRow, Tokens
+from ..core.types import Hidden, NoiseTimes, PerRow, Tokens
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.prediction import LazyPrediction, Prediction
 from .attention import attention_mask
@@ -62,18 +62,44 @@ class BlockDenoiser(nn.Module):
         """The cache before the first block, for as many rows as `like` has."""
         return BlockCache(self, Batch(like[:, :0]), [KVCache() for _ in self.backbone.blocks])
 
+    def encode(self, rows: Batch, start: int, caches: list[KVCache]) -> Hidden:
+        """The features of `rows` from position `start`, after the positions in `caches`, which grow."""
+        block_size, positions = self.process.block_size, position_ids(rows)
+        first = max(0, start - self.embedding.left_context)
+        context = rows.slice(first, rows.tokens.shape[1])
+        blocks = Blocks(positions[:, first:] // block_size, context.tokens)
+        features = self.embedding(context.tokens, self.process.mask, context, blocks)
+        sees_all = rows.tokens.shape[1] - start <= block_size and rows.valid_mask is None
+        mask = None if sees_all else attention_mask("block_causal", rows, block_size)
+        mask = mask if mask is None else mask[:, :, start:]
+        return self.backbone(features[:, start - first :], _zero_level(rows.tokens), positions[:, start:], mask, caches)
+
+    def predict(self, hidden: Hidden, rows: Batch, before: Float[Tensor, "b 1 w"] | None) -> Prediction:
+        """The prediction from the features of the last positions of `rows`; `before` are those left of them."""
+        return LazyPrediction(hidden, self.head)
+
+
+@runtime_checkable
+class EncodesBlocks(Protocol):
+    """A denoiser of blocks, as its cache needs it."""
+
+    def encode(self, rows: Batch, start: int, caches: list[KVCache]) -> Hidden: ...
+
+    def predict(self, hidden: Hidden, rows: Batch, before: Float[Tensor, "b 1 w"] | None) -> Prediction: ...
+
 
 @dataclass(frozen=True)
 class BlockCache:
     """The finished blocks of some rows, as keys and values. It is the denoiser of the next block.
 
     Its predictions are those of the whole network: a clean block never sees a later one, so cached keys and values
-    never change.
+    never change. `last` are the features of the last finished position.
     """
 
-    denoiser: BlockDenoiser
+    denoiser: EncodesBlocks
     finished: Batch
     caches: list[KVCache]
+    last: Float[Tensor, "b 1 w"] | None = None
     time_independent = True
     self_conditioning = False
 
@@ -87,30 +113,16 @@ class BlockCache:
     ) -> Prediction:
         """The distribution of the next block; `batch.row_ids` are the numbers of its rows among the finished ones."""
         assert batch.row_ids is not None, "row_ids select the rows of the cache"
-        caches = [cache.select(batch.row_ids) for cache in self.caches]
-        hidden = self._features(xt, batch.valid_mask, self.finished.select(batch.row_ids), caches)
-        return LazyPrediction(hidden, self.denoiser.head)
+        rows = _append(self.finished.select(batch.row_ids), xt, batch.valid_mask)
+        hidden = self.denoiser.encode(rows, self.length, [cache.select(batch.row_ids) for cache in self.caches])
+        return self.denoiser.predict(hidden, rows, None if self.last is None else self.last[batch.row_ids])
 
     def append(self, block: Batch) -> BlockCache:
         """A new cache with one or several clean blocks more in every row."""
         caches = [replace(cache) for cache in self.caches]
-        self._features(block.tokens, block.valid_mask, self.finished, caches)
-        return replace(self, finished=_append(self.finished, block.tokens, block.valid_mask), caches=caches)
-
-    def _features(
-        self, x: Int[Tensor, "b n"], valid_mask: Bool[Tensor, "b n"] | None, finished: Batch, caches: list[KVCache]
-    ) -> Float[Tensor, "b n w"]:
-        network, block_size, start = self.denoiser, self.denoiser.process.block_size, self.length
-        rows = _append(finished, x, valid_mask)
-        positions = position_ids(rows)
-        first = max(0, start - network.embedding.left_context)
-        context = rows.slice(first, rows.tokens.shape[1])
-        blocks = Blocks(positions[:, first:] // block_size, context.tokens)
-        features = network.embedding(context.tokens, network.process.mask, context, blocks)
-        sees_all = x.shape[1] <= block_size and rows.valid_mask is None
-        mask = None if sees_all else attention_mask("block_causal", rows, block_size)
-        mask = mask if mask is None else mask[:, :, start:]
-        return network.backbone(features[:, start - first :], _zero_level(x), positions[:, start:], mask, caches)
+        rows = _append(self.finished, block.tokens, block.valid_mask)
+        hidden = self.denoiser.encode(rows, self.length, caches)
+        return replace(self, finished=rows, caches=caches, last=hidden[:, -1:])
 
 
 def _append(finished: Batch, x: Int[Tensor, "b n"], valid_mask: Bool[Tensor, "b n"] | None) -> Batch:

@@ -16,6 +16,11 @@ class KVCache:
     keys: Float[Tensor, "b h n e"] | None = None
     values: Float[Tensor, "b h n e"] | None = None
 
+    @property
+    def length(self) -> int:
+        """Number of positions."""
+        return 0 if self.keys is None else self.keys.shape[2]
+
     def append(self, k: Float[Tensor, "b h l e"], v: Float[Tensor, "b h l e"]) -> tuple[Tensor, Tensor]:
         """All keys and values, with `k` and `v` at the end."""
         if self.keys is not None and self.values is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..core.types import Mask, PerRow
+from ..core.types import Mask, NoiseTimes, PerRow, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.blocks import BlockProcess
 from ..diffusion.model import DiffusionModel
@@ -27,9 +27,14 @@ class MaskedELBO(Objective):
 
     The weight w(t) = 1 / t makes gradients noisy where few tokens are masked. Training clips it at `max_weight` (0: no
     clipping), which biases the bound but trains better; the logged part `bound` is not clipped.
+
+    If `complementary`, the loss is the mean over the masks and their complement, which has the level 1 - t, so every
+    token is predicted once (Fast-dLLM v2). It needs the schedule `linear`. With `max_weight` 1 it is the cross-entropy
+    of all tokens, halved.
     """
 
     max_weight: float = 3.0
+    complementary: bool = False
 
     processes: ClassVar[tuple[type, ...]] = (AbsorbingProcess, BlockProcess)
 
@@ -39,10 +44,21 @@ class MaskedELBO(Objective):
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """One t per row or block, stratified over the global batch."""
         t = model.time_density.icdf(model.process.stratified_uniforms(batch, rng=rng.fork("t")))
+        importance = torch.exp(-model.time_density.log_prob(t))
         xt = add_noise(model, batch.tokens, t, batch, rng=rng.fork("noise"))
         masked = (xt == model.process.mask) & batch.target_mask
+        loss = self._loss(model, batch, xt, t, importance)
+        if not self.complementary:
+            return loss
+        xt = torch.where(batch.target_mask & ~masked, model.process.mask, batch.tokens)
+        other = self._loss(model, batch, xt, (1.0 - t).clamp(min=1e-6), importance)
+        parts = {name: 0.5 * (value + other.parts[name]) for name, value in loss.parts.items()}
+        return Loss(0.5 * (loss.total + other.total), parts)
+
+    def _loss(self, model: DiffusionModel, batch: Batch, xt: Tokens, t: NoiseTimes, importance: Tensor) -> Loss:
+        masked = (xt == model.process.mask) & batch.target_mask
         nats = model.denoiser(xt, t.squeeze(1), batch=batch).nll(batch.tokens, masked)
-        weight = model.process.schedule.loss_weight(t) * torch.exp(-model.time_density.log_prob(t))
+        weight = model.process.schedule.loss_weight(t) * importance
         bound = per_token((nats * weight).sum(-1), batch)
         clipped = weight.clamp(max=self.max_weight) if self.max_weight else weight
         total = per_token((nats * clipped).sum(-1), batch).mean()

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from .. import recipes
 from ..config.build import build_model
-from ..config.config import Config
+from ..config.config import Config, loads
 from ..core.errors import UserError
 from ..core.files import check_new_folder
+from ..core.reading import read_text
 from ..data.config import TextConfig
 from ..data.tokenizers.base import Bytes, Tokenizer
 from ..data.tokenizers.loading import load_any
 from ..diffusion.absorbing import Absorbing
 from ..diffusion.alpha_schedules import LogLinear
+from ..diffusion.blocks import BlockAbsorbing
+from ..diffusion.densities import Uniform
 from ..diffusion.model import DiffusionModel
 from ..inference.api import TextDiffusion
 from ..networks.layers import num_heads
@@ -29,9 +32,16 @@ from ..networks.transformer import TransformerConfig
 from ..objectives.base import Objective
 from ..objectives.masked import MaskedELBO
 from ..objectives.score_entropy import ScoreEntropy
+from ..samplers.blocks import BlockUnmasking
+from ..storage.hub import download_files
 from ..storage.weights import tensors_of
+from .formats import find_format
+from .language_models import convert_language_model
 from .settings import PublishedSettings, find_settings
 from .tensors import find_weights, read_tensors
+from .vocabulary import FILES as VOCABULARY_FILES
+
+HUB_FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", ".hydra/config.yaml", *VOCABULARY_FILES]
 
 NAMES = {  # ours and theirs; a name may match several times
     "denoiser.embedding.tokens.weight": "vocab_embed.embedding",
@@ -50,21 +60,40 @@ HEAD = "output_layer.linear."  # its last row is the mask's, which is never pred
 
 
 def convert(
-    source: str | Path, out: str | Path, *, tokenizer: str | Path = "", allow_pickle: bool = False
+    source: str | Path,
+    out: str | Path,
+    *,
+    tokenizer: str | Path = "",
+    allow_pickle: bool = False,
+    copy: bool = False,
+    block: int | None = None,
+    mask: str = "",
 ) -> TextDiffusion:
-    """Converts published weights in the layout of SEDD, MDLM or RADD to a run in the folder `out`.
+    """Converts published weights to a run in the folder `out`: of a language model, or in the layout of SEDD.
 
-    `source` is a folder or file of weights with their config.json or .hydra/config.yaml. `tokenizer` is a vocabulary's
-    file or folder, or `bytes` (empty: look in the source's folder). Files other than safetensors are read only with
-    `allow_pickle`, and then only their tensors. Raises UserError for the first thing that is missing, unknown or does
-    not fit.
+    `source` is a folder, a file of weights beside their config.json or .hydra/config.yaml, or a hub id. The run of a
+    language model refers to its weights where they lie, or has a copy of them (`copy`); `block` is the block size of
+    its attention (0: full, None: as published), and `mask` the name of its mask where nothing else says it. Of a run
+    with an adapter, the new run has the merged weights.
+    `tokenizer` is a vocabulary's file or folder, or `bytes` (empty: look in the source's folder). Files other than
+    safetensors are read only with `allow_pickle`, and then only their tensors. Raises UserError for the first thing
+    that is missing, unknown or does not fit.
     """
-    source, out = Path(source), Path(out)
+    folder, out, revision = Path(source), Path(out), ""
     check_new_folder(out, "the run")
-    path = find_weights(source)
-    settings = _settings(source)
+    if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+        folder = download_files(str(source), HUB_FILES)
+        revision = folder.name
+    if not folder.exists():
+        raise UserError(f"There is no folder or file {source}, and it is no hub id (owner/name).")
+    settings = _settings(folder)
     if "schema" in settings.data:
-        raise UserError(f"{source} is a run already; convert takes published weights.")
+        return _merged(folder, out)
+    if folder.is_dir() and (form := find_format(settings, block)):
+        return convert_language_model(
+            str(source), folder, out, settings, form, tokenizer=tokenizer, mask=mask, copy=copy, revision=revision
+        )
+    path = find_weights(folder)
     settings.check()
     tensors, prefixed = read_tensors(path, allow_pickle)
     vocab_size = _shape(path, tensors, "vocab_embed.embedding", 2)[0] - 1
@@ -75,6 +104,16 @@ def convert(
     run = TextDiffusion(model.eval().requires_grad_(False), run_tokenizer, config)
     run.save_pretrained(out)
     return run
+
+
+def _merged(folder: Path, out: Path) -> TextDiffusion:
+    """The run in a folder with its adapter in its weights, written to `out`."""
+    backbone = loads(read_text(folder / "config.json"), str(folder / "config.json")).backbone
+    if not getattr(backbone, "lora_rank", 0):
+        raise UserError(f"{folder} is a run already; convert takes published weights, or a run with an adapter.")
+    merged = TextDiffusion.from_pretrained(folder).merged()
+    merged.save_pretrained(out)
+    return merged
 
 
 def _settings(source: Path) -> PublishedSettings:
@@ -91,7 +130,16 @@ def _config(
     """The configuration of the published model; the tensors give its sizes."""
     backbone = _backbone(path, settings, tensors)
     timed = backbone.modulation != "none"
-    if timed and not prefixed:
+    if settings.data.get("model_type") == "bd3lm":
+        base = replace(
+            recipes.get("block_diffusion")("as_published"),
+            process=BlockAbsorbing(schedule=LogLinear(), block_size=settings.get(int, "block_size")),
+            time_density=Uniform(),
+            sampler=BlockUnmasking(order="random", top_p=0.9),  # one token a step, as first-hitting sampling draws them
+        )
+        if settings.get(bool, "time_conditioning", default=False):
+            raise UserError(f"{settings.path}: time_conditioning is true; block diffusion here has no time input.")
+    elif timed and not prefixed:
         base = replace(
             _recipe(ScoreEntropy),
             denoiser=ScoreDenoiserConfig(scale_by_sigma=settings.get(bool, "model.scale_by_sigma")),
@@ -133,7 +181,7 @@ def _backbone(path: Path, settings: PublishedSettings, tensors: dict[str, Tensor
         absolute_positions=False,
         bias=True,
         norm_weight=True,
-        norm_bias=not timed,
+        norm_bias="blocks.0.norm1.bias" in tensors,
         time_frequency=1.0,
         dropout=settings.get(float, "model.dropout", "dropout", default=0.0),
     )

@@ -13,12 +13,14 @@ T = TypeVar("T", int, float, bool, str)
 
 MAX_SETTINGS_BYTES = 1 << 20
 FILES = ("config.json", ".hydra/config.yaml")
-REQUIRED = {  # settings that change the meaning of the weights, and the value that can be converted
-    "model_type": "mdlm",
-    "graph.type": "absorb",
-    "noise.type": "loglinear",
-    "backbone": "dit",
-    "parameterization": "subs",
+REQUIRED: dict[str, tuple[object, ...]] = {  # settings that change the weights' meaning, and values that are known
+    "model_type": ("mdlm", "bd3lm"),
+    "graph.type": ("absorb",),
+    "noise.type": ("loglinear",),
+    "backbone": ("dit",),
+    "parameterization": ("subs",),
+    "cross_attn": (True,),
+    "causal": (False,),
 }
 
 
@@ -49,8 +51,9 @@ class PublishedSettings:
     def check(self) -> None:
         """Raises UserError at a setting that gives the weights a meaning which cannot be converted."""
         for name, allowed in REQUIRED.items():
-            if (value := self._find(name)) not in (None, allowed):
-                raise UserError(f"{self.path}: {name} is {value!r}; only weights with {allowed!r} can be converted.")
+            if (value := self._find(name)) not in (None, *allowed):
+                known = " or ".join(map(repr, allowed))
+                raise UserError(f"{self.path}: {name} is {value!r}; only weights with {known} can be converted.")
 
     def _find(self, name: str) -> Any:
         value: Any = self.data

@@ -18,6 +18,7 @@ SUFFIXES = {".safetensors", ".bin", ".pth", ".pt", ".ckpt"}
 WRAPPERS = re.compile(r"^(?:module\.)+|\b_orig_mod\.")
 """What DistributedDataParallel and torch.compile add to the names of a module that is saved while wrapped."""
 PREFIX = "backbone."  # MDLM's names are SEDD's with this prefix
+BUFFERS = ("sampling_eps_min", "sampling_eps_max")  # of BD3LM: the range of mask probabilities in training
 ANGLES = "rotary_emb.inv_freq"  # the only buffer; it follows from the width of heads
 
 
@@ -46,6 +47,8 @@ def read_tensors(path: Path, allow_pickle: bool) -> tuple[dict[str, Tensor], boo
     state = {_unwrapped(name): tensor for name, tensor in saved.items()}
     prefixed = any(name.startswith(PREFIX) for name in state)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
+    if prefixed:
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in BUFFERS}
     _check_angles(path, tensors.pop(ANGLES, None))
     return tensors, prefixed
 

@@ -3,7 +3,7 @@
 from .ancestral import Ancestral, Euler, Tweedie
 from .autoregressive import Autoregressive
 from .base import Request, Sampler, Step
-from .blocks import BlockAncestral
+from .blocks import BlockAncestral, BlockUnmasking
 from .correctors import Gibbs, PredictorCorrector
 from .ddim import DDIM
 from .dpm_solver import DPMSolver

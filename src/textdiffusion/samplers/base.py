@@ -125,7 +125,8 @@ class Sampler(Part, ABC):
     """An algorithm that turns noise into text: its fields are its settings, and calling it samples.
 
     `processes` are the processes it supports. `steps` is the number of steps unless a request asks for another; where
-    `min_steps` is 0, it may be 0: one step per token. `converges`: with its default settings and an ideal denoiser it
+    `min_steps` is 0, it may be 0: one step per token. So are `temperature` and `top_p`, with which guides change the
+    predictions (1: not at all). `converges`: with its default settings and an ideal denoiser it
     samples the data distribution in the limit of many steps; where not, the docstring says what it samples from.
     """
 
@@ -134,9 +135,11 @@ class Sampler(Part, ABC):
     converges: ClassVar[bool] = True
 
     steps: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        check_bounds(self, steps=(self.min_steps, None))
+        check_bounds(self, steps=(self.min_steps, None), temperature=(0.0, None), top_p=(0.0, 1.0))
 
     @abstractmethod
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:

@@ -73,10 +73,14 @@ class Unmasking(Sampler):
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the fraction of the target positions that are masked."""
-        state, process, batch = TokenState(model, request, rng=rng), model.process, request.batch
+        yield from self.run(TokenState(model, request, rng=rng), rng=rng)
+
+    def run(self, state: TokenState, *, rng: Rng) -> Iterator[Step]:
+        """Steps of `state`."""
+        process, batch = state.process, state.batch
         num_targets = batch.target_mask.sum(-1).clamp(min=1)
         yield state.as_step(0, 1.0)
-        for fraction, first_step, end_step in self._rounds(request.steps):
+        for fraction, first_step, end_step in self._rounds(state.steps):
             num_remasked = (num_targets * fraction).round()[:, None]
             remasked = rng.fork("again").fork(first_step).random_subset(batch.target_mask, num_remasked)
             state.x = state.x.masked_fill(remasked, process.mask)

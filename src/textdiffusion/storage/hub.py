@@ -11,7 +11,10 @@ from ..core.errors import UserError
 from ..core.reading import read_object
 from .packaged import find_packaged, names
 
-FILES = ("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md")
+FILES = (
+    *("config.json", "tokenizer.json", "model.safetensors", "grid.json", "README.md"),
+    *("weights.json", "chat_template.jinja", "special_tokens.json"),
+)
 
 
 def find_run(source: str | Path) -> Path:
@@ -53,14 +56,20 @@ def _has_published_weights(folder: Path) -> bool:
 
 def download(repo_id: str) -> Path:
     """The folder of a downloaded run. Raises UserError without the extra `hf`, or if the hub has no such run."""
-    hub = _import_hub(f"No folder {repo_id}, and reading from the hub")
-    try:
-        folder = Path(hub.snapshot_download(repo_id, allow_patterns=list(FILES)))
-    except Exception as error:  # the hub's own, and the connection's
-        raise UserError(f"No folder {repo_id}, and the hub could not provide it: {_first_line(error)}") from None
+    folder = download_files(repo_id, list(FILES))
     if not (folder / "config.json").is_file():
         raise UserError(f"{repo_id} on the hub is not a textdiffusion run: config.json is missing.")
     return folder
+
+
+def download_files(repo_id: str, patterns: list[str], revision: str | None = None) -> Path:
+    """The folder with the files of a hub repository; its name is that of the commit. Raises UserError as `download`."""
+    hub = _import_hub(f"No folder {repo_id}, and reading from the hub")
+    try:
+        at = {"revision": revision} if revision else {}
+        return Path(hub.snapshot_download(repo_id, allow_patterns=patterns, **at))
+    except Exception as error:  # the hub's own, and the connection's
+        raise UserError(f"No folder {repo_id}, and the hub could not provide it: {_first_line(error)}") from None
 
 
 def upload(save: Callable[[Path], Path], repo_id: str, private: bool) -> str:

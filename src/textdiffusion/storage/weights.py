@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,17 +61,39 @@ class Header:
     """What the weights belong to (empty: the file does not say)."""
 
 
+NETWORK = "denoiser.backbone.network."
+"""What the names of a language model's parameters begin with."""
+
+
+def network_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a model's language model, each once, by their names without an adapter; not the adapter's."""
+    return {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith(NETWORK) and "lora_" not in name
+    }
+
+
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, each once, under the first of its names."""
+    """Parameters and persistent buffers, each once, under the first of its names.
+
+    Those that a part of the module lists in `referenced_parameters`, a method, are left out: files elsewhere hold them.
+    """
     persistent = module.state_dict().keys()
+    parts: list[Any] = [part for part in module.modules() if hasattr(part, "referenced_parameters")]
+    referenced = {id(parameter) for part in parts for parameter in part.referenced_parameters()}
     named = dict(module.named_parameters()) | dict(module.named_buffers())
+    named = {name: tensor for name, tensor in named.items() if id(tensor) not in referenced}
     return {name: tensor.detach() for name, tensor in named.items() if name in persistent}
 
 
 def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """`tensors_of` with floating-point parameters in `dtype`; buffers, such as counts, keep their own."""
-    parameters = {name for name, parameter in module.named_parameters() if parameter.is_floating_point()}
-    return {name: tensor.to(dtype) if name in parameters else tensor for name, tensor in tensors_of(module).items()}
+    """`tensors_of` with floating-point parameters in `dtype`, unless theirs is shorter already.
+
+    Buffers, such as counts, keep their own type.
+    """
+    wider = {name for name, p in module.named_parameters() if p.is_floating_point() and p.itemsize > dtype.itemsize}
+    return {name: tensor.to(dtype) if name in wider else tensor for name, tensor in tensors_of(module).items()}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, identity: Mapping[str, Any] | None = None) -> None:
@@ -138,7 +160,14 @@ def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None)
 
     The module may be on the meta device: nothing is read or allocated. Names that begin with `exclude` do not count.
     """
-    target, source = _selected(tensors_of(module), exclude), _selected(header.tensors, exclude)
+    check_tensors_fit(
+        _selected(tensors_of(module), exclude), replace(header, tensors=_selected(header.tensors, exclude))
+    )
+
+
+def check_tensors_fit(target: Mapping[str, Tensor], header: Header) -> None:
+    """Raises UserError where tensors of a file have other names, shapes or kinds of numbers than those of `target`."""
+    source = header.tensors
     problem = f"{header.path} does not fit this model"
     if names := sorted(source.keys() - target.keys()):
         raise UserError(f"{problem}, which has no {_abbreviated(names)}.")
@@ -152,14 +181,19 @@ def check_fits(module: nn.Module, header: Header, *, exclude: str | None = None)
         raise UserError(f"{problem}: {_abbreviated(names)} has numbers of type {dtypes}.")
 
 
-def check_outline(build: Callable[[], nn.Module], header: Header) -> None:
-    """Raises UserError, before anything is allocated, if the network that `build` makes does not fit a file of weights.
+def check_outline(build: Callable[[], nn.Module], header: Header | None, base: Header | None = None) -> None:
+    """Raises UserError, before anything is allocated, if the network that `build` makes does not fit files of weights.
 
-    It is built on the meta device, whose tensors have no data. torch's generator is left alone.
+    It is built on the meta device, whose tensors have no data. torch's generator is left alone. `base` describes the
+    files that a language model refers to (None: none), and `header` the others (None: there are none).
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), _no_more_than(header):
+    headers = [each for each in (header, base) if each]
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), _no_more_than(headers):
         module = build()
-    check_fits(module, header)
+    if base:
+        check_tensors_fit(network_parameters(module), base)
+    if header:
+        check_fits(module, header)
 
 
 @torch.no_grad()
@@ -170,26 +204,57 @@ def load_weights(module: nn.Module, path: Path, *, exclude: str | None = None) -
     """
     check_fits(module, read_header(path), exclude=exclude)
     source = _selected(load_tensors(path), exclude)
-    target = tensors_of(module)
     check_finite(source, path)
+    slots = ParameterSlots(module)
     for name, tensor in source.items():
-        target[name].copy_(tensor)
+        slots.set(name, tensor)
+
+
+class ParameterSlots:
+    """The tensors of a module, to be set one by one. A parameter that has no storage becomes the given tensor."""
+
+    def __init__(self, module: nn.Module, tensors: Mapping[str, Tensor] | None = None) -> None:
+        """`tensors` are the module's parameters by other names (None: `tensors_of` the module)."""
+        self._tensors = tensors_of(module) if tensors is None else tensors
+        self._parameters = dict(module.named_parameters()) if tensors is None else tensors
+        self._owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        """The places of every parameter; tied ones have several."""
+        for owner in module.modules():
+            for name, parameter in owner._parameters.items():
+                self._owners.setdefault(id(parameter), []).append((owner, name))
+
+    def set(self, name: str, tensor: Tensor) -> None:
+        """Sets one tensor, in the type that it has in the module."""
+        target = self._tensors[name]
+        if not target.is_meta:
+            target.copy_(tensor)
+            return
+        old = self._parameters[name]
+        new = nn.Parameter(tensor.to(target.dtype), requires_grad=old.requires_grad)
+        for owner, attribute in self._owners[id(old)]:
+            setattr(owner, attribute, new)
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raises UserError if a tensor, also as float32, has a number that is not finite."""
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    if names := sorted(name for name, tensor in floats.items() if not tensor.float().isfinite().all()):
+    if names := sorted(name for name, tensor in floats.items() if not _is_finite(tensor)):
         raise UserError(f"{path} cannot be used: {_abbreviated(names)} has numbers that are NaN or infinite. {RESTORE}")
 
 
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.dtype == torch.float64:
+        tensor = tensor.float()
+    return not tensor.numel() or all(extreme.isfinite() for extreme in tensor.aminmax())
+
+
 @contextmanager
-def _no_more_than(header: Header) -> Iterator[None]:
+def _no_more_than(headers: list[Header]) -> Iterator[None]:
     """Inside, building a network far larger than a file of weights raises UserError at once.
 
     Otherwise a config.json with a billion blocks would fill the memory even on the meta device.
     """
-    sizes = [math.prod(info.shape) for info in header.tensors.values()]
+    sizes = [math.prod(info.shape) for header in headers for info in header.tensors.values()]
     tensors, elements = 4 * len(sizes) + 1000, 4 * sum(sizes) + (1 << 24)  # some are shared, computed or not saved
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
@@ -198,8 +263,8 @@ def _no_more_than(header: Header) -> Iterator[None]:
             tensors, elements = tensors - 1, elements - tensor.numel()
         if tensors < 0 or elements < 0:
             raise UserError(
-                f"The config.json beside {header.path} describes a far larger network than these weights; restore the "
-                "file that was replaced or edited."
+                f"The config.json beside {headers[0].path} describes a far larger network than these weights; restore "
+                "the file that was replaced or edited."
             )
 
     hooks: list[Callable[..., Any]] = [

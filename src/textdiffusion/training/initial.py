@@ -14,34 +14,85 @@ from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..data.config import TextConfig
+from ..diffusion.model import DiffusionModel
+from ..networks.language_model import LanguageModelConfig
+from ..networks.lm_denoiser import LMVocabularyConfig
+from ..networks.lora import reset_adapter
+from ..storage import weight_files
+from ..storage.weight_files import WeightFiles, record_files
+from ..storage.weights import NETWORK as NETWORK_PREFIX
 from ..storage.weights import check_fits, load_weights, read_header
-from .trainer import Trainer
 
 NETWORK = ("codec", "backbone", "denoiser")
 """The settings that `with_network_of` takes from another run."""
+OF_TRAINING = ("dtype", "gradient_checkpointing", "lora_rank", "lora_alpha", "lora_targets")
+"""Settings of a language model that it does not take from there; with an adapter, weights keep their type."""
 SHAPES = (*NETWORK, "process", "time_density")
 """The settings that decide the shapes of weights, apart from the length of the text."""
 
 
 def with_network_of(config: Config, run: Path) -> Config:
-    """The configuration with the network of another run. Raises UserError where it does not fit the other parts."""
+    """The configuration with the network of another run. Raises UserError where it does not fit the other parts.
+
+    Of a language model's denoiser it takes the ids; whether there are blocks, and a shift, is for the recipe to say.
+    """
     other = _config_of(run)
-    return replace(config, **{name: getattr(other, name) for name in NETWORK})
+    network = {name: getattr(other, name) for name in NETWORK}
+    if isinstance(config.denoiser, LMVocabularyConfig) and isinstance(other.denoiser, LMVocabularyConfig):
+        network["denoiser"] = replace(config.denoiser, mask_id=other.denoiser.mask_id, unused=other.denoiser.unused)
+    if isinstance(config.backbone, LanguageModelConfig) and isinstance(other.backbone, LanguageModelConfig):
+        own = {name: getattr(config.backbone, name) for name in OF_TRAINING}
+        own |= {"dtype": other.backbone.dtype} if config.backbone.lora_rank else {}
+        network["backbone"] = replace(other.backbone, **own)
+    return replace(config, **network)
 
 
-def load_initial(trainer: Trainer, run: Path) -> None:
-    """Loads the weights of another run into a new one, which counts its steps from 0.
+def is_language_model(config: Config) -> bool:
+    """Whether the network is a language model, whose size only its weights decide."""
+    return isinstance(config.backbone, LanguageModelConfig)
+
+
+def references(config: Config) -> bool:
+    """Whether a run trains an adapter alone, beside a reference to the weights that it adapts."""
+    return isinstance(config.backbone, LanguageModelConfig) and config.backbone.lora_rank > 0
+
+
+def weight_files_of(run: Path) -> WeightFiles:
+    """The weights of a run's language model, as another run refers to them. Raises UserError if it has an adapter."""
+    if getattr(_config_of(run).backbone, "lora_rank", 0):
+        raise UserError(f"{run} has an adapter; merge it into its weights: textdiffusion convert {run} --out NEW")
+    if (run / weight_files.FILE).is_file():
+        files = WeightFiles.read(run)
+        check_identity(files.identity, _config_of(run), _tokenizer_hash(run), run / weight_files.FILE)
+        return files.absolute(run)
+    names = read_header(run / weight_files.SINGLE).tensors
+    others = tuple(name for name in names if not name.startswith(NETWORK_PREFIX))
+    return WeightFiles(str(run.resolve()), record_files(run), ignored=others)
+
+
+def load_files(model: DiffusionModel, files: WeightFiles) -> None:
+    """Loads the weights that an adapter changes, and draws the adapter's."""
+    files.load(model, files.paths())
+    reset_adapter(model.denoiser.backbone.network)
+
+
+def load_initial(model: DiffusionModel, config: Config, run: Path) -> None:
+    """Loads the weights of another run into a new model of `config`, which counts its steps from 0.
 
     Raises UserError if the other run's files do not belong together; where its weights do not fit, with the settings
     that differ and how to take them over.
     """
-    path, other = run / "model.safetensors", _config_of(run)
+    if references(config) or (run / weight_files.FILE).is_file():
+        load_files(model, weight_files_of(run))
+        return
+    other, tokenizer_hash = _config_of(run), _tokenizer_hash(run)
+    path = run / "model.safetensors"
     header = read_header(path)
-    check_identity(header.identity, other, json_hash(read_object(run / "tokenizer.json")), path)
+    check_identity(header.identity, other, tokenizer_hash, path)
     try:
-        check_fits(trainer.model, header, exclude="step")
+        check_fits(model, header, exclude="step")
     except UserError as error:
-        changes = [change for change in differences(_shapes(other), _shapes(trainer.config)) if change[1] is not None]
+        changes = [change for change in differences(_shapes(other), _shapes(config)) if change[1] is not None]
         if not changes:
             raise
         differing = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in changes[:8])
@@ -50,8 +101,11 @@ def load_initial(trainer: Trainer, run: Path) -> None:
             f"{error} The network of {run} is another: {differing}. Take it with --init-network, or with "
             f"--set {settings}"
         ) from None
-    for model in (trainer.model, trainer.ema.model):
-        load_weights(model, path, exclude="step")
+    load_weights(model, path, exclude="step")
+
+
+def _tokenizer_hash(run: Path) -> str:
+    return json_hash(read_object(run / "tokenizer.json"))
 
 
 def _config_of(run: Path) -> Config:

@@ -79,6 +79,8 @@ class TrainingLoop:
 
     def _export(self, tensors: dict[str, Tensor]) -> None:
         self.folder.export(tensors, self._identity())
+        if self.folder.files is not None:
+            self.folder.export_adapter(self.trainer.ema.model.denoiser.backbone)
 
     def _identity(self) -> dict[str, Any]:
         return self.folder.identity(self.trainer.config, self.trainer.corpus.hashes)

@@ -147,8 +147,10 @@ class EMA:
 
     def __init__(self, model: DiffusionModel, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # those are shared
+        self.model = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)
         source, target = _tensors(model), _tensors(self.model)
+        source = {name: tensor for name, tensor in source.items() if tensor.data_ptr() != target[name].data_ptr()}
         averaged = [name for name in source if source[name].is_floating_point()]
         self._source = [source[name] for name in averaged]
         self._target = [target[name] for name in averaged]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +20,18 @@ from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
 from ..storage.hub import find_run
+from ..storage.weight_files import WeightFiles
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
-from .initial import load_initial, with_network_of, with_text_of
+from .initial import (
+    is_language_model,
+    load_files,
+    load_initial,
+    references,
+    weight_files_of,
+    with_network_of,
+    with_text_of,
+)
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
@@ -61,8 +71,10 @@ def train(
     is_new = not (Path(out) / "config.json").is_file()
     if init is not None and (is_new or init_network):
         init = find_run(init)  # once: a name may have to be fetched from the hub
-    if init_network:
+    if init_network or (init is not None and is_new and is_language_model(config)):
         config = with_network_of(config, Path(str(init)))
+    elif not is_new and is_language_model(config):
+        config = with_network_of(config, Path(out))
     text = with_copied_pipes(config.text, cache)
     if not is_new:
         text = with_text_of(text, Path(out))
@@ -133,14 +145,19 @@ def _make_loop(
         log(note)
     if checkpoint is not None:
         folder.check_tokenizer(corpus.tokenizer)
-    trainer = Trainer(config, corpus, rank_device, world, log)
+    begins_from = Path(init) if checkpoint is None and init is not None else None
+    load_weights = partial(load_initial, config=config, run=begins_from) if begins_from else None
+    if references(config):
+        if begins_from is None and checkpoint is None:
+            raise UserError("backbone.lora_rank adapts the weights of another run; name it with --init.")
+        files = weight_files_of(begins_from) if begins_from else WeightFiles.read(folder.path)
+        folder.files, load_weights = files, partial(load_files, files=files)
+    trainer = Trainer(config, corpus, rank_device, world, log, load_weights)
     loop = TrainingLoop(trainer, folder)
     loop.state.learned_tokenizer = tokenizer is None
     if checkpoint is not None:
         loop.restore(*checkpoint)
         log(f"Continuing from step {checkpoint[1].step}.")
-    elif init is not None:
-        load_initial(trainer, Path(init))
-    else:
+    elif load_weights is None:
         trainer.load_pretrained()
     return loop

@@ -23,8 +23,12 @@ from ..core.registry import to_dict
 from ..data.tokenizers.base import Tokenizer, fingerprint
 from ..data.tokenizers.loading import load
 from ..diffusion.model import DiffusionModel
+from ..networks.language_model import LanguageModel
+from ..networks.lora import FOLDER as ADAPTER
+from ..networks.lora import save_adapter
 from ..storage.checkpoint import Checkpoints, TrainingState
 from ..storage.metrics_log import parse_lines
+from ..storage.weight_files import WeightFiles
 from ..storage.weights import check_finite, check_fits, load_tensors, read_header, save_tensors
 
 LOCK, PID = ".lock", ".pid"
@@ -54,6 +58,7 @@ class RunFolder:
         self.config, self.tokenizer = path / "config.json", path / "tokenizer.json"
         self.weights, self.metrics, self.samples = path / "model.safetensors", path / "metrics.jsonl", path / "samples"
         self.checkpoints = Checkpoints(path / "checkpoints", keep_checkpoints)
+        self.files: WeightFiles | None = None  # that an adapter is trained for
         self._tokenizer_hash = ""  # known once the run has begun, so that later changes of the file do not matter
         self._lock: tuple[int, int] | None = None  # device and number of the lock's file
 
@@ -116,6 +121,8 @@ class RunFolder:
             for partial in self.path.glob(f"{PARTIAL}*"):  # of a killed process
                 remove(partial)
             write_text(self.config, configuration.dumps(config))
+            if self.files is not None:
+                self.files.write(self.path)
             self.samples.mkdir(exist_ok=True)
             if not (step and self.tokenizer.exists()):  # weights know it by the file's hash
                 tokenizer.save(self.tokenizer)
@@ -151,6 +158,12 @@ class RunFolder:
         """Writes the weights that evaluation and sampling load. Raises UserError if they cannot be written."""
         with self._writing(self.weights), atomic(self.weights) as partial:
             save_tensors(tensors, partial, identity)
+
+    def export_adapter(self, backbone: LanguageModel) -> None:
+        """Writes the adapter of a language model as `peft` reads it. Raises UserError if it cannot be written."""
+        assert self.files is not None
+        with self._writing(self.path / ADAPTER):
+            save_adapter(self.path / ADAPTER, backbone.network, backbone.adapter, self.files.source)
 
     def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
         """Writes a checkpoint. Raises UserError if it cannot be written."""

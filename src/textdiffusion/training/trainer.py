@@ -36,7 +36,8 @@ _BATCH_BYTES = 20  # of a token: two numbers and masks
 def check_training_memory(config: Config, vocab_size: int, processes: int) -> None:
     """Raises UserError where the weights or the rows of a step do not fit into the free memory."""
     training, backbone = config.training, config.backbone
-    check_model_memory(config, vocab_size, _BYTES_PER_PARAMETER)
+    has_adapter = getattr(backbone, "lora_rank", 0) > 0
+    check_model_memory(config, vocab_size, backbone.parameter_bytes if has_adapter else _BYTES_PER_PARAMETER)
     check_memory(
         training.num_samples * config.text.length * 4 * (vocab_size + backbone.width),
         f"Writing {training.num_samples:,} samples",
@@ -74,8 +75,15 @@ class Trainer:
     """A model in training, the average of its weights and its optimizers."""
 
     def __init__(
-        self, config: Config, corpus: Corpus, device: torch.device, world: SingleProcess, log: Callable[[str], None]
+        self,
+        config: Config,
+        corpus: Corpus,
+        device: torch.device,
+        world: SingleProcess,
+        log: Callable[[str], None],
+        load: Callable[[DiffusionModel], None] | None = None,
     ) -> None:
+        """`load` loads weights to start from into the model (None: they are random)."""
         self.config, self.training, self.corpus = config, config.training, corpus
         self.device, self.world, self.log = device, world, log
         if self.training.batch_size % (world.size * self.training.grad_accumulation):
@@ -84,8 +92,11 @@ class Trainer:
                 f"times grad_accumulation {self.training.grad_accumulation}."
             )
         check_training_memory(config, corpus.tokenizer.vocab_size, world.size)
-        with seeded(self.training.seed, device):
-            self.model = build_model(config, corpus.tokenizer.vocab_size).to(device)
+        with seeded(self.training.seed, device), config.backbone.building_to_load() if load else nullcontext():
+            model = build_model(config, corpus.tokenizer.vocab_size)
+            if load is not None:
+                load(model)
+        self.model = model.to(device)
         self.objective = config.objective
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype

@@ -160,6 +160,19 @@ class Subwords(Tokenizer):
         engine.no_truncation()
         return cls(saved.get("kind", "file"), engine, end=saved.get("end"), pad=saved.get("pad"))
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The ids of all tokens, special ones included, by their names."""
+        return self._engine.get_vocab()
+
+    def token_id(self, name: str) -> int | None:
+        """The id of a token by its name (None: there is none)."""
+        return self._engine.token_to_id(name)
+
+    def with_named_specials(self, end: str | None, pad: str | None) -> Subwords:
+        """The same vocabulary, with these of its tokens as the end and the padding."""
+        return Subwords(self.kind, self._engine, end=end, pad=pad)
+
     def with_specials(self, specials: Sequence[str]) -> Subwords:
         """With an end and a padding token if `specials` are needed: existing ones, else new ones."""
         if not specials:
