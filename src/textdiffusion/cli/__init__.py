@@ -28,6 +28,7 @@ MAX_MESSAGE = 1000  # characters of an error: values that it names can be long
 COMMANDS = {
     "demo": Entry("demo", "Demo", "See what the models can do, in a minute and without training"),
     "train": Entry("train", "Train", "Train a recipe on your own text"),
+    "plan": Entry("plan", "Plan", "Show the memory that training takes, on one GPU and on many"),
     "sample": Entry("writing", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
     "train-classifier": Entry("train_classifier", "TrainClassifier", "Train a classifier that steers a run"),

@@ -30,7 +30,7 @@ class Optimizers:
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
         self.density = [p for p in noise_parameters(model) if p.requires_grad]
         self.network = [p for p in model.parameters() if p.requires_grad and p not in set(self.density)]
-        matrices = _block_matrices(model) if training.optimizer == "muon" else {}
+        matrices = block_matrices(model) if training.optimizer == "muon" else {}
         rest = [p for p in self.network if p not in matrices]
         undecayed, codec = _undecayed(model), set(model.codec.parameters())
         decay, codec_lr = training.weight_decay, training.codec_lr or training.lr
@@ -128,7 +128,7 @@ def noise_parameters(model: DiffusionModel) -> list[nn.Parameter]:
     return [*model.time_density.parameters(), *model.process.parameters()]
 
 
-def _block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
+def block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
     """The matrices inside the blocks that map features to features, and how many stacked matrices each holds.
 
     Matrices that modulate by the noise level start at zero and must stay small, so Muon's full-sized updates would

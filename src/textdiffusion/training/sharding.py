@@ -21,7 +21,7 @@ from ..diffusion.model import DiffusionModel
 from ..objectives.base import Loss
 from ..storage.weights import ParameterSlots, tensors_of
 from .distributed import Distributed
-from .memory import state_bytes
+from .memory import StateBytes
 from .optimizers import EMA, named_tensors, noise_parameters
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def must_shard(config: Config, vocab_size: int, device: torch.device) -> bool:
     if config.training.parallel != "auto" or device.type != "cuda":
         return config.training.parallel == "fsdp"
     total = torch.cuda.get_device_properties(device).total_memory
-    return state_bytes(config, vocab_size).total > 0.5 * total
+    return StateBytes.of(config, vocab_size).total > 0.5 * total
 
 
 class Sharded(Distributed):
