@@ -1,6 +1,7 @@
 """A model divided among processes computes what it does in one piece."""
 
 import shutil
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +34,8 @@ def tensors(out, step=STEPS):
     return {f"{name}/{key}": t for name in (RAW, AVERAGED, OPTIMIZER) for key, t in load_tensors(folder / name).items()}
 
 
-def assert_close(one, other, tolerance=1e-5):
-    a, b = tensors(one), tensors(other)
+def assert_close(one, other, step=STEPS, tolerance=1e-5):
+    a, b = tensors(one, step), tensors(other, step)
     assert a.keys() == b.keys()
     for name in a:
         assert a[name].dtype == b[name].dtype
@@ -76,3 +77,36 @@ def test_a_divided_model_equals_one_and_goes_on_with_any_number_of_processes(rec
         assert exported.keys() == load_tensors(tmp_path / "one/model.safetensors").keys()
     samples = [(tmp_path / name / "samples/step-000000003.txt").read_text() for name in ("one", "two")]
     assert samples[0] == samples[1]
+
+
+def test_a_run_goes_on_after_one_of_its_processes_was_killed(tmp_path):
+    config = sharded(tiny("mdlm", tmp_path, steps=STEPS, eval_every=3, checkpoint_every=1, keep_checkpoints=9))
+    train_on(2, config, tmp_path / "whole", tmp_path)
+    ranks, begin = Ranks(2, run, config, tmp_path / "killed", tmp_path), time.monotonic()
+    while not (tmp_path / "killed/checkpoints/step-000000002").exists():
+        assert time.monotonic() - begin < 100
+        time.sleep(0.001)
+    ranks.kill(1)
+    for left in (tmp_path / "killed/checkpoints").iterdir():  # what has no state is no checkpoint
+        assert left.name.startswith(".") or (left / "state.json").exists()
+    train_on(2, config, tmp_path / "killed", tmp_path)
+    one, other = tensors(tmp_path / "whole"), tensors(tmp_path / "killed")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
+
+
+def test_an_adapter_is_trained_beside_divided_weights(tmp_path):
+    base = tiny("adapted", tmp_path, steps=1, eval_every=1)
+    run(base, tmp_path / "base", tmp_path)
+    backbone = replace(base.backbone, lora_rank=2, gradient_checkpointing=True)
+    config = replace(base, backbone=backbone, training=replace(base.training, steps=4, eval_every=2))
+    run(config, tmp_path / "one", tmp_path, init=tmp_path / "base")
+    Ranks(2, train_from, sharded(config), tmp_path / "two", tmp_path).finish()
+    assert_close(tmp_path / "two", tmp_path / "one", step=4)
+    one, two = (load_tensors(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], rtol=0.0, atol=1e-5) for name in one)
+
+
+def train_from(config, out, folder) -> None:
+    run(config, out, folder, init=folder / "base")

@@ -94,8 +94,12 @@ class Plan:
         settings = ["backbone.gradient_checkpointing=true"] if checkpointed else []
         micro = self.gpus * (fitting.rows_checkpointed if checkpointed else fitting.rows)
         settings += [f"training.parallel={fitting.name}"] if fitting.name != "one GPU" else []
-        accumulated = -(-config.training.batch_size // micro)
-        settings += [f"training.grad_accumulation={accumulated}"] if accumulated > 1 else []
+        batch = config.training.batch_size
+        parts = (n for n in range(-(-batch // micro), batch + 1) if batch % (n * self.gpus) == 0)
+        if (accumulated := next(parts, 0)) == 0:  # no number of equal parts fits
+            settings.append(f"training.batch_size={micro}")
+        elif accumulated > 1:
+            settings.append(f"training.grad_accumulation={accumulated}")
         launcher = "" if self.gpus == 1 else f"torchrun --nproc-per-node {min(self.gpus, 8)} -m "
         options = f" --set {' '.join(settings)}" if settings else ""
         print_line(f"\n{launcher}textdiffusion train {self.recipe} --data ... --out ...{options}")
