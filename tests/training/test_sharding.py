@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from textdiffusion.config.overrides import apply_overrides
 from textdiffusion.storage.checkpoint import AVERAGED, OPTIMIZER, RAW
 from textdiffusion.storage.weights import load_tensors
 
@@ -98,8 +99,13 @@ def test_a_run_goes_on_after_one_of_its_processes_was_killed(tmp_path):
 def test_an_adapter_is_trained_beside_divided_weights(tmp_path):
     base = tiny("adapted", tmp_path, steps=1, eval_every=1)
     run(base, tmp_path / "base", tmp_path)
-    backbone = replace(base.backbone, lora_rank=2, gradient_checkpointing=True)
-    config = replace(base, backbone=backbone, training=replace(base.training, steps=4, eval_every=2))
+    settings = (
+        "backbone.lora_rank=2",
+        "backbone.gradient_checkpointing=true",
+        "training.steps=4",
+        "training.eval_every=2",
+    )
+    config = apply_overrides(base, settings)
     run(config, tmp_path / "one", tmp_path, init=tmp_path / "base")
     Ranks(2, train_from, sharded(config), tmp_path / "two", tmp_path).finish()
     assert_close(tmp_path / "two", tmp_path / "one", step=4)

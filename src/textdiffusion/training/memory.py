@@ -126,8 +126,8 @@ def _saved_bytes(config: Config, vocab_size: int, dtype: torch.dtype, depth: int
     settings = config.backbone.resized(depth)
     # Checkpointed activations would not be seen, and `peft` cannot move tensors without numbers: for an adapter these
     # are the activations of training all weights.
-    others = {"gradient_checkpointing": False, "lora_rank": 0, "lora_alpha": 0.0, "lora_targets": ()}
-    settings = replace(settings, **{name: value for name, value in others.items() if hasattr(settings, name)})
+    changed: dict[str, Any] = {"gradient_checkpointing": False, "lora_rank": 0, "lora_alpha": 0.0, "lora_targets": ()}
+    settings = replace(settings, **{name: value for name, value in changed.items() if hasattr(settings, name)})
     storages: dict[int, tuple[int, Any]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
