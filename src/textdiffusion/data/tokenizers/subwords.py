@@ -21,7 +21,7 @@ UNK_NAMES = (UNK, "<unk>")
 
 MAX_VOCABULARY = 1 << 24
 MAX_LEARNED = 1 << 26
-"""Characters that subwords are learned from: the engine remembers every distinct word, at about 500 bytes each."""
+"""Characters that subwords are learned from: the engine remembers every distinct word, at 0.5 to 1 kB each."""
 CHUNK = 1 << 15  # characters encoded at once: the engine needs about 50 bytes for each
 
 # A word includes the space before it, so that joined tokens are the text. It may contain apostrophes and hyphens.
