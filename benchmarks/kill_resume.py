@@ -1,8 +1,9 @@
-"""Kills training at random moments: python benchmarks/kill_resume.py [--kills 30] [--recipe cdcd].
+"""Kills training at random moments: python benchmarks/kill_resume.py [--kills 30] [--recipe cdcd] [--processes 2].
 
 First 10 steps against 5 + SIGKILL + 5, eager and compiled. Then a run with a checkpoint at every step is killed again
 and again, each time after a random while, and started anew: every start must succeed. Either way the finished run must
-have the weights and losses of one that was never killed.
+have the weights and losses of one that was never killed. With several processes the model is divided among them
+(training.parallel=fsdp), and either one of them is killed or all are, in turn.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,12 +25,28 @@ CHILD = ROOT / "tests/training/tiny.py"
 WEIGHTS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
-def start(recipe: str, folder: Path, run: str, *settings: str) -> subprocess.Popen[str]:
-    """A training process of its own."""
+def start(recipe: str, folder: Path, run: str, *settings: str, processes: int = 1) -> subprocess.Popen[str]:
+    """A training process of its own, or the launcher of several."""
     command = [sys.executable, str(CHILD), recipe, str(folder), str(folder / run), *settings]
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *launcher, *command[1:], "parallel=fsdp"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT)
+    options = {"text": True, "env": environment, "cwd": ROOT, "start_new_session": True}
+    return subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, **options)
+
+
+def kill(process: subprocess.Popen[str], rank: int | None = None) -> None:
+    """Kills all processes of a training, or one of several, whose launcher then ends the others."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    if rank is None:
+        for pid in (process.pid, *map(int, children)):  # the launcher's children have sessions of their own
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    else:
+        os.kill(int(children[rank]), signal.SIGKILL)
+    process.communicate()
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -56,14 +75,14 @@ def losses(run: Path) -> list[tuple]:
     return [(m["step"], m["loss"], m["grad_norm"], m["parts"]) for m in lines if m["event"] == "logged"]
 
 
-def random_kills(recipe: str, folder: Path, kills: int, steps: int, seed: int) -> None:
+def random_kills(recipe: str, folder: Path, kills: int, steps: int, seed: int, processes: int) -> None:
     """The second test: kills up to 1.5 s after the first checkpoint of their process, a third of them within 0.1 s."""
     settings = (f"steps={steps}", "checkpoint_every=1", "eval_every=10")
-    finish(start(recipe, folder, "whole", *settings))
+    finish(start(recipe, folder, "whole", *settings, processes=processes))
     chance = random.Random(seed)
     moments, writing = [], 0
     for number in range(kills):
-        process = start(recipe, folder, "killed", *settings)
+        process = start(recipe, folder, "killed", *settings, processes=processes)
         before, begin = reached(folder / "killed"), time.monotonic()
         while process.poll() is None and reached(folder / "killed") == before and time.monotonic() - begin < 120:
             time.sleep(0.01)
@@ -71,11 +90,10 @@ def random_kills(recipe: str, folder: Path, kills: int, steps: int, seed: int) -
         if process.poll() is not None:
             output = process.communicate()[0]
             sys.exit(f"The run ended before kill {number + 1} (more steps are needed, or it failed):\n{output}")
-        process.kill()
-        process.communicate()
+        kill(process, chance.randrange(processes) if processes > 1 and number % 2 else None)
         moments.append(reached(folder / "killed"))
         writing += bool(list((folder / "killed/checkpoints").glob(".partial-*")))
-    finish(start(recipe, folder, "killed", *settings))
+    finish(start(recipe, folder, "killed", *settings, processes=processes))
     weights, logged = same(folder / "whole", folder / "killed")
     print(
         f"{recipe}: {kills} SIGKILLs at steps {moments}, {writing} of them while a checkpoint was written or deleted;"
@@ -113,9 +131,10 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default="cdcd")
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        for compile in ("off", "on"):
+        for compile in ("off", "on") if options.processes == 1 else ():
             halves(options.recipe, Path(name), compile)
         if options.kills:
-            random_kills(options.recipe, Path(name), options.kills, options.steps, options.seed)
+            random_kills(options.recipe, Path(name), options.kills, options.steps, options.seed, options.processes)

@@ -338,3 +338,9 @@ def test_long_text_is_encoded_in_parts_and_loses_nothing():
         ids, counts = counted(PLAIN[kind], text)
         assert PLAIN[kind].decode(ids) == text
         assert counts.sum() == len(text)
+
+
+@pytest.mark.parametrize(("count", "step"), [(10, 1), (11, 2), (20, 2), (21, 4), (1000, 128)])
+def test_subwords_of_a_long_text_are_learned_from_an_even_sample(count, step):
+    chunks = [f"{number:04}" for number in range(count)]
+    assert subwords.even_sample(iter(chunks), limit=40) == chunks[::step]

@@ -117,8 +117,8 @@ def test_sizes_are_those_that_are_documented(part, millions):
 
 
 def test_the_matrices_of_its_blocks_are_muons():
-    from textdiffusion.training.optimizers import _block_matrices
+    from textdiffusion.training.optimizers import block_matrices
 
     model = model_of(recipes.get("analog_bits")("unet"), 11)
-    found = {name for name, p in model.denoiser.backbone.named_parameters() if p in _block_matrices(model)}
+    found = {name for name, p in model.denoiser.backbone.named_parameters() if p in block_matrices(model)}
     assert {"blocks.0.conv1.weight", "blocks.4.qkv.weight", "blocks.8.conv2.weight"} <= found

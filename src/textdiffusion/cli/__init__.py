@@ -28,11 +28,12 @@ MAX_MESSAGE = 1000  # characters of an error: values that it names can be long
 COMMANDS = {
     "demo": Entry("demo", "Demo", "See what the models can do, in a minute and without training"),
     "train": Entry("train", "Train", "Train a recipe on your own text"),
+    "plan": Entry("plan", "Plan", "Show the memory that training takes, on one GPU and on many"),
     "sample": Entry("sample", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
     "revise": Entry("writing", "Revise", "Revise a text: put noise on it and take it off again"),
     "train-classifier": Entry("train_classifier", "TrainClassifier", "Train a classifier that steers a run"),
-    "convert": Entry("convert", "Convert", "Turn published SEDD, MDLM or RADD weights into a run"),
+    "convert": Entry("convert", "Convert", "Turn published weights into a run: LLaDA, Dream, SDAR, BERT, SEDD, MDLM"),
     "evaluate": Entry("evaluate", "Evaluate", "Measure a run: bits per character, its texts, solved questions"),
     "compare": Entry("compare", "Compare", "Compare runs in one table, or on a page with charts and samples"),
     "frontier": Entry("compare", "Frontier", "Show the effect of samplers, steps and temperatures on a run's texts"),

@@ -61,17 +61,21 @@ def count_parameters(config: Config, vocab_size: int) -> dict[str, int]:
     return {part: longer[part] + (longer[part] - shorter[part]) * (depth - MAX_BUILT) for part in longer}
 
 
-def _count(config: Config, vocab_size: int) -> Counter[str]:
+def build_outline(config: Config, vocab_size: int) -> DiffusionModel:
+    """The model on the meta device, which has shapes but no numbers. Raises UserError where it cannot be built."""
     try:
         with torch.device("meta"), _ShapesOnly():
-            model = _build(config, vocab_size)
+            return _build(config, vocab_size)
     except (OverflowError, RuntimeError) as error:
         raise UserError(
             f"A network with backbone.width {config.backbone.width}, backbone.depth {config.backbone.depth} and a "
             f"vocabulary of {vocab_size:,} tokens cannot be built: {str(error).partition(chr(10))[0]}. Lower its sizes."
         ) from None
+
+
+def _count(config: Config, vocab_size: int) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for name, tensor in _tensors(model):
+    for name, tensor in _tensors(build_outline(config, vocab_size)):
         part = next((part for part in ("backbone", "codec", "tables") if part in name), "other")
         counts[part] += tensor.numel()
     return counts

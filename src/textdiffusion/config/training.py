@@ -51,6 +51,9 @@ class Training:
     seed: int = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """What each process of torchrun holds: the complete model (ddp), or a part of every tensor (fsdp). auto: the model
+    if it takes no more than half of a GPU's memory."""
     log_every: int = 10
     eval_every: int = 0
     """Steps between validations (0: about ten validations per run)."""

@@ -32,7 +32,7 @@ def save_beside(backbone: LanguageModel, run: Path | None, folder: Path) -> None
     if backbone.adapter is not None:
         files = WeightFiles.read(run).absolute(run)
         files.write(folder)
-        save_adapter(folder / FOLDER, backbone.network, backbone.adapter, files.source)
+        save_adapter(folder / FOLDER, backbone.network.named_parameters(), backbone.adapter, files.source)
     elif (folder / weight_files.FILE).is_file():  # the weights are in the folder now
         (folder / weight_files.FILE).unlink()
 

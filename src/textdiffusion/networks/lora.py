@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Iterable
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.errors import UserError
 from ..core.files import atomic, make_folder
@@ -52,15 +53,18 @@ def reset_adapter(network: nn.Module) -> None:
             nn.init.zeros_(parameter)
 
 
-def save_adapter(folder: Path, network: nn.Module, settings: Any, base: str) -> None:
-    """Writes adapter_config.json and adapter_model.safetensors; `base` is where the adapted weights are."""
+def save_adapter(folder: Path, tensors: Iterable[tuple[str, Tensor]], settings: Any, base: str) -> None:
+    """Writes adapter_config.json and adapter_model.safetensors from the named tensors of a network.
+
+    `base` is where the adapted weights are.
+    """
     settings = copy(settings)
     settings.base_model_name_or_path, settings.inference_mode = base, True
     make_folder(folder)
     settings.save_pretrained(folder)
     named = {
         f"base_model.model.{name.replace('.default.weight', '.weight')}": parameter.detach().cpu().contiguous()
-        for name, parameter in network.named_parameters()
+        for name, parameter in tensors
         if MARK in name
     }
     with atomic(folder / "adapter_model.safetensors") as partial:

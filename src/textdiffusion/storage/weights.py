@@ -18,6 +18,7 @@ from torch.nn.modules import module as registration
 
 from ..core.errors import UserError
 from ..core.reading import open_regular, parse_json
+from ..core.shards import full, local, part_like
 
 METADATA = "textdiffusion"
 """The one key of the file's metadata, so that equal weights give equal files: JSON with `sha256` and `identity`."""
@@ -106,7 +107,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, identity: Mapping[st
         about = {"sha256": _checksum(tensors), "identity": identity}
         header["__metadata__"] = {METADATA: json.dumps(about, sort_keys=True, allow_nan=False)}
     # Wide elements first, so that each tensor is aligned in the file.
-    order, offset = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)), 0
+    order, offset = _file_order(tensors), 0
     for name in order:
         size = tensors[name].numel() * tensors[name].element_size()
         shape = list(tensors[name].shape)
@@ -119,6 +120,16 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, identity: Mapping[st
         file.write(raw)
         for name in order:
             file.write(_raw_bytes(tensors[name]))
+
+
+def join_saving(tensors: Mapping[str, Tensor]) -> None:
+    """Takes part in `save_tensors` of divided tensors, which the first rank writes one by one."""
+    for name in _file_order(tensors):
+        full(tensors[name])
+
+
+def _file_order(tensors: Mapping[str, Tensor]) -> list[str]:
+    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
 
 
 def read_header(path: Path) -> Header:
@@ -211,6 +222,19 @@ def load_weights(module: nn.Module, path: Path, *, exclude: str | tuple[str, ...
         slots.set(name, tensor)
 
 
+@torch.no_grad()
+def load_into(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Loads a file of weights into tensors; of a divided one, only the rows of this process are read.
+
+    Raises UserError as `load_weights` does; some tensors may have changed then.
+    """
+    check_tensors_fit(tensors, read_header(path))
+    for name, source in load_tensors(path).items():  # it maps the file into memory, so this reads nothing yet
+        part = local(part_like(source, tensors[name]))
+        check_finite({name: part}, path)
+        local(tensors[name]).copy_(part)
+
+
 class ParameterSlots:
     """The tensors of a module, to be set one by one. A parameter that has no storage becomes the given tensor."""
 
@@ -231,8 +255,12 @@ class ParameterSlots:
             target.copy_(tensor)
             return
         old = self._parameters[name]
-        new = nn.Parameter(tensor.to(target.dtype), requires_grad=old.requires_grad)
-        for owner, attribute in self._owners[id(old)]:
+        self.replace(old, tensor.to(target.dtype))
+
+    def replace(self, parameter: Tensor, tensor: Tensor) -> None:
+        """Puts a new parameter of these values in all places of `parameter`."""
+        new = nn.Parameter(tensor, requires_grad=parameter.requires_grad)
+        for owner, attribute in self._owners[id(parameter)]:
             setattr(owner, attribute, new)
 
 
@@ -299,7 +327,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _raw_bytes(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return full(tensor).detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _abbreviated(names: Iterable[str]) -> str:

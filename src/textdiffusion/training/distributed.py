@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..core.devices import choose_device
+
+T = TypeVar("T")
 
 
 class SingleProcess:
@@ -17,6 +21,8 @@ class SingleProcess:
 
     rank = local_rank = 0
     size = 1
+    shards = False
+    """Every rank holds a part of each tensor of the model, and all must do the same with it at the same time."""
 
     def device(self, name: str) -> torch.device:
         """The device of this process (see `choose_device`); makes a GPU the current one."""
@@ -32,6 +38,13 @@ class SingleProcess:
     def no_sync(self, step: nn.Module) -> AbstractContextManager[object]:
         """Inside, backward passes only accumulate gradients on each rank."""
         return nullcontext()
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """The value of a function that uses the model outside the training step; nothing is learned from it."""
+        return function(*arguments)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Averages the gradients of parameters over the ranks, unless the backward pass has done so."""
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over ranks, on every rank. `values` are on the CPU."""
@@ -73,6 +86,11 @@ class Distributed(SingleProcess):
         self.sum(torch.zeros(1))
 
 
+def is_distributed() -> bool:
+    """Whether torchrun started this process: its environment variables are set."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 def process_group() -> SingleProcess:
-    """The processes this one belongs to: torchrun's by its environment variables, else itself alone."""
-    return Distributed() if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ else SingleProcess()
+    """The processes this one belongs to: torchrun's, else itself alone."""
+    return Distributed() if is_distributed() else SingleProcess()

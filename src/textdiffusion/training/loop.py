@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UserError
+from ..core.shards import local
 from ..storage.checkpoint import AVERAGED, OPTIMIZER, RAW, Best, TrainingState, read_tensors
-from ..storage.weights import load_weights, tensors_of
+from ..storage.weights import join_saving, load_into, tensors_of
 from .compilation import compile_backbone, compile_skip_reason, force_eager
 from .events import Event, Finished, Logged, Sampled, Saved, StopSignal, Validated
 from .optimizers import lr_scale
@@ -53,34 +54,35 @@ class TrainingLoop:
             )
         state.dtype = self._dtype
         self.state = state
-        load_weights(self.trainer.model, path / RAW)
-        load_weights(self.trainer.ema.model, path / AVERAGED)
+        load_into(tensors_of(self.trainer.model), path / RAW)
+        load_into(self.trainer.ema.tensors(), path / AVERAGED)
         self.trainer.optimizers.load(read_tensors(path, OPTIMIZER))
         self._last_logged = (state.tokens, state.wall_seconds)
         self._process_start -= state.process_seconds
         if self.world.rank == 0:
-            self._restore_exported()
+            self._restore_exported(path)
 
     @property
     def _dtype(self) -> str:
         """The precision of the network's features."""
         return str(self.trainer.model.denoiser.backbone.compute_dtype).removeprefix("torch.")
 
-    def _restore_exported(self) -> None:
+    def _restore_exported(self, path: Path) -> None:
         """Exports the weights again if the process ended before it did, or if they were damaged or replaced."""
         if self._is_exported_step():
-            self._export(tensors_of(self.trainer.ema.model))
+            self._export(path)
         elif not self.folder.has_exported(self.trainer.config, self.trainer.ema.model):
             best = self.folder.checkpoints.best(self.state, self.log)
-            tensors = tensors_of(self.trainer.ema.model) if best is None else read_tensors(best, AVERAGED)
-            self._export(tensors)
+            self._export(best or path)
             step = self.state.step if best is None or self.state.best is None else self.state.best.step
             self.log(f"{self.folder.weights} was missing or damaged; it has the weights of step {step} again.")
 
-    def _export(self, tensors: dict[str, Tensor]) -> None:
+    def _export(self, checkpoint: Path) -> None:
+        """Writes the averaged weights of a checkpoint as those of the run."""
+        tensors = read_tensors(checkpoint, AVERAGED)
         self.folder.export(tensors, self._identity())
         if self.folder.files is not None:
-            self.folder.export_adapter(self.trainer.ema.model.denoiser.backbone)
+            self.folder.export_adapter(self.trainer.model.denoiser.backbone, tensors)
 
     def _identity(self) -> dict[str, Any]:
         return self.folder.identity(self.trainer.config, self.trainer.corpus.hashes)
@@ -171,6 +173,8 @@ class TrainingLoop:
         """Compiles the backbone, or says why not. Returns whether a signal came meanwhile: it ends compilers too."""
         trainer, state = self.trainer, self.state
         skip_reason = compile_skip_reason(trainer.config, trainer.model, trainer.device, state.compiled)
+        if self.world.shards:
+            skip_reason = "the network is divided among processes"
         if skip_reason is None:
             self.log("Compiling (about a minute, once) ...")
             module = TrainingStep(trainer.model, trainer.objective)
@@ -235,9 +239,11 @@ class TrainingLoop:
             yield (validated := self._validate())
             improved = validated.best
         if state.samples_due and self.training.num_samples:
-            model, texts = trainer.ema.model, []
-            if self.world.rank == 0:
-                texts = sample_texts(model, trainer.config, trainer.corpus, trainer.device, state.step)
+            texts: list[str] = []
+            arguments = trainer.config, trainer.corpus, trainer.device, state.step
+            if self.world.rank == 0 or self.world.shards:
+                with trainer.ema.applied() as model:
+                    texts = self.world.call(sample_texts, model, *arguments)
             yield Sampled(state.step, texts)
         state.validation_due = state.samples_due = False
         return improved
@@ -249,9 +255,10 @@ class TrainingLoop:
         assert dataset is not None
         rows = max(1, training.batch_size // self.world.size // training.grad_accumulation)
         arguments = trainer.config.likelihood, dataset, training.eval_windows, rows, training.seed, self.world
-        averaged = validate(trainer.ema.model, *arguments)
+        with trainer.ema.applied() as model:
+            averaged = self.world.call(validate, model, *arguments)
         with force_eager(trainer.model):
-            raw = validate(trainer.model, *arguments)
+            raw = self.world.call(validate, trainer.model, *arguments)
         best = state.best is None or averaged.bits < state.best.bits
         if best:
             state.best = Best(state.step, averaged.bits)
@@ -271,15 +278,19 @@ class TrainingLoop:
         self._read_losses()
         state = self.state
         path = self.folder.checkpoints.path(state.step)
+        raw = tensors_of(self.trainer.model)
+        diverged = not all(local(t).isfinite().all() for t in raw.values() if t.is_floating_point())
+        if self.world.sum(torch.tensor(float(diverged))):
+            raise self._divergence(state.step, math.nan, math.nan)
+        tensors = {RAW: raw, AVERAGED: self.trainer.ema.tensors(), OPTIMIZER: self.trainer.optimizers.tensors()}
         if self.world.rank == 0:
-            raw, averaged = tensors_of(self.trainer.model), tensors_of(self.trainer.ema.model)
-            if not all(t.isfinite().all() for t in raw.values() if t.is_floating_point()):
-                raise self._divergence(state.step, math.nan, math.nan)
-            tensors = {RAW: raw, AVERAGED: averaged, OPTIMIZER: self.trainer.optimizers.tensors()}
             state.identity = self._identity()
             self.folder.save(state, tensors)
             if self._is_exported_step():
-                self._export(averaged)
+                self._export(path)
+        elif self.world.shards:
+            for content in tensors.values():
+                join_saving(content)
         self.world.barrier()
         return Saved(state.step, path)
 

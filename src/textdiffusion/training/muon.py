@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..core.shards import full, is_sharded, part_like
+
 # Odd quintics a x + b x^3 + c x^5, each closest to 1 (in the maximum norm) on the interval that the previous one maps
 # [0.01, 1] to, as in Polar Express (Amsel et al. 2025). Three of them match five rounds of one fixed quintic.
 QUINTICS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
@@ -64,15 +66,25 @@ class Muon(torch.optim.Optimizer):
 
     def _directions(self, parameters: list[nn.Parameter], gradients: list[Tensor]) -> list[Tensor]:
         """Orthogonalised gradients; matrices of one shape are orthogonalised together."""
+        if is_sharded(gradients[0]):
+            return [self._sharded_direction(p, g) for p, g in zip(parameters, gradients, strict=True)]
         by_shape: dict[torch.Size, list[int]] = {}
         split = [g.unflatten(0, (self._num_stacked[p], -1)) for p, g in zip(parameters, gradients, strict=True)]
         for i, matrices in enumerate(split):
             by_shape.setdefault(matrices.shape[1:], []).append(i)
         directions: list[Tensor] = list(gradients)
-        for (rows, columns), members in by_shape.items():
-            stack = torch.cat([split[i] for i in members])
-            stack = stack.bfloat16() if stack.is_cuda else stack
-            result = orthogonalize(stack) * (UPDATE_RMS * max(rows, columns) ** 0.5)
+        for members in by_shape.values():
+            result = _direction(torch.cat([split[i] for i in members]))
             for i, part in zip(members, result.split([len(split[i]) for i in members]), strict=True):
                 directions[i] = part.flatten(0, 1).to(gradients[i].dtype)
         return directions
+
+    def _sharded_direction(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+        """The rank's part of the direction; one matrix at a time is complete on a rank."""
+        matrices = full(gradient).unflatten(0, (self._num_stacked[parameter], -1))
+        return part_like(_direction(matrices).flatten(0, 1).to(gradient.dtype), gradient)
+
+
+def _direction(matrices: Float[Tensor, "n r c"]) -> Float[Tensor, "n r c"]:
+    lower = matrices.bfloat16() if matrices.is_cuda else matrices
+    return orthogonalize(lower) * (UPDATE_RMS * max(matrices.shape[1:]) ** 0.5)

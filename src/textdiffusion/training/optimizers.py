@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ..config.training import Training
+from ..core.shards import full, part_like
 from ..diffusion.model import DiffusionModel
+from ..storage.weights import tensors_of
 from .muon import Muon
 
 
@@ -24,10 +28,9 @@ class Optimizers:
     def __init__(self, model: DiffusionModel, training: Training) -> None:
         self.training = training
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
-        noise = (*model.time_density.parameters(), *model.process.parameters())
-        self.density = [p for p in noise if p.requires_grad]
+        self.density = [p for p in noise_parameters(model) if p.requires_grad]
         self.network = [p for p in model.parameters() if p.requires_grad and p not in set(self.density)]
-        matrices = _block_matrices(model) if training.optimizer == "muon" else {}
+        matrices = block_matrices(model) if training.optimizer == "muon" else {}
         rest = [p for p in self.network if p not in matrices]
         undecayed, codec = _undecayed(model), set(model.codec.parameters())
         decay, codec_lr = training.weight_decay, training.codec_lr or training.lr
@@ -70,7 +73,7 @@ class Optimizers:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.training.grad_clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.training.grad_clip, norm)
-        return norm
+        return full(norm)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state of every parameter, by `parameter/name of the state`."""
@@ -90,7 +93,7 @@ class Optimizers:
         for optimizer in self.optimizers:
             state = optimizer.state_dict()
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            states = {i: by_name.get(self.names[p]) for i, p in enumerate(parameters)}
+            states = {i: _parts(by_name.get(self.names[p]), p) for i, p in enumerate(parameters)}
             state["state"] = {i: values for i, values in states.items() if values}
             optimizer.load_state_dict(state)
 
@@ -120,7 +123,12 @@ def lr_scale(training: Training, step: int, progress: float) -> float:
     return min(warm, decayed)
 
 
-def _block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
+def noise_parameters(model: DiffusionModel) -> list[nn.Parameter]:
+    """The parameters of the time density and of a learned schedule."""
+    return [*model.time_density.parameters(), *model.process.parameters()]
+
+
+def block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
     """The matrices inside the blocks that map features to features, and how many stacked matrices each holds.
 
     Matrices that modulate by the noise level start at zero and must stay small, so Muon's full-sized updates would
@@ -131,6 +139,10 @@ def _block_matrices(model: DiffusionModel) -> dict[nn.Parameter, int]:
         for name, parameter in model.denoiser.backbone.blocks.named_parameters()
         if parameter.ndim == 2 and parameter.requires_grad and "modulate" not in name
     }
+
+
+def _parts(states: dict[str, Tensor] | None, parameter: nn.Parameter) -> dict[str, Tensor]:
+    return {key: part_like(value, parameter) if value.ndim else value for key, value in (states or {}).items()}
 
 
 def _undecayed(model: DiffusionModel) -> set[nn.Parameter]:
@@ -147,14 +159,25 @@ class EMA:
 
     def __init__(self, model: DiffusionModel, decay: float) -> None:
         self.decay = decay
-        frozen = {id(p): p for p in model.parameters() if not p.requires_grad}  # those are shared
-        self.model = copy.deepcopy(model, dict(frozen)).eval().requires_grad_(False)
-        source, target = _tensors(model), _tensors(self.model)
-        source = {name: tensor for name, tensor in source.items() if tensor.data_ptr() != target[name].data_ptr()}
+        frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}  # those are shared
+        self.model = copy.deepcopy(model, {id(p): p for p in frozen.values()}).eval().requires_grad_(False)
+        source = {name: tensor for name, tensor in named_tensors(model).items() if name not in frozen}
+        self._follow(source, named_tensors(self.model))
+
+    def _follow(self, source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
         averaged = [name for name in source if source[name].is_floating_point()]
         self._source = [source[name] for name in averaged]
         self._target = [target[name] for name in averaged]
         self._copied = [(source[name], target[name]) for name in source if name not in averaged]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """`tensors_of` the model with the averaged weights."""
+        return tensors_of(self.model)
+
+    @contextmanager
+    def applied(self) -> Iterator[DiffusionModel]:
+        """The model with the averaged weights."""
+        yield self.model
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -169,5 +192,6 @@ def decay_at(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, also those that are not saved."""
     return {name: p.detach() for name, p in model.named_parameters()} | dict(model.named_buffers())

@@ -35,6 +35,7 @@ from .initial import (
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
+from .sharding import Sharded, must_shard
 from .trainer import Trainer
 
 Resume = Literal["auto", "never", "always"]
@@ -147,6 +148,8 @@ def _make_loop(
         log(note)
     if checkpoint is not None:
         folder.check_tokenizer(corpus.tokenizer)
+    if world.size > 1 and must_shard(config, corpus.tokenizer.vocab_size, rank_device):
+        world = Sharded()
     begins_from = Path(init) if checkpoint is None and init is not None else None
     load_weights = partial(load_initial, config=config, run=begins_from, log=log) if begins_from else None
     if references(config):

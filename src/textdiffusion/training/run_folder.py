@@ -30,13 +30,13 @@ from ..networks.lora import save_adapter
 from ..storage.checkpoint import Checkpoints, TrainingState
 from ..storage.metrics_log import parse_lines
 from ..storage.weight_files import WeightFiles
-from ..storage.weights import check_finite, check_fits, load_tensors, read_header, save_tensors
+from ..storage.weights import NETWORK, check_finite, check_fits, load_tensors, read_header, save_tensors
 
 LOCK, PID = ".lock", ".pid"
 
 CHANGEABLE = (
     *("steps", "max_minutes", "max_cpu_seconds", "grad_accumulation", "dtype", "compile", "log_every", "eval_every"),
-    *("eval_windows", "sample_every", "num_samples", "checkpoint_every", "keep_checkpoints"),
+    *("eval_windows", "sample_every", "num_samples", "checkpoint_every", "keep_checkpoints", "parallel"),
 )
 """Fields of `training` that may change when a run is resumed."""
 
@@ -165,11 +165,15 @@ class RunFolder:
         with self._writing(self.weights), atomic(self.weights) as partial:
             save_tensors(tensors, partial, identity)
 
-    def export_adapter(self, backbone: LanguageModel) -> None:
-        """Writes the adapter of a language model as `peft` reads it. Raises UserError if it cannot be written."""
+    def export_adapter(self, backbone: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
+        """Writes the adapter of a language model as `peft` reads it; `tensors` are those of the model.
+
+        Raises UserError if it cannot be written.
+        """
         assert self.files is not None
+        adapter = [(name.removeprefix(NETWORK), tensor) for name, tensor in tensors.items()]
         with self._writing(self.path / ADAPTER):
-            save_adapter(self.path / ADAPTER, backbone.network, backbone.adapter, self.files.source)
+            save_adapter(self.path / ADAPTER, adapter, backbone.adapter, self.files.source)
 
     def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
         """Writes a checkpoint. Raises UserError if it cannot be written."""

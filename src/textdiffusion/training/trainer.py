@@ -23,21 +23,25 @@ from ..data.masks import sample_condition_mask
 from ..data.prepare import Corpus
 from ..diffusion.model import DiffusionModel
 from ..diffusion.table_codecs import Embeddings
+from ..networks.backbone import BackboneConfig
 from ..networks.bert import load_pretrained_embeddings
+from ..networks.language_model import without_storage
 from ..objectives.base import Loss, Objective
 from .distributed import SingleProcess
 from .optimizers import EMA, Optimizers
+from .sharding import Sharded, ShardedEMA
 
 _BYTES_PER_PARAMETER = 16  # weights, gradient, average and at least one moment
 _FEATURE_COPIES = 4  # of each block, kept for the backward pass
 _BATCH_BYTES = 20  # of a token: two numbers and masks
 
 
-def check_training_memory(config: Config, vocab_size: int, processes: int) -> None:
+def check_training_memory(config: Config, vocab_size: int, processes: int, *, shards: bool = False) -> None:
     """Raises UserError where the weights or the rows of a step do not fit into the free memory."""
     training, backbone = config.training, config.backbone
     has_adapter = getattr(backbone, "lora_rank", 0) > 0
-    check_model_memory(config, vocab_size, backbone.parameter_bytes if has_adapter else _BYTES_PER_PARAMETER)
+    builds_only = has_adapter or shards
+    check_model_memory(config, vocab_size, backbone.parameter_bytes if builds_only else _BYTES_PER_PARAMETER)
     check_memory(
         training.num_samples * config.text.length * 4 * (vocab_size + backbone.width),
         f"Writing {training.num_samples:,} samples",
@@ -91,29 +95,47 @@ class Trainer:
                 f"training.batch_size {self.training.batch_size} is not a multiple of {world.size} processes "
                 f"times grad_accumulation {self.training.grad_accumulation}."
             )
-        check_training_memory(config, corpus.tokenizer.vocab_size, world.size)
-        with seeded(self.training.seed, device), config.backbone.building_to_load() if load else nullcontext():
+        check_training_memory(config, corpus.tokenizer.vocab_size, world.size, shards=world.shards)
+        gets_weights = world.shards and world.rank > 0  # from the first rank
+        building = config.backbone.building_to_load() if load else nullcontext()
+        with seeded(self.training.seed, device), without_storage() if gets_weights else building:
             model = build_model(config, corpus.tokenizer.vocab_size)
-            if load is not None:
+            if load is not None and not gets_weights:
                 load(model)
-        self.model = model.to(device)
+        self.model = model
+        if isinstance(world, Sharded):
+            world.shard(model, device)
+        else:
+            self.model = model.to(device)
         self.objective = config.objective
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
         dtype_name = str(dtype).removeprefix("torch.")
         log(f"{config.recipe}: {size:,} parameters on {device}, computing in {dtype_name} ({reason}).")
-        self.ema = EMA(self.model, self.training.ema)
+        self.ema = (ShardedEMA if world.shards else EMA)(self.model, self.training.ema)
         self.optimizers = Optimizers(self.model, self.training)
 
     def load_pretrained(self) -> None:
         """Loads pretrained weights into a new run, for parts whose settings name any."""
         config, model = self.config, self.model
+        if self.world.shards:
+            self._check_nothing_pretrained()
+            return
         if isinstance(config.codec, Embeddings) and config.codec.pretrained:
             self.log(load_pretrained_embeddings(model.codec, Path(config.codec.pretrained), self.corpus.tokenizer))
         if note := config.backbone.load_pretrained(model.denoiser.backbone):
             self.log(note)
         self.ema.model.load_state_dict(model.state_dict())
+
+    def _check_nothing_pretrained(self) -> None:
+        codec = self.config.codec
+        has_embeddings = isinstance(codec, Embeddings) and codec.pretrained
+        if has_embeddings or type(self.config.backbone).load_pretrained is not BackboneConfig.load_pretrained:
+            raise UserError(
+                "training.parallel=fsdp does not read pretrained weights of a part of the model; use "
+                "training.parallel=ddp, or begin with --init from a run that has read them."
+            )
 
     def distribute(self) -> nn.Module:
         """The module that `step` runs; its backward pass averages the gradients over the ranks."""
@@ -125,6 +147,7 @@ class Trainer:
         Returns scalars on the device: `loss` and its parts, means over this rank's rows, and `grad_norm`.
         """
         losses = self.forward_backward(module, step)
+        self.world.average_gradients(self.optimizers.density)
         norm = self.optimizers.step(lr_scale)
         self.model.after_step()
         self.ema.update(step)

@@ -51,7 +51,9 @@ def validate(
     was_training = model.training
     model.eval()
     nats, chars = torch.zeros(2, len(rows), dtype=torch.float64)
-    rank_ids = np.arange(len(rows))[world.rank :: world.size]
+    rank_ids = np.arange(world.rank, -(-len(rows) // world.size) * world.size, world.size)
+    is_extra = rank_ids >= len(rows)  # all ranks run the network equally often
+    rank_ids = rank_ids % len(rows)
     done = 0
     for batch in evaluation_batches(dataset, batch_size, rows[rank_ids]):
         ids = torch.from_numpy(rank_ids[done : done + len(batch.tokens)])
@@ -63,6 +65,7 @@ def validate(
         if batch.lost_bits is not None:
             nats[ids] += math.log(2) * batch.lost_bits.cpu().double()
         chars[ids] = (batch.target_mask.sum(-1) if batch.num_chars is None else batch.num_chars).cpu().double()
+    nats[rank_ids[is_extra]] = chars[rank_ids[is_extra]] = 0.0
     model.train(was_training)
     nats, chars = world.sum(torch.stack((nats, chars))).unflatten(1, (repeats, count)).mean(1)
     mean = nats.sum() / chars.sum()

@@ -20,6 +20,8 @@ PAD_NAMES = (PAD, "<pad>", "<|pad|>")
 UNK_NAMES = (UNK, "<unk>")
 
 MAX_VOCABULARY = 1 << 24
+MAX_LEARNED = 1 << 26
+"""Characters that subwords are learned from: the engine remembers every distinct word, at 0.5 to 1 kB each."""
 CHUNK = 1 << 15  # characters encoded at once: the engine needs about 50 bytes for each
 
 # A word includes the space before it, so that joined tokens are the text. It may contain apostrophes and hyphens.
@@ -215,7 +217,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, specials: Sequence[str]) ->
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    engine.train_from_iterator(_all_chunks(texts), trainer)
+    engine.train_from_iterator(even_sample(_all_chunks(texts)), trainer)
     return Subwords("bpe", engine).with_specials(specials)
 
 
@@ -236,11 +238,29 @@ def train_wordpiece(
     engine = Engine(models.WordPiece(unk_token=UNK))
     engine.pre_tokenizer = _WORD_PARTS
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=characters, show_progress=False)
-    engine.train_from_iterator(_all_chunks(texts), trainer)
+    engine.train_from_iterator(even_sample(_all_chunks(texts)), trainer)
     plain = Engine(models.WordPiece(engine.get_vocab(), unk_token=UNK))  # without special tokens
     # No word begins with ##, since a punctuation mark is a word, so only the prefixes are removed.
     plain.pre_tokenizer, plain.decoder = _WORD_PARTS, decoders.Sequence([_STRIP_PREFIX, decoders.Fuse()])
     return Subwords("wordpiece", plain).with_specials(specials)
+
+
+def even_sample(chunks: Iterable[str], limit: int = MAX_LEARNED) -> list[str]:
+    """Chunks that are spread evenly over a stream of unknown length, together at most `limit` characters.
+
+    All of them if they fit; else the first of every 2, 4, 8, ... chunks, each of which is at most `limit` long.
+    """
+    kept: list[str] = []
+    size, step = 0, 1
+    for number, chunk in enumerate(chunks):
+        if number % step:
+            continue
+        kept.append(chunk)
+        size += len(chunk)
+        while size > limit:
+            kept, step = kept[::2], 2 * step
+            size = sum(map(len, kept))
+    return kept
 
 
 def _all_chunks(texts: Iterable[str]) -> Iterator[str]:
