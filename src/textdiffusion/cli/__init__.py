@@ -31,6 +31,7 @@ COMMANDS = {
     "sample": Entry("writing", "Sample", "Write text; watch it emerge, or save it as a page or an animation"),
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
     "train-classifier": Entry("train_classifier", "TrainClassifier", "Train a classifier that steers a run"),
+    "distill": Entry("distill", "Distill", "Distil a run into one that writes in fewer steps"),
     "convert": Entry("convert", "Convert", "Turn published SEDD, MDLM or RADD weights into a run"),
     "evaluate": Entry("evaluate", "Evaluate", "Measure a run: bits per character, its texts, solved questions"),
     "compare": Entry("compare", "Compare", "Compare runs in one table, or on a page with charts and samples"),

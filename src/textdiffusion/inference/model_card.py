@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
+from ..core.terminal import visible
+from ..objectives.distillation import Distillation
 from ..recipes import description
 from ..storage.metrics_log import history
 from ..storage.packaged import Card
@@ -40,6 +42,10 @@ def model_card(
     else:
         about, quality = [], [f"| bits per character | {_bits(records, weights)} |"]
         trained = f"{_trained(records, training.steps)} steps of {training.batch_size} rows"
+    objective = config.objective
+    if isinstance(objective, Distillation):
+        what = f"`{visible(objective.origin)}`" if objective.origin else "the run that it started from"
+        quality = [*quality, f"| distilled from | {what}, to write in {objective.steps} steps |"]
     lines = [
         "---",
         "library_name: textdiffusion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..core.hashing import json_hash
 from ..core.reading import read_object, read_text
 from ..core.registry import to_dict
 from ..data.config import TextConfig
+from ..objectives.distillation import Distillation
 from ..storage.weights import check_fits, load_weights, read_header
 from .trainer import Trainer
 
@@ -25,7 +27,7 @@ SHAPES = (*NETWORK, "process", "time_density")
 
 def with_network_of(config: Config, run: Path) -> Config:
     """The configuration with the network of another run. Raises UserError where it does not fit the other parts."""
-    other = _config_of(run)
+    other = config_of(run)
     return replace(config, **{name: getattr(other, name) for name in NETWORK})
 
 
@@ -35,7 +37,7 @@ def load_initial(trainer: Trainer, run: Path) -> None:
     Raises UserError if the other run's files do not belong together; where its weights do not fit, with the settings
     that differ and how to take them over.
     """
-    path, other = run / "model.safetensors", _config_of(run)
+    path, other = run / "model.safetensors", config_of(run)
     header = read_header(path)
     check_identity(header.identity, other, json_hash(read_object(run / "tokenizer.json")), path)
     try:
@@ -54,7 +56,18 @@ def load_initial(trainer: Trainer, run: Path) -> None:
         load_weights(model, path, exclude="step")
 
 
-def _config_of(run: Path) -> Config:
+def keep_teacher(trainer: Trainer, saved: Path | None) -> None:
+    """Gives the student of a distillation its teacher: the weights that `saved` has, or those it starts with (None)."""
+    if not isinstance(trainer.config.objective, Distillation):
+        return
+    teacher = copy.deepcopy(trainer.ema.model)
+    if saved is not None:
+        load_weights(teacher, saved)
+    trainer.learn_from(teacher)
+
+
+def config_of(run: Path) -> Config:
+    """The configuration in a run's folder."""
     path = run / "config.json"
     return loads(read_text(path), str(path))
 
@@ -72,7 +85,7 @@ def with_text_of(text: TextConfig, start: Path) -> TextConfig:
     """The settings with what they leave to the text (`auto`, a length of 0) as in the run in the folder `start`."""
     if "auto" not in (text.tokenizer, text.layout) and text.length:
         return text
-    other = _config_of(start).text
+    other = config_of(start).text
     names = [name for name, undecided in (("layout", "auto"), ("length", 0)) if getattr(text, name) == undecided]
     if text.tokenizer == "auto":
         names += ["tokenizer", "tokenizer_path", "vocab_size"]

@@ -18,10 +18,12 @@ from ..data.documents import with_copied_pipes
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
+from ..objectives.distillation import Distillation
 from ..storage.hub import find_run
+from ..storage.weights import tensors_of
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
-from .initial import load_initial, with_network_of, with_text_of
+from .initial import keep_teacher, load_initial, with_network_of, with_text_of
 from .loggers import Logger, MetricsFile, ProgressDisplay, SampleFiles, tracker
 from .loop import TrainingLoop
 from .run_folder import RunFolder
@@ -86,6 +88,8 @@ def train(
         if is_first:
             for note in folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step):
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
+            if loop.trainer.teacher is not None and not loop.state.step:
+                folder.save_teacher(tensors_of(loop.trainer.teacher))
             loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
             loggers += [tracker(name, folder) for name in track]
             for logger in loggers:
@@ -122,6 +126,8 @@ def _make_loop(
     if checkpoint is None:
         folder.check_begin()
         check_train(config)
+        if isinstance(config.objective, Distillation) and init is None:
+            raise UserError(f"objective.kind={config.objective.kind} learns from another run: name it with --init.")
     tokenizer = None
     if checkpoint is not None and not checkpoint[1].learned_tokenizer:
         tokenizer = load(folder.tokenizer)
@@ -143,4 +149,5 @@ def _make_loop(
         load_initial(trainer, Path(init))
     else:
         trainer.load_pretrained()
+    keep_teacher(trainer, None if checkpoint is None else folder.teacher)
     return loop

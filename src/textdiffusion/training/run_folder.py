@@ -45,6 +45,8 @@ CHANGEABLE_ON_REQUEST = (
 class RunFolder:
     """`config.json`, `tokenizer.json`, `model.safetensors`, `metrics.jsonl`, `samples/` and `checkpoints/`.
 
+    The run of a student also has `teacher.safetensors`.
+
     While it is locked, every write first checks that the lock is still the one that this process took: a folder that
     was deleted, or replaced by another run, is not written to.
     """
@@ -53,6 +55,7 @@ class RunFolder:
         self.path = path
         self.config, self.tokenizer = path / "config.json", path / "tokenizer.json"
         self.weights, self.metrics, self.samples = path / "model.safetensors", path / "metrics.jsonl", path / "samples"
+        self.teacher = path / "teacher.safetensors"
         self.checkpoints = Checkpoints(path / "checkpoints", keep_checkpoints)
         self._tokenizer_hash = ""  # known once the run has begun, so that later changes of the file do not matter
         self._lock: tuple[int, int] | None = None  # device and number of the lock's file
@@ -151,6 +154,11 @@ class RunFolder:
         """Writes the weights that evaluation and sampling load. Raises UserError if they cannot be written."""
         with self._writing(self.weights), atomic(self.weights) as partial:
             save_tensors(tensors, partial, identity)
+
+    def save_teacher(self, tensors: dict[str, Tensor]) -> None:
+        """Writes the weights that a student learns from. Raises UserError if they cannot be written."""
+        with self._writing(self.teacher), atomic(self.teacher) as partial:
+            save_tensors(tensors, partial)
 
     def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
         """Writes a checkpoint. Raises UserError if it cannot be written."""

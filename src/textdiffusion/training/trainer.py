@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,8 @@ from ..data.prepare import Corpus
 from ..diffusion.model import DiffusionModel
 from ..diffusion.table_codecs import Embeddings
 from ..networks.bert import load_pretrained_embeddings
-from ..objectives.base import Loss, Objective
+from ..objectives.base import Loss
+from ..objectives.distillation import Distillation
 from .distributed import SingleProcess
 from .optimizers import EMA, Optimizers
 
@@ -62,7 +64,7 @@ def check_training_memory(config: Config, vocab_size: int, processes: int) -> No
 class TrainingStep(nn.Module):
     """The forward pass of a training step as one module, so that DistributedDataParallel sees its start and end."""
 
-    def __init__(self, model: DiffusionModel, objective: Objective) -> None:
+    def __init__(self, model: DiffusionModel, objective: Callable[..., Loss]) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
@@ -86,7 +88,8 @@ class Trainer:
         check_training_memory(config, corpus.tokenizer.vocab_size, world.size)
         with seeded(self.training.seed, device):
             self.model = build_model(config, corpus.tokenizer.vocab_size).to(device)
-        self.objective = config.objective
+        self.objective: Callable[..., Loss] = config.objective
+        self.teacher: DiffusionModel | None = None
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
@@ -103,6 +106,12 @@ class Trainer:
         if note := config.backbone.load_pretrained(model.denoiser.backbone):
             self.log(note)
         self.ema.model.load_state_dict(model.state_dict())
+
+    def learn_from(self, teacher: DiffusionModel) -> None:
+        """Makes the model the student of a teacher of the same network. Only for a `Distillation`."""
+        objective = self.config.objective
+        assert isinstance(objective, Distillation)
+        self.teacher, self.objective = teacher, partial(objective, teacher=teacher)
 
     def distribute(self) -> nn.Module:
         """The module that `step` runs; its backward pass averages the gradients over the ranks."""
