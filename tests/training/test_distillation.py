@@ -72,10 +72,10 @@ def test_a_resumed_student_has_the_same_teacher(tmp_path: Path):
 
 
 def test_what_cannot_be_distilled_is_refused(tiny_run, tmp_path: Path):
-    with pytest.raises(UserError, match="steps is 64; it must be at least 1 and below the teacher's 6."):
+    with pytest.raises(UserError, match=r"steps is 64; it must be at least 1 and below the teacher's 6."):
         distill(tiny_run("mdlm", *WORDS), tmp_path / "fast", steps=64)
-    with pytest.raises(UserError, match="process.kind=gaussian cannot be distilled: that needs UniformProcess or Abs"):
+    with pytest.raises(UserError, match=r"process.kind=gaussian cannot be distilled: that needs UniformProcess or Abs"):
         distill(tiny_run("cdcd"), tmp_path / "fast", steps=2)
     config = replace(tiny("mdlm", tmp_path), objective=SelfDistillation())
-    with pytest.raises(UserError, match="objective.kind=self_distillation learns from another run"):
+    with pytest.raises(UserError, match=r"objective.kind=self_distillation learns from another run"):
         run(config, tmp_path / "run", tmp_path)
