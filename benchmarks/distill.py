@@ -2,10 +2,11 @@
 
     python benchmarks/distill.py RUN --data TRAIN --test TEST --out FOLDER --cpu-seconds 600
         [--steps 8] [--divergences forward reverse] [--calls 4 8 16 32] [--teacher-calls 8 16 32 64] [--num 256]
-        [--windows 128] [--threads 1] [--measure-only]
+        [--windows 128] [--threads 1] [--measure-only] [--samplers unmasking:order=entropy,edit=0.9 ...]
 
-Students are in FOLDER/forward and FOLDER/reverse; distilling continues where it stopped. A line of JSON in
-FOLDER/rows.jsonl for each run and number of calls, then a Markdown table. What stands in the file is not measured again.
+Students are in FOLDER/forward and FOLDER/reverse; distilling continues where it stopped. `--samplers` are measured on
+RUN as well, at `--steps` steps. A line of JSON in FOLDER/rows.jsonl for each case, then a Markdown table. What is in
+the file is not measured again.
 
 `order bits` are bits per character of the exact likelihood of the steps used: the run's order, `length / calls`
 positions at a time. `forward` is bits per character of the samples under a character 6-gram of the training text,
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -60,22 +61,24 @@ class Measured:
         reverse = NgramScorer.fit(texts, characters, ORDER).bits(self.real)
         return {"forward": self.judge.bits(texts), "reverse": reverse, "entropy": float(unigram_entropy(shown))}
 
-    def row(self, calls: int, windows: int) -> dict[str, Any]:
-        """Likelihood and samples in so many steps of the run's sampler."""
-        sampler: Any = self.model.config.sampler
+    def row(self, calls: int, sampler: str, windows: int) -> dict[str, Any]:
+        """Samples in so many steps of a sampler (empty: the run's own, of which the likelihood is measured too)."""
         start, made, written = time.process_time(), 0.0, []
         batch = self.model.empty_batch(self.num)
         for part in torch.arange(self.num).split(BATCH):
-            *_, last = self.model.stream(steps=calls, batch=batch.select(part))
+            *_, last = self.model.stream(steps=calls, sampler=sampler or None, batch=batch.select(part))
             written.append(last.tokens.numpy())
             made += last.nfe * len(part) / self.num
         tokens = np.concatenate(written)
         row = {"made": round(made, 1), **self.quality(tokens), "examples": texts_of(self.model, tokens[:3])}
-        per_step = -(-self.model.config.text.length // calls)
-        likelihood = self.model.order_likelihood(sampler.order, per_step)
-        some = HeldOut(**{**vars(self.test), "rows": self.test.rows[: min(windows, len(self.test))]})
-        bits = bits_per_character(likelihood, self.model.model, some, batch_size=BATCH)
-        return row | {"order_bits": bits.total, "cpu_seconds": round(time.process_time() - start, 1)}
+        row["cpu_seconds"] = round(time.process_time() - start, 1)
+        if sampler:
+            return row
+        own: Any = self.model.config.sampler
+        likelihood = self.model.order_likelihood(own.order, -(-self.model.config.text.length // calls))
+        some = replace(self.test, rows=self.test.rows[:windows])
+        estimate = bits_per_character(self.model.model, some, likelihood, batch_size=BATCH)
+        return row | {"order_bits": estimate.bits}
 
 
 def texts_of(model: TextDiffusion, tokens: np.ndarray) -> list[str]:
@@ -100,32 +103,33 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--measure-only", action="store_true")
+    parser.add_argument("--samplers", nargs="+", default=[])
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for divergence in () if given.measure_only else given.divergences:
         settings = ["training.num_samples=0", "training.eval_every=1000000", "training.checkpoint_every=100"]
         limits = {"steps_per_round": 1_000_000, "max_cpu_seconds": given.cpu_seconds}
         out = given.out / divergence
-        distill(
-            given.run, out, steps=given.steps, data=given.data, divergence=divergence, settings=settings, **limits
-        )
-    runs = {given.run: given.teacher_calls} | {str(given.out / each): given.calls for each in given.divergences}
+        distill(given.run, out, steps=given.steps, data=given.data, divergence=divergence, settings=settings, **limits)
+    cases = [(given.run, calls, "") for calls in given.teacher_calls]
+    cases += [(str(given.out / each), calls, "") for each in given.divergences for calls in given.calls]
+    cases += [(given.run, given.steps, sampler) for sampler in given.samplers]
     teacher = TextDiffusion.from_pretrained(given.run, device="cpu")
     test = held_out(teacher, default_cache(), given.test, max(given.num, given.windows))
     train = held_out(teacher, default_cache(), given.data, TRAIN_WINDOWS)
     train_texts = texts_of(teacher, train.windows(np.arange(len(train))).tokens.numpy())
     judge = NgramScorer.fit(train_texts, characters, ORDER)
     done, names = Rows(given.out / "rows.jsonl"), ("order_bits", "forward", "reverse", "entropy")
-    lines = [["run", "calls", "order bits", *names[1:]]]
-    for run, budgets in runs.items():
+    lines = [["run", "sampler", "calls", "order bits", *names[1:]]]
+    for run, calls, sampler in cases:
         measured = Measured(TextDiffusion.from_pretrained(run, device="cpu"), test, judge, given.num)
-        for calls in budgets:
-            key = {"run": run, "calls": calls, "num": given.num, "windows": given.windows}
-            row = done.row(key, partial(measured.row, calls, given.windows))
-            lines.append([Path(run).name, str(calls), *(f"{row[name]:.3f}" for name in names)])
+        key = {"run": run, "calls": calls, "sampler": sampler, "num": given.num, "windows": given.windows}
+        row = done.row(key, partial(measured.row, calls, sampler, given.windows))
+        figures = [f"{row[name]:.3f}" if name in row else "" for name in names]
+        lines.append([Path(run).name, sampler and f"`{sampler}`", f"{row['made']:g}", *figures])
     real = test.windows(np.arange(len(test))).tokens.numpy()
     quality = Measured(teacher, test, judge, given.num).quality(real[::-1][: given.num])
-    lines.append(["real text", "", "", *(f"{quality[name]:.3f}" for name in names[1:])])
+    lines.append(["real text", "", "", "", *(f"{quality[name]:.3f}" for name in names[1:])])
     print("\n".join(["", *markdown_table(lines)]))
 
 
