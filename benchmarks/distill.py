@@ -5,8 +5,8 @@
         [--windows 128] [--threads 1] [--measure-only] [--samplers unmasking:order=entropy,edit=0.9 ...]
 
 Students are in FOLDER/forward and FOLDER/reverse; distilling continues where it stopped. `--samplers` are measured on
-RUN as well, at `--steps` steps. A line of JSON in FOLDER/rows.jsonl for each case, then a Markdown table. What is in
-the file is not measured again.
+RUN as well, each with its own setting of steps. A line of JSON in FOLDER/rows.jsonl for each case, then a Markdown
+table. What is in the file is not measured again.
 
 `order bits` are bits per character of the exact likelihood of the steps used: the run's order, `length / calls`
 positions at a time. `forward` is bits per character of the samples under a character 6-gram of the training text,
@@ -62,11 +62,11 @@ class Measured:
         return {"forward": self.judge.bits(texts), "reverse": reverse, "entropy": float(unigram_entropy(shown))}
 
     def row(self, calls: int, sampler: str, windows: int) -> dict[str, Any]:
-        """Samples in so many steps of a sampler (empty: the run's own, of which the likelihood is measured too)."""
+        """Samples of a sampler, or in so many steps of the run's own, of which the likelihood is measured too."""
         start, made, written = time.process_time(), 0.0, []
         batch = self.model.empty_batch(self.num)
         for part in torch.arange(self.num).split(BATCH):
-            *_, last = self.model.stream(steps=calls, sampler=sampler or None, batch=batch.select(part))
+            *_, last = self.model.stream(steps=calls or None, sampler=sampler or None, batch=batch.select(part))
             written.append(last.tokens.numpy())
             made += last.nfe * len(part) / self.num
         tokens = np.concatenate(written)
@@ -113,7 +113,7 @@ def main() -> None:
         distill(given.run, out, steps=given.steps, data=given.data, divergence=divergence, settings=settings, **limits)
     cases = [(given.run, calls, "") for calls in given.teacher_calls]
     cases += [(str(given.out / each), calls, "") for each in given.divergences for calls in given.calls]
-    cases += [(given.run, given.steps, sampler) for sampler in given.samplers]
+    cases += [(given.run, 0, sampler) for sampler in given.samplers]
     teacher = TextDiffusion.from_pretrained(given.run, device="cpu")
     test = held_out(teacher, default_cache(), given.test, max(given.num, given.windows))
     train = held_out(teacher, default_cache(), given.data, TRAIN_WINDOWS)

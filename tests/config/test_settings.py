@@ -25,6 +25,7 @@ KINDS = {kind: part for kind, part in Part.choices().items() if not issubclass(p
 
 NOT_BUILT = {
     "sampler.steps": "sampling reads it in the configuration",
+    "objective.origin": "the model card shows it",
     "pretrained": "read once, when a run begins",
     "bert.frozen": "read then too",
     "score_denoiser.time": "each value needs another backbone",
@@ -35,6 +36,8 @@ NEEDED = {  # for a setting to have an effect, or to be allowed another value
     "churn_entropy": ["sampler.s_churn=0.5"],
     "ddim.top_p": ["sampler.projection=sample"],
     "max_noise_std": ["sampler.renoise=true"],
+    "leap_threshold": ["sampler.threshold=0.9"],
+    "stability": ["sampler.threshold=0.9"],
     "remask_fraction": ["sampler.refine_rounds=1"],
     "alpha": ["sampler.rule=loop"],
     "on": ["sampler.rule=loop"],

@@ -69,6 +69,9 @@ def test_a_resumed_student_has_the_same_teacher(tmp_path: Path):
     shutil.rmtree(copied / "checkpoints/step-000000004")
     run(config, copied, tmp_path)
     assert_same_weights(out / "checkpoints/step-000000004", copied / "checkpoints/step-000000004")
+    (copied / "teacher.safetensors").unlink()
+    with pytest.raises(UserError, match=r"teacher.safetensors"):
+        run(config, copied, tmp_path)
 
 
 def test_what_cannot_be_distilled_is_refused(tiny_run, tmp_path: Path):

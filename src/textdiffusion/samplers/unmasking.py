@@ -44,9 +44,9 @@ class Unmasking(Sampler):
       probability than this (1: none). A neighbour that is nearly certain adds little to what is known of them.
     - `stability`: `threshold` reveals only masks whose prediction has changed by at most this many nats (KL) since the
       row's last call (0: all; KLASS: Kim et al. 2025). What is about to change is decided later.
-    - `edit`: a step also hides the least confident tokens of a row, as many as are due but at most half of those it
-      has, and replaces those for which another token now has a greater probability than this by that token (1: none).
-      It costs no calls. New tokens are the likeliest and not drawn, so text is biased to the likely.
+    - `edit`: after each step, hide as many tokens of a row as were due, the least confident but at most half of them,
+      and replace those for which another token now has a greater probability than this by that token (1: none). It
+      costs a call. New tokens are the likeliest and not drawn, so text is biased to the likely.
     - `entropy_bound`: also reveal masks in order while the sum of their entropies, except the largest, is at most this
       many nats, which bounds the error of drawing them together (0: none; EB-Sampler: Ben-Hamu et al. 2025).
     - `block_size`: reveal all masks of a block before those of the next (0: one block; LLaDA).
@@ -103,6 +103,8 @@ class Unmasking(Sampler):
                 if self.threshold < 1.0 or self.entropy_bound > 0.0:
                     due = torch.minimum(due.clamp(min=1), num_masked)
                 self._reveal(state, due, num_masked, num_targets, rng.fork(i))
+                if self.edit < 1.0:
+                    self._edit(state, due, num_targets, rng.fork(i))
                 yield state.as_step(i + 1, float((state.maskable.sum(-1) / num_targets).mean()))
 
     def _rounds(self, steps: int) -> list[tuple[float, int, int]]:
@@ -121,44 +123,48 @@ class Unmasking(Sampler):
         if not len(rows):
             return
         masked, schedule = state.maskable, state.process.schedule
-        hidden = self._doubtful(state, due)
-        mask_fraction, row_rng = (num_masked + hidden.sum(-1))[rows] / num_targets[rows], rng.select(rows)
-        x = state.x.masked_fill(hidden, state.process.mask)
-        prediction = state.denoiser(x[rows], schedule.time(1.0 - mask_fraction), batch=state.batch.select(rows))
-        shown = prediction.confidence_logits
-        stable = self._stable(state, shown, rows)[masked[rows]] if self.stability else None
-        chosen = self.choose(
-            shown[masked[rows]].softmax(-1), masked[rows], due[rows], rng=row_rng.fork("order"), stable=stable
-        )
-        replaced = self._replaced(state, shown, hidden[rows], rows)
-        probs = prediction.sample_joint(row_rng.fork("whole")).logits[chosen | replaced].softmax(-1)
-        tokens = row_rng.fork("token").categorical_at(chosen | replaced, probs)
-        greedy = replaced | (mask_fraction <= self.greedy_below)[:, None]
-        tokens = torch.where(greedy[chosen | replaced], probs.argmax(-1), tokens)
-        state.x[rows] = state.x[rows].masked_fill(replaced, state.process.mask)
+        mask_fraction, row_rng = num_masked[rows] / num_targets[rows], rng.select(rows)
+        prediction = state.denoiser(state.x[rows], schedule.time(1.0 - mask_fraction), batch=state.batch.select(rows))
+        logits = prediction.confidence_logits
+        stable = self._stable(state, logits, rows)[masked[rows]] if self.stability else None
+        probs = logits[masked[rows]].softmax(-1)
+        chosen = self.choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"), stable=stable)
+        probs = prediction.sample_joint(row_rng.fork("whole")).logits[chosen].softmax(-1)
+        tokens = row_rng.fork("token").categorical_at(chosen, probs)
+        greedy = (mask_fraction <= self.greedy_below)[:, None].expand_as(chosen)[chosen]
+        tokens = torch.where(greedy, probs.argmax(-1), tokens)
         revealed = torch.zeros_like(masked)
-        revealed[rows] = chosen | replaced
-        s = schedule.time(1.0 - (num_masked - (revealed & masked).sum(-1)) / num_targets)
-        state.update(state.x.masked_scatter(revealed, tokens), s, shown, rng, rows)
+        revealed[rows] = chosen
+        s = schedule.time(1.0 - (num_masked - revealed.sum(-1)) / num_targets)
+        state.update(state.x.masked_scatter(revealed, tokens), s, logits, rng, rows)
 
-    def _doubtful(self, state: TokenState, due: RowIndex) -> Mask:
-        """The revealed tokens that a step hides: the least confident, as many as are due, and at most half of them."""
-        revealed = ~state.process.is_noisy(state.x) & state.batch.target_mask
-        if self.edit == 1.0:
-            return torch.zeros_like(revealed)
+    def _edit(self, state: TokenState, due: RowIndex, num_targets: RowIndex, rng: Rng) -> None:
+        """Replaces doubtful tokens, and measures the confidence of those that stay anew.
+
+        As many as the step revealed are scored, the least confident, but at most half of the row's.
+        """
+        process, target = state.process, state.batch.target_mask
+        revealed = ~process.is_noisy(state.x) & target
         order = state.confidence.masked_fill(~revealed, torch.inf).argsort(dim=-1, stable=True)
-        return revealed & (order.argsort(-1) < torch.minimum(due, revealed.sum(-1) // 2)[:, None])
-
-    def _replaced(self, state: TokenState, logits: Logits, hidden: Mask, rows: RowIndex) -> Mask:
-        """The hidden tokens that another one replaces. The confidence of those that stay is measured anew."""
-        if self.edit == 1.0:
-            return hidden
-        kept, x = hidden.clone(), state.x[rows]
-        kept[hidden] = logits[hidden].softmax(-1).amax(-1) <= self.edit
-        kept |= hidden & (logits.argmax(-1) == x)
-        confidence = state.confidence[rows]
-        state.confidence[rows] = confidence.masked_scatter(kept, token_probs(logits, x, kept))
-        return hidden & ~kept
+        hidden = revealed & (order.argsort(-1) < torch.minimum(due, revealed.sum(-1) // 2)[:, None])
+        rows = hidden.any(-1).nonzero()[:, 0]
+        if not len(rows):
+            return
+        x, hidden = state.x[rows], hidden[rows]
+        seen = x.masked_fill(hidden, process.mask)
+        mask_fraction = (process.is_noisy(seen) & target[rows]).sum(-1) / num_targets[rows]
+        t = process.schedule.time(1.0 - mask_fraction)
+        prediction = state.denoiser(seen, t, batch=state.batch.select(rows))
+        if prediction.sample_joint(rng.fork("edit").select(rows)) is not prediction:
+            raise UserError(
+                "sampler.edit replaces single tokens, so it cannot keep a word or pattern that is required."
+            )
+        logits = prediction.confidence_logits
+        top = logits.softmax(-1).max(-1)
+        new = torch.where(hidden & (top.values > self.edit), top.indices, x)
+        confidence = state.confidence[rows].masked_scatter(hidden, token_probs(logits, new, hidden))
+        state.x = state.x.index_copy(0, rows, new)
+        state.confidence = state.confidence.index_copy(0, rows, confidence)
 
     def _stable(self, state: TokenState, logits: Logits, rows: RowIndex) -> Mask:
         """Where predictions are as in the row's last call, up to `stability` nats (nowhere in its first)."""
