@@ -12,7 +12,8 @@ from textdiffusion.guidance.trained_classifier import TrainedClassifier, run_fin
 from textdiffusion.networks.classifier import NoisyClassifier
 
 LETTERS = ("text.tokenizer=characters", "text.layout=stream", "text.model_padding=false")
-RUNS = [("mdlm",), ("udlm", "text.mask=none"), ("cdcd", "text.mask=none")]
+ENDED = ("text.layout=lines", "text.model_padding=true")
+RUNS = [("mdlm",), ("mdlm", *ENDED), ("udlm", "text.mask=none"), ("cdcd", "text.mask=none")]
 VALUES = {"label": "red", "pattern": "[A-Za-z .\n]*"}
 """Values of settings without a default, by their names; the others follow from their types."""
 VALUES_BY_TYPE = {str: "fig", int: 1, float: 1.0, bool: True}

@@ -139,6 +139,8 @@ def test_commands_run(page: Path, workspace: Path, capsys: pytest.CaptureFixture
         if words[0] == "textdiffusion":
             if words[1] == "train-classifier":
                 words += ["--steps", "2"]
+            if words[1] == "distill":
+                words += ["--set", *SHORT]
             if words[1] == "train":
                 words += ["--set", *SMALL, *SHORT]
             main(words[1:])

@@ -196,7 +196,7 @@ def test_a_recipe_is_described_in_whole(textdiffusion):
     assert "`as_published` is the paper's small OpenWebText model" in told
     assert "Variants: default, uniform, as_published" in told
     assert "There is no recipe 'sed'; did you mean sedd?" in textdiffusion("recipes", "sed").err
-    assert "There is no recipe 'x'; there are analog_bits," in textdiffusion("recipes", "x").err
+    assert "There is no recipe 'x'; there are adapted, analog_bits," in textdiffusion("recipes", "x").err
 
 
 def test_tune_writes_a_grid_that_sampling_uses(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
@@ -348,7 +348,7 @@ def test_settings_of_every_type():
         ),
         ("codec.kind=nothing", "embeddings"),
         ("training=3", "group of settings"),
-        ("backbone=3", "There is no backbone '3'; it can be bert, transformer, unet."),
+        ("backbone=3", "There is no backbone '3'; it can be bert, language_model, transformer, unet."),
         ("backbone.width.more=3", "single value"),
         ("training.stpes=3", "did you mean training.steps"),
     ],

@@ -115,11 +115,11 @@ def test_every_sampler_drives_every_recipe_on_the_device(recipe: str, tiny_run: 
 @pytest.mark.parametrize("name", GuideConfig.choices())
 def test_every_guide_steers_on_the_device(name: str, tiny_run: Callable[..., Path], tmp_path: Path):
     """The texts are those of the CPU; the first run whose process and training suit the guide is taken."""
-    for recipe, *settings in RUNS:
+    for number, (recipe, *settings) in enumerate(RUNS):
         folder = tiny_run(recipe, *LETTERS, *settings)
         run = TextDiffusion.from_pretrained(folder, device="cpu")
-        save_classifier(run, tmp_path / recipe)
-        guide = example(GuideConfig.choices()[name], **VALUES, path=str(tmp_path / recipe))
+        save_classifier(run, tmp_path / str(number))
+        guide = example(GuideConfig.choices()[name], **VALUES, path=str(tmp_path / str(number)))
         options = {"num": 2, "steps": STEPS, "guides": [guide]}
         try:
             expected = run.infill("The [MASK:3] is", **options)

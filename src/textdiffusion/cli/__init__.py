@@ -33,6 +33,7 @@ COMMANDS = {
     "infill": Entry("writing", "Infill", "Fill the gaps of a template: 'The [MASK:5] pear is [MASK:8].'"),
     "revise": Entry("writing", "Revise", "Revise a text: put noise on it and take it off again"),
     "train-classifier": Entry("train_classifier", "TrainClassifier", "Train a classifier that steers a run"),
+    "distill": Entry("distill", "Distill", "Distil a run into one that writes in fewer steps"),
     "convert": Entry("convert", "Convert", "Turn published weights into a run: LLaDA, Dream, SDAR, BERT, SEDD, MDLM"),
     "evaluate": Entry("evaluate", "Evaluate", "Measure a run: bits per character, its texts, solved questions"),
     "compare": Entry("compare", "Compare", "Compare runs in one table, or on a page with charts and samples"),

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config.config import Config
+from ..core.terminal import visible
 from ..data.config import UNKNOWN
+from ..objectives.distillation import Distillation
 from ..recipes import description
 from ..samplers.base import Sampler
 from ..storage.metrics_log import history
@@ -45,6 +47,10 @@ def model_card(
     rate = f", {training.optimizer}, learning rate {training.lr:g}"
     if text.data == UNKNOWN:
         trained, rate = "by the authors of the weights", ""
+    objective = config.objective
+    if isinstance(objective, Distillation):
+        what = f"`{visible(objective.origin)}`" if objective.origin else "the run that it started from"
+        quality = [*quality, f"| distilled from | {what}, to write in {objective.steps} steps |"]
     lines = [
         "---",
         "library_name: textdiffusion",

@@ -1,6 +1,7 @@
 """Training losses, and the likelihoods that belong to them."""
 
 from .discrete import DiscreteELBO, DiscreteLikelihood, Duality
+from .distillation import ConsistencyDistillation, SelfDistillation
 from .dual import Dual
 from .embedding_losses import DiffusionLM, MSEWithCrossEntropy, ScoreInterpolation, SquaredError
 from .gaussian_elbo import GaussianELBO, GaussianLikelihood

@@ -30,9 +30,13 @@ class Loss:
 
 
 class Objective(Part, ABC):
-    """A training loss. `processes` are the classes of diffusion process it can train."""
+    """A training loss. `processes` are the classes of diffusion process it can train.
+
+    `follows_bound`: the lower the validation bound, the better the model. Otherwise the latest weights are the best.
+    """
 
     processes: ClassVar[tuple[type, ...]]
+    follows_bound: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss: ...

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..core.types import PerRow, Times
+from ..core.types import PerRow, Times, Tokens
 from ..diffusion.model import DiffusionModel
 from ..diffusion.process import TokenProcess
 from ..diffusion.uniform import UniformProcess
@@ -128,16 +128,23 @@ class Duality(Objective):
             return DiscreteELBO()(model, batch, rng=rng)
         process, length = model.process, batch.tokens.shape[1]
         t = sample_times(model, batch, rng=rng)
-        a = signal_strength(process.schedule.alpha(t), process.vocab_size)[:, None, None]
-        x0 = F.one_hot(batch.tokens, process.vocab_size).float()
-        w = (a * x0 + rng.fork("noise").normal(length, process.vocab_size)) * torch.rsqrt(1.0 + a**2)
+        w = gaussian_state(process, batch.tokens, rng.fork("noise").normal(length, process.vocab_size), t)
         tau = self.tau_start * (self.tau_end / self.tau_start) ** (step / self.steps)
+        x0 = F.one_hot(batch.tokens, process.vocab_size).float()
         soft = torch.where(batch.target_mask[..., None], torch.softmax(w / tau, dim=-1), x0)
         xt = torch.where(batch.target_mask, w.argmax(-1), batch.tokens)
         prediction = model.denoiser.forward_soft(soft, xt, t, batch=batch)
         nats = process.kl_rate(xt, batch.tokens, prediction, t, batch.target_mask)[0].sum(-1)
         total = per_token(nats * torch.exp(-model.time_density.log_prob(t)), batch).mean()
         return Loss(total, {"curriculum": total.detach()})
+
+
+def gaussian_state(
+    process: UniformProcess, tokens: Tokens, eps: Float[Tensor, "b l v"], t: Times
+) -> Float[Tensor, "b l v"]:
+    """(a x_0 + eps) / sqrt(1 + a^2), whose argmax is distributed as x_t of the uniform process if eps is normal."""
+    a = signal_strength(process.schedule.alpha(t), process.vocab_size)[:, None, None]
+    return (a * F.one_hot(tokens, process.vocab_size).float() + eps) * torch.rsqrt(1.0 + a**2)
 
 
 def signal_strength(alpha: PerRow, vocab_size: int) -> PerRow:

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..core.randomness import Rng
-from ..core.types import Logits, PerPosition, Times, Tokens
+from ..core.registry import check_bounds
+from ..core.types import Logits, Mask, PerPosition, Times, Tokens
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.densities import TimeDensity
 from ..diffusion.model import DiffusionModel
@@ -32,10 +33,22 @@ class Ancestral(Sampler):
     denoiser is ideal; positions that change in the same step are drawn independently. The last step draws every
     remaining noisy position from the prediction, because alpha(0) = 1. A denoiser that ignores time is called only for
     rows that changed; finished rows cost nothing. Subclasses override `step` or `times`.
+
+    With `patience`, a row takes its likeliest tokens and ends once these have been the same in so many predictions
+    after the first, all of a mean entropy of at most `patience_entropy` nats at the positions that may change (0:
+    never). That saves calls, above all under uniform noise, and is biased to the likely: what the last predictions
+    still doubted is not drawn.
     """
 
     processes = (TokenProcess,)
     supports_t_start = True
+
+    patience: int = 0
+    patience_entropy: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self, patience=(0, None), patience_entropy=(0.0, None))
 
     def times(self, model: DiffusionModel, request: Request) -> Float[Tensor, " n"]:
         """The times of the steps, from the request's `t_start` to 0."""
@@ -55,11 +68,13 @@ class Ancestral(Sampler):
         joint = logits  # the logits that tokens are drawn from; a separate tensor once texts are sampled jointly
         log_score: Logits | None = None  # of predictions that have one of their own
         stale = torch.ones(len(state.x), dtype=torch.bool, device=state.x.device)
+        ended = torch.zeros_like(stale)
+        settling = Settling(state.x)
         yield state.as_step(0, state.t_start)
         for i in range(state.steps):
             x, step_rng = state.x, rng.fork(i)
             t, s = times[i].expand(len(x)), times[i + 1].expand(len(x))
-            rows = (stale & state.maskable.any(-1)).nonzero()[:, 0]
+            rows = (stale & state.maskable.any(-1) & ~ended).nonzero()[:, 0]
             if len(rows):
                 prediction = denoiser(x[rows], t[rows], batch=state.batch.select(rows))
                 sampled = prediction.sample_joint(step_rng.fork("whole").select(rows))
@@ -69,9 +84,29 @@ class Ancestral(Sampler):
                     joint = logits.clone() if joint is logits else joint
                     joint[rows] = sampled.logits
             sampled = Prediction(joint) if log_score is None else MixedScorePrediction(joint, log_score)
-            state.update(self.step(state, sampled, t, s, rng=step_rng), s, logits, step_rng)
+            xs = self.step(state, sampled, t, s, rng=step_rng)
+            if self.patience:
+                ended |= settling.steps(logits, state.maskable, self.patience_entropy) >= self.patience
+                xs = torch.where(ended[:, None] & state.maskable, logits.argmax(-1), xs)
+            state.update(xs, s, logits, step_rng)
             stale = (state.x != x).any(-1) if denoiser.time_independent else torch.ones_like(stale)
             yield state.as_step(i + 1, float(times[i + 1]))
+
+
+class Settling:
+    """For how many steps the predictions of each row have been certain and the same."""
+
+    def __init__(self, x: Tokens) -> None:
+        self._likeliest, self._steps = torch.full_like(x, -1), torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+    def steps(self, logits: Logits, where: Mask, max_entropy: float) -> Int[Tensor, " b"]:
+        """The number after one more step, from its predictions at the positions `where`."""
+        likeliest = logits.argmax(-1)
+        entropy = torch.special.entr(logits.softmax(-1)).sum(-1) * where
+        certain = entropy.sum(-1) <= max_entropy * where.sum(-1)
+        same = ((likeliest == self._likeliest) | ~where).all(-1)
+        self._steps, self._likeliest = torch.where(same & certain, self._steps + 1, 0), likeliest
+        return self._steps
 
 
 def _own_score(prediction: Prediction, state: TokenState, rows: Int[Tensor, " n"], t: Times) -> Logits | None:

@@ -9,18 +9,18 @@ from itertools import accumulate
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.randomness import Rng
 from ..core.registry import check_bounds
-from ..core.types import Mask, PerPosition, RowIndex
+from ..core.types import Logits, Mask, PerPosition, RowIndex
 from ..diffusion.absorbing import AbsorbingProcess
 from ..diffusion.model import DiffusionModel
 from ..diffusion.wave import WaveProcess
 from .base import Request, Sampler, Step
-from .token_state import TokenState
+from .token_state import TokenState, token_probs
 
 Order = Literal["random", "confidence", "margin", "entropy", "left"]
 
@@ -41,6 +41,13 @@ class Unmasking(Sampler):
     - `spaced`: cut the masks of a row into as many segments as tokens are due and reveal the first in order of each.
       Otherwise (as in LLaDA) they are often adjacent, and adjacent tokens depend most on each other. No effect on left.
     - `threshold`: also reveal every mask whose likeliest token has a greater probability (1: none).
+    - `leap_threshold`: also reveal the masks beside those above `threshold` whose likeliest token has a greater
+      probability than this (1: none). A neighbour that is nearly certain adds little to what is known of them.
+    - `stability`: `threshold` reveals only masks whose prediction has changed by at most this many nats (KL) since the
+      row's last call (0: all; KLASS: Kim et al. 2025). What is about to change is decided later.
+    - `edit`: after each step, hide as many tokens of a row as were due, the least confident but at most half of them,
+      and replace those for which another token now has a greater probability than this by that token (1: none). It
+      costs a call. New tokens are the likeliest and not drawn, so text is biased to the likely.
     - `entropy_bound`: also reveal masks in order while the sum of their entropies, except the largest, is at most this
       many nats, which bounds the error of drawing them together (0: none; EB-Sampler: Ben-Hamu et al. 2025).
     - `block_size`: reveal all masks of a block before those of the next (0: one block; LLaDA).
@@ -57,6 +64,9 @@ class Unmasking(Sampler):
     steps: int = 0
     order: Order = "random"
     threshold: float = 1.0
+    leap_threshold: float = 1.0
+    stability: float = 0.0
+    edit: float = 1.0
     entropy_bound: float = 0.0
     block_size: int = 0
     greedy_below: float = 0.0
@@ -67,10 +77,14 @@ class Unmasking(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bounds(self, threshold=(0.0, 1.0), entropy_bound=(0.0, None), block_size=(0, None))
+        check_bounds(self, leap_threshold=(0.0, 1.0), stability=(0.0, None), edit=(0.0, 1.0))
         check_bounds(self, greedy_below=(0.0, 1.0), refine_rounds=(0, None), remask_fraction=(0.01, 1.0))
         if self.remask_fraction != type(self).remask_fraction and not self.refine_rounds:
             fraction = f"sampler.remask_fraction={self.remask_fraction:g}"
             raise UserError(f"{fraction} has no effect without sampler.refine_rounds.")
+        for name in ("leap_threshold", "stability"):
+            if self.threshold == 1.0 and (value := getattr(self, name)) != getattr(type(self), name):
+                raise UserError(f"sampler.{name}={value:g} has no effect without sampler.threshold.")
 
     @property
     def keeps_tokens(self) -> bool:
@@ -98,6 +112,8 @@ class Unmasking(Sampler):
                 if self.threshold < 1.0 or self.entropy_bound > 0.0:
                     due = torch.minimum(due.clamp(min=1), num_masked)
                 self._reveal(state, due, num_masked, num_targets, rng.fork(i))
+                if self.edit < 1.0:
+                    self._edit(state, due, num_targets, rng.fork(i))
                 yield state.as_step(i + 1, float((state.maskable.sum(-1) / num_targets).mean()))
 
     def _rounds(self, steps: int) -> list[tuple[float, int, int]]:
@@ -118,8 +134,10 @@ class Unmasking(Sampler):
         masked, schedule = state.maskable, state.process.schedule
         mask_fraction, row_rng = num_masked[rows] / num_targets[rows], rng.select(rows)
         prediction = state.denoiser(state.x[rows], schedule.time(1.0 - mask_fraction), batch=state.batch.select(rows))
-        probs = prediction.confidence_logits[masked[rows]].softmax(-1)
-        chosen = self.choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"))
+        logits = prediction.confidence_logits
+        stable = self._stable(state, logits, rows)[masked[rows]] if self.stability else None
+        probs = logits[masked[rows]].softmax(-1)
+        chosen = self.choose(probs, masked[rows], due[rows], rng=row_rng.fork("order"), stable=stable)
         probs = prediction.sample_joint(row_rng.fork("whole")).logits[chosen].softmax(-1)
         tokens = row_rng.fork("token").categorical_at(chosen, probs)
         greedy = (mask_fraction <= self.greedy_below)[:, None].expand_as(chosen)[chosen]
@@ -127,10 +145,58 @@ class Unmasking(Sampler):
         revealed = torch.zeros_like(masked)
         revealed[rows] = chosen
         s = schedule.time(1.0 - (num_masked - revealed.sum(-1)) / num_targets)
-        state.update(state.x.masked_scatter(revealed, tokens), s, prediction.confidence_logits, rng, rows)
+        state.update(state.x.masked_scatter(revealed, tokens), s, logits, rng, rows)
 
-    def choose(self, probs: Float[Tensor, "n v"], masked: Mask, due: Int[Tensor, " b"], *, rng: Rng) -> Mask:
-        """The masks to reveal, at least `due` in each row, from the predictions at all `n` masks."""
+    def _edit(self, state: TokenState, due: RowIndex, num_targets: RowIndex, rng: Rng) -> None:
+        """Replaces doubtful tokens, and measures the confidence of those that stay anew.
+
+        As many as the step revealed are scored, the least confident, but at most half of the row's.
+        """
+        process, target = state.process, state.batch.target_mask
+        revealed = ~process.is_noisy(state.x) & target
+        order = state.confidence.masked_fill(~revealed, torch.inf).argsort(dim=-1, stable=True)
+        hidden = revealed & (order.argsort(-1) < torch.minimum(due, revealed.sum(-1) // 2)[:, None])
+        rows = hidden.any(-1).nonzero()[:, 0]
+        if not len(rows):
+            return
+        x, hidden = state.x[rows], hidden[rows]
+        seen = x.masked_fill(hidden, process.mask)
+        mask_fraction = (process.is_noisy(seen) & target[rows]).sum(-1) / num_targets[rows]
+        t = process.schedule.time(1.0 - mask_fraction)
+        prediction = state.denoiser(seen, t, batch=state.batch.select(rows))
+        if prediction.sample_joint(rng.fork("edit").select(rows)) is not prediction:
+            raise UserError(
+                "sampler.edit replaces single tokens, so it cannot keep a word or pattern that is required."
+            )
+        logits = prediction.confidence_logits
+        top = logits.softmax(-1).max(-1)
+        new = torch.where(hidden & (top.values > self.edit), top.indices, x)
+        confidence = state.confidence[rows].masked_scatter(hidden, token_probs(logits, new, hidden))
+        state.x = state.x.index_copy(0, rows, new)
+        state.confidence = state.confidence.index_copy(0, rows, confidence)
+
+    def _stable(self, state: TokenState, logits: Logits, rows: RowIndex) -> Mask:
+        """Where predictions are as in the row's last call, up to `stability` nats (nowhere in its first)."""
+        if state.logits is None:
+            state.logits = logits.new_full((*state.x.shape, logits.shape[-1]), torch.nan)
+        log_p, log_q = logits.log_softmax(-1), state.logits[rows].log_softmax(-1)
+        state.logits[rows] = logits
+        change = torch.where(log_p > -torch.inf, log_p.exp() * (log_p - log_q), 0.0).sum(-1)
+        return change <= self.stability
+
+    def choose(
+        self,
+        probs: Float[Tensor, "n v"],
+        masked: Mask,
+        due: Int[Tensor, " b"],
+        *,
+        rng: Rng,
+        stable: Bool[Tensor, " n"] | None = None,
+    ) -> Mask:
+        """The masks to reveal, at least `due` in each row, from the predictions at all `n` masks.
+
+        Only `stable` ones count as certain (None: all may).
+        """
 
         def at_masks(values: Float[Tensor, " n"]) -> PerPosition:
             return values.new_zeros(masked.shape).masked_scatter(masked, values)
@@ -145,7 +211,11 @@ class Unmasking(Sampler):
             order = order.gather(-1, later.gather(-1, order).byte().argsort(dim=-1, stable=True))
         order = order.gather(-1, block.gather(-1, order).argsort(dim=-1, stable=True))  # block after block
         rank = order.argsort(-1)
-        extra = at_masks(probs.amax(-1)) > self.threshold if self.threshold < 1.0 else torch.zeros_like(masked)
+        extra = torch.zeros_like(masked)
+        if self.threshold < 1.0:
+            sure = at_masks(probs.amax(-1) if stable is None else probs.amax(-1) * stable)
+            extra = sure > self.threshold
+            extra |= _beside(extra) & (sure > self.leap_threshold)
         if self.entropy_bound > 0.0:
             entropy = at_masks(torch.special.entr(probs).sum(-1)).gather(-1, order)
             extra |= (entropy.cumsum(-1) - entropy.cummax(-1).values <= self.entropy_bound).gather(-1, rank)
@@ -165,6 +235,12 @@ class Unmasking(Sampler):
                 return top[:, 0] - top[:, 1]
             case "entropy":
                 return -torch.special.entr(probs).sum(-1)
+
+
+def _beside(where: Mask) -> Mask:
+    """The positions next to those of `where`."""
+    padded = torch.nn.functional.pad(where, (1, 1))
+    return padded[:, 2:] | padded[:, :-2]
 
 
 def masks_after_step(step: int, num_start: Int[Tensor, " b"], num_steps: Int[Tensor, " b"]) -> Int[Tensor, " b"]:

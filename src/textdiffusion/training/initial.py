@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,10 +21,12 @@ from ..diffusion.model import DiffusionModel
 from ..networks.language_model import LanguageModelConfig
 from ..networks.lm_denoiser import LMVocabularyConfig
 from ..networks.lora import reset_adapter
+from ..objectives.distillation import Distillation
 from ..storage import weight_files
 from ..storage.weight_files import WeightFiles, record_files
 from ..storage.weights import NETWORK as NETWORK_PREFIX
 from ..storage.weights import check_fits, load_weights, read_header, tensors_of
+from .trainer import Trainer
 
 NETWORK = ("codec", "backbone", "denoiser")
 """The settings that `with_network_of` takes from another run."""
@@ -41,7 +44,7 @@ def with_network_of(config: Config, run: Path) -> Config:
 
     Of a language model's denoiser it takes the ids; whether there are blocks, and a shift, is for the recipe to say.
     """
-    other = _config_of(run)
+    other = config_of(run)
     network = {name: getattr(other, name) for name in NETWORK}
     if isinstance(config.denoiser, LMVocabularyConfig) and isinstance(other.denoiser, LMVocabularyConfig):
         network["denoiser"] = replace(config.denoiser, mask_id=other.denoiser.mask_id, unused=other.denoiser.unused)
@@ -64,11 +67,11 @@ def references(config: Config) -> bool:
 
 def weight_files_of(run: Path) -> WeightFiles:
     """The weights of a run's language model, as another run refers to them. Raises UserError if it has an adapter."""
-    if getattr(_config_of(run).backbone, "lora_rank", 0):
+    if getattr(config_of(run).backbone, "lora_rank", 0):
         raise UserError(f"{run} has an adapter; merge it into its weights: textdiffusion convert {run} --out NEW")
     if (run / weight_files.FILE).is_file():
         files = WeightFiles.read(run)
-        check_identity(files.identity, _config_of(run), _tokenizer_hash(run), run / weight_files.FILE)
+        check_identity(files.identity, config_of(run), _tokenizer_hash(run), run / weight_files.FILE)
         return files.absolute(run)
     names = read_header(run / weight_files.SINGLE).tensors
     others = tuple(name for name in names if not name.startswith(NETWORK_PREFIX))
@@ -91,7 +94,7 @@ def load_initial(model: DiffusionModel, config: Config, run: Path, log: Callable
     if references(config) or (run / weight_files.FILE).is_file():
         load_files(model, weight_files_of(run))
         return
-    other, tokenizer_hash = _config_of(run), _tokenizer_hash(run)
+    other, tokenizer_hash = config_of(run), _tokenizer_hash(run)
     path = run / "model.safetensors"
     header = read_header(path)
     check_identity(header.identity, other, tokenizer_hash, path)
@@ -124,7 +127,23 @@ def _own_template(run: Path) -> str:
     return "" if load_chat_template(run) is None else str(run)
 
 
-def _config_of(run: Path) -> Config:
+def keep_teacher(trainer: Trainer, saved: Path | None) -> None:
+    """Gives the student of a distillation its teacher: the weights that `saved` has, or those it starts with (None).
+
+    Raises UserError where each process has only a part of the model.
+    """
+    if not isinstance(trainer.config.objective, Distillation):
+        return
+    if trainer.world.shards:
+        raise UserError("A distillation needs the whole model in every process; use training.parallel=ddp.")
+    teacher = copy.deepcopy(trainer.ema.model)
+    if saved is not None:
+        load_weights(teacher, saved)
+    trainer.learn_from(teacher)
+
+
+def config_of(run: Path) -> Config:
+    """The configuration in a run's folder."""
     path = run / "config.json"
     return loads(read_text(path), str(path))
 
@@ -144,10 +163,10 @@ def with_text_of(text: TextConfig, start: Path) -> TextConfig:
     That is what is chosen from the text (`auto`, a length of 0), and the template of conversations.
     """
     if text.is_chat and not text.chat_template:
-        text = replace(text, chat_template=_config_of(start).text.chat_template or _own_template(start))
+        text = replace(text, chat_template=config_of(start).text.chat_template or _own_template(start))
     if "auto" not in (text.tokenizer, text.layout) and text.length:
         return text
-    other = _config_of(start).text
+    other = config_of(start).text
     names = [name for name, undecided in (("layout", "auto"), ("length", 0)) if getattr(text, name) == undecided]
     if text.tokenizer == "auto":
         names += ["tokenizer", "tokenizer_path", "vocab_size"]

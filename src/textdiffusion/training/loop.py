@@ -259,7 +259,7 @@ class TrainingLoop:
             averaged = self.world.call(validate, model, *arguments)
         with force_eager(trainer.model):
             raw = self.world.call(validate, trainer.model, *arguments)
-        best = state.best is None or averaged.bits < state.best.bits
+        best = state.best is None or averaged.bits < state.best.bits or not trainer.config.objective.follows_bound
         if best:
             state.best = Best(state.step, averaged.bits)
         return Validated(

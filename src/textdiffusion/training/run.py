@@ -19,12 +19,15 @@ from ..data.documents import chat_template, with_copied_pipes
 from ..data.labels import with_label_names
 from ..data.prepare import default_cache, prepare
 from ..data.tokenizers.loading import load
+from ..objectives.distillation import Distillation
 from ..storage.hub import find_run
 from ..storage.weight_files import WeightFiles
+from ..storage.weights import tensors_of
 from .distributed import SingleProcess, process_group
 from .events import Finished, stop_on_signals
 from .initial import (
     is_language_model,
+    keep_teacher,
     load_files,
     load_initial,
     references,
@@ -101,6 +104,8 @@ def train(
                 folder.write_template(template)
             for note in folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step):
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
+            if loop.trainer.teacher is not None and not loop.state.step:
+                folder.save_teacher(tensors_of(loop.trainer.teacher))
             loggers = [MetricsFile(folder), SampleFiles(folder), ProgressDisplay(config.training, console)]
             loggers += [tracker(name, folder) for name in track]
             for logger in loggers:
@@ -137,6 +142,8 @@ def _make_loop(
     if checkpoint is None:
         folder.check_begin()
         check_train(config)
+        if isinstance(config.objective, Distillation) and init is None:
+            raise UserError(f"objective.kind={config.objective.kind} learns from another run: name it with --init.")
     tokenizer = None
     if checkpoint is not None and not checkpoint[1].learned_tokenizer:
         tokenizer = load(folder.tokenizer)
@@ -165,4 +172,5 @@ def _make_loop(
         log(f"Continuing from step {checkpoint[1].step}.")
     elif load_weights is None:
         trainer.load_pretrained()
+    keep_teacher(trainer, None if checkpoint is None else folder.teacher)
     return loop

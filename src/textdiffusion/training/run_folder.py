@@ -50,6 +50,8 @@ CHANGEABLE_ON_REQUEST = (
 class RunFolder:
     """`config.json`, `tokenizer.json`, `model.safetensors`, `metrics.jsonl`, `samples/` and `checkpoints/`.
 
+    The run of a student also has `teacher.safetensors`.
+
     While it is locked, every write first checks that the lock is still the one that this process took: a folder that
     was deleted, or replaced by another run, is not written to.
     """
@@ -58,6 +60,7 @@ class RunFolder:
         self.path = path
         self.config, self.tokenizer = path / "config.json", path / "tokenizer.json"
         self.weights, self.metrics, self.samples = path / "model.safetensors", path / "metrics.jsonl", path / "samples"
+        self.teacher = path / "teacher.safetensors"
         self.checkpoints = Checkpoints(path / "checkpoints", keep_checkpoints)
         self.files: WeightFiles | None = None  # that an adapter is trained for
         self._tokenizer_hash = ""  # known once the run has begun, so that later changes of the file do not matter
@@ -174,6 +177,11 @@ class RunFolder:
         adapter = [(name.removeprefix(NETWORK), tensor) for name, tensor in tensors.items()]
         with self._writing(self.path / ADAPTER):
             save_adapter(self.path / ADAPTER, adapter, backbone.adapter, self.files.source)
+
+    def save_teacher(self, tensors: dict[str, Tensor]) -> None:
+        """Writes the weights that a student learns from. Raises UserError if they cannot be written."""
+        with self._writing(self.teacher), atomic(self.teacher) as partial:
+            save_tensors(tensors, partial)
 
     def save(self, state: TrainingState, tensors: dict[str, dict[str, Tensor]]) -> None:
         """Writes a checkpoint. Raises UserError if it cannot be written."""

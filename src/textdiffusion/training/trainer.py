@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ from ..diffusion.table_codecs import Embeddings
 from ..networks.backbone import BackboneConfig
 from ..networks.bert import load_pretrained_embeddings
 from ..networks.language_model import without_storage
-from ..objectives.base import Loss, Objective
+from ..objectives.base import Loss
+from ..objectives.distillation import Distillation
 from .distributed import SingleProcess
 from .optimizers import EMA, Optimizers
 from .sharding import Sharded, ShardedEMA
@@ -67,7 +69,7 @@ def check_training_memory(config: Config, vocab_size: int, processes: int, *, sh
 class TrainingStep(nn.Module):
     """The forward pass of a training step as one module, so that DistributedDataParallel sees its start and end."""
 
-    def __init__(self, model: DiffusionModel, objective: Objective) -> None:
+    def __init__(self, model: DiffusionModel, objective: Callable[..., Loss]) -> None:
         super().__init__()
         self.model, self.objective = model, objective
 
@@ -107,7 +109,8 @@ class Trainer:
             world.shard(model, device)
         else:
             self.model = model.to(device)
-        self.objective = config.objective
+        self.objective: Callable[..., Loss] = config.objective
+        self.teacher: DiffusionModel | None = None
         dtype, reason = choose_dtype(self.training.dtype, device)
         self.model.denoiser.backbone.compute_dtype = dtype
         size = sum(p.numel() for p in self.model.parameters())
@@ -136,6 +139,12 @@ class Trainer:
                 "training.parallel=fsdp does not read pretrained weights of a part of the model; use "
                 "training.parallel=ddp, or begin with --init from a run that has read them."
             )
+
+    def learn_from(self, teacher: DiffusionModel) -> None:
+        """Makes the model the student of a teacher of the same network. Only for a `Distillation`."""
+        objective = self.config.objective
+        assert isinstance(objective, Distillation)
+        self.teacher, self.objective = teacher, partial(objective, teacher=teacher)
 
     def distribute(self) -> nn.Module:
         """The module that `step` runs; its backward pass averages the gradients over the ranks."""
