@@ -10,14 +10,14 @@ def test_audit_says_where_a_loss_is_below_the_entropy(textdiffusion):
     assert set(found["verdicts"]) == {"loss", "bound"}
     assert found["verdicts"]["loss"].startswith("The loss of masked_elbo:max_weight=3 is not a bound: it says ")
     assert found["verdicts"]["bound"] == "The bound of masked_elbo:max_weight=3 is nowhere below the entropy."
-    assert {each["process"] for each in found["comparisons"]} == {"masked", "blocks"}
+    assert {each["process"] for each in found["comparisons"]} == {"masked", "blocks", "dual"}
 
 
 def test_audit_prints_a_line_for_every_process_and_language(textdiffusion):
     result = textdiffusion("audit", "next_token_likelihood", "--rows", 2)
     head, *rows, unit, verdict = result.out.splitlines()
     assert head.split("\t")[:3] == ["QUANTITY", "PROCESS", "LANGUAGE"]
-    assert [row.split("\t")[2] for row in rows] == ["two equal bits", "even", "correlated"]
+    assert [row.split("\t")[2] for row in rows] == ["two equal bits", "even", "correlated"] * 2
     assert {row.split("\t")[-1] for row in rows} == {"holds"}
     assert unit == "Bits per text."
     assert verdict == "next_token_likelihood is nowhere below the entropy."
