@@ -30,6 +30,7 @@ NOT_BUILT = {
     "language_model.width": "0 leaves that of the architecture",
     "language_model.depth": "so it does",
     "language_model.lora_targets": "names of maps, in tests of training",
+    "dual_absorbing.time_input": "its denoiser has no time input",
     "objective.origin": "the model card shows it",
     "pretrained": "read once, when a run begins",
     "bert.frozen": "read then too",
