@@ -79,23 +79,42 @@ def test_evaluate_counts_solved_questions(textdiffusion, tiny_run: MakeRun):
 def test_frontier_and_compare(textdiffusion, tiny_run: MakeRun, tmp_path: Path):
     run = tiny_run("mdlm", "text.test_fraction=0.3")
     few = ("--num", 4, "--temperatures", 0.5, 1)
+    ordered = ("--samplers", "unmasking:order=left", "unmasking:order=random", "--steps", 2, 4, "--order-windows", 2)
     assert "There is no option --draws" in textdiffusion("frontier", run, "--draws", 2).err
     assert "each of --temperatures above 0" in textdiffusion("frontier", run, "--temperatures", 0).err
     assert "Each of --steps must be at least 1" in textdiffusion("compare", run, "--steps", 4, 0).err
+    assert "--order-windows is -1" in textdiffusion("frontier", run, "--order-windows", -1).err
+    assert "--per-step 4 has no effect" in textdiffusion("compare", run, "--per-step", 4).err
     assert "--levels is -1" in textdiffusion("compare", run, "--levels", -1).err
-    done = textdiffusion("frontier", run, *few, "--out", tmp_path / "a.svg")
+    done = textdiffusion("frontier", run, *few, *ordered, "--out", tmp_path / "a.svg")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
-    assert lines[0].split("\t")[:5] == ["sampler", "steps", "T", "calls", "forward bits"]
-    assert [line.split("\t")[:3] for line in lines[1:3]] == [["unmasking", "6", "1"], ["unmasking", "6", "0.5"]]
+    assert lines[0].split("\t")[:6] == ["sampler", "steps", "T", "calls", "exact bits", "forward bits"]
+    rows = [line.split("\t")[:5] for line in lines[1:10]]
+    own, left = ("unmasking", "6", "1"), "unmasking:order=left"
+    assert {tuple(row[:3]) for row in rows[:3]} == {own, (left, "2", "1"), (left, "4", "1")}
+    bits = [float(row[4]) for row in rows[:3]]
+    assert bits == sorted(bits)  # ranked by their likelihood
+    assert {row[4] for row in rows[3:]} == {"-"}
+    assert done.out.count("Only unmasking in a deterministic order".lower()) == 1
     assert "held-out text" in done.out
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
-    told = json.loads(textdiffusion("frontier", run, *few, "--json").out)
+    told = json.loads(textdiffusion("frontier", run, *few, *ordered, "--json").out)
+    ranked = [point for point in told["points"] if point["likelihood"]]
+    assert {point["likelihood"]["protocol"]["per_step"] for point in ranked} == {6, 8, 16}
+    assert len({point["digest"] for point in ranked}) == 3
     assert told["dtype"] == "float32"
     assert [point["run"] for point in told["points"][:2]] == [run.name] * 2
     assert "its name must end in .svg" in textdiffusion("frontier", run, "--out", "a.png").err
-    page = textdiffusion("compare", run, *few, "--draws", 2, "--levels", 2, "--out", tmp_path / "a.html")
+    order = ("--order", "left", "--per-step", 8, "--windows", 2)
+    page = textdiffusion(
+        "compare", run, *few, *ordered, *order, "--draws", 2, "--levels", 2, "--out", tmp_path / "a.html"
+    )
     assert page.code == 0, page.err
     assert [run.name, "mdlm", "<="] in [line.replace("|", " ").split()[:3] for line in page.out.splitlines()]
-    assert run.name in (tmp_path / "a.html").read_text()
+    assert "revealed by left, 8 at a time" in page.out
+    written = (tmp_path / "a.html").read_text()
+    assert run.name in written
+    assert "by left, 8 at a time" in written
+    assert "Exact likelihood against network calls" in written
     assert "there is no folder" in textdiffusion("compare", run, "--out", tmp_path / "none" / "a.html").err

@@ -13,8 +13,11 @@ from textdiffusion.evaluation import bench
 from textdiffusion.evaluation.bench import EvalOptions
 from textdiffusion.evaluation.compare import compare
 from textdiffusion.evaluation.frontier import GeneratedTexts, SamplerSetting, judge_texts, sampler_settings
-from textdiffusion.evaluation.heldout import RealText
+from textdiffusion.evaluation.heldout import RealText, held_out
+from textdiffusion.evaluation.report.page import markdown
 from textdiffusion.evaluation.sample_report import BASELINES, REAL
+from textdiffusion.objectives import NextTokenLikelihood
+from textdiffusion.scoring.likelihood import bits_per_character
 
 OPTIONS = EvalOptions(num=4, draws=2, levels=2, steps=(2, 3), temperatures=(0.5,))
 
@@ -24,12 +27,25 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
 ):
     made = [tiny_run(recipe, "text.test_fraction=0.3") for recipe in ("mdlm", "autoregressive")]
     runs = [str(shutil.copytree(run, tmp_path / run.name, ignore=shutil.ignore_patterns("measured"))) for run in made]
-    found = compare(runs, OPTIONS, tmp_path)
+    options = replace(OPTIONS, order="entropy", per_step=8)
+    found = compare(runs, options, tmp_path)
     assert [run.likelihood.bits for run in found.runs] == sorted(run.likelihood.bits for run in found.runs)
     assert {run.likelihood.digest for run in found.runs} == {found.digest}
     assert found.report is not None
     assert set(found.report.text_sets) == {run.name for run in found.runs} | {REAL, *BASELINES}
     of = {run.recipe: run for run in found.runs}
+    exact = of["mdlm"].in_order
+    assert exact is not None
+    assert exact.exact
+    assert not of["mdlm"].likelihood.exact
+    assert (exact.protocol["order"], exact.protocol["per_step"]) == ("entropy", 8)
+    assert exact.digest != found.digest
+    assert of["autoregressive"].in_order is None  # reveals no masks
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown(found).splitlines()]
+    assert sum("bits revealed by entropy, 8 at a time" in row for row in rows) == 1
+    assert [row[-1] for row in rows if row and row[:2] == [of["mdlm"].name, "mdlm"]] == [f"{exact.bits:.4f}"]
+    assert [row[-1] for row in rows if row and row[1:2] == ["autoregressive"]] == ["-"]
+    assert f"protocol {exact.digest}" in markdown(found)
     own = {
         SamplerSetting("unmasking", 2, 0.5),
         SamplerSetting("unmasking", 3, 0.5),
@@ -52,15 +68,39 @@ def test_a_table_is_made_once_and_what_is_lost_is_made_again(
         raise AssertionError("measured twice")
 
     kept = sorted(Path(runs[0], "measured").iterdir())
-    assert sorted(path.name.partition("-")[0] for path in kept) == ["bits", "denoising", *["texts"] * 3]
+    assert sorted(path.name.partition("-")[0] for path in kept) == ["bits", "bits", "denoising", *["texts"] * 3]
     with monkeypatch.context() as patch:
         patch.setattr(bench, "bits_per_character", never)
         patch.setattr(bench, "noise_curve", never)
         patch.setattr(TextDiffusion, "decode", never)
-        assert asdict(compare(runs, OPTIONS, tmp_path)) == asdict(found)
+        assert asdict(compare(runs, options, tmp_path)) == asdict(found)
         kept[-1].write_text("damaged")
         with pytest.raises(AssertionError, match="measured twice"):
-            compare(runs[:1], OPTIONS, tmp_path)
+            compare(runs[:1], options, tmp_path)
+
+
+def test_settings_have_the_exact_likelihood_of_what_they_draw(tiny_run: Callable[..., Path], tmp_path: Path):
+    """By the order and the positions in a step; none at another temperature, and none of a random order."""
+    model = TextDiffusion.from_pretrained(tiny_run("dual", "text.test_fraction=0.3"))
+    samplers = ("unmasking:order=entropy", "unmasking:order=random", "autoregressive")
+    options = EvalOptions(num=2, samplers=samplers, steps=(4, 12), temperatures=(0.5, 1.0), order_windows=2)
+    evaluator = bench.RunEvaluator(model, options, tmp_path, lambda text: None)
+    texts = evaluator.texts()
+    found = {(each.setting.sampler, each.setting.steps): each.likelihood for each in texts if each.likelihood}
+    assert set(found) == {("autoregressive", 32), ("unmasking:order=entropy", 4)}  # 12 steps do not split 32 evenly
+    assert all(each.setting.temperature == 1.0 for each in texts if each.likelihood)
+    windows = held_out(model, tmp_path, count=2)
+    for likelihood, setting in (
+        (NextTokenLikelihood(), ("autoregressive", 32)),
+        (model.order_likelihood("entropy", 8), ("unmasking:order=entropy", 4)),
+    ):
+        assert found[setting].bits == pytest.approx(bits_per_character(model.model, windows, likelihood).bits, rel=1e-5)
+    assert found["unmasking:order=entropy", 4].protocol["per_step"] == 8
+    _, points = judge_texts({"dual": texts}, evaluator.real_text, tmp_path)
+    assert [point.likelihood for point in points if point.setting] == [each.likelihood for each in texts]
+    assert not any(point.likelihood for point in points if not point.setting)
+    with pytest.raises(UserError, match="The order is 'easiest'"):
+        EvalOptions(order="easiest")
 
 
 def test_a_setting_without_texts_leaves_alone(tmp_path: Path):

@@ -100,6 +100,33 @@ def test_it_is_the_distribution_of_the_sampler(name, rule):
     assert float((probs - expected).abs().max()) < 1e-6
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 9])
+def test_the_likelihood_of_a_sampler_is_that_of_its_steps(steps):
+    """Only where all steps but one reveal as many positions: 4 and 5 steps do not split 6 positions so."""
+    batch, model = Batch(LONG.ids), WRONG["wrong"]
+    samplers = (
+        Unmasking(order="margin"),
+        Unmasking(order="left", block_size=4),
+        Unmasking(order="entropy", spaced=False),
+    )
+    for each in samplers:
+        sampler = replace(each, steps=3, temperature=0.5)
+        likelihood = OrderLikelihood.of_sampler(sampler, LONG.length, steps)
+        assert (likelihood is None) == (steps in (4, 5))
+        if likelihood:
+            expected = _sampler_probs(sampler, model, batch, steps)
+            assert torch.allclose(_nats(likelihood, model, batch).neg().exp(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"order": "random"}, {"threshold": 0.9}, {"entropy_bound": 0.1}, {"greedy_below": 0.5}, {"refine_rounds": 1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_samplers_have_none(change):
+    assert OrderLikelihood.of_sampler(replace(Unmasking(order="left"), **change), LONG.length, 2) is None
+
+
 def _by_hand(model, order, per_step, text):
     """-log p of one text, position by position, with each rule written out."""
     n, mask = len(text), model.process.mask

@@ -7,10 +7,12 @@ import torch
 from textdiffusion.core.batch import Batch
 from textdiffusion.core.randomness import Rng
 from textdiffusion.diffusion.alpha_schedules import CosineAlpha, Linear, LogLinear
+from textdiffusion.diffusion.autoregressive import AutoregressiveProcess
+from textdiffusion.diffusion.codecs import TokenCodec
 from textdiffusion.objectives.masked import MaskedELBO, MaskedLikelihood
 from textdiffusion.objectives.next_token import NextToken, NextTokenLikelihood
 
-from .language import ChainDenoiser, WrongDenoiser, ideal_masked
+from .language import ChainDenoiser, WrongDenoiser, assemble, ideal_masked
 from .texts import (
     LANGUAGE,
     LAW,
@@ -86,8 +88,7 @@ def test_next_token_likelihood_is_exact():
 @pytest.mark.parametrize("layout", ["given first", "given ends"])
 def test_next_token_likelihood_given_tokens_is_that_of_a_law_of_the_others(layout):
     """Its total over what may stand in the gaps is 1, whatever is given."""
-    model = ideal_masked(LANGUAGE, Linear())
-    model.denoiser = WrongDenoiser(LANGUAGE, causal=True)
+    model = assemble(TokenCodec(3), AutoregressiveProcess(3), WrongDenoiser(LANGUAGE, causal=True))
     given = LAYOUTS[layout][0]
     assert given is not None
     nats = NextTokenLikelihood()(
@@ -112,8 +113,7 @@ def test_exact_mask_counts_vary_less_than_drawn_masks():
 
 def test_next_token_likelihood_of_any_denoiser_is_normalised():
     """So by Gibbs' inequality it is above the truth on average."""
-    model = ideal_masked(LANGUAGE, Linear())
-    model.denoiser = WrongDenoiser(LANGUAGE, causal=True)
+    model = assemble(TokenCodec(3), AutoregressiveProcess(3), WrongDenoiser(LANGUAGE, causal=True))
     nats = NextTokenLikelihood()(model, Batch(LANGUAGE.ids), rng=Rng.of(0, len(LANGUAGE.ids)))
     assert float(torch.exp(-nats.double()).sum()) == pytest.approx(1.0, abs=1e-5)
     assert float(LANGUAGE.law.double() @ nats.double()) > LANGUAGE.entropy

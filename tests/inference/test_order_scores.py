@@ -50,7 +50,7 @@ def test_a_prefix_is_given(tiny_run: MakeRun):
 @pytest.mark.parametrize(
     ("recipe", "options", "says"),
     [
-        (("mdlm",), {"order": "random"}, "The order is 'random'; an exact likelihood needs a deterministic one: left"),
+        (("mdlm",), {"order": "random", "per_step": 2}, "per_step=2 has no effect on the order random"),
         (("mdlm",), {"order": "easiest"}, "The order is 'easiest'"),
         (("mdlm",), {"order": "left", "per_step": 0}, "per_step is 0; it must be at least 1"),
         (("mdlm",), {"per_step": 2}, "per_step=2 has no effect without an order"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -96,7 +97,7 @@ class Frontier(Sweeping):
         check_folders(out=self.out)
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
-        from ..evaluation.frontier import judge_texts
+        from ..evaluation.frontier import NO_LIKELIHOOD, judge_texts
         from ..evaluation.report.page import write_frontier
         from ..inference.api import TextDiffusion
 
@@ -120,19 +121,35 @@ class Frontier(Sweeping):
                     "recipe": run.config.recipe,
                     "protocol": report.protocol,
                     "dtype": texts[0].dtype,
-                    "points": [asdict(point) for point in points],
+                    "points": [
+                        {**asdict(point), "digest": point.likelihood.digest if point.likelihood else None}
+                        for point in points
+                    ],
                 }
             )
         else:
+            exact = [point.likelihood for point in points if point.likelihood]
             rows = []
-            for point in points:
-                settings = [point.run, "", "", ""]
+            # The settings with an exact likelihood first, the likeliest of them first.
+            for point in sorted(points, key=lambda point: point.likelihood.bits if point.likelihood else math.inf):
+                settings, bits = [point.run, "", "", ""], ""
                 if (setting := point.setting) and point.nfe is not None:
                     settings = [setting.sampler, str(setting.steps), f"{setting.temperature:g}", f"{point.nfe:g}"]
+                    bits = f"{point.likelihood.bits:.4f}" if point.likelihood else "-"
                 values = [point.values[metric] for metric in COLUMNS]
-                rows.append(settings + ["-" if value is None else f"{value:.4g}" for value in values])
-            print_table(["sampler", "steps", "T", "calls", *COLUMNS.values()], rows)
+                cells = ["-" if value is None else f"{value:.4g}" for value in values]
+                rows.append([*settings, *([bits] if self.order_windows else []), *cells])
+            exact_title = ["exact bits"] if self.order_windows else []
+            print_table(["sampler", "steps", "T", "calls", *exact_title, *COLUMNS.values()], rows)
             print_line("The closer to the held-out text the better; a useful run is closer than the baseline rows.")
+            if exact:
+                error = max(likelihood.window_error or 0.0 for likelihood in exact)
+                print_line(
+                    f"Exact bits: per character of the same {exact[0].windows} windows of held-out text, of the texts "
+                    f"that each setting draws; +- {error:.3f} between windows."
+                )
+            if self.order_windows and len(exact) < len(texts):
+                print_line(f"No exact bits (-): {NO_LIKELIHOOD[0].lower()}{NO_LIKELIHOOD[1:]}")
             print_line(f"Protocol: {', '.join(f'{key} {value}' for key, value in report.protocol.items())}.")
         if self.out:
             write_frontier(name, points, self.out)

@@ -23,18 +23,11 @@ class Evaluate(Bounding):
     """The run's folder, a name from `textdiffusion models`, or a repository id on the hub."""
     calibrate: int = 0
     """Fit one temperature per range of noise levels on the training text, for this many ranges (0 = none)."""
-    order: str = ""
-    """Instead of the bound, the exact likelihood of a masked model that reveals text in this order: left, confidence,
-    margin or entropy. (random: the masked bound.)"""
-    per_step: int = 1
-    """With --order: reveal this many positions at a time."""
 
     def execute(self) -> None:
         self.check()
         if self.calibrate < 0:
             raise UserError(f"--calibrate is {self.calibrate}; it must be at least 1, or 0 for no calibration.")
-        if self.per_step != 1 and not self.order:
-            raise UserError(f"--per-step {self.per_step} has no effect without --order.")
         from ..data.prepare import default_cache
         from ..evaluation.bench import RunEvaluator
         from ..evaluation.frontier import judge_texts
@@ -46,7 +39,8 @@ class Evaluate(Bounding):
             if evaluator.heldout.trained_on:
                 note(f"This run was trained on {self.data}: these figures are not for unseen text.")
             bound = evaluator.masked_bound()
-            score, ngram, answers = evaluator.likelihood(), evaluator.ngram_baseline(), evaluator.task_score()
+            score = evaluator.in_order() or evaluator.likelihood()
+            ngram, answers = evaluator.ngram_baseline(), evaluator.task_score()
             if ngram is None:
                 note("The training text is not available, so there is no n-gram to compare with.")
             report, setting = None, ""

@@ -59,6 +59,11 @@ class Bounding(Measuring):
     """Measure on this many evenly spaced windows (0 = all)."""
     batch_size: int = 64
     """Number of windows per batch; it does not change the result."""
+    order: str = ""
+    """Measure the exact likelihood of a masked model that reveals text in this order: left, confidence, margin or
+    entropy (random: the masked bound). `evaluate` shows it instead of the bound, `compare` beside it."""
+    per_step: int = 1
+    """With --order: reveal this many positions at a time."""
 
     def check(self) -> None:
         """Raises UserError for values that are not allowed."""
@@ -69,6 +74,8 @@ class Bounding(Measuring):
             raise UserError("--target-error and --batch-size must be above 0.")
         if self.windows < 0:
             raise UserError(f"--windows is {self.windows}; it must be at least 1, or 0 for all.")
+        if self.per_step != 1 and not self.order:
+            raise UserError(f"--per-step {self.per_step} has no effect without --order.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +88,14 @@ class Sweeping(Measuring):
     """Numbers of denoising steps (none = the sampler's default)."""
     temperatures: tuple[float, ...] = (0.5, 0.75, 1.0)
     """Sampling temperatures."""
+    order_windows: int = 32
+    """Number of windows on which to measure the exact likelihood of what each sampler draws, where it has one
+    (0 = none)."""
 
     def check(self) -> None:
         """Raises UserError for values that are not allowed."""
         super().check()
+        if self.order_windows < 0:
+            raise UserError(f"--order-windows is {self.order_windows}; it must be at least 1, or 0 for none.")
         if min(self.steps, default=1) < 1 or min(self.temperatures, default=1.0) <= 0.0:
             raise UserError("Each of --steps must be at least 1, and each of --temperatures above 0.")

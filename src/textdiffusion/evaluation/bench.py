@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..config.compatibility import sampler_problem
 from ..core.errors import UserError
 from ..core.randomness import check_seed
 from ..data.builtin.tasks import parse_task
 from ..diffusion.dual import DualProcess
 from ..inference.api import TextDiffusion
+from ..objectives import MaskedLikelihood
 from ..samplers.masked_view import adapt_model
+from ..samplers.order_likelihood import OrderLikelihood
 from ..scoring.likelihood import HasProtocol, LikelihoodEstimate, bits_per_character
 from ..scoring.protocol import Fact, sha256
 from .cache import ResultCache
 from .calibration import calibrate
-from .frontier import GeneratedTexts, Log, generate_texts, sampler_settings
+from .frontier import GeneratedTexts, Log, SamplerSetting, exact_likelihood, generate_texts, sampler_settings
 from .heldout import HeldOut, RealText, held_out, reference_texts, training_corpus
 from .ngram import Baseline, kneser_ney
 from .noise_curve import log_frequencies, noise_curve
@@ -32,7 +36,11 @@ CURVE_WINDOWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """What to measure, and how precisely: the options of `evaluate` and `compare`. `num` or `levels` 0 skips that."""
+    """What to measure, and how precisely: the options of `evaluate` and `compare`.
+
+    `num`, `levels` or `order_windows` 0 skips that. `order_windows` is the number of windows on which the exact
+    likelihood of what each sampler setting draws is measured.
+    """
 
     data: str = ""
     windows: int = 0
@@ -42,6 +50,7 @@ class EvalOptions:
     calibrate: int = 0
     order: str = ""
     per_step: int = 1
+    order_windows: int = 0
     num: int = 128
     levels: int = 24
     samplers: tuple[str, ...] = ()
@@ -52,6 +61,8 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if self.order and self.order != "random":
+            OrderLikelihood(order=self.order, per_step=self.per_step)  # raises UserError
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,8 @@ class RunResults:
     task_score: TaskScore | None
     texts: tuple[GeneratedTexts, ...]
     """The first were generated with the run's own sampler and number of steps at temperature 1."""
+    in_order: LikelihoodEstimate | None = None
+    """Of the order that the options name (None: none, or the run cannot reveal text in an order)."""
 
 
 class RunEvaluator:
@@ -114,23 +127,40 @@ class RunEvaluator:
         return {**self.heldout.metadata, **facts}
 
     def likelihood(self) -> LikelihoodEstimate:
-        """Bits per character: the bound, or the exact value of an order if the options name one."""
-        return self._bits(self.options.order)
+        """Bits per character: the bound, or the exact value of a run that has one."""
+        return self._bits(self.model.likelihood, self.heldout, self.options.calibrate)
+
+    def in_order(self) -> LikelihoodEstimate | None:
+        """Bits per character of the order that the options name; None without one.
+
+        Raises UserError where the run cannot reveal text in an order.
+        """
+        options = self.options
+        if not options.order:
+            return None
+        return self._bits(self.model.order_likelihood(options.order, options.per_step), self.heldout, options.calibrate)
 
     def masked_bound(self) -> LikelihoodEstimate | None:
         """The masked bound of a run that also has an exact likelihood from left to right, its `likelihood`."""
         has_both = isinstance(self.model.model.process, DualProcess) and not self.options.order
-        return self._bits("random") if has_both else None
+        return self._bits(MaskedLikelihood(), self.heldout, self.options.calibrate) if has_both else None
 
-    def _bits(self, order: str) -> LikelihoodEstimate:
-        options, likelihood = self.options, self.model.likelihood
-        if order:
-            likelihood = self.model.order_likelihood(order, options.per_step)
-        metadata: dict[str, Fact] = {**self.heldout.metadata, "calibration": options.calibrate}
+    def setting_likelihood(self, setting: SamplerSetting) -> LikelihoodEstimate | None:
+        """Bits per character, exact for what a setting draws, on `order_windows` windows; None where there is none."""
+        options = self.options
+        likelihood = exact_likelihood(self.model, setting) if options.order_windows else None
+        if likelihood is None:
+            return None
+        self.log(f"{setting}: exact likelihood")
+        return self._bits(likelihood, held_out(self.model, self.cache_dir, options.data, options.order_windows))
+
+    def _bits(self, likelihood: Any, heldout: HeldOut, calibrate_ranges: int = 0) -> LikelihoodEstimate:
+        options = self.options
+        metadata: dict[str, Fact] = {**heldout.metadata, "calibration": calibrate_ranges}
         facts = metadata | {"seed": options.seed, "target": options.target_error, "draws": options.draws}
-        facts["windows"] = len(self.heldout)
-        facts |= likelihood.protocol if isinstance(likelihood, HasProtocol) else {"order": order} if order else {}
-        train = training_corpus(self.model, self.cache_dir) if options.calibrate else None
+        facts |= {"windows": len(heldout), "likelihood": type(likelihood).__name__}
+        facts |= likelihood.protocol if isinstance(likelihood, HasProtocol) else {}
+        train = training_corpus(self.model, self.cache_dir) if calibrate_ranges else None
         if train:
             facts["training"] = train.folder.name  # changes with the text
 
@@ -143,13 +173,13 @@ class RunEvaluator:
             if train:
                 self.log("calibrating ...")
                 calibration = calibrate(
-                    model, train.train, self.model.likelihood, buckets=options.calibrate, batch_size=size
+                    model, train.train, self.model.likelihood, buckets=calibrate_ranges, batch_size=size
                 )
                 context = calibration.apply(model)
             with context:
                 estimate = bits_per_character(
                     adapt_model(likelihood, model, options.seed),
-                    self.heldout,
+                    heldout,
                     likelihood,
                     seed=options.seed,
                     target_error=options.target_error,
@@ -209,7 +239,8 @@ class RunEvaluator:
             return ()
         model, num, seed = self.model, options.num, options.seed
         settings = sampler_settings(model, options.samplers, options.steps, options.temperatures)
-        return tuple(generate_texts(model, self.results, setting, num, seed, self.log) for setting in settings)
+        written = (generate_texts(model, self.results, setting, num, seed, self.log) for setting in settings)
+        return tuple(replace(each, likelihood=self.setting_likelihood(each.setting)) for each in written)
 
     @cached_property
     def real_text(self) -> RealText | None:
@@ -229,7 +260,9 @@ class RunEvaluator:
         return kneser_ney(train, self.heldout, self.model.tokenizer.vocab_size)
 
     def evaluate(self, name: str) -> RunResults:
-        """All measurements."""
+        """All measurements; the exact likelihood of an order only of runs that can reveal text in one."""
+        can_order = not sampler_problem(OrderLikelihood(), self.model.config, self.model.model.process)
+        in_order = self.in_order() if can_order else None
         return RunResults(
             name,
             self.model.config.recipe,
@@ -241,4 +274,5 @@ class RunEvaluator:
             read_training_log(self.model.folder),
             self.task_score(),
             self.texts(),
+            in_order,
         )

@@ -36,6 +36,8 @@ class Comparison:
     """Why there is no report of texts (empty: there is one)."""
     points: tuple[FrontierPoint, ...]
     real_excerpts: tuple[str, ...]
+    order: str = ""
+    """The order whose exact likelihood is each run's `in_order`, in words (empty: none)."""
 
 
 def compare(
@@ -90,6 +92,7 @@ def compare(
         reason,
         points,
         _excerpts(last.real_text, runs),
+        f"{options.order}, {options.per_step} at a time" if options.order else "",
     )
 
 

@@ -8,8 +8,14 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
+from ..config import overrides
 from ..core.errors import UserError
 from ..inference.api import TextDiffusion
+from ..objectives import NextTokenLikelihood
+from ..samplers.autoregressive import Autoregressive
+from ..samplers.order_likelihood import OrderLikelihood
+from ..samplers.unmasking import Unmasking
+from ..scoring.likelihood import LikelihoodEstimate
 from ..scoring.protocol import sha256
 from .cache import ResultCache
 from .heldout import RealText
@@ -39,6 +45,8 @@ class GeneratedTexts:
     texts: tuple[str, ...]
     nfe: float
     dtype: str
+    likelihood: LikelihoodEstimate | None = None
+    """Of held-out text, exact for what the setting draws (None: not measured, or there is none)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class FrontierPoint:
     setting: SamplerSetting | None
     nfe: float | None
     values: dict[str, float | None]
+    likelihood: LikelihoodEstimate | None = None
 
 
 def sampler_settings(
@@ -79,6 +88,27 @@ def _can_take(model: TextDiffusion, sampler: str, steps: int) -> bool:
         return bool(_num_steps(model, sampler, steps))
     except UserError:
         return False
+
+
+NO_LIKELIHOOD = (
+    "Only unmasking in a deterministic order with equal steps, and autoregressive sampling, have an exact likelihood, "
+    "both at temperature 1."
+)
+
+
+def exact_likelihood(model: TextDiffusion, setting: SamplerSetting) -> OrderLikelihood | NextTokenLikelihood | None:
+    """The likelihood of what a setting draws, or None (see `NO_LIKELIHOOD`).
+
+    Of windows shorter than the run's length, it reveals as many positions in a step.
+    """
+    sampler = overrides.sampler(setting.sampler, model.config.sampler)
+    if setting.temperature != 1.0 or sampler.top_p != 1.0:
+        return None
+    if isinstance(sampler, Autoregressive):
+        return NextTokenLikelihood()
+    if isinstance(sampler, Unmasking):
+        return OrderLikelihood.of_sampler(sampler, model.config.text.length, setting.steps)
+    return None
 
 
 def generate_texts(
@@ -134,7 +164,8 @@ def judge_texts(
     for label in report.text_sets:
         name, each = generated.get(label, (label, None))
         values = {row.name: row.values[label] for row in report.rows}
-        points.append(FrontierPoint(name, each.setting if each else None, each.nfe if each else None, values))
+        known = (each.setting, each.nfe) if each else (None, None)
+        points.append(FrontierPoint(name, *known, values, each.likelihood if each else None))
     names = {f"{name}: {listed[0].setting}": name for name, listed in runs.items()}
     shown = [label for label in report.text_sets if label in names or label not in generated]
     return report.select({label: names.get(label, label) for label in shown}), tuple(points)

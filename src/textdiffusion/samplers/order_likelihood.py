@@ -54,6 +54,26 @@ class OrderLikelihood:
             raise UserError(f"The order is {self.order!r}; an exact likelihood needs a deterministic one: {orders}.")
         check_bounds(self, per_step=(1, None), block_size=(0, None))
 
+    @classmethod
+    def of_sampler(cls, sampler: Unmasking, num_tokens: int, steps: int) -> OrderLikelihood | None:
+        """The likelihood of the texts of `num_tokens` tokens that `sampler` draws at temperature 1 in `steps` steps.
+
+        None where there is none: the order is random, the number of tokens revealed together varies (as with a
+        threshold), tokens are masked again, or no `per_step` takes exactly that many steps.
+        """
+        steps = min(steps, num_tokens)
+        per_step = -(-num_tokens // steps)
+        even = Unmasking(
+            order=sampler.order,
+            block_size=sampler.block_size,
+            spaced=sampler.spaced,
+            steps=sampler.steps,
+            temperature=sampler.temperature,
+        )
+        if sampler != even or sampler.order not in DETERMINISTIC_ORDERS or -(-num_tokens // per_step) != steps:
+            return None
+        return cls(order=sampler.order, per_step=per_step, block_size=sampler.block_size, spaced=sampler.spaced)
+
     @property
     def protocol(self) -> dict[str, str | int | bool]:
         """The facts that comparable figures share: another order is another distribution over texts."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bench import RunResults
 from ..compare import Comparison
-from ..frontier import FrontierPoint
+from ..frontier import NO_LIKELIHOOD, FrontierPoint
 from ..sample_report import REAL
 from .charts import Axis, Mark, Point, Series, chart
 from .tables import colour, details, key, number_cell, run_cell, table, text_cell
@@ -116,14 +116,41 @@ def frontier(comparison: Comparison) -> str:
     )
     columns = [("run", ""), ("sampler", ""), ("steps", "number"), ("T", "temperature"), ("network calls", "per text")]
     columns += [(DIVERSITY, "bits per word"), (QUALITY, BITS)]
+    has_exact = any(point.likelihood for point in points)
+    columns += [("exact likelihood", BITS)] if has_exact else []
     rows: tuple[list[str], list[str]] = ([], [])
     for point in points:
         setting = point.setting
         cells = f'<th scope="row">{escape(point.run)}</th>{text_cell(setting.sampler if setting else "")}'
         numbers = (setting.steps, setting.temperature, point.nfe) if setting else (None, None, None)
-        values = point.values[DIVERSITY], point.values[QUALITY]
-        rows[setting is None].append(cells + "".join(map(number_cell, (*numbers, *values))))
-    return f'<div class="panels">{panels}</div>' + details("Show the numbers", table("Settings", columns, *rows))
+        values = [point.values[DIVERSITY], point.values[QUALITY]]
+        exact = [point.likelihood.bits if point.likelihood else None] if has_exact else []
+        rows[setting is None].append(cells + "".join(map(number_cell, (*numbers, *values, *exact))))
+    note = f"<p>No exact likelihood (–): {escape(NO_LIKELIHOOD)}</p>" if has_exact else ""
+    numbers = details("Show the numbers", table("Settings", columns, *rows) + note)
+    return f'<div class="panels">{panels}</div>' + (_exact_bits(comparison) if has_exact else "") + numbers
+
+
+def _exact_bits(comparison: Comparison) -> str:
+    """Exact bits of held-out text against network calls: one line over numbers of steps per run and sampler."""
+    runs, groups = comparison.runs, dict[tuple[str, str], list[Point]]()
+    for point in comparison.points:
+        if point.setting and point.likelihood:
+            group = groups.setdefault((point.run, point.setting.sampler), [])
+            group.append((point.nfe or 0.0, point.likelihood.bits))
+    numbers = {run.name: number for number, run in enumerate(runs)}
+    lines = [
+        Series(f"{name}, {sampler}", sorted(group), colour(numbers[name], len(runs)), str(numbers[name] + 1), dots=True)
+        for (name, sampler), group in groups.items()
+    ]
+    (low_x, high_x), (low, high) = (
+        (min(values), max(values))
+        for values in zip(*(position for group in groups.values() for position in group), strict=True)
+    )
+    pad_x, pad = 0.05 * (high_x - low_x) + 1e-3, 0.07 * (high - low) + 1e-3
+    x, y = Axis("network calls per text", low_x - pad_x, high_x + pad_x), Axis(BITS, low - pad, high + pad)
+    caption = "The exact likelihood of held-out text under what a sampler draws, a line for each; lower is better."
+    return _figure(chart("Exact likelihood against network calls", x, y, lines), runs, caption)
 
 
 def frontier_chart(name: str, points: Sequence[FrontierPoint], style: str = "") -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...core.files import write_text
 from ...scoring.protocol import NAMES, comparable
 from ...views.html import colours, write_page
+from ..bench import RunResults
 from ..compare import GALLERY_TEXTS, Comparison
 from ..frontier import FrontierPoint
 from ..sample_report import BETTER, REAL, escape_markdown, markdown_table
@@ -51,7 +52,8 @@ def write_frontier(name: str, points: Sequence[FrontierPoint], path: str | Path)
 def markdown(comparison: Comparison) -> str:
     """The tables in Markdown."""
     head = "run, recipe, bits per character, error of draws, error over windows, solved, parameters, CPU-seconds"
-    rows: list[list[str]] = [[*head.split(", ")]]
+    order = comparison.order
+    rows: list[list[str]] = [[*head.split(", "), *([f"bits revealed by {order}"] if order else [])]]
     for run in comparison.runs:
         likelihood, score = run.likelihood, run.task_score
         bits = f"{'' if likelihood.exact else '<= '}{likelihood.bits:.4f}"
@@ -68,16 +70,34 @@ def markdown(comparison: Comparison) -> str:
                 solved,
                 f"{run.parameters:,}",
                 seconds,
+                *([_in_order(run)] if order else []),
             ]
         )
     if comparison.ngram:
-        rows.append([f"*{comparison.ngram.order}-gram*", "*Kneser-Ney*", f"{comparison.ngram.bits:.4f}", *[""] * 5])
+        cells = [f"*{comparison.ngram.order}-gram*", "*Kneser-Ney*", f"{comparison.ngram.bits:.4f}"]
+        rows.append(cells + [""] * (len(rows[0]) - len(cells)))
     title = f"On {escape_markdown(_title(comparison))}, {_weights(comparison)} weights, protocol {comparison.digest}"
     report = []
     if comparison.report:
         names = {name: escape_markdown(name) for name in comparison.report.text_sets}
         report = ["", str(comparison.report.select(names))]
-    return "\n".join([title, "", *markdown_table(rows), *report, ""])
+    note = ["", _order_note(comparison)] if order else []
+    return "\n".join([title, "", *markdown_table(rows), *note, *report, ""])
+
+
+def _in_order(run: RunResults) -> str:
+    """The bits of the order."""
+    found = run.in_order
+    return "-" if found is None else f"{'' if found.exact else '<= '}{found.bits:.4f}"
+
+
+def _order_note(comparison: Comparison) -> str:
+    """The protocol of the order, and why runs have no figure of it."""
+    digests = {run.in_order.digest for run in comparison.runs if run.in_order}
+    parts = [f"Revealed by {comparison.order}: protocol {', '.join(sorted(digests))}."] if digests else []
+    if any(run.in_order is None for run in comparison.runs):
+        parts.append("Only runs that can reveal masks in an order have a likelihood of it.")
+    return " ".join(parts)
 
 
 def _title(comparison: Comparison) -> str:
@@ -97,6 +117,7 @@ def _facts(facts: dict) -> str:
 def _bits(comparison: Comparison) -> str:
     runs, is_task = comparison.runs, any(run.task_score for run in comparison.runs)
     columns = [("run", ""), ("bits", "per character"), ("± draws", "bits"), ("± windows", "bits")]
+    columns += [(f"by {comparison.order}", "bits")] if comparison.order else []
     columns += [("solved", "% of questions"), ("±", "% of questions")] if is_task else []
     columns += [("recipe", ""), ("parameters", "number"), ("training", "CPU-seconds")]
     columns += [("training steps", "number"), ("training tokens", "number")]
@@ -106,6 +127,10 @@ def _bits(comparison: Comparison) -> str:
         bits = number_cell(likelihood.bits, ".3f", "= " if likelihood.exact else "≤ ")
         cells = [run_cell(number, len(runs), run.name), bits]
         cells += [number_cell(error, ".3f") for error in (likelihood.monte_carlo_error, likelihood.window_error)]
+        if comparison.order:
+            found = run.in_order
+            sign = "= " if found and found.exact else "≤ "
+            cells.append(number_cell(found.bits if found else None, ".3f", sign))
         if is_task:
             solved = (score.accuracy, score.error) if score else (None, None)
             cells += [number_cell(value, ".1%") for value in solved]
@@ -117,7 +142,8 @@ def _bits(comparison: Comparison) -> str:
         bits = number_cell(comparison.ngram.bits, ".3f", "= ")
         blank = (len(columns) - 7) * "<td></td>" + text_cell("modified Kneser-Ney") + 4 * "<td></td>"
         references.append(f'<th scope="row">{comparison.ngram.order}-gram</th>{bits}{blank}')
-    return table("Bits per character and cost", columns, rows, references)
+    note = f"<p>{escape(_order_note(comparison))}</p>" if comparison.order else ""
+    return table("Bits per character and cost", columns, rows, references) + note
 
 
 def _texts(comparison: Comparison) -> str:
