@@ -1,5 +1,7 @@
 """Rows of several requests in one batch, each with the seed of its own."""
 
+import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from textdiffusion import TextDiffusion
 from textdiffusion.core.batch import concatenate
 from textdiffusion.core.randomness import Rng
 from textdiffusion.inference.options import SamplingOptions
+from textdiffusion.serve.jobs import Channel, Job
+from textdiffusion.serve.worker import Flight
 
 
 def test_a_key_per_row_draws_what_a_key_for_all_does():
@@ -43,3 +47,27 @@ def test_texts_are_the_same_alone_and_joined(recipe: str, tiny_run: Callable[...
                 batch, [seed for seed, each in zip(seeds, batches, strict=True) for _ in each.tokens]
             )
             assert run.decode(last, batch) == alone, name
+
+
+def test_requests_whose_rows_have_ended_leave(tiny_run: Callable[..., Path]):
+    """Before the others of their batch, with the texts that they get alone."""
+    run = TextDiffusion.from_pretrained(tiny_run("autoregressive", "text.layout=lines"), device="cpu")
+
+    async def leave() -> None:
+        jobs = []
+        for seed in range(8):
+            batch = run.prompt_batch("The red", 1 + seed % 2, 24)
+            generation = SamplingOptions(seed=seed).resolve(run, batch)
+            jobs.append(Job(batch, generation, "same", Channel(1), math.inf))
+        flight, left = Flight.of(jobs, run.device), dict[Job, int]()
+        for step in flight.steps:
+            for job, last in flight.ended(step).items():
+                flight.live.remove(job)
+                left[job] = step.index
+                assert last.index == last.total
+                seed = jobs.index(job)
+                assert run.decode(last, job.batch) == run.generate(job.rows, 24, prompt="The red", seed=seed)
+        assert len(set(left.values())) > 1
+        assert 0 < len(flight.live) < len(jobs)  # the others have what the batch ends with
+
+    asyncio.run(leave())
