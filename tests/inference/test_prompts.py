@@ -145,3 +145,13 @@ def test_the_tokens_of_a_continuation_are_counted_to_its_end(chat_run: TextDiffu
     assert found.truncated(["s"]).text == " i"
     assert read_continuation(ids[:9], 7, tokenizer, {end}).finish == "length"
     assert read_continuation(ids[:9], 7, tokenizer, {end}, "i").text == " "
+
+
+@pytest.mark.parametrize("family", [("mdlm",), ("block_diffusion", "text.layout=lines")], ids=" ".join)
+def test_patterns_concern_what_continues_a_prompt(family: tuple[str, ...], tiny_run: MakeRun):
+    run = TextDiffusion.from_pretrained(tiny_run(*family), device="cpu")
+    for text in run.generate(
+        2, prompt=["The red", "The green fig is old."], length=6, guides=["regex:pattern=[a-d]{6}"]
+    ):
+        assert len(text) == 6
+        assert set(text) <= set("abcd")
