@@ -1,6 +1,7 @@
 """A real server on a free port of this machine, with tiny runs."""
 
 import json
+import shutil
 import threading
 import time
 import urllib.error
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from textdiffusion.data.chat import PLAIN
 from textdiffusion.serve.app import create_app
 from textdiffusion.serve.limits import Limits
 from textdiffusion.serve.service import Service
@@ -92,13 +94,12 @@ def start_server() -> Iterator[StartServer]:
 
 
 @pytest.fixture(scope="session")
-def in_bytes(tiny_run: Callable[..., Path]) -> dict[str, Path]:
-    """Two tiny runs that know every character: of a stream of text, and of lines, which end."""
-    layouts = {"stream": "32", "lines": "64"}
-    settings = {
-        name: ("text.tokenizer=bytes", f"text.layout={name}", f"text.length={n}") for name, n in layouts.items()
-    }
-    return {name: tiny_run("mdlm", *each) for name, each in settings.items()}
+def in_bytes(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two tiny runs that know every character: of a stream of text, and of lines, which end, with a chat template."""
+    lines = tmp_path_factory.mktemp("chat") / "chat"
+    shutil.copytree(tiny_run("mdlm", "text.tokenizer=bytes", "text.layout=lines", "text.length=64"), lines)
+    (lines / "chat_template.jinja").write_text(PLAIN)
+    return {"stream": tiny_run("mdlm", "text.tokenizer=bytes"), "lines": lines}
 
 
 @pytest.fixture(scope="session")

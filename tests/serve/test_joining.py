@@ -1,5 +1,7 @@
 """Rows of several requests in one batch, each with the seed of its own."""
 
+import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +9,11 @@ import pytest
 import torch
 
 from textdiffusion import TextDiffusion
+from textdiffusion.core.batch import concatenate
 from textdiffusion.core.randomness import Rng
 from textdiffusion.inference.options import SamplingOptions
-from textdiffusion.serve.joining import join, shape
+from textdiffusion.serve.jobs import Channel, Job
+from textdiffusion.serve.worker import Flight
 
 
 def test_a_key_per_row_draws_what_a_key_for_all_does():
@@ -25,21 +29,45 @@ def test_a_key_per_row_draws_what_a_key_for_all_does():
 def test_texts_are_the_same_alone_and_joined(recipe: str, tiny_run: Callable[..., Path]):
     """With every sampler of the family: two seeds, free rows; then templates with different text."""
     run = TextDiffusion.from_pretrained(tiny_run(recipe), device="cpu")
-    seeds, free = [3, 11], [run.empty_batch(2, 12), run.empty_batch(1, 12)]
-    filled = [run.infill_batch("The [MASK:8] pear"), run.infill_batch("A r[MASK:8] figs.")]
-    assert shape(filled[0]) == shape(filled[1]) != shape(free[0])
+    seeds, free = [3, 11], [run.empty_batch(2, 8), run.empty_batch(1, 8)]
+    filled = [run.infill_batch("The [MASK:4] pear"), run.infill_batch("A r[MASK:4] figs.")]
+    assert filled[0].layout == filled[1].layout != free[0].layout
     for name, sampler in run.samplers().items():
         for batches in (free, filled) if name == run.config.sampler.kind else (free,):
             alone = list[str]()
             for seed, batch in zip(seeds, batches, strict=True):
-                options = SamplingOptions(steps=4 if sampler.min_steps else None, seed=seed, sampler=name)
+                options = SamplingOptions(steps=3 if sampler.min_steps else None, seed=seed, sampler=name)
                 generation = options.resolve(run, batch)
                 *_, last = generation.run(batch)
                 alone += run.decode(last, batch)
             if generation.model is not run.model:  # pyrefly: ignore[unbound-name]
                 continue  # the noise behind its masks depends on the seed: such requests are not joined
-            batch = join(batches)
+            batch = concatenate(batches)
             *_, last = generation.run(
                 batch, [seed for seed, each in zip(seeds, batches, strict=True) for _ in each.tokens]
             )
             assert run.decode(last, batch) == alone, name
+
+
+def test_requests_whose_rows_have_ended_leave(tiny_run: Callable[..., Path]):
+    """Before the others of their batch, with the texts that they get alone."""
+    run = TextDiffusion.from_pretrained(tiny_run("autoregressive", "text.layout=lines"), device="cpu")
+
+    async def leave() -> None:
+        jobs = []
+        for seed in range(8):
+            batch = run.prompt_batch("The red", 1 + seed % 2, 24)
+            generation = SamplingOptions(seed=seed).resolve(run, batch)
+            jobs.append(Job(batch, generation, "same", Channel(1), math.inf))
+        flight, left = Flight.of(jobs, run.device), dict[Job, int]()
+        for step in flight.steps:
+            for job, last in flight.ended(step).items():
+                flight.live.remove(job)
+                left[job] = step.index
+                assert last.index == last.total
+                seed = jobs.index(job)
+                assert run.decode(last, job.batch) == run.generate(job.rows, 24, prompt="The red", seed=seed)
+        assert len(set(left.values())) > 1
+        assert 0 < len(flight.live) < len(jobs)  # the others have what the batch ends with
+
+    asyncio.run(leave())

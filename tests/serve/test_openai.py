@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from textdiffusion import TextDiffusion
+from textdiffusion.inference.options import SamplingOptions
+
 from .conftest import Server
 
 openai = pytest.importorskip("openai")
@@ -105,9 +108,66 @@ def test_a_pattern_holds_after_a_prompt(client, in_bytes: dict[str, Path]):
         assert choice.text[5:] in (".", "!")
 
 
-def test_chat_needs_a_template(client):
-    with pytest.raises(openai.BadRequestError, match="no chat template"):
-        client.chat.completions.create(model="shakespeare", messages=[{"role": "user", "content": "Hello"}])
+def test_a_conversation_is_answered(client, in_bytes: dict[str, Path]):
+    """Streamed and not, with the texts of the run itself."""
+    run = TextDiffusion.from_pretrained(in_bytes["lines"], device="cpu")
+    parts = [{"type": "text", "text": "the "}, {"type": "text", "text": "red fig"}]
+    messages: list[Any] = [{"role": "system", "content": "kind"}, {"role": "user", "content": parts}]
+    plain = [{"role": "system", "content": "kind"}, {"role": "user", "content": "the red fig"}]
+    body: dict[str, Any] = {"model": "chat", "messages": messages, "n": 3, "max_tokens": 9, "seed": 4}
+    answer = client.chat.completions.create(**body)
+    texts = [choice.message.content for choice in answer.choices]
+    assert texts == run.chat(plain, 3, 9, seed=4)
+    assert all(choice.message.role == "assistant" for choice in answer.choices)
+    batch = run.chat_batch(plain, 3, 9)
+    found = run.continuations(SamplingOptions(seed=4).resolve(run, batch).finish(batch), batch)
+    assert answer.usage.completion_tokens == sum(each.num_tokens for each in found)
+    assert answer.usage.prompt_tokens == int(batch.text_starts[0])  # pyrefly: ignore[unsupported-operation]
+    reasons = ["length" if each.finish == "length" else "stop" for each in found]
+    assert [choice.finish_reason for choice in answer.choices] == reasons
+    streamed = ["", "", ""]
+    for chunk in client.chat.completions.create(**body, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == texts
+    assert client.models.retrieve("chat").textdiffusion["chat"]
+
+
+def test_a_schema_holds_in_an_answer(client):
+    properties = {"kind": {"enum": ["pear", "fig"]}, "ripe": {"type": "boolean"}}
+    schema = {"type": "object", "properties": properties, "required": ["kind", "ripe"]}
+    response_format = {"type": "json_schema", "json_schema": {"name": "fruit", "schema": schema}}
+    messages = [{"role": "user", "content": "which?"}]
+    answer = client.chat.completions.create(
+        model="chat", messages=messages, n=3, max_tokens=40, seed=1, response_format=response_format
+    )
+    for choice in answer.choices:
+        assert set(json.loads(choice.message.content)) == {"kind", "ripe"}
+        assert choice.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"model": "shakespeare"}, "no chat template"),
+        ({"messages": []}, "messages is empty"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "last message is the assistant's"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "must be text"),
+        ({"messages": [{"role": "user", "content": None}]}, "must be text"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "Tools are not supported"),
+        ({"extra_body": {"source": "a"}}, "no source"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(client, body: dict, words: str):
+    with pytest.raises(openai.BadRequestError, match=words):
+        client.chat.completions.create(**{"model": "chat", "messages": [{"role": "user", "content": "Hello"}]} | body)
+
+
+def test_texts_are_those_of_the_run(client, packaged_models: Path):
+    run = TextDiffusion.from_pretrained(packaged_models / "shakespeare", device="cpu")
+    for prompt in ("The red ", ""):
+        answer = client.completions.create(model="shakespeare", prompt=prompt, n=2, max_tokens=9, seed=7)
+        assert [choice.text for choice in answer.choices] == run.generate(2, 9, prompt=prompt, seed=7)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +186,7 @@ def test_chat_needs_a_template(client):
         ("BadRequestError", {"stop": ["a"] * 99}, "99 stop texts"),
         ("BadRequestError", {"stop": ""}, "stop text is empty"),
         ("BadRequestError", {"prompt": "a" * 30_000}, "30,000 characters"),
-        ("BadRequestError", {"prompt": "a" * 3000}, "no room"),
+        ("BadRequestError", {"prompt": "a" * 3000}, "at most 2,048"),
         ("BadRequestError", {"prompt": [1, 2]}, "tokens are not supported"),
         ("BadRequestError", {"extra_body": {"steps": 10**6}}, "steps is 1,000,000"),
         ("BadRequestError", {"extra_body": {"sampler": "ddim"}}, "This run can use"),

@@ -92,8 +92,11 @@ class Automaton:
         return Automaton(*tensors, self.source_end_id)
 
     def outside_text(self, batch: Batch) -> Mask:
-        """The positions that are not part of the text: padding, and a source with its end token."""
+        """The positions that are not part of the text: padding, a prompt, and a source with its end token."""
         outside = torch.zeros_like(batch.target_mask) if batch.valid_mask is None else ~batch.valid_mask
+        if batch.text_starts is not None:
+            positions = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+            return outside | (positions < batch.text_starts[:, None])
         if self.source_end_id is None:
             return outside
         is_end = batch.tokens == self.source_end_id

@@ -78,7 +78,8 @@ class Regex(GuideConfig):
     weight: float = math.inf
 
     def bind(self, run: Run) -> Guide:
-        return _constraint(regex.parse(self.pattern), f"regex '{self.pattern}'", self.weight, run)
+        shown = self.pattern if len(self.pattern) <= 80 else f"{self.pattern[:77]}..."  # a schema's may be very long
+        return _constraint(regex.parse(self.pattern), f"regex '{shown}'", self.weight, run)
 
 
 def _normalised(text: str, run: Run) -> str:

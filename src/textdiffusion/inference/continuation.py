@@ -8,8 +8,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.types import RowIndex
 from ..data.tokenizers.base import Ids, Tokenizer
 from ..samplers.base import Step
 
@@ -50,19 +53,30 @@ def read_continuation(
     return Continuation(added, len(text), "end" if ends.size else "length")
 
 
-def ended_step(step: Step, batch: Batch, end_ids: Collection[int], vocab_size: int) -> Step | None:
-    """The last step, with every position after a text's end given the end, once all rows have ended; else None.
+def ended_rows(step: Step, batch: Batch, end_ids: Collection[int], vocab_size: int) -> Bool[Tensor, " b"]:
+    """The rows that have ended: all their tokens are decided, or all those before their first end."""
+    first_end, first_open = _first_end_and_open(step, batch, end_ids, vocab_size)
+    return first_end.clamp(max=step.tokens.shape[1] - 1) < first_open
 
-    A row has ended when all its tokens are decided, or all those before its first end.
-    """
+
+def ended_step(step: Step, batch: Batch, end_ids: Collection[int], vocab_size: int) -> Step | None:
+    """The last step, with every position after a text's end given the end, once all rows have ended; else None."""
+    if step.index == step.total or not bool(ended_rows(step, batch, end_ids, vocab_size).all()):
+        return None
+    length = step.tokens.shape[1]
+    first_end, _ = _first_end_and_open(step, batch, end_ids, vocab_size)
+    after = batch.target_mask & (torch.arange(length, device=step.tokens.device) > first_end[:, None])
+    end = step.tokens.gather(-1, first_end.clamp(max=length - 1)[:, None])
+    tokens = torch.where(after, end, step.tokens)
+    return replace(step, index=step.total, t=0.0, tokens=tokens, state=tokens)
+
+
+def _first_end_and_open(
+    step: Step, batch: Batch, end_ids: Collection[int], vocab_size: int
+) -> tuple[RowIndex, RowIndex]:
+    """The position of each row's first end, and of its first undecided token (the length: there is none)."""
     target, length = batch.target_mask, step.tokens.shape[1]
     ends = torch.isin(step.tokens, torch.tensor(sorted(end_ids), device=step.tokens.device, dtype=torch.long))
     position = torch.arange(length, device=step.tokens.device)
     first_end = torch.where(ends & target, position, length).amin(-1)
-    first_open = torch.where((step.tokens >= vocab_size) & target, position, length).amin(-1)
-    if step.index == step.total or not bool((first_end.clamp(max=length - 1) < first_open).all()):
-        return None
-    after = target & (position > first_end[:, None])
-    end = step.tokens.gather(-1, first_end.clamp(max=length - 1)[:, None])
-    tokens = torch.where(after, end, step.tokens)
-    return replace(step, index=step.total, t=0.0, tokens=tokens, state=tokens)
+    return first_end, torch.where((step.tokens >= vocab_size) & target, position, length).amin(-1)

@@ -119,7 +119,7 @@ def sample_batches(
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for number, batch in enumerate(batches):
-        groups.setdefault(batch.layout + _given_blocks(run, batch), []).append(number)
+        groups.setdefault(company(run, batch), []).append(number)
     for members in groups.values():
         owners = torch.tensor([number for number in members for _ in range(len(batches[number].tokens))])
         joined = concatenate([batches[number] for number in members])
@@ -146,9 +146,11 @@ def sample_prompts(
     return results
 
 
-def _given_blocks(run: Run, batch: Batch) -> tuple[int, ...]:
-    """Blocks of a row that its prompt fills, where a sampler may share the steps among the others."""
+def company(run: Run, batch: Batch) -> tuple[object, ...]:
+    """Batches with equal values may be sampled together under the same options: their rows get the texts that they
+    get alone. It is their layout, and the blocks that a prompt fills, as a sampler shares its steps among the others.
+    """
     process = run.model.process
     if batch.text_starts is None or not isinstance(process, BlockProcess):
-        return ()
-    return (int(batch.text_starts[0]) // process.block_size,)
+        return batch.layout
+    return *batch.layout, int(batch.text_starts[0]) // process.block_size

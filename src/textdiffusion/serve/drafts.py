@@ -58,6 +58,10 @@ class Drafter:
         self.tokenizer, self.alternatives = tokenizer, alternatives
         text = run.config.text
         self._starts = [len(row) - len(strip_source(row, text, tokenizer)) for row in batch.tokens.cpu().numpy()]
+        if batch.text_starts is not None:
+            self._starts = batch.text_starts.tolist()
+        length = batch.tokens.shape[1]
+        self._stop = length if batch.valid_mask is None else int(batch.valid_mask[0].sum())  # padding comes last
         self._framer = Framer(tokenizer, batch.condition_mask, given_texts(batch))
         self._spell = lru_cache(maxsize=1 << 14)(lambda id: spelled(tokenizer, id))
 
@@ -65,7 +69,7 @@ class Drafter:
         """Everything about a step, as JSON."""
         frame = self._framer.frame(step)
         rows = [
-            {"start": start, "text": shown(cells[start:]), "tokens": self._tokens(number, ids, cells)}
+            {"start": start, "text": shown(cells[start : self._stop]), "tokens": self._tokens(number, ids, cells)}
             for number, (start, ids, cells) in enumerate(
                 zip(self._starts, step.tokens.tolist(), frame.rows, strict=True)
             )
@@ -74,8 +78,9 @@ class Drafter:
         return json.dumps({**head, "rows": rows}, ensure_ascii=False)
 
     def texts(self, step: Step) -> list[str]:
-        """The draft of each row."""
-        return [shown(cells[start:]) for start, cells in zip(self._starts, self._framer.frame(step).rows, strict=True)]
+        """The draft of each row; of prompts, of what continues them."""
+        rows = self._framer.frame(step).rows
+        return [shown(cells[start : self._stop]) for start, cells in zip(self._starts, rows, strict=True)]
 
     def _tokens(self, number: int, ids: Sequence[int], cells: Sequence[Cell]) -> list[dict[str, Any]]:
         found = {} if self.alternatives is None else self.alternatives.found.get(number, {})

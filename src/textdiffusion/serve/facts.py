@@ -60,7 +60,7 @@ def facts(run: TextDiffusion, limits: Limits) -> dict[str, Any]:
         "label": list(text.labels) if text.label else None,
         "source": bool(text.source),
         "task": run.task.name if run.task is not None else None,
-        "chat": False,
+        "chat": run.chat_template is not None,
     }
 
 

@@ -97,7 +97,8 @@ class Guards:
         give_up = time.monotonic() + self.limits.write_timeout
         while True:
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, give_up - time.monotonic()))
+                async with asyncio.timeout(max(0.0, give_up - time.monotonic())):
+                    message = await receive()
             except TimeoutError:
                 raise APIError("The body came too slowly.", 408, code="slow_body") from None
             if message["type"] == "http.disconnect":

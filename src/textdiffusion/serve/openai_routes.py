@@ -13,10 +13,9 @@ from .drafts import Drafter
 from .errors import APIError
 from .limits import Limits, check_chars, check_range, check_stops
 from .own_routes import usage_of
-from .patterns import requested
 from .responses import dumps, event, json_answer, stream_answer
 from .service import Service, Ticket, chosen_seed
-from .writing import Plan, Text, check_sampling, continuation, plan, read
+from .writing import Plan, Text, chat_plan, check_sampling, completion_plan, read
 
 _DRAFT_SECONDS = 0.05  # between two drafts of a stream
 
@@ -53,7 +52,7 @@ def add_routes(app: Any, service: Service, documented: dict[str, Any]) -> None:
     @app.post("/v1/chat/completions", **documented, summary="Answer in a conversation")
     async def chat(body: ChatBody) -> Any:
         check_chat(body, limits)
-        return _answer(service, body, Chat(body))
+        return _answer(service, body, Chat(body, limits))
 
 
 class Completions:
@@ -73,27 +72,15 @@ class Completions:
 
     def plan(self, run: TextDiffusion, number: int, seed: int) -> Plan:
         """How the texts of one prompt are written."""
-        body, prompt = self.body, self.prompts[number]
+        prompt = self.prompts[number]
         assert isinstance(prompt, str)
-        pattern = requested(run, body.regex, body.response_format, self.limits)
-        if pattern and prompt:
-            pattern = pattern.after(prompt)
-        batch = continuation(
-            run,
-            prompt,
-            body.n or 1,
-            body.max_tokens or body.max_completion_tokens,
-            suffix=body.suffix or "",
-            source=body.source,
-            label=body.label,
-            limits=self.limits,
-        )
-        return plan(run, body, batch, seed, self.limits, pattern)
+        return completion_plan(run, self.body, prompt, seed, self.limits)
 
     def shown(self, number: int, text: str) -> str:
-        """The text after the prompt and before the suffix."""
+        """The text between the prompt and the suffix, or all three."""
         prompt, suffix = str(self.prompts[number]), self.body.suffix or ""
-        text = text.removeprefix(prompt).removesuffix(suffix)
+        if suffix:  # a template was filled
+            text = text.removeprefix(prompt).removesuffix(suffix)
         return f"{prompt}{text}{suffix}" if self.body.echo else text
 
     def choice(self, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
@@ -110,16 +97,12 @@ class Chat:
 
     prefix, kind, chunk_kind, num_prompts = "chatcmpl-", "chat.completion", "chat.completion.chunk", 1
 
-    def __init__(self, body: ChatBody) -> None:
-        self.body = body
+    def __init__(self, body: ChatBody, limits: Limits) -> None:
+        self.body, self.limits = body, limits
 
     def plan(self, run: TextDiffusion, number: int, seed: int) -> Plan:
-        """Raises APIError: no tokenizer of a run has a chat template yet."""
-        raise APIError(
-            "This run has no chat template, so it cannot tell the turns of a conversation apart; use /v1/completions.",
-            param="messages",
-            code="no_chat_template",
-        )
+        """How the answers are written."""
+        return chat_plan(run, self.body, seed, self.limits)
 
     def shown(self, number: int, text: str) -> str:
         """The answer."""

@@ -112,7 +112,7 @@ async def stream_events(
         bits = None
         if body.bits:
             plain = [text.text for text in texts]
-            bits = await ticket.compute(partial(bits_of, ticket.run, plain, body, service.limits))
+            bits = await ticket.measure(partial(bits_of, ticket.run, plain, body, service.limits))
         usage = usage_of(service, body.model, made, texts) | {"steps": written.step.index, "calls": written.step.nfe}
         done = {
             "texts": [text.text for text in texts],
@@ -180,7 +180,7 @@ async def infilled(service: Service, body: InfillBody) -> dict[str, Any]:
 async def scored(service: Service, body: ScoreBody) -> dict[str, Any]:
     """The answer of `/v1/score`."""
     async with service.admit(body.model) as ticket:
-        estimates = await ticket.compute(
+        estimates = await ticket.measure(
             lambda: ticket.run.score(
                 body.texts,
                 prefix=body.prefix,

@@ -20,19 +20,24 @@ PADDING = r"[ \n]*"
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern that a text must match. `padded`: white space may follow, because the run cannot end a text itself."""
+    """A pattern that a text must match.
+
+    `padded`: white space may follow, because the run cannot end a text itself. `spaced`: the row has the space that
+    ends the prompt before the text (see `prompts.encode_prompt`).
+    """
 
     source: str
     padded: bool
+    spaced: bool = False
 
     @property
     def guide(self) -> Regex:
         """The guide that makes every text match."""
-        return Regex(f"(?:{self.source}){PADDING}" if self.padded else self.source)
+        return Regex(f"{' ' if self.spaced else ''}(?:{self.source}){PADDING if self.padded else ''}")
 
-    def after(self, prompt: str) -> Pattern:
-        """The pattern of whole texts, where this one is that of what follows a prompt."""
-        return Pattern(f"{regex.escape(prompt)}(?:{self.source})", self.padded)
+    def between(self, prompt: str, suffix: str) -> Pattern:
+        """The pattern of whole texts, where this one is that of what fills the gap between a prompt and a suffix."""
+        return Pattern(f"{regex.escape(prompt)}(?:{self.source}){regex.escape(suffix)}", padded=False)
 
     def cut(self, text: str) -> str:
         """The text without the white space that fills the canvas: its longest start that matches."""

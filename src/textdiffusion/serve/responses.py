@@ -109,7 +109,8 @@ def stream_answer(events: Callable[[], AsyncIterator[str]], limits: Limits, erro
                 await send({"type": "http.response.start", "status": 200, "headers": _raw(EVENT_STREAM_HEADERS)})
                 started = True
             body = {"type": "http.response.body", "body": text.encode(), "more_body": True}
-            await asyncio.wait_for(send(body), limits.write_timeout)
+            async with asyncio.timeout(limits.write_timeout):
+                await send(body)
 
         upcoming = asyncio.ensure_future(anext(iterator))
         try:

@@ -44,7 +44,8 @@ class Ticket:
     async def within_deadline(self, waiting: Awaitable[T]) -> T:
         """What is waited for. Raises APIError (408) when the time is up."""
         try:
-            return await asyncio.wait_for(waiting, self.remaining)
+            async with asyncio.timeout(self.remaining):  # `wait_for` of Python 3.11 can swallow a cancellation
+                return await waiting
         except TimeoutError:
             raise timed_out(self.service.limits.deadline) from None
         except APIError as error:
@@ -53,8 +54,14 @@ class Ticket:
             raise
 
     async def compute(self, function: Callable[[], T]) -> T:
-        """The result of a function that runs in a thread for what is prepared or measured, until the client leaves."""
+        """The result of a function that runs in a thread for what is prepared and read, until the client leaves."""
+        return await self._in_thread(self.service.pool, function)
 
+    async def measure(self, function: Callable[[], T]) -> T:
+        """As `compute`, in a thread for what may take long, behind which no other request waits to be prepared."""
+        return await self._in_thread(self.service.measuring, function)
+
+    async def _in_thread(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         def stoppable() -> T:
             with cancellable(lambda: self.is_over or time.monotonic() > self.deadline):
                 try:
@@ -63,7 +70,7 @@ class Ticket:
                 except Exception as error:
                     raise as_api_error(error) from None
 
-        return await self.within_deadline(asyncio.get_running_loop().run_in_executor(self.service.pool, stoppable))
+        return await self.within_deadline(asyncio.get_running_loop().run_in_executor(pool, stoppable))
 
     def start(self, plan: Plan, draft_of: DraftOf | None = None, alternatives: Alternatives | None = None) -> Job:
         """Hands rows to the run's worker. With `alternatives` they share no network calls."""
@@ -96,7 +103,8 @@ class Service:
 
     def __init__(self, shelf: Shelf, limits: Limits) -> None:
         self.shelf, self.limits, self.metrics = shelf, limits, Metrics()
-        self.pool = ThreadPoolExecutor(2, "prepare")
+        self.pool, self.measuring = ThreadPoolExecutor(8, "prepare"), ThreadPoolExecutor(2, "measure")
+        self.loading = ThreadPoolExecutor(1, "load")
         self.requests = 0
         self.is_ready = True
         self._seconds = 1.0  # a running mean of what a request takes
@@ -117,7 +125,8 @@ class Service:
         ticket: Ticket | None = None
         try:
             try:
-                loaded = await asyncio.wait_for(self.shelf.hold(model, self.pool), self.limits.deadline)
+                async with asyncio.timeout(self.limits.deadline):
+                    loaded = await self.shelf.hold(model, self.loading)
             except TimeoutError:
                 raise timed_out(self.limits.deadline) from None
             except APIError:
@@ -132,13 +141,14 @@ class Service:
             self.metrics.requests_now.set(self.requests)
             if ticket is not None:
                 ticket.cancel()
-                await self.shelf.release(ticket.loaded)
+                self.shelf.release(ticket.loaded)
 
     def stop(self) -> None:
         """Ends the threads."""
         self.is_ready = False
         self.shelf.stop()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self.measuring, self.loading):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def chosen_seed(seed: int | None) -> int:

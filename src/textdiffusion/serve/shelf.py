@@ -59,7 +59,7 @@ class Shelf:
             raise UserError("There is no run to serve; name at least one.")
         self.limits, self.device, self.dtype = limits, device, dtype
         self.entries = {name: Entry(name, source) for name, source in zip(names, sources, strict=True)}
-        self._changed = asyncio.Condition()
+        self._room = asyncio.Event()  # set when a run is let go, or loaded
         for entry in self.entries.values():
             self._load(entry)
             if entry.num_bytes > limits.memory_bytes:
@@ -84,7 +84,8 @@ class Shelf:
         entry.run, entry.worker = None, None
 
     def _used_bytes(self) -> int:
-        return sum(entry.num_bytes for entry in self.entries.values() if entry.run is not None)
+        """Weights of the runs that are loaded, or about to be."""
+        return sum(each.num_bytes for each in self.entries.values() if each.run is not None or each.loading is not None)
 
     async def hold(self, name: str, pool: Executor) -> Loaded:
         """The run called `name`, loaded; `release` lets it go. Waits while others that are busy fill the memory.
@@ -100,9 +101,12 @@ class Shelf:
             )
         entry.users += 1
         try:
-            if entry.run is None:  # requests for loaded runs need not wait for the lock
-                async with self._changed:
-                    await self._make_loaded(entry, pool)
+            while entry.run is None:
+                if entry.loading is None and not self._begin_loading(entry, pool):
+                    self._room.clear()
+                    await self._room.wait()
+                elif entry.loading is not None:  # others may wait for it too, or nobody any more
+                    await asyncio.shield(entry.loading)
             assert entry.run is not None
             assert entry.worker is not None
             return Loaded(entry, entry.run, entry.worker)
@@ -110,29 +114,32 @@ class Shelf:
             entry.users -= 1
             raise
 
-    async def _make_loaded(self, entry: Entry, pool: Executor) -> None:
-        """Loads a run, under the lock; waits while there is no room."""
-        while entry.run is None:
-            idle = [each for each in self.entries.values() if each.run is not None and not each.users]
-            idle.sort(key=lambda each: each.last_used)
-            while idle and self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
-                self._unload(idle.pop(0))
-            if self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
-                await self._changed.wait()
-                continue
-            if entry.loading is None or entry.loading.done():  # else one goes on that nobody waits for any more
-                entry.loading = asyncio.get_running_loop().run_in_executor(pool, self._load, entry)
-            await asyncio.shield(entry.loading)
-        self._changed.notify_all()  # others may wait for the same run
+    def _begin_loading(self, entry: Entry, pool: Executor) -> bool:
+        """Begins to load a run if idle ones make enough room. Nothing else waits for it."""
+        idle = [each for each in self.entries.values() if each.run is not None and not each.users]
+        idle.sort(key=lambda each: each.last_used)
+        while idle and self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
+            self._unload(idle.pop(0))
+        if self._used_bytes() + entry.num_bytes > self.limits.memory_bytes:
+            return False
 
-    async def release(self, loaded: Loaded) -> None:
+        def loaded(future: asyncio.Future[None]) -> None:
+            entry.loading = None
+            self._room.set()
+            if not future.cancelled():
+                future.exception()  # those who wait hear it; nobody may
+
+        entry.loading = asyncio.get_running_loop().run_in_executor(pool, self._load, entry)
+        entry.loading.add_done_callback(loaded)
+        return True
+
+    def release(self, loaded: Loaded) -> None:
         """Ends a hold."""
         entry = loaded.entry
         entry.users -= 1
         entry.last_used = time.monotonic()
         if not entry.users:
-            async with self._changed:
-                self._changed.notify_all()
+            self._room.set()
 
     def stop(self) -> None:
         """Unloads every run, once its requests are done."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..core.batch import Batch, concatenate
 from ..core.cancellation import Cancelled
 from ..core.errors import UserError
+from ..inference.continuation import ended_rows, ended_step
 from ..samplers.base import Step
 from .errors import APIError, cancelled, internal
 from .jobs import Job, Written
-from .joining import join
 
 log = logging.getLogger("textdiffusion.serve")
 
@@ -31,27 +32,46 @@ class Flight:
     """Requests that share network calls, and their steps so far. `live` are those that still want the result."""
 
     jobs: Sequence[Job]
+    batch: Batch
     steps: Iterator[Step]
-    key: object | None
     live: list[Job]
     last: Step | None = None
+
+    @property
+    def key(self) -> object | None:
+        """The key of all its requests."""
+        return self.jobs[0].key
 
     @classmethod
     def of(cls, jobs: Sequence[Job], device: torch.device) -> Flight:
         """A flight of jobs with one key. Each row draws with the seed of its own request."""
-        batch = join([job.batch for job in jobs]).to(device)
+        batch = concatenate([job.batch for job in jobs]).to(device)
         seeds = [job.generation.seed for job in jobs for _ in range(job.rows)]
-        return cls(jobs, jobs[0].generation.run(batch, seeds), jobs[0].key, list(jobs))
+        return cls(jobs, batch, jobs[0].generation.run(batch, seeds), list(jobs))
+
+    def rows(self, job: Job) -> slice:
+        """The rows of one request."""
+        start = sum(other.rows for other in self.jobs[: self.jobs.index(job)])
+        return slice(start, start + job.rows)
 
     def rows_of(self, job: Job, step: Step) -> Step:
-        """The rows of one request."""
-        start = 0
-        for other in self.jobs:
-            if other is job:
-                break
-            start += other.rows
-        rows = slice(start, start + job.rows)
+        """A step of the rows of one request."""
+        rows = self.rows(job)
         return replace(step, tokens=step.tokens[rows], confidence=step.confidence[rows], state=step.state[rows])
+
+    def ended(self, step: Step) -> dict[Job, Step]:
+        """The requests whose texts have all ended before those of others, with their last steps."""
+        generation = self.jobs[0].generation
+        if len(self.live) < 2 or self.batch.text_starts is None or not generation.sampler.keeps_tokens:
+            return {}
+        ends, vocab_size = generation.end_ids, generation.model.codec.vocab_size
+        rows = ended_rows(step, self.batch, ends, vocab_size).tolist()
+        found = {}
+        for job in [job for job in self.live if all(rows[self.rows(job)])]:
+            batch = job.batch.to(step.tokens.device)
+            if last := ended_step(self.rows_of(job, step), batch, ends, vocab_size):
+                found[job] = last
+        return found
 
 
 class Worker:
@@ -105,14 +125,21 @@ class Worker:
         if was_idle:
             time.sleep(GATHER_SECONDS)
         with self._changed:
-            self._waiting = deque(job for job in self._waiting if not job.is_over)
+            over = [job for job in self._waiting if job.is_over]
+            self._waiting = deque(job for job in self._waiting if job not in over)
             while len(self._flights) < FLIGHTS and (jobs := self._next_group()):
-                try:
-                    self._flights.append(Flight.of(jobs, self.device))
-                except Exception as error:
-                    for job in jobs:
-                        job.channel.finish(as_api_error(error))
+                self._start(jobs)
+        for job in over:
+            job.channel.finish(cancelled())
         return True
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        """Begins to write requests together; tells them if that fails."""
+        try:
+            self._flights.append(Flight.of(jobs, self.device))
+        except Exception as error:
+            for job in jobs:
+                job.channel.finish(as_api_error(error))
 
     def _next_group(self) -> list[Job]:
         """The first waiting request whose key is not in flight, with all that may join it; empty if there is none."""
@@ -145,17 +172,20 @@ class Worker:
             else:
                 flight.last = step
                 self.steps_done, self.rows_stepped = self.steps_done + 1, self.rows_stepped + len(step.tokens)
+                ended = flight.ended(step)
                 for job in flight.live:
                     if job.draft_of is not None:
-                        job.take(flight.rows_of(job, step))
+                        job.take(ended.get(job) or flight.rows_of(job, step))
+                for job, last in ended.items():
+                    flight.live.remove(job)
+                    job.channel.finish(written(job, last))
         except Exception as error:
             self._fail(flight, error)
 
     def _finish(self, flight: Flight) -> None:
         assert flight.last is not None
-        step = replace(flight.last, tokens=flight.last.tokens.cpu(), confidence=flight.last.confidence.cpu())
         for job in flight.live:
-            job.channel.finish(Written(job.batch, flight.rows_of(job, step)))
+            job.channel.finish(written(job, flight.rows_of(job, flight.last)))
         self._land(flight)
 
     def _land(self, flight: Flight) -> None:
@@ -166,12 +196,18 @@ class Worker:
         """Tells the requests of a flight what went wrong; several are tried alone first, as it may concern one only."""
         if len(flight.jobs) > 1 and isinstance(error, UserError):
             with self._changed:
-                at = self._flights.index(flight)
-                self._flights[at : at + 1] = [Flight.of([job], self.device) for job in flight.live]
+                self._flights.remove(flight)
+                for job in flight.live:
+                    self._start([job])
             return
         for job in flight.live:
             job.channel.finish(as_api_error(error))
         self._land(flight)
+
+
+def written(job: Job, step: Step) -> Written:
+    """The result of a request from the last step of its rows."""
+    return Written(job.batch, replace(step, tokens=step.tokens.cpu(), confidence=step.confidence.cpu()))
 
 
 def as_api_error(error: BaseException) -> APIError:

@@ -13,19 +13,21 @@ from ..core.batch import Batch
 from ..core.errors import UserError
 from ..core.registry import from_dict, to_dict
 from ..data import templates
-from ..data.conditions import encode_source, with_label
-from ..data.normalisers import normalise
+from ..data.conditions import encode_source
 from ..guidance.base import GuideConfig
 from ..inference.api import TextDiffusion
 from ..inference.options import Generation, SamplingOptions, truncate
+from ..inference.prompts import company, default_length, encode_prompt, prompt_batch
 from ..samplers.base import Sampler
-from .bodies import Part, Sampling, StreamBody
+from .bodies import ChatBody, ChatMessage, CompletionBody, Part, Sampling, StreamBody
 from .errors import APIError
-from .facts import allowed_guides, max_length, max_rows
+from .facts import allowed_guides, max_rows
 from .jobs import Written
-from .joining import shape
 from .limits import Limits, check_chars, check_range
-from .patterns import Pattern
+from .patterns import Pattern, requested
+
+DEFAULT_GAP = 16
+"""Tokens before a suffix, where a request does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def plan(run: TextDiffusion, body: Sampling, batch: Batch, seed: int, limits: Li
         )
     adapted = generation.model is not run.model  # its noise depends on the seed
     how = replace(options, steps=generation.steps, seed=seed if adapted else 0)
-    key = (generation.sampler, how, shape(batch))
+    key = (generation.sampler, how, company(run, batch))
+    hash(key)  # here, where it concerns this request only
     resolved = replace(options, steps=generation.steps, sampler=generation.sampler)
     return Plan(batch, generation, key, resolved, pattern)
 
@@ -128,44 +131,44 @@ def described(options: SamplingOptions) -> dict[str, Any]:
     return described | {"sampler": to_dict(options.sampler), "guides": guides}
 
 
-def continuation(
-    run: TextDiffusion,
-    prompt: str,
-    num: int,
-    max_tokens: int | None,
-    *,
-    suffix: str = "",
-    source: str | None = None,
-    label: str | None = None,
-    limits: Limits,
-) -> Batch:
-    """`num` rows that begin with a prompt and have at most `max_tokens` more tokens, then the suffix, if any.
+def completion_plan(run: TextDiffusion, body: CompletionBody, prompt: str, seed: int, limits: Limits) -> Plan:
+    """How the texts of one prompt of `/v1/completions` are written; with a suffix they fill the gap before it."""
+    pattern = requested(run, body.regex, body.response_format, limits)
+    num, length = body.n or 1, body.max_completion_tokens or body.max_tokens
+    if body.suffix:
+        template = f"{escaped(prompt)}[MASK:{length or DEFAULT_GAP}]{escaped(body.suffix)}"
+        batch = run.infill_batch(template, num, source=body.source, label=body.label)
+        return plan(run, body, batch, seed, limits, pattern and pattern.between(prompt, body.suffix))
+    ids, spaced = encode_prompt(run, prompt, body.source)
+    batch = prompt_batch(run, ids, num, length, spaced=spaced, label=body.label)
+    return plan(run, body, batch, seed, limits, pattern and replace(pattern, spaced=spaced))
 
-    Without `max_tokens` the text has as many as fit into a training window. A run that ends its texts may write fewer.
-    """
-    if suffix:
-        gap = f"[MASK:{max_tokens or 16}]"
-        return run.infill_batch(escaped(prompt) + gap + escaped(suffix), num, source=source, label=label)
-    text = run.config.text
-    before = encode_source(source, text, run.tokenizer)
-    given = run.tokenizer.encode(normalise(text.normaliser, prompt)) if prompt else before[:0]
-    room = text.length - len(before) - len(given)
-    length = max_tokens or room
-    if length < 1 or len(before) + len(given) + length > max_length(run, limits):
+
+def chat_plan(run: TextDiffusion, body: ChatBody, seed: int, limits: Limits) -> Plan:
+    """How the answers of `/v1/chat/completions` are written. Raises APIError for runs without a chat template."""
+    if run.chat_template is None:
         raise APIError(
-            f"The prompt has {len(before) + len(given)} tokens, which leaves no room for {max_tokens or 'any'} more: "
-            f"the text may have at most {max_length(run, limits)} tokens.",
-            param="max_tokens" if max_tokens else "prompt",
+            "This run has no chat template, so it cannot tell the turns of a conversation apart; use /v1/completions.",
+            param="messages",
+            code="no_chat_template",
         )
-    run.check_size(num, len(before) + len(given) + length)
-    if not prompt and not text.source:
-        return run.empty_batch(num, length, label=label)
-    row = templates.encode(escaped(prompt) + f"[MASK:{length}]", run.tokenizer, normaliser=text.normaliser)
-    if not prompt:
-        row = templates.make_row(before[:0], length)._replace(given=())
-    rows = [templates.concatenate([templates.make_row(before, 0), row])]
-    batch = templates.collate(rows, run.tokenizer, num=num, padded_to=text.length if text.model_padding else 0)
-    return with_label(batch, text, label)
+    if body.source is not None:
+        raise APIError("A conversation takes no source; say it in a message.", param="source")
+    messages = [{"role": message.role, "content": _content(message)} for message in body.messages]
+    length = body.max_completion_tokens or body.max_tokens
+    batch = run.chat_batch(messages, body.n or 1, length, label=body.label)
+    return plan(run, body, batch, seed, limits, requested(run, body.regex, body.response_format, limits))
+
+
+def _content(message: ChatMessage) -> str:
+    """The text of a message, whose parts must all be text."""
+    if isinstance(message.content, str):
+        return message.content
+    parts = message.content or []
+    texts = [part.get("text") for part in parts if part.get("type") == "text"]
+    if not parts or len(texts) < len(parts) or not all(isinstance(text, str) for text in texts):
+        raise APIError("The content of a message must be text, or a list of parts of type text.", param="messages")
+    return "".join(map(str, texts))
 
 
 def escaped(text: str) -> str:
@@ -186,8 +189,9 @@ def stream_batch(run: TextDiffusion, body: StreamBody, seed: int, limits: Limits
             raise APIError("The gaps of a template decide its length; leave length out.", param="length")
         batch = infill_batch(run, body.template, body.num, seed, limits, **conditions)
     elif body.prompt:
-        free = None if length is None else length
-        batch = continuation(run, body.prompt, body.num, free, **conditions, limits=limits)
+        given, _ = encode_prompt(run, body.prompt, body.source)
+        template = f"{escaped(body.prompt)}[MASK:{default_length(run, len(given)) if length is None else length}]"
+        batch = infill_batch(run, template, body.num, seed, limits, **conditions)
     else:
         batch = run.empty_batch(body.num, length, **conditions)
     return batch if body.tokens is None else _with_tokens(run, batch, body.tokens, body.remask or [])
@@ -254,20 +258,30 @@ class Text:
 
 
 def read(run: TextDiffusion, written: Written, pattern: Pattern | None) -> list[Text]:
-    """The texts of finished rows."""
-    batch, end = written.batch, run.tokenizer.end_id
-    whole = [pattern.cut(text) if pattern else text for text in run.decode(written.step, batch)]
-    texts = []
-    for text, ids, free in zip(whole, written.step.tokens.tolist(), batch.target_mask.tolist(), strict=True):
-        chosen = [id for id, is_free in zip(ids, free, strict=True) if is_free]
-        count = chosen.index(end) + 1 if end in chosen else len(chosen)
-        ended = end in chosen or (pattern is not None and pattern.padded)
-        texts.append(Text(text, "stop" if ended else "length", count))
-    return texts
+    """The texts of finished rows: of prompts what continues them, else the whole texts."""
+    batch, step, end = written.batch, written.step, run.tokenizer.end_id
+    if batch.text_starts is not None:
+        texts = [
+            Text(each.text, "length" if each.finish == "length" else "stop", each.num_tokens)
+            for each in run.continuations(step, batch)
+        ]
+    else:
+        texts = []
+        for text, ids, free in zip(
+            run.decode(step, batch), step.tokens.tolist(), batch.target_mask.tolist(), strict=True
+        ):
+            chosen = [id for id, is_free in zip(ids, free, strict=True) if is_free]
+            count = chosen.index(end) if end in chosen else len(chosen)
+            texts.append(Text(text, "stop" if end in chosen else "length", count))
+    if pattern is None or not pattern.padded:
+        return texts
+    return [replace(each, text=pattern.cut(each.text), finish_reason="stop") for each in texts]
 
 
 def prompt_tokens(batch: Batch) -> int:
     """The number of given tokens in each row, padding aside; of the first row."""
+    if batch.text_starts is not None:
+        return int(batch.text_starts[0])
     if batch.condition_mask is None:
         return 0
     last = int(batch.target_mask[0].nonzero().max()) if bool(batch.target_mask[0].any()) else 0
