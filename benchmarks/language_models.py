@@ -43,7 +43,7 @@ PATTERN = r"The (red|green|ripe) [a-z]+ is [a-z ]+\."
 
 def table() -> None:
     """A row for each format: seconds of each operation, or what went wrong."""
-    print("| format | " + " | ".join(operations("", Path())) + " |")
+    print("| format | " + " | ".join(operations("", Path())) + " |\n" + "|---" * 10 + "|")
     for name in CONFIGS:
         with tempfile.TemporaryDirectory() as folder:
             write_model(Path(folder) / "published", name)
@@ -124,6 +124,7 @@ def subword_run(folder: Path, size: int) -> TextDiffusion:
     (folder / "tokenizer.json").write_text(engine.to_str())
     (folder / "text.txt").write_text("The pear is red.\n")
     settings = ["text.tokenizer=file", f"text.tokenizer_path={folder}/tokenizer.json", "text.length=16"]
+    settings += ["backbone.width=64", "backbone.depth=2"]
     settings += [f"backbone.architecture={json.dumps(network)}", f"text.data={folder}/text.txt", "text.layout=stream"]
     config = apply_overrides(recipes.get("adapted")("a2d"), settings)
     torch.manual_seed(0)
@@ -154,23 +155,23 @@ def memory() -> None:
         subprocess.run([sys.executable, __file__, "one", str(rank), checkpointing], check=True)
 
 
-def one(rank: int, checkpointing: str, steps: int = 3) -> None:
+def one(rank: int, checkpointing: str, steps: int = 2) -> None:
     """A few steps of training."""
     torch.set_num_threads(1)
     network = SHAPE | {"model_type": "qwen3", "hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 12}
     network |= {"num_attention_heads": 12, "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": True}
     network |= {"vocab_size": 32_000, "max_position_embeddings": 1024}
     settings = [f"backbone.architecture={json.dumps(network)}", f"backbone.gradient_checkpointing={checkpointing}"]
-    settings += ["text.length=256", f"backbone.lora_rank={rank}"]
+    settings += ["text.length=64", "backbone.width=768", "backbone.depth=12", f"backbone.lora_rank={rank}"]
     model = build_model(apply_overrides(recipes.get("adapted")("full"), settings), 31_000).train()
     objective = recipes.get("adapted")("full").objective
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    start, batch = time.process_time(), Batch(torch.randint(0, 31_000, (4, 256)))
+    start, batch = time.process_time(), Batch(torch.randint(0, 31_000, (2, 64)))
     for step in range(steps):
         optimizer.zero_grad()
-        objective(model, batch, rng=Rng.of(step, 4)).total.backward()
+        objective(model, batch, rng=Rng.of(step, 2)).total.backward()
         optimizer.step()
     speed = steps * batch.tokens.numel() / (time.process_time() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
