@@ -119,12 +119,12 @@ def subword_run(folder: Path, size: int) -> TextDiffusion:
     )
     engine.train_from_iterator(words, trainer)
     tokenizer = Subwords("file", engine)
-    network = {"model_type": "bert", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    network = {"model_type": "bert", "intermediate_size": 128}
     network |= {"num_attention_heads": 2, "vocab_size": tokenizer.vocab_size + 1}
     (folder / "tokenizer.json").write_text(engine.to_str())
     (folder / "text.txt").write_text("The pear is red.\n")
     settings = ["text.tokenizer=file", f"text.tokenizer_path={folder}/tokenizer.json", "text.length=16"]
-    settings += ["backbone.width=64", "backbone.depth=2"]
+    settings += ["backbone.width=128", "backbone.depth=4"]
     settings += [f"backbone.architecture={json.dumps(network)}", f"text.data={folder}/text.txt", "text.layout=stream"]
     config = apply_overrides(recipes.get("adapted")("a2d"), settings)
     torch.manual_seed(0)
