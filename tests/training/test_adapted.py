@@ -28,8 +28,14 @@ def _config(tmp_path: Path, *settings: str, variant: str = "default") -> Config:
     data = tmp_path / "text.txt"
     if not data.exists():
         data.write_text("A ripe pear. A red fig. " * 300)
-    small = ("text.length=16", "training.steps=4", "training.batch_size=4", "training.eval_windows=4")
-    rest = ("training.num_samples=0", f"text.data={data}", "training.dtype=float32")
+    small = ("text.length=16", "training.steps=4", "training.batch_size=4", "training.eval_windows=1")
+    rest = (
+        "training.num_samples=0",
+        "training.eval_every=1000",
+        "training.compile=off",
+        f"text.data={data}",
+        "training.dtype=float32",
+    )
     return apply_overrides(recipes.get("adapted")(variant), [*small, *rest, *settings])
 
 
@@ -47,12 +53,11 @@ def _train(tmp_path: Path, name: str, *settings: str, variant: str = "default", 
 @pytest.mark.parametrize("variant", ["default", "a2d"])
 def test_a_causal_model_learns_to_denoise(tmp_path, variant):
     base = _base(tmp_path)
-    _train(tmp_path, "run", "training.lr=0.01", "training.steps=12", variant=variant, base=base)
+    _train(tmp_path, "run", "training.lr=0.02", "training.steps=8", variant=variant, base=base)
     run = TextDiffusion.from_pretrained(tmp_path / "run")
     assert run.model.denoiser.backbone.network.config.num_hidden_layers == 2  # the network of the other run
-    assert run.generate(1, length=16)
-    before = TextDiffusion(_denoiser_of(base, run), run.tokenizer, run.config).score(["A red fig."], draws=8)[0]
-    assert run.score(["A red fig."], draws=8)[0].bits < before.bits - 0.5
+    before = TextDiffusion(_denoiser_of(base, run), run.tokenizer, run.config).score(["A red"], draws=2)[0]
+    assert run.score(["A red"], draws=2)[0].bits < before.bits - 0.5
 
 
 def _denoiser_of(base: Path, run: TextDiffusion):
@@ -91,7 +96,7 @@ def _small_model(*settings: str):
     return model_of(apply_overrides(recipes.get("adapted")("full"), [*size, *settings]), 9)
 
 
-@pytest.mark.parametrize("name", ["llada", "fast_dllm_v2", "bert"])
+@pytest.mark.parametrize("name", ["fast_dllm_v2", "bert"])
 def test_an_adapter_lies_beside_a_reference(tmp_path, name):
     variant = "full" if name == "bert" else "default"
     base = _base(tmp_path, name)
@@ -101,13 +106,13 @@ def test_an_adapter_lies_beside_a_reference(tmp_path, name):
     own = load_file(tmp_path / "run/model.safetensors")
     assert all("lora_" in key or key == "step" for key in own)
     run = TextDiffusion.from_pretrained(tmp_path / "run")
-    texts, bits = run.generate(2, length=16), run.score(["A pear"], draws=4)[0].bits
+    texts, bits = run.generate(2, length=4), run.score(["A"], draws=2)[0].bits
     saved = TextDiffusion.from_pretrained(run.save_pretrained(tmp_path / "saved"))
-    assert saved.generate(2, length=16) == texts
+    assert saved.generate(2, length=4) == texts
     merged = convert(tmp_path / "run", tmp_path / "merged")
     assert not (tmp_path / "merged/weights.json").exists()
-    assert merged.score(["A pear"], draws=4)[0].bits == pytest.approx(bits, abs=1e-3)
-    assert TextDiffusion.from_pretrained(tmp_path / "merged").generate(2, length=16) == merged.generate(2, length=16)
+    assert merged.score(["A"], draws=2)[0].bits == pytest.approx(bits, abs=1e-3)
+    assert TextDiffusion.from_pretrained(tmp_path / "merged").generate(2, length=4) == merged.generate(2, length=4)
 
 
 def test_peft_itself_loads_the_adapter(tmp_path):

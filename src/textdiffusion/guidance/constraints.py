@@ -157,8 +157,9 @@ class ConstrainedPrediction(GuidedPrediction):
 
     def __init__(self, prediction: Prediction, lattice: Lattice, positions: slice, known: Mask) -> None:
         change = (lattice.marginals - lattice.class_logp)[:, positions].nan_to_num(-torch.inf, neginf=-torch.inf)
+        change = change.to(lattice.logp.dtype)  # before it is as large as the vocabulary
         logits = lattice.logp[:, positions] + change[..., lattice.automaton.token_classes]
-        super().__init__(prediction, logits.float(), known)
+        super().__init__(prediction, logits, known)
         self.lattice, self.positions = lattice, positions
 
     @property
@@ -235,5 +236,5 @@ class LatticeDenoiser(WrappedDenoiser):
 
 def _fix_tokens(logp: Logits, tokens: Tokens, mask: Mask) -> Logits:
     """`logp` with certainty of `tokens` at the positions of `mask`."""
-    certain = one_hot_logits(torch.where(mask, tokens, 0), logp)
-    return torch.where(mask[..., None], certain, logp)
+    fixed = logp.masked_fill(mask[..., None], -torch.inf)
+    return fixed.index_put_((*mask.nonzero(as_tuple=True), tokens[mask]), fixed.new_zeros(()))

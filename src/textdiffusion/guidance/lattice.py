@@ -87,6 +87,8 @@ class Lattice:
         transitions, token_classes, tokens = self.automaton.transitions, self.automaton.token_classes, []
         for i in range(self.logp.shape[1]):
             class_message = messages[i + 1].gather(1, transitions[state])
+            largest = class_message.amax(-1, keepdim=True).clamp(min=torch.finfo(class_message.dtype).min)
+            class_message = (class_message - largest).to(self.logp.dtype)  # before it is as large as the vocabulary
             weights = torch.where(self.skip[:, i, None], 0.0, self.logp[:, i] + class_message[:, token_classes])
             tokens.append(choose(i, weights))
             state = torch.where(self.skip[:, i], state, transitions[state, token_classes[tokens[-1]]])

@@ -67,12 +67,15 @@ class LMVocabulary:
             raise UserError(f"denoiser.mask_id is {self.mask_id}, but the embedding has {backbone.num_rows:,} rows.")
         if wrong := [i for i in config.unused if not 0 <= i < vocab_size]:
             raise UserError(f"denoiser.unused has {wrong[0]}, which is outside the {vocab_size:,} tokens.")
-        self.never = sorted({*config.unused, self.mask_id} & set(range(vocab_size)))
+        never = sorted({*config.unused, self.mask_id} & set(range(vocab_size)))
+        self._never = torch.tensor(never, dtype=torch.long, device="cpu")
 
     def __call__(self, hidden: Float[Tensor, "n w"]) -> Float[Tensor, "n v"]:
         """Logits of the tokens. Tokens that are never predicted have none."""
         logits = self.backbone.head(hidden)[:, : self.vocab_size]
-        return logits.index_fill_(-1, torch.tensor(self.never, dtype=torch.long, device=logits.device), -torch.inf)
+        if self._never.device != logits.device:
+            self._never = self._never.to(logits.device)
+        return logits.index_fill_(-1, self._never, -torch.inf)  # in place: the head's own output, which is large
 
     def embed(self, x: Tokens) -> Hidden:
         """The vectors of states."""

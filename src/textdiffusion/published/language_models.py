@@ -21,8 +21,10 @@ from ..inference.api import TextDiffusion
 from ..networks.language_model import CAUSAL_TYPES, LanguageModelConfig
 from ..networks.lm_denoiser import LMBlockDenoiserConfig, LMDenoiserConfig
 from ..objectives.masked import MaskedELBO
-from ..storage.weight_files import INDEX, SINGLE, WeightFiles, record_files
+from ..storage.weight_files import INDEX, WeightFiles, record_files
 from ..storage.weights import DTYPES, NETWORK
+from .encoders import FOLDER as COPY
+from .encoders import copied_with_head, lacks_head, with_body_prefix
 from .formats import Format
 from .settings import PublishedSettings
 from .vocabulary import Vocabulary, read_vocabulary
@@ -64,11 +66,15 @@ def convert_language_model(
         prefix=NETWORK,
         renamed=_renamed(form, architecture, folder),
     )
+    model_type = str(architecture["model_type"])
+    files = with_body_prefix(files, folder, model_type)
     files = replace(files, ignored=_ignored(files, folder, architecture))
     ids = {"mask_id": _mask_id(settings, form, vocabulary, mask), "shift": form.shift, "unused": vocabulary.unused}
     config = _config(str(tokenizer or source), settings, form, architecture, ids, _dtype(files, folder))
     make_folder(out)
-    if copy:
+    if lacks_head(files, folder, model_type):
+        files = copied_with_head(files, folder, out, model_type)
+    elif copy:
         files = _copied(files, folder, out)
     files = replace(files, identity=run_identity(config, fingerprint(vocabulary.tokenizer), {}))
     vocabulary.tokenizer.save(out / "tokenizer.json")
@@ -189,9 +195,10 @@ def _mask_id(settings: PublishedSettings, form: Format, vocabulary: Vocabulary, 
 
 
 def _copied(files: WeightFiles, folder: Path, out: Path) -> WeightFiles:
+    make_folder(out / COPY)
     for name in files.files:
-        with atomic(out / name) as partial:
+        with atomic(out / COPY / name) as partial:
             shutil.copyfile(folder / name, partial)
-    if (folder / INDEX).is_file() and list(files.files) != [SINGLE]:
-        shutil.copyfile(folder / INDEX, out / INDEX)
-    return replace(files, source=".", revision="")
+    if (folder / INDEX).is_file():
+        shutil.copyfile(folder / INDEX, out / COPY / INDEX)
+    return replace(files, source=COPY, revision="")
