@@ -12,6 +12,7 @@ from textdiffusion.diffusion.absorbing import AbsorbingProcess
 from textdiffusion.diffusion.model import DiffusionModel
 from textdiffusion.inference.revision import Draft, random_positions
 from textdiffusion.samplers.ancestral import Ancestral, Euler, Tweedie
+from textdiffusion.samplers.autoregressive import Autoregressive
 from textdiffusion.samplers.base import Request, Sampler
 from textdiffusion.samplers.ddim import DDIM
 from textdiffusion.samplers.dpm_solver import DPMSolver
@@ -39,7 +40,7 @@ GIVEN = [
     for name, model in MODELS.items()
     if not isinstance(model.process, HIDES_EVERYWHERE)
     for kind in samplers(model)
-    if kind.converges
+    if kind.converges and not (kind is Autoregressive and model.process.bidirectional)  # it ignores what follows a gap
 ]
 
 

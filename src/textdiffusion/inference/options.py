@@ -69,7 +69,7 @@ class SamplingOptions:
 
         Raises UserError for options that are not allowed, or that the run's process does not allow.
         """
-        default = run.infilling_sampler if _has_text_after_gaps(batch) else run.config.sampler
+        default = run.infilling_sampler if has_text_after_gaps(batch) else run.config.sampler
         sampler = overrides.sampler(self.sampler, default) if isinstance(self.sampler, str) else self.sampler or default
         if problem := sampler_problem(sampler, run.config, run.model.process):
             raise UserError(f"{problem} This run can use {', '.join(run.samplers())}.")
@@ -106,10 +106,13 @@ class SamplingOptions:
         return _with_replacement(guides, model, batch)
 
 
-def _has_text_after_gaps(batch: Batch) -> bool:
-    """Whether a given token follows a free one in any row."""
+def has_text_after_gaps(batch: Batch) -> bool:
+    """Whether a given token follows a free one in any row; padding is not given."""
     given = batch.condition_mask
-    return given is not None and bool((given[:, 1:] & batch.target_mask.cumsum(-1)[:, :-1].bool()).any())
+    if given is None:
+        return False
+    given = given if batch.valid_mask is None else given & batch.valid_mask
+    return bool((given[:, 1:] & batch.target_mask.cumsum(-1)[:, :-1].bool()).any())
 
 
 def _with_replacement(guides: list[Guide], model: DiffusionModel, batch: Batch) -> tuple[Guide, ...]:

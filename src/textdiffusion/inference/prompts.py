@@ -22,7 +22,7 @@ from ..data.tokenizers.base import Ids
 from ..diffusion.blocks import BlockProcess
 from ..samplers.base import Step
 from .continuation import Continuation
-from .options import OnStep, SamplingOptions
+from .options import OnStep, SamplingOptions, has_text_after_gaps
 from .run import Run, check_count
 
 WIDTH_STEP = 16
@@ -148,9 +148,11 @@ def sample_prompts(
 
 def company(run: Run, batch: Batch) -> tuple[object, ...]:
     """Batches with equal values may be sampled together under the same options: their rows get the texts that they
-    get alone. It is their layout, and the blocks that a prompt fills, as a sampler shares its steps among the others.
+    get alone. It is their layout, whether text follows a gap, which can decide the sampler, and the blocks that are
+    given at the beginning, as a sampler shares its steps among the others.
     """
-    process = run.model.process
-    if batch.text_starts is None or not isinstance(process, BlockProcess):
-        return batch.layout
-    return *batch.layout, int(batch.text_starts[0]) // process.block_size
+    process, key = run.model.process, (*batch.layout, has_text_after_gaps(batch))
+    if not isinstance(process, BlockProcess):
+        return key
+    free = batch.target_mask.any(0).nonzero()
+    return *key, int(free[0]) // process.block_size if len(free) else -1

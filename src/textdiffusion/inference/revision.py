@@ -149,7 +149,8 @@ class Revision:
             return cls(replace(generation, t_start=strength, steps=steps), draft.batch)
         else:
             revised = random_positions(model, draft.batch, strength, generation.seed)
-        return cls(generation, draft.keeping(revised).batch)
+        batch = draft.keeping(revised).batch
+        return cls(options.resolve(run, batch), batch)  # what stays after a gap can decide the sampler
 
     def run(self) -> Iterator[Step]:
         """The steps from the noisy draft to the revised text, all rows at once."""

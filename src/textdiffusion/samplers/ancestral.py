@@ -86,27 +86,29 @@ class Ancestral(Sampler):
             sampled = Prediction(joint) if log_score is None else MixedScorePrediction(joint, log_score)
             xs = self.step(state, sampled, t, s, rng=step_rng)
             if self.patience:
-                ended |= settling.steps(logits, state.maskable, self.patience_entropy) >= self.patience
-                xs = torch.where(ended[:, None] & state.maskable, logits.argmax(-1), xs)
+                steps = settling.steps(logits[rows], rows, state.maskable[rows], self.patience_entropy)
+                ended[rows] = steps >= self.patience
+                xs = torch.where(ended[:, None] & state.maskable, joint.argmax(-1), xs)
             state.update(xs, s, logits, step_rng)
             stale = (state.x != x).any(-1) if denoiser.time_independent else torch.ones_like(stale)
             yield state.as_step(i + 1, float(times[i + 1]))
 
 
 class Settling:
-    """For how many steps the predictions of each row have been certain and the same."""
+    """For how many predictions each row's have been certain and the same."""
 
     def __init__(self, x: Tokens) -> None:
         self._likeliest, self._steps = torch.full_like(x, -1), torch.zeros(len(x), dtype=torch.long, device=x.device)
 
-    def steps(self, logits: Logits, where: Mask, max_entropy: float) -> Int[Tensor, " b"]:
-        """The number after one more step, from its predictions at the positions `where`."""
+    def steps(self, logits: Logits, rows: Int[Tensor, " b"], where: Mask, max_entropy: float) -> Int[Tensor, " b"]:
+        """The number of `rows` after one more prediction of them, at the positions `where`."""
         likeliest = logits.argmax(-1)
         entropy = torch.special.entr(logits.softmax(-1)).sum(-1) * where
         certain = entropy.sum(-1) <= max_entropy * where.sum(-1)
-        same = ((likeliest == self._likeliest) | ~where).all(-1)
-        self._steps, self._likeliest = torch.where(same & certain, self._steps + 1, 0), likeliest
-        return self._steps
+        same = ((likeliest == self._likeliest[rows]) | ~where).all(-1)
+        self._steps[rows] = torch.where(same & certain, self._steps[rows] + 1, 0)
+        self._likeliest[rows] = likeliest
+        return self._steps[rows]
 
 
 def _own_score(prediction: Prediction, state: TokenState, rows: Int[Tensor, " n"], t: Times) -> Logits | None:

@@ -88,7 +88,7 @@ class Unmasking(Sampler):
 
     @property
     def keeps_tokens(self) -> bool:
-        return not self.refine_rounds
+        return not self.refine_rounds and self.edit == 1.0
 
     def __call__(self, model: DiffusionModel, request: Request, *, rng: Rng) -> Iterator[Step]:
         """Steps from all masks to text. The `t` of a step is the fraction of the target positions that are masked."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..config.config import Config
 from ..config.overrides import apply_overrides
 from ..core.errors import UserError
+from ..diffusion.dual import DualAbsorbing
 from ..objectives.distillation import Distillation
 from ..storage.hub import find_run
 from .events import Finished
@@ -79,6 +80,8 @@ def rounds(teacher_steps: int, steps: int) -> list[int]:
 
 def objective_for(config: Config) -> type[Distillation]:
     """The distillation of a run's process. Raises UserError where there is none."""
+    if isinstance(config.process, DualAbsorbing):
+        raise UserError("A run of dual training cannot be distilled: it writes from left to right, one token per step.")
     kinds = Distillation.choices().values()
     for kind in kinds:
         if issubclass(type(config.process).module or object, kind.processes):

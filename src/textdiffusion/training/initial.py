@@ -18,6 +18,7 @@ from ..core.registry import to_dict
 from ..data.chat import load_chat_template
 from ..data.config import TextConfig
 from ..diffusion.model import DiffusionModel
+from ..networks.denoiser import LabelEmbedding
 from ..networks.language_model import LanguageModelConfig
 from ..networks.lm_denoiser import LMVocabularyConfig
 from ..networks.lora import reset_adapter
@@ -79,9 +80,12 @@ def weight_files_of(run: Path) -> WeightFiles:
 
 
 def load_files(model: DiffusionModel, files: WeightFiles) -> None:
-    """Loads the weights that an adapter changes, and draws the adapter's."""
+    """Loads the weights of a language model, and draws those that are not among them: of an adapter, and of labels."""
     files.load(model, files.paths())
     reset_adapter(model.denoiser.backbone.network)
+    if model.denoiser.labels is not None:
+        num_rows, width = model.denoiser.labels.weight.shape
+        model.denoiser.labels = LabelEmbedding(num_rows - 1, width)
 
 
 def load_initial(model: DiffusionModel, config: Config, run: Path, log: Callable[[str], object]) -> None:
