@@ -11,7 +11,7 @@ def test_audit_says_where_a_loss_is_below_the_entropy(textdiffusion):
     assert set(found["verdicts"]) == {"loss", "bound"}
     assert found["verdicts"]["loss"].startswith("The loss of masked_elbo:max_weight=3 is not a bound: it says ")
     assert found["verdicts"]["bound"] == "The bound of masked_elbo:max_weight=3 is nowhere below the entropy."
-    assert {each["process"] for each in found["comparisons"]} == {"masked", "blocks", "dual"}
+    assert {each["process"] for each in found["comparisons"]} == {"masked", "blocks", "dual training"}
 
 
 def test_audit_prints_a_line_for_every_process_and_language(textdiffusion):

@@ -136,7 +136,7 @@ def test_every_sampler_of_tokens_drives_ratios_and_keeps_given_tokens(variant, s
         (
             "default",
             "process.kind=autoregressive_order",
-            "score_denoiser works with process.kind=absorbing or uniform, not with autoregressive_order",
+            "score_denoiser works with process.kind=absorbing, dual_absorbing or uniform, not with autoreg",
         ),
     ],
 )

@@ -16,6 +16,7 @@ CHOICES = {
     BackboneConfig: ["bert", "language_model", "transformer", "unet"],
     DenoiserConfig: [
         "block_denoiser",
+        "dual_denoiser",
         "embedding_denoiser",
         "lm_block_denoiser",
         "lm_denoiser",
@@ -45,13 +46,13 @@ def test_settings_stand_above_the_module_that_they_build(base):
         (
             "mdlm",
             "process.kind=uniform",
-            r"denoiser\.kind=mask_denoiser works with process\.kind=absorbing, not",
+            r"denoiser\.kind=mask_denoiser works with process\.kind=absorbing, dual_absorbing or wave, not",
         ),
         ("udlm", "process.kind=absorbing", "token_denoiser works with process.kind=uniform, not with absorbing"),
         (
             "mdlm",
             "denoiser.kind=score_denoiser codec.kind=embeddings process.kind=gaussian",
-            "process.kind=absorbing or uniform, not",
+            "process.kind=absorbing, dual_absorbing or uniform, not",
         ),
         ("mdlm", "denoiser.kind=simplex_denoiser", "simplex_denoiser works with codec.kind=simplex, not with tokens"),
         (

@@ -260,7 +260,7 @@ def test_every_recipe_explains_itself(name):
         (
             "udlm",
             "objective.kind=masked_elbo",
-            "objective.kind=masked_elbo works with process.kind=absorbing or block_absorbing, not with uniform",
+            "objective.kind=masked_elbo works with process.kind=absorbing, block_absorbing or dual_absorbing, not with",
         ),
         ("d3pm", "objective.cross_entropy=-1", "DiscreteELBO.cross_entropy is -1; it must be at least 0"),
         (
@@ -271,7 +271,7 @@ def test_every_recipe_explains_itself(name):
         (
             "mdlm",
             "process.kind=block_absorbing",
-            "mask_denoiser works with process.kind=absorbing, not with block_absorbing",
+            "mask_denoiser works with process.kind=absorbing, dual_absorbing or wave, not with block_absorbing",
         ),
         (
             "block_diffusion",

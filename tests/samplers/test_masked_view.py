@@ -74,13 +74,13 @@ def test_predictions_are_those_of_masks(name):
             "udlm",
             ["text.mask=random"],
             False,
-            "Unmasking cannot act on UniformProcess: it needs AbsorbingProcess. This run can use ancestral",
+            "UniformProcess: it needs AbsorbingProcess or WaveProcess. This run can use ancestral",
         ),
         (
             "autoregressive",
             [],
             False,
-            "Unmasking cannot act on AutoregressiveProcess: it needs AbsorbingProcess. This run can use autoregressive",
+            "AutoregressiveProcess: it needs AbsorbingProcess or WaveProcess. This run can use autoregressive",
         ),
     ],
 )

@@ -222,7 +222,7 @@ def ideal_models(language: KnownLanguage) -> dict[str, DiffusionModel]:
         "Gaussian": ideal_gaussian(language, codec, schedule),
         "blocks": ideal_blocks(language, Linear(), block_size=2),
         "left to right": ideal_autoregressive(language),
-        "dual": ideal_dual(language, Linear()),
+        "dual training": ideal_dual(language, Linear()),
         "wave": ideal_wave(language, Linear(), width=language.length - 1),
     }
 

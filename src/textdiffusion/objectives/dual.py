@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..core.batch import Batch
@@ -40,6 +40,7 @@ class Dual(Objective):
     def __call__(self, model: DiffusionModel, batch: Batch, *, rng: Rng) -> Loss:
         """The masked rows have one t each, stratified over the global batch."""
         odd = slice(min(1, len(batch.tokens) - 1), None, 2)
+        batch = replace(batch, global_batch_size=batch.global_batch_size or len(batch.tokens))
         masked = MaskedELBO(self.max_weight)(model, batch.select(odd), rng=rng.select(odd))
         even = batch.select(slice(0, None, 2))
         next_token = per_token(next_token_nats(model, even), even).mean()
