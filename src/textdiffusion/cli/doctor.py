@@ -22,6 +22,8 @@ EXTRAS = {
     "sentencepiece": ("sentencepiece",),
     "plot": ("matplotlib", "pillow"),
     "pretrained": ("transformers",),
+    "llm": ("transformers", "peft"),
+    "serve": ("fastapi", "uvicorn", "outlines-core", "prometheus-client"),
     "track": ("tensorboard",),
     "eval": ("lm-eval",),
 }
@@ -38,7 +40,8 @@ class Doctor:
         findings = [*_machine(), *_installed(), *(_run(self.run) if self.run else ())]
         out = console()
         for name, value, ok in findings:
-            out.print(f"{'ok' if ok else '!!'}  {name:<19} {value}", markup=False, style=None if ok else "red")
+            mark = "!!" if not ok else "--" if value.startswith("not installed") else "ok"
+            out.print(f"{mark}  {name:<19} {value}", markup=False, style=None if ok else "red")
         if not all(ok for _, _, ok in findings):
             raise UserError("Something is damaged or missing: see the lines that begin with !!.")
 

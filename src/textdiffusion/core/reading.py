@@ -10,6 +10,7 @@ import math
 import os
 import re
 import stat
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ MAX_BYTES = 256 << 20
 """Bytes of a JSON file; a large vocabulary has 20 million."""
 MAX_LOG_BYTES = 2 << 30
 """Bytes of a log with one JSON object per line."""
+FOREIGN_DIGITS = 64
+"""Digits of numbers in the files of others: `transformers` writes 10**30 for a length without limit."""
 MAX_DEPTH = 64
 """Levels of lists and objects in JSON."""
 
@@ -75,25 +78,27 @@ def read_text(path: str | Path, *, limit: int = MAX_BYTES) -> str:
         raise UserError(f"{path} is damaged: byte 0x{byte:02x} at offset {error.start} is not UTF-8.") from None
 
 
-def read_object(path: str | Path, *, limit: int = MAX_BYTES, finite: bool = True) -> dict[str, Any]:
+def read_object(
+    path: str | Path, *, limit: int = MAX_BYTES, finite: bool = True, max_digits: int = 19
+) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises UserError as `read_text` and `parse_json` do, and for a value that is not an object.
     """
-    value = parse_json(read_text(path, limit=limit), str(path), finite=finite)
+    value = parse_json(read_text(path, limit=limit), str(path), finite=finite, max_digits=max_digits)
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it holds {_NAMES[type(value)]} instead of a JSON object.")
     return value
 
 
-def parse_json(text: str, where: str, *, finite: bool = True) -> Any:
+def parse_json(text: str, where: str, *, finite: bool = True, max_digits: int = 19) -> Any:
     """The value of JSON text. `where` names it in errors; without `finite`, numbers may be NaN or infinite.
 
     Raises UserError for text that is not JSON, for more than `MAX_DEPTH` levels, for numbers that are not finite or do
-    not fit in 64 bits, and for strings with half a surrogate pair.
+    not fit in 64 bits (with more than 19 `max_digits`: have more digits), and for strings with half a surrogate pair.
     """
     try:
-        value = json.loads(text, parse_int=_int, **(_FINITE if finite else {}))
+        value = json.loads(text, parse_int=partial(_int, max_digits=max_digits), **(_FINITE if finite else {}))
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error}.") from None
     except ValueError as error:
@@ -133,10 +138,11 @@ def _float(text: str) -> float:
 _FINITE: dict[str, Any] = {"parse_constant": _constant, "parse_float": _float}
 
 
-def _int(text: str) -> int:
-    if len(text) > 20 or not -(1 << 63) <= (value := int(text)) < 1 << 63:
-        raise ValueError(f"the number {text[:24]} does not fit in 64 bits")
-    return value
+def _int(text: str, max_digits: int) -> int:
+    if len(text) > max_digits + 1 or (max_digits <= 19 and not -(1 << 63) <= int(text) < 1 << 63):
+        shown = text if len(text) <= 40 else f"{text[:20]}... of {len(text):,} digits"
+        raise ValueError(f"the number {shown} does not fit in 64 bits")
+    return int(text)
 
 
 _NAMES = {

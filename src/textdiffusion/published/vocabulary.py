@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Engine
 
 from ..core.errors import UserError
 from ..core.files import write_text
-from ..core.reading import read_object, read_text
+from ..core.reading import FOREIGN_DIGITS, read_object, read_text
 from ..data.tokenizers.base import Tokenizer
 from ..data.tokenizers.loading import load_any
 from ..data.tokenizers.subwords import Subwords
@@ -137,4 +137,5 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
 
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
-    return read_object(folder / name) if (folder / name).is_file() else {}
+    path = folder / name
+    return read_object(path, max_digits=FOREIGN_DIGITS) if path.is_file() else {}

@@ -14,6 +14,7 @@ from ..config.compatibility import check_train
 from ..config.config import Config
 from ..core.errors import UserError
 from ..core.terminal import TextConsole
+from ..data.chat import load_chat_template
 from ..data.choices import choose
 from ..data.documents import chat_template, with_copied_pipes
 from ..data.labels import with_label_names
@@ -100,7 +101,10 @@ def train(
         world.barrier()  # no rank writes before all have read the folder
         loggers: list[Logger] = []
         if is_first:
-            if (template := chat_template(config.text)) is not None:
+            template = chat_template(config.text)
+            if template is None and is_new and init is not None:
+                template = load_chat_template(Path(init))
+            if template is not None:
                 folder.write_template(template)
             for note in folder.begin(config, loop.trainer.corpus.tokenizer, loop.state.step):
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
