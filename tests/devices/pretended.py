@@ -101,10 +101,13 @@ def pretended_device() -> Iterator[Syncs]:
 
 def on_device(module: M) -> M:
     """The module with its parameters and buffers on the device; `Module.to` cannot move to a device of this kind."""
+    moved: dict[Tensor, nn.Parameter] = {}  # modules may share parameters
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                part._parameters[name] = nn.Parameter(_upload(parameter), requires_grad=parameter.requires_grad)
+                if parameter not in moved:
+                    moved[parameter] = nn.Parameter(_upload(parameter), requires_grad=parameter.requires_grad)
+                part._parameters[name] = moved[parameter]
         for name, buffer in part._buffers.items():
             if buffer is not None:
                 part._buffers[name] = _upload(buffer)

@@ -27,6 +27,7 @@ SYNCS_PER_STEP = {
     "ancestral": ("mdlm", 6),
     "autoregressive": ("autoregressive", 3),
     "block_ancestral": ("block_diffusion", 6),
+    "block_unmasking": ("adapted", 8),
     "ddim": ("cdcd", 0),
     "dpm_solver": ("plaid", 0),
     "euler": ("sedd", 5),

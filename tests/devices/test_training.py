@@ -23,6 +23,7 @@ from .pretended import DEVICE, pretended_device
 from .selection import slow_except
 
 SYNCS_PER_STEP = {
+    "adapted": 1,
     "analog_bits": 1,
     "autoregressive": 1,
     "block_diffusion": 1,
@@ -98,11 +99,12 @@ SYNCS_PER_LIKELIHOOD = {
     "masked_likelihood": 1,
     "next_token_likelihood": 1,
     "score_entropy_likelihood": 1,
+    "wave_likelihood": 1,
 }
 
 
 @pytest.mark.parametrize(
-    "recipe", [*slow_except("autoregressive", "d3pm", "diffusion_lm", "mdlm", "plaid"), "sedd/uniform"]
+    "recipe", [*slow_except("autoregressive", "d3pm", "diffusion_lm", "mdlm", "plaid"), "sedd/uniform", "mdlm/wave"]
 )
 def test_the_likelihood_of_every_recipe_runs_on_the_device(recipe: str, folder: Path):
     config = tiny(recipe, folder)
@@ -118,7 +120,10 @@ def test_the_likelihood_of_every_recipe_runs_on_the_device(recipe: str, folder: 
 
 
 def test_every_likelihood_has_been_run():
-    configs = [recipes.get(name)() for name in recipes.names()] + [recipes.get("sedd")("uniform")]
+    configs = [recipes.get(name)() for name in recipes.names()] + [
+        recipes.get("sedd")("uniform"),
+        recipes.get("mdlm")("wave"),
+    ]
     assert {config.likelihood.kind for config in configs} == set(SYNCS_PER_LIKELIHOOD) == set(Likelihood.choices())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -193,8 +193,10 @@ class LanguageModel(nn.Module):
         near = (positions[:, :, None] - positions[:, None, :]).abs() <= self.window
         return {"full_attention": mask, "sliding_attention": mask & near[:, None]}
 
-    def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, dtype=self.compute_dtype, enabled=self.compute_dtype != self.dtype)
+    def _autocast(self, x: Tensor) -> AbstractContextManager[object]:
+        if self.compute_dtype == self.dtype:
+            return nullcontext()
+        return torch.autocast(x.device.type, dtype=self.compute_dtype)
 
 
 class _Keys:
