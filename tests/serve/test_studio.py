@@ -176,6 +176,7 @@ def test_settings_and_guides_are_those_of_the_run(page: Any):
     page.fill("#guides input[data-name=pattern]", "([")
     page.click("#go")
     page.wait_for_selector("#problem:not(:empty)")
+    assert page.evaluate("document.querySelector('#temperature').value") == "70"  # the run says nothing
     page.select_option("#run", "restaurants")
     assert page.locator("#label option").all_inner_texts() == ["any", "English", "Italian"]
     assert page.locator(".guide").count() == 0
