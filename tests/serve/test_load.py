@@ -19,6 +19,12 @@ from textdiffusion.serve.shelf import Entry, Shelf
 
 from .conftest import Server, StartServer
 
+RECORDING = {
+    "format": "html",
+    "title": "",
+    "frames": [{"step": 1, "total": 1, "t": 0, "calls": 1, "tokens": [["a", 1, "given"]]}],
+}
+
 
 def wait_until(condition, seconds: float = 10.0) -> None:
     """Fails if a condition does not come true in time."""
@@ -102,16 +108,14 @@ def test_more_requests_than_places_are_told_to_come_back(start_server: StartServ
     assert (response.status, json.load(response)["error"]["type"]) == (429, "rate_limit_error")
     assert int(response.headers["Retry-After"]) >= 1
     assert server.get("/health")[0] == server.get("/ready")[0] == 200
-    frame = {"step": 1, "total": 1, "t": 0, "calls": 1, "tokens": [["a", 1, "given"]]}
-    recording = {"format": "html", "title": "", "frames": [frame]}
-    assert server.post("/v1/record", recording)[0] == 429
+    assert server.post("/v1/record", RECORDING)[0] == 429
     for connection in connections:
         connection.close()
     worker = server.service.shelf.entries["shakespeare"].worker
     assert worker is not None
     wait_until(lambda: server.service.requests == 0 and worker.is_idle)  # long before 4,000 steps
     assert server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:1]"})[0] == 200
-    assert server.post("/v1/record", recording)[0] == 200
+    assert server.post("/v1/record", RECORDING)[0] == 200
 
 
 def test_a_client_that_leaves_stops_what_it_asked_for(server: Server):
@@ -124,11 +128,15 @@ def test_a_client_that_leaves_stops_what_it_asked_for(server: Server):
         wait_until(lambda: worker.is_idle and server.service.requests == 0, 5)
 
 
-def test_a_request_past_its_deadline_gets_408(start_server: StartServer, packaged_models: Path):
+def test_a_request_past_its_deadline_gets_408(
+    start_server: StartServer, packaged_models: Path, monkeypatch: pytest.MonkeyPatch
+):
     server = start_server([packaged_models / "shakespeare"], Limits(deadline=0.3))
     body = {"model": "shakespeare", "max_tokens": 200, "steps": 4000, "sampler": "ancestral"}
     status, answer = server.post("/v1/completions", body)
     assert (status, answer["error"]["code"]) == (408, "deadline")
+    monkeypatch.setattr("textdiffusion.serve.studio.recorded", lambda _: time.sleep(1))
+    assert server.post("/v1/record", RECORDING)[0] == 408
     worker = server.service.shelf.entries["shakespeare"].worker
     assert worker is not None
     wait_until(lambda: worker.is_idle)

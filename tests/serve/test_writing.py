@@ -46,6 +46,13 @@ def test_the_temperature_is_the_samplers_own(temperature: float | None, tiny_run
     assert (found["temperature"], found["top_p"]) == (0.2, 0.95)
 
 
+def test_a_conversation_takes_no_source(tiny_run: Callable[..., Path]):
+    run = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
+    pair = {"source": "question", "field": "answer", "chat_template": "plain"}
+    text = replace(run.config.text, layout="documents", **pair)
+    assert not facts(replace(run, config=replace(run.config, text=text)), LIMITS)["source"]
+
+
 def test_revisions_share_calls_only_where_their_rows_have_one_layout(tiny_run: Callable[..., Path]):
     run = TextDiffusion.from_pretrained(tiny_run("mdlm", "text.layout=stream"), device="cpu")
     body = ReviseBody(model="", text="The red pear is old.", strength=0.5)
