@@ -19,6 +19,7 @@ def test_pieces():
 def test_an_escaped_gap_is_text():
     assert templates.parse(r"\[MASK:5] is [MASK:2]") == ["[MASK:5] is ", 2]
     assert templates.parse(r"\[MASK\[MASK[MASK]") == ["[MASK[MASK", templates.OPEN]
+    assert templates.parse(r"\\[MASK:2] \\\[MASK") == ["\\", 2, r" \[MASK"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,8 @@ def test_invalid_templates_are_refused(template: str, says: str):
         templates.parse(template)
 
 
-pieces = st.lists(st.one_of(st.integers(1, 9), st.text(min_size=1, max_size=8)), max_size=6)
+texts = st.text(min_size=1, max_size=8) | st.lists(st.sampled_from(["\\", "[MASK", "]", ":3"]), min_size=1).map("".join)
+pieces = st.lists(st.integers(1, 9) | texts, max_size=6)
 
 
 @given(pieces)
@@ -57,10 +59,11 @@ def test_any_text_can_be_given(parts: list):
             merged[-1] += part
         else:
             merged.append(part)
-    written = "".join(f"[MASK:{p}]" if isinstance(p, int) else p.replace("[MASK", r"\[MASK") for p in merged)
-    if any(isinstance(p, str) and p.endswith("\\") for p in merged):
-        return  # a backslash before a gap escapes it
-    assert templates.parse(written) == merged
+    gaps = [f"[MASK:{p}]" if isinstance(p, int) else templates.escaped(p, before_gap=True) for p in merged]
+    assert templates.parse("".join(gaps)) == merged
+    is_open = "".join("[MASK]" if isinstance(p, int) else templates.escaped(p, before_gap=True) for p in merged)
+    lengths = [p for p in merged if isinstance(p, int)]
+    assert templates.parse(templates.with_lengths(is_open, lengths)) == merged
 
 
 @given(pieces)

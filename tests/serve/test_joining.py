@@ -13,7 +13,7 @@ from textdiffusion.core.batch import concatenate
 from textdiffusion.core.randomness import Rng
 from textdiffusion.inference.options import SamplingOptions
 from textdiffusion.serve.jobs import Channel, Job
-from textdiffusion.serve.worker import Flight
+from textdiffusion.serve.worker import Flight, Worker
 
 
 def test_a_key_per_row_draws_what_a_key_for_all_does():
@@ -71,3 +71,45 @@ def test_requests_whose_rows_have_ended_leave(tiny_run: Callable[..., Path]):
         assert 0 < len(flight.live) < len(jobs)  # the others have what the batch ends with
 
     asyncio.run(leave())
+
+
+def test_the_last_one_that_is_live_leaves_before_those_that_nobody_waits_for(tiny_run: Callable[..., Path]):
+    run = TextDiffusion.from_pretrained(tiny_run("autoregressive", "text.layout=lines"), device="cpu")
+
+    async def leave() -> None:
+        jobs = []
+        for seed in range(8):
+            batch = run.prompt_batch("The red", 1, 24)
+            jobs.append(Job(batch, SamplingOptions(seed=seed).resolve(run, batch), "same", Channel(1), math.inf))
+        ends = dict[Job, int]()
+        flight = Flight.of(jobs, run.device)
+        for step in flight.steps:
+            for job in flight.ended(step):
+                flight.live.remove(job)
+                ends[job] = step.index
+        first = min(ends, key=lambda job: ends[job])
+        flight = Flight.of(jobs, run.device)
+        flight.live[:] = [first]
+        assert next(step.index for step in flight.steps if flight.ended(step)) == ends[first] < step.total
+
+    asyncio.run(leave())
+
+
+def test_rows_share_a_call_by_the_width_of_their_own_canvas(tiny_run: Callable[..., Path]):
+    run = TextDiffusion.from_pretrained(tiny_run("mdlm"), device="cpu")
+    worker = Worker("none", run.device, lambda length: 32 // length)
+
+    async def groups() -> list[list[int]]:
+        found = []
+        for length in (8, 16, 64):
+            batch = run.empty_batch(1, length)
+            generation = SamplingOptions(steps=1).resolve(run, batch)
+            worker._waiting.extend(Job(batch, generation, length, Channel(1), math.inf) for _ in range(5))
+            sizes = list[int]()
+            while jobs := worker._next_group():
+                sizes.append(len(jobs))
+            found.append(sizes)
+        return found
+
+    assert asyncio.run(groups()) == [[4, 1], [2, 2, 1], [1] * 5]
+    worker.stop()

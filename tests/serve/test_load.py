@@ -19,6 +19,12 @@ from textdiffusion.serve.shelf import Entry, Shelf
 
 from .conftest import Server, StartServer
 
+RECORDING = {
+    "format": "html",
+    "title": "",
+    "frames": [{"step": 1, "total": 1, "t": 0, "calls": 1, "tokens": [["a", 1, "given"]]}],
+}
+
 
 def wait_until(condition, seconds: float = 10.0) -> None:
     """Fails if a condition does not come true in time."""
@@ -42,7 +48,8 @@ def open_stream(server: Server, body: dict) -> socket.socket:
     connection.connect((address.hostname, address.port))
     data = json.dumps(body).encode()
     head = (
-        f"POST /v1/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        "POST /v1/stream HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     connection.sendall(head.encode() + data)
     return connection
@@ -101,12 +108,14 @@ def test_more_requests_than_places_are_told_to_come_back(start_server: StartServ
     assert (response.status, json.load(response)["error"]["type"]) == (429, "rate_limit_error")
     assert int(response.headers["Retry-After"]) >= 1
     assert server.get("/health")[0] == server.get("/ready")[0] == 200
+    assert server.post("/v1/record", RECORDING)[0] == 429
     for connection in connections:
         connection.close()
     worker = server.service.shelf.entries["shakespeare"].worker
     assert worker is not None
     wait_until(lambda: server.service.requests == 0 and worker.is_idle)  # long before 4,000 steps
     assert server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:1]"})[0] == 200
+    assert server.post("/v1/record", RECORDING)[0] == 200
 
 
 def test_a_client_that_leaves_stops_what_it_asked_for(server: Server):
@@ -119,11 +128,15 @@ def test_a_client_that_leaves_stops_what_it_asked_for(server: Server):
         wait_until(lambda: worker.is_idle and server.service.requests == 0, 5)
 
 
-def test_a_request_past_its_deadline_gets_408(start_server: StartServer, packaged_models: Path):
+def test_a_request_past_its_deadline_gets_408(
+    start_server: StartServer, packaged_models: Path, monkeypatch: pytest.MonkeyPatch
+):
     server = start_server([packaged_models / "shakespeare"], Limits(deadline=0.3))
     body = {"model": "shakespeare", "max_tokens": 200, "steps": 4000, "sampler": "ancestral"}
     status, answer = server.post("/v1/completions", body)
     assert (status, answer["error"]["code"]) == (408, "deadline")
+    monkeypatch.setattr("textdiffusion.serve.studio.recorded", lambda _: time.sleep(1))
+    assert server.post("/v1/record", RECORDING)[0] == 408
     worker = server.service.shelf.entries["shakespeare"].worker
     assert worker is not None
     wait_until(lambda: worker.is_idle)
@@ -157,7 +170,8 @@ def test_bodies_have_limits_of_size_and_pace(start_server: StartServer, packaged
     assert server.post("/v1/infill", {"model": "shakespeare", "template": "[MASK:1]"}, key="sesame")[0] == 200
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), 10) as connection:
-        head = b"POST /v1/infill HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sesame\r\nContent-Length: 99\r\n\r\n{"
+        head = b"POST /v1/infill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n"
+        head += b"Authorization: Bearer sesame\r\n\r\n{"
         connection.sendall(head)
         assert b" 408 " in connection.recv(100)
     with socket.create_connection((address.hostname, address.port), 10) as connection:

@@ -55,6 +55,16 @@ def test_a_suffix_is_kept(client, server: Server):
     assert filled["texts"] == [text]
 
 
+def test_a_backslash_before_a_gap_is_text(client, server: Server, in_bytes: dict[str, Path]):
+    prompt = "a\\"
+    body = {"model": in_bytes["stream"].name, "prompt": prompt, "seed": 2}
+    assert server.events(body | {"length": 3})[-1][1]["text"].startswith(prompt)
+    body |= {"max_tokens": 3, "echo": True}
+    text = client.completions.create(**body, suffix="\\[MASK").choices[0].text
+    assert text.startswith(prompt)
+    assert text.endswith("\\[MASK")
+
+
 def test_stop_texts_end_a_text(client):
     body = {"model": "shakespeare", "prompt": "The ", "max_tokens": 20, "seed": 1}
     whole = client.completions.create(**body).choices[0]
@@ -62,6 +72,10 @@ def test_stop_texts_end_a_text(client):
     cut = client.completions.create(**body, stop=[stop, "\0"]).choices[0]
     assert cut.text == whole.text[: whole.text.find(stop)]
     assert (whole.finish_reason, cut.finish_reason) == ("length", "stop")
+    echoed = client.completions.create(**body, stop=[stop, "The", "\0"], echo=True).choices[0]
+    assert echoed.text == "The " + client.completions.create(**body, stop=[stop, "The", "\0"]).choices[0].text
+    body["suffix"] = "The end"
+    assert client.completions.create(**body, stop="The e", echo=True).choices[0].text.endswith("The end")
 
 
 def test_a_stream_has_drafts_that_others_ignore(client):

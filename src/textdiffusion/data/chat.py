@@ -96,7 +96,7 @@ class ChatTemplate:
     def render_guarded(self, messages: Sequence[Message], tokenizer: Tokenizer, *, answer: bool = True) -> str:
         """The text of `render` for `encode_rendered`: names of special tokens in messages are marked as text."""
         names = _names(tokenizer)
-        guarded = [message._replace(content=_guarded(message.content, names)) for message in messages]
+        guarded = [Message(_guarded(message.role, names), _guarded(message.content, names)) for message in messages]
         return self.render(guarded, _end_name(tokenizer), answer=answer)
 
     def turn_end(self, tokenizer: Tokenizer) -> TurnEnd:

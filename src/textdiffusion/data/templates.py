@@ -1,7 +1,8 @@
 r"""Templates: text with gaps, such as "The [MASK:5] pear is [MASK:8]."
 
 `[MASK:5]` is a gap of five tokens of the run's tokenizer, `[MASK]` an open gap, whose length the model proposes;
-`\[MASK` is the literal text `[MASK`.
+`\[MASK` is the literal text `[MASK`. Of several backslashes right before `[MASK` two stand for one: `\\[MASK]` is a
+backslash and a gap. Elsewhere a backslash is itself.
 
 The model sees the tokens of the given text, normalised as in training. The result has the given text itself: only the
 gaps are decoded (`paste`).
@@ -33,7 +34,7 @@ OPEN = 0  # in place of a number of tokens: the model proposes it
 TEXT, ENDING, SPACED = range(3)
 
 _EMPTY = np.zeros(0, dtype=np.int64)
-_GAP = re.compile(r"\\\[MASK|\[MASK([^\[\]]*)(\]?)")
+_GAP = re.compile(r"(?P<backslashes>(?:\\\\)*)(?:(?P<literal>\\\[MASK)|\[MASK(?P<inside>[^\[\]]*)(?P<closed>\]?))")
 
 
 class Row(NamedTuple):
@@ -60,11 +61,12 @@ def parse(template: str) -> list[str | int]:
     for match in _GAP.finditer(template):
         text += template[end : match.start()]
         end = match.end()
-        if match[0] == "\\[MASK":
+        text += match["backslashes"][::2]
+        if match["literal"]:
             text += "[MASK"
         else:
             pieces += [text] if text else []
-            pieces.append(_count(match[0], match[1], bool(match[2])))
+            pieces.append(_count(match[0].lstrip("\\"), match["inside"], bool(match["closed"])))
             text = ""
     if not pieces:
         raise UserError(f"The template {template!r} has no gap; write one as [MASK] or [MASK:5].")
@@ -74,7 +76,13 @@ def parse(template: str) -> list[str | int]:
 
 def has_gap(text: str) -> bool:
     """Whether a text has a gap, so that it is a template."""
-    return any(match[0] != "\\[MASK" for match in _GAP.finditer(text))
+    return any(not match["literal"] for match in _GAP.finditer(text))
+
+
+def escaped(text: str, *, before_gap: bool = False) -> str:
+    """A text as part of a template, which is read as the text itself. `before_gap`: a gap follows it."""
+    text = re.sub(r"(\\*)\[MASK", r"\1\1\\[MASK", text)
+    return text + "\\" * (len(text) - len(text.rstrip("\\"))) if before_gap else text
 
 
 def gap_tokens(template: str) -> int:
@@ -98,8 +106,9 @@ def with_lengths(template: str, counts: Sequence[int]) -> str:
     remaining = iter(counts)
 
     def gap(match: re.Match[str]) -> str:
-        count = next(remaining, OPEN) if match[0] == "[MASK]" else OPEN
-        return f"[MASK:{count}]" if count else match[0]
+        is_open = not match["literal"] and match["inside"] == "" and match["closed"]
+        count = next(remaining, OPEN) if is_open else OPEN
+        return f"{match['backslashes']}[MASK:{count}]" if count else match[0]
 
     return _GAP.sub(gap, template)
 

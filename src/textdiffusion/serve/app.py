@@ -16,8 +16,8 @@ DESCRIPTION = """Text diffusion models: completions in OpenAI's shape, templates
 step as it happens."""
 
 
-def create_app(service: Service, *, api_key: str = "", quiet: bool = False) -> Any:
-    """The ASGI application of a service. Raises UserError without the extra `serve`."""
+def create_app(service: Service, *, host: str = "127.0.0.1", api_key: str = "", quiet: bool = False) -> Any:
+    """The ASGI application of a service that listens on `host`. Raises UserError without the extra `serve`."""
     try:
         from fastapi import FastAPI, Request
         from fastapi.exceptions import RequestValidationError
@@ -27,7 +27,15 @@ def create_app(service: Service, *, api_key: str = "", quiet: bool = False) -> A
         raise UserError("The server needs FastAPI: pip install 'textdiffusion[serve]'.") from None
     app = FastAPI(title="textdiffusion", version=API_VERSION, description=DESCRIPTION, redoc_url=None, docs_url=None)
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    statuses = {400: "Refused", 401: "No key", 404: "No such model", 408: "Too late", 413: "Too large", 429: "Busy"}
+    statuses = {
+        400: "Refused",
+        401: "No key",
+        403: "Unknown host",
+        404: "No such model",
+        408: "Too late",
+        413: "Too large",
+        429: "Busy",
+    }
     documented: dict[str, Any] = {
         "responses": {
             200: {"content": {"application/json": {}, "text/event-stream": {}}, "description": "The answer"},
@@ -83,9 +91,9 @@ def create_app(service: Service, *, api_key: str = "", quiet: bool = False) -> A
 
     openai_routes.add_routes(app, service, documented)
     own_routes.add_routes(app, service, documented)
-    add_studio(app, service.limits, documented)
+    add_studio(app, service, documented)
     _describe_errors(app)
-    return Guards(app, service, api_key, quiet)
+    return Guards(app, service, host, api_key, quiet)
 
 
 def _invalid(problems: Any) -> APIError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-Part = str | dict[str, Any]
+PartSettings = str | dict[str, Any]
 """A sampler or a guide: `ddim:eta=1`, or {"kind": "ddim", "eta": 1}."""
 
 
@@ -22,8 +22,8 @@ class Sampling:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    sampler: Part | None = None
-    guides: list[Part] = field(default_factory=list)
+    sampler: PartSettings | None = None
+    guides: list[PartSettings] = field(default_factory=list)
     label: str | None = None
     source: str | None = None
 

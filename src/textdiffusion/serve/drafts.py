@@ -61,7 +61,8 @@ class Drafter:
         if batch.text_starts is not None:
             self._starts = batch.text_starts.tolist()
         length = batch.tokens.shape[1]
-        self._stop = length if batch.valid_mask is None else int(batch.valid_mask[0].sum())  # padding comes last
+        valid = batch.valid_mask  # padding comes last
+        self._stops = [length] * len(batch.tokens) if valid is None else valid.sum(-1).tolist()
         self._framer = Framer(tokenizer, batch.condition_mask, given_texts(batch))
         self._spell = lru_cache(maxsize=1 << 14)(lambda id: spelled(tokenizer, id))
 
@@ -69,9 +70,9 @@ class Drafter:
         """Everything about a step, as JSON."""
         frame = self._framer.frame(step)
         rows = [
-            {"start": start, "text": shown(cells[start : self._stop]), "tokens": self._tokens(number, ids, cells)}
-            for number, (start, ids, cells) in enumerate(
-                zip(self._starts, step.tokens.tolist(), frame.rows, strict=True)
+            {"start": start, "text": shown(cells[start:stop]), "tokens": self._tokens(number, ids, cells)}
+            for number, (start, stop, ids, cells) in enumerate(
+                zip(self._starts, self._stops, step.tokens.tolist(), frame.rows, strict=True)
             )
         ]
         head = {"step": step.index, "total": step.total, "t": round(float(step.t), 6), "calls": round(step.nfe, 4)}
@@ -80,7 +81,8 @@ class Drafter:
     def texts(self, step: Step) -> list[str]:
         """The draft of each row; of prompts, of what continues them."""
         rows = self._framer.frame(step).rows
-        return [shown(cells[start : self._stop]) for start, cells in zip(self._starts, rows, strict=True)]
+        ranges = zip(self._starts, self._stops, rows, strict=True)
+        return [shown(cells[start:stop]) for start, stop, cells in ranges]
 
     def _tokens(self, number: int, ids: Sequence[int], cells: Sequence[Cell]) -> list[dict[str, Any]]:
         found = {} if self.alternatives is None else self.alternatives.found.get(number, {})

@@ -46,6 +46,8 @@ def facts(run: TextDiffusion, limits: Limits) -> dict[str, Any]:
         "max_steps": limits.steps,
         "max_n": max_rows(run, text.length, limits),
         "sampler": sampler.kind,
+        "temperature": sampler.temperature,
+        "top_p": sampler.top_p,
         "samplers": [
             {"name": name, "what": summary(type(each)), "default": name == sampler.kind, "settings": settings(each)}
             for name, each in run.samplers().items()
@@ -58,7 +60,7 @@ def facts(run: TextDiffusion, limits: Limits) -> dict[str, Any]:
         "infill_warning": run.infill_warning,
         "open_gaps": text.model_padding and bidirectional and not replaced,
         "label": list(text.labels) if text.label else None,
-        "source": bool(text.source),
+        "source": text.has_source,
         "task": run.task.name if run.task is not None else None,
         "chat": run.chat_template is not None,
     }

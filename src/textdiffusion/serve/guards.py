@@ -7,6 +7,7 @@ import hmac
 import logging
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import CANCELLED, APIError
 from .responses import Message, Receive, Scope, Send, send_json
@@ -27,6 +28,7 @@ _ROUTES = {
 }
 _ROUTES |= {"/health", "/ready", "/metrics", "/openapi.json", "/"}
 
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _DRAINED = 16  # a body of up to this many times the limit is read before it is refused
 
 
@@ -36,9 +38,9 @@ class Guards:
     The log has the method, route, status, seconds and bytes of a request, never its text.
     """
 
-    def __init__(self, app: Any, service: Service, api_key: str, quiet: bool) -> None:
+    def __init__(self, app: Any, service: Service, host: str, api_key: str, quiet: bool) -> None:
         self.app, self.service, self.limits, self.quiet = app, service, service.limits, quiet
-        self._key = api_key.encode()
+        self._key, self._hosts = api_key.encode(), {*_LOCAL_HOSTS, host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or refuses it."""
@@ -59,6 +61,7 @@ class Guards:
             await send(message)
 
         try:
+            self._check_host(scope)
             self._check_key(scope)
             body = await self._body(scope, receive)
             await self.app(scope, _replayed(body, receive), counted)
@@ -73,6 +76,25 @@ class Guards:
                 await send_json(counted, problem.status, problem.body, problem.headers)
         finally:
             self._note(scope, status or CANCELLED, time.monotonic() - began, sent)
+
+    def _check_host(self, scope: Scope) -> None:
+        """Refuses requests by another name than this machine's, if there is no key.
+
+        A page in a browser could otherwise let its own name point here, and read the answers (DNS rebinding).
+        """
+        host = next((value for name, value in scope["headers"] if name == b"host"), None)
+        if self._key or host is None:  # every browser sends it
+            return
+        try:
+            name = urlsplit(f"//{host.decode('latin-1')}").hostname
+        except ValueError:
+            name = None
+        if name not in self._hosts:
+            raise APIError(
+                "The server is not known by this host name; use localhost, or give the server a key.",
+                403,
+                code="unknown_host",
+            )
 
     def _check_key(self, scope: Scope) -> None:
         """Refuses requests without the server's key, if it has one. Health, readiness and the page need none."""

@@ -4,6 +4,7 @@
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -76,12 +77,14 @@ class Completions:
         assert isinstance(prompt, str)
         return completion_plan(run, self.body, prompt, seed, self.limits)
 
-    def shown(self, number: int, text: str) -> str:
-        """The text between the prompt and the suffix, or all three."""
-        prompt, suffix = str(self.prompts[number]), self.body.suffix or ""
-        if suffix:  # a template was filled
-            text = text.removeprefix(prompt).removesuffix(suffix)
-        return f"{prompt}{text}{suffix}" if self.body.echo else text
+    def written(self, number: int, text: str) -> str:
+        """The part of a finished text that the model wrote: what is between the prompt and the suffix."""
+        suffix = self.body.suffix
+        return text.removeprefix(str(self.prompts[number])).removesuffix(suffix) if suffix else text
+
+    def shown(self, number: int, written: str) -> str:
+        """What the model wrote, with the prompt and the suffix if the client wants an echo."""
+        return f"{self.prompts[number]}{written}{self.body.suffix or ''}" if self.body.echo else written
 
     def choice(self, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
         """One choice of an answer."""
@@ -104,9 +107,13 @@ class Chat:
         """How the answers are written."""
         return chat_plan(run, self.body, seed, self.limits)
 
-    def shown(self, number: int, text: str) -> str:
+    def written(self, number: int, text: str) -> str:
         """The answer."""
         return text
+
+    def shown(self, number: int, written: str) -> str:
+        """The answer."""
+        return written
 
     def choice(self, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
         """One choice of an answer."""
@@ -205,10 +212,11 @@ async def _completed(service: Service, body: OpenAISampling, shapes: Completions
 async def _texts(
     ticket: Ticket, job: Any, made: Plan, shapes: Completions | Chat, number: int, stop: tuple[str, ...]
 ) -> list[Text]:
-    """The texts of one prompt as the client sees them. Stop texts count after the prompt only."""
+    """The texts of one prompt as the client sees them. Stop texts count in what the model wrote only."""
     written = await ticket.result(job)
     texts = await ticket.compute(partial(read, ticket.run, written, made.pattern))
-    return [text.shown(shapes.shown(number, text.text), stop) for text in texts]
+    cut = [text.cut(shapes.written(number, text.text), stop) for text in texts]
+    return [replace(each, text=shapes.shown(number, each.text)) for each in cut]
 
 
 async def _events(service: Service, body: OpenAISampling, shapes: Completions | Chat) -> AsyncIterator[str]:
@@ -259,7 +267,7 @@ def _drafts(
                 "step": step.index,
                 "total": step.total,
                 "t": round(float(step.t), 6),
-                "text": shapes.shown(number, text),
+                "text": shapes.shown(number, shapes.written(number, text)),
             }
             chunks.append(chunk([shapes.chunk(number * n + i, "", None)], draft=draft))
         return "".join(chunks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..inference.api import TextDiffusion
@@ -10,7 +10,7 @@ from ..inference.revision import Draft, Revision
 from .bodies import Sampling
 from .errors import APIError
 from .limits import Limits, check_chars, check_range
-from .writing import Plan, check_count, check_sampling, described, plan
+from .writing import Plan, check_count, check_sampling, check_size, described, options_of, plan_of
 
 
 @dataclass(kw_only=True)
@@ -46,12 +46,10 @@ def check_revise(body: ReviseBody, limits: Limits) -> None:
 def revise_plan(run: TextDiffusion, body: ReviseBody, seed: int, limits: Limits) -> Plan:
     """How the rows of a draft are written again."""
     draft = Draft.of(run, [body.text], body.num, keep=body.keep, source=body.source, label=body.label)
-    made = plan(run, body, draft.batch, seed, limits, None)
-    revision = Revision.of(run, draft, body.strength, body.select, replace(made.options, steps=body.steps))
-    generation = revision.generation
-    options = replace(made.options, steps=generation.steps)
-    key = (made.key, generation.steps, generation.t_start)
-    return replace(made, batch=revision.batch, generation=generation, key=key, options=options)
+    check_size(run, draft.batch, limits)
+    options = options_of(run, body, seed, None)
+    revision = Revision.of(run, draft, body.strength, body.select, options)
+    return plan_of(run, revision.batch, revision.generation, options, limits)
 
 
 def reproduced_revision(body: ReviseBody, made: Plan) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def serve(
         raise UserError("The server needs uvicorn: pip install 'textdiffusion[serve]'.") from None
     service = Service(Shelf(sources, limits, device, dtype), limits)
     config = uvicorn.Config(
-        create_app(service, api_key=api_key, quiet=quiet),
+        create_app(service, host=host, api_key=api_key, quiet=quiet),
         host=host,
         port=port,
         log_config=None,

@@ -27,14 +27,12 @@ T = TypeVar("T")
 log = logging.getLogger("textdiffusion.serve")
 
 
-class Ticket:
-    """An admitted request with the run that it holds, and the time by which it must be done."""
+class Place:
+    """The place of an admitted request, and the time by which it must be done."""
 
-    def __init__(self, service: Service, loaded: Loaded, deadline: float) -> None:
-        self.service, self.loaded, self.deadline = service, loaded, deadline
-        self.run: TextDiffusion = loaded.run
+    def __init__(self, service: Service, deadline: float) -> None:
+        self.service, self.deadline = service, deadline
         self.is_over = False
-        self._jobs: list[Job] = []
 
     @property
     def remaining(self) -> float:
@@ -72,6 +70,20 @@ class Ticket:
 
         return await self.within_deadline(asyncio.get_running_loop().run_in_executor(pool, stoppable))
 
+    def cancel(self) -> None:
+        """Stops what is computed for this request; harmless where it is done."""
+        self.is_over = True
+
+
+class Ticket(Place):
+    """A place with the run that the request holds."""
+
+    def __init__(self, service: Service, loaded: Loaded, deadline: float) -> None:
+        super().__init__(service, deadline)
+        self.loaded = loaded
+        self.run: TextDiffusion = loaded.run
+        self._jobs: list[Job] = []
+
     def start(self, plan: Plan, draft_of: DraftOf | None = None, alternatives: Alternatives | None = None) -> Job:
         """Hands rows to the run's worker. With `alternatives` they share no network calls."""
         generation, key = plan.generation, plan.key
@@ -93,7 +105,7 @@ class Ticket:
 
     def cancel(self) -> None:
         """Stops what is computed for this request, within a step; harmless where it is done."""
-        self.is_over = True
+        super().cancel()
         for job in self._jobs:
             job.cancelled = True
 
@@ -110,11 +122,8 @@ class Service:
         self._seconds = 1.0  # a running mean of what a request takes
 
     @asynccontextmanager
-    async def admit(self, model: str) -> AsyncIterator[Ticket]:
-        """A place among the server's requests, with the run called `model`, as long as the block lasts.
-
-        Raises APIError (429) where there are too many, (404) for unknown names, and (408) where loading takes too long.
-        """
+    async def place(self) -> AsyncIterator[Place]:
+        """A place among the server's requests as long as the block lasts. Raises APIError (429) if none is free."""
         if self.requests >= self.limits.requests:
             self.metrics.refused.inc()
             wait = max(1, min(60, round(self._seconds)))
@@ -122,26 +131,34 @@ class Service:
         self.requests += 1
         self.metrics.requests_now.set(self.requests)
         began = time.monotonic()
-        ticket: Ticket | None = None
+        place = Place(self, began + self.limits.deadline)
         try:
+            yield place
+            self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
+        finally:
+            place.cancel()
+            self.requests -= 1
+            self.metrics.requests_now.set(self.requests)
+
+    @asynccontextmanager
+    async def admit(self, model: str) -> AsyncIterator[Ticket]:
+        """A place with the run called `model`.
+
+        Raises APIError (429) if no place is free, (404) for unknown names, and (408) where loading takes too long.
+        """
+        async with self.place() as place:
             try:
-                async with asyncio.timeout(self.limits.deadline):
-                    loaded = await self.shelf.hold(model, self.loading)
-            except TimeoutError:
-                raise timed_out(self.limits.deadline) from None
+                loaded = await place.within_deadline(self.shelf.hold(model, self.loading))
             except APIError:
                 raise
             except Exception as error:
                 raise as_api_error(error) from None
-            ticket = Ticket(self, loaded, began + self.limits.deadline)
-            yield ticket
-            self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
-        finally:
-            self.requests -= 1
-            self.metrics.requests_now.set(self.requests)
-            if ticket is not None:
+            ticket = Ticket(self, loaded, place.deadline)
+            try:
+                yield ticket
+            finally:
                 ticket.cancel()
-                self.shelf.release(ticket.loaded)
+                self.shelf.release(loaded)
 
     def stop(self) -> None:
         """Ends the threads."""

@@ -75,7 +75,7 @@ class Shelf:
         if not entry.facts:
             entry.facts = facts(run, self.limits)
             entry.num_bytes = sum(parameter.nbytes for parameter in run.model.parameters())
-        entry.worker = Worker(entry.name, run.device, run.chunk_rows(run.config.text.length))
+        entry.worker = Worker(entry.name, run.device, run.chunk_rows)
         entry.run = run
 
     def _unload(self, entry: Entry) -> None:

@@ -2,8 +2,8 @@
 
 # Annotations are evaluated: FastAPI reads them.
 import tempfile
-from asyncio import to_thread
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..views.gif import write_gif
 from ..views.html import page
 from .errors import APIError
 from .limits import Limits, check_chars, check_range
+from .service import Service
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -66,7 +67,7 @@ class RecordBody:
     facts: dict[str, str | int | float] = field(default_factory=dict)
 
 
-def add_studio(app: Any, limits: Limits, documented: dict[str, Any]) -> None:
+def add_studio(app: Any, service: Service, documented: dict[str, Any]) -> None:
     """Adds the page at `/`, its files, and `/v1/record`."""
     from fastapi.responses import Response
 
@@ -86,8 +87,10 @@ def add_studio(app: Any, limits: Limits, documented: dict[str, Any]) -> None:
 
     @app.post("/v1/record", **documented, summary="Save the steps of a text as a page or an animation")
     async def record(body: RecordBody) -> Any:
-        check_record(body, limits)
-        return Response(await to_thread(recorded, body), media_type=FORMATS[body.format])
+        check_record(body, service.limits)
+        async with service.place() as place:
+            content = await place.measure(partial(recorded, body))
+        return Response(content, media_type=FORMATS[body.format])
 
 
 def check_record(body: RecordBody, limits: Limits) -> None:

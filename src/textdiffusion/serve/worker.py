@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,7 +62,7 @@ class Flight:
     def ended(self, step: Step) -> dict[Job, Step]:
         """The requests whose texts have all ended before those of others, with their last steps."""
         generation = self.jobs[0].generation
-        if len(self.live) < 2 or self.batch.text_starts is None or not generation.sampler.keeps_tokens:
+        if len(self.jobs) < 2 or self.batch.text_starts is None or not generation.sampler.keeps_tokens:
             return {}
         ends, vocab_size = generation.end_ids, generation.model.codec.vocab_size
         rows = ended_rows(step, self.batch, ends, vocab_size).tolist()
@@ -81,7 +81,7 @@ class Worker:
     draws with its own seed and number. At most `max_rows(length)` rows share a call.
     """
 
-    def __init__(self, name: str, device: torch.device, max_rows: int) -> None:
+    def __init__(self, name: str, device: torch.device, max_rows: Callable[[int], int]) -> None:
         self.device, self.max_rows = device, max_rows
         self.steps_done, self.rows_stepped = 0, 0
         self._waiting: deque[Job] = deque()
@@ -147,9 +147,9 @@ class Worker:
         first = next((job for job in self._waiting if job.key is None or job.key not in busy), None)
         if first is None:
             return []
-        group, rows = [first], first.rows
+        group, rows, most = [first], first.rows, self.max_rows(first.batch.tokens.shape[1])
         for job in self._waiting:
-            if job is not first and job.key is not None and job.key == first.key and rows + job.rows <= self.max_rows:
+            if job is not first and job.key is not None and job.key == first.key and rows + job.rows <= most:
                 group.append(job)
                 rows += job.rows
         taken = {id(job) for job in group}

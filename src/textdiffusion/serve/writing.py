@@ -19,7 +19,7 @@ from ..inference.api import TextDiffusion
 from ..inference.options import Generation, SamplingOptions, truncate
 from ..inference.prompts import company, default_length, encode_prompt, prompt_batch
 from ..samplers.base import Sampler
-from .bodies import ChatBody, ChatMessage, CompletionBody, Part, Sampling, StreamBody
+from .bodies import ChatBody, ChatMessage, CompletionBody, PartSettings, Sampling, StreamBody
 from .errors import APIError
 from .facts import allowed_guides, max_rows
 from .jobs import Written
@@ -60,6 +60,13 @@ def check_sampling(body: Sampling, limits: Limits) -> None:
 
 def plan(run: TextDiffusion, body: Sampling, batch: Batch, seed: int, limits: Limits, pattern: Pattern | None) -> Plan:
     """The plan for the rows of a batch. Raises UserError or APIError for what the run or the server does not allow."""
+    check_size(run, batch, limits)
+    options = options_of(run, body, seed, pattern)
+    return plan_of(run, batch, options.resolve(run, batch), options, limits, pattern)
+
+
+def check_size(run: TextDiffusion, batch: Batch, limits: Limits) -> None:
+    """Refuses more rows, and longer ones, than the server writes for one request."""
     length, rows = batch.tokens.shape[1], len(batch.tokens)
     if length > limits.length:
         raise APIError(f"The text would have {length:,} tokens; this server writes at most {limits.length:,}.")
@@ -67,33 +74,51 @@ def plan(run: TextDiffusion, body: Sampling, batch: Batch, seed: int, limits: Li
         raise APIError(
             f"{rows} texts of {length} tokens are too many for one request; ask for at most {most}.", param="n"
         )
+
+
+def options_of(run: TextDiffusion, body: Sampling, seed: int, pattern: Pattern | None) -> SamplingOptions:
+    """The options of a request. What it leaves out stays None: the run chooses, by the rows that are written."""
     guides = tuple(_guide(part, run) for part in body.guides) + ((pattern.guide,) if pattern else ())
-    options = SamplingOptions(
+    return SamplingOptions(
         steps=body.steps,
         seed=seed,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        sampler=_sampler(body.sampler, run),
+        temperature=body.temperature,
+        sampler=None if body.sampler is None else _sampler(body.sampler, run),
         guides=guides,
         top_k=body.top_k or 0,
-        top_p=1.0 if body.top_p is None else body.top_p,
+        top_p=body.top_p,
     )
-    generation = options.resolve(run, batch)
+
+
+def plan_of(
+    run: TextDiffusion,
+    batch: Batch,
+    generation: Generation,
+    options: SamplingOptions,
+    limits: Limits,
+    pattern: Pattern | None = None,
+) -> Plan:
+    """The plan for rows that a generation, made from the options, writes."""
     if generation.steps > limits.steps:
         raise APIError(
             f"{generation.steps:,} steps are too many; this server takes at most {limits.steps:,}.", param="steps"
         )
+    sampler = generation.sampler
+    resolved = replace(
+        options,
+        steps=generation.steps,
+        sampler=sampler,
+        temperature=sampler.temperature if options.temperature is None else options.temperature,
+        top_p=sampler.top_p if options.top_p is None else options.top_p,
+    )
     adapted = generation.model is not run.model  # its noise depends on the seed
-    how = replace(options, steps=generation.steps, seed=seed if adapted else 0)
-    key = (generation.sampler, how, company(run, batch))
+    key = (replace(resolved, seed=options.seed if adapted else 0), generation.t_start, company(run, batch))
     hash(key)  # here, where it concerns this request only
-    resolved = replace(options, steps=generation.steps, sampler=generation.sampler)
     return Plan(batch, generation, key, resolved, pattern)
 
 
-def _sampler(part: Part | None, run: TextDiffusion) -> Sampler:
+def _sampler(part: PartSettings, run: TextDiffusion) -> Sampler:
     default = run.config.sampler
-    if part is None:
-        return default
     if isinstance(part, str):
         sampler = overrides.sampler(part, default)
     else:
@@ -103,7 +128,7 @@ def _sampler(part: Part | None, run: TextDiffusion) -> Sampler:
     return sampler
 
 
-def _guide(part: Part, run: TextDiffusion) -> GuideConfig:
+def _guide(part: PartSettings, run: TextDiffusion) -> GuideConfig:
     allowed = allowed_guides(run)
     guide = overrides.guide(part) if isinstance(part, str) else from_dict(GuideConfig, part, "guide")
     if guide.kind not in allowed:
@@ -136,7 +161,8 @@ def completion_plan(run: TextDiffusion, body: CompletionBody, prompt: str, seed:
     pattern = requested(run, body.regex, body.response_format, limits)
     num, length = body.n or 1, body.max_completion_tokens or body.max_tokens
     if body.suffix:
-        template = f"{escaped(prompt)}[MASK:{length or DEFAULT_GAP}]{escaped(body.suffix)}"
+        gap = f"[MASK:{length or DEFAULT_GAP}]"
+        template = f"{templates.escaped(prompt, before_gap=True)}{gap}{templates.escaped(body.suffix)}"
         batch = run.infill_batch(template, num, source=body.source, label=body.label)
         return plan(run, body, batch, seed, limits, pattern and pattern.between(prompt, body.suffix))
     ids, spaced = encode_prompt(run, prompt, body.source)
@@ -171,11 +197,6 @@ def _content(message: ChatMessage) -> str:
     return "".join(map(str, texts))
 
 
-def escaped(text: str) -> str:
-    r"""A text as part of a template: `[MASK` in it is literal."""
-    return text.replace("[MASK", r"\[MASK")
-
-
 def stream_batch(run: TextDiffusion, body: StreamBody, seed: int, limits: Limits) -> Batch:
     """The rows of `/v1/stream`: a template, a prompt or nothing, or a text in tokens with positions to write again."""
     if body.template is not None and body.prompt is not None:
@@ -190,7 +211,8 @@ def stream_batch(run: TextDiffusion, body: StreamBody, seed: int, limits: Limits
         batch = infill_batch(run, body.template, body.num, seed, limits, **conditions)
     elif body.prompt:
         given, _ = encode_prompt(run, body.prompt, body.source)
-        template = f"{escaped(body.prompt)}[MASK:{default_length(run, len(given)) if length is None else length}]"
+        gap = f"[MASK:{default_length(run, len(given)) if length is None else length}]"
+        template = templates.escaped(body.prompt, before_gap=True) + gap
         batch = infill_batch(run, template, body.num, seed, limits, **conditions)
     else:
         batch = run.empty_batch(body.num, length, **conditions)
@@ -251,10 +273,10 @@ class Text:
     finish_reason: str
     completion_tokens: int
 
-    def shown(self, text: str, stop: Sequence[str]) -> Text:
-        """This text in the form that a client asked for, which ends before the first of the stop texts."""
-        cut = truncate(text, stop)
-        return replace(self, text=cut, finish_reason="stop" if cut != text else self.finish_reason)
+    def cut(self, written: str, stop: Sequence[str]) -> Text:
+        """What the model wrote of this text, up to the first of the stop texts."""
+        cut = truncate(written, stop)
+        return replace(self, text=cut, finish_reason="stop" if cut != written else self.finish_reason)
 
 
 def read(run: TextDiffusion, written: Written, pattern: Pattern | None) -> list[Text]:

@@ -27,6 +27,9 @@ const HINTS = {
 
 const LABELS = { template: "Text with gaps", prompt: "Beginning", revise: "Draft" };
 
+// Settings of a sampler that have a field of their own in the form.
+const OWN_FIELDS = ["steps", "temperature"];
+
 export class Form {
   constructor(runs, changed) {
     this.runs = runs;
@@ -72,7 +75,7 @@ export class Form {
     $("sampler").value = run.sampler;
     $("guide").replaceChildren(...run.guides.map((each) => option(each.name, each.name)));
     $("guides").replaceChildren();
-    $("temperature").value = run.task ? 0 : 70;
+    $("temperature").value = Math.round(100 * temperatureOf(run));
     this.texts = { template: null, prompt: null, revise: null };
     this.#setSampler();
     this.#setSecond();
@@ -114,7 +117,7 @@ export class Form {
   #setSampler() {
     const sampler = this.run.samplers.find((each) => each.name === $("sampler").value);
     $("sampler-what").textContent = plain(sampler.what);
-    $("sampler-settings").replaceChildren(...sampler.settings.filter((each) => each.name !== "steps").map((each) => field(each, `set-${each.name}`)));
+    $("sampler-settings").replaceChildren(...sampler.settings.filter((each) => !OWN_FIELDS.includes(each.name)).map((each) => field(each, `set-${each.name}`)));
   }
 
   #setSecond() {
@@ -169,7 +172,8 @@ export class Form {
       if ($("length").value) body.length = Number($("length").value);
     }
     if ($("steps").value) body.steps = Number($("steps").value);
-    body.sampler = { kind: $("sampler").value, ...values($("sampler-settings")) };
+    const sampler = { kind: $("sampler").value, ...values($("sampler-settings")) };
+    if (sampler.kind !== run.sampler || Object.keys(sampler).length > 1) body.sampler = sampler; // else the run chooses
     body.guides = [...document.querySelectorAll(".guide")].map((box) => ({ kind: box.dataset.kind, ...values(box) }));
     if (run.label && $("label").value) body.label = $("label").value;
     if (run.source && $("source").value) body.source = $("source").value;
@@ -180,8 +184,10 @@ export class Form {
 
   #second(body) {
     const run = this.runs.find((each) => each.id === $("run-b").value);
-    const second = { ...body, model: run.id, sampler: { kind: $("sampler-b").value } };
+    const second = { ...body, model: run.id };
+    delete second.sampler;
     delete second.steps;
+    if ($("sampler-b").value !== run.sampler) second.sampler = { kind: $("sampler-b").value };
     if ($("steps-b").value) second.steps = Number($("steps-b").value);
     if ($("temperature-b").value) second.temperature = Number($("temperature-b").value);
     if (!run.label?.includes(second.label)) delete second.label;
@@ -214,6 +220,12 @@ export class Form {
     for (const guide of body.guides || []) this.#addGuide(guide.kind, guide);
     showRanges();
   }
+}
+
+/** Where the temperature starts: at the run's own, or at what suits a small model if the run says nothing. */
+function temperatureOf(run) {
+  if (run.temperature !== 1 || !(run.task || EXAMPLES[run.id])) return run.temperature;
+  return run.task ? 0 : 0.7;
 }
 
 function showRanges() {
