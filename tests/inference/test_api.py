@@ -257,9 +257,9 @@ def test_what_a_run_cannot_do_is_refused_at_once(tiny_run: MakeRun, arguments: d
 
 
 def test_scores(model: TextDiffusion):
-    texts = ["The red pear is old.", "The green plum is sweet. " * 3]
+    texts = ["The red pear is old.", "The green plum is sweet. "]
     # Networks of random weights can have bounds of hundreds of bits, and their errors are in proportion.
-    target = max(0.1, *(0.7 * score.monte_carlo_error for score in model.score(texts, draws=4)))
+    target = max(0.1, *(0.85 * score.monte_carlo_error for score in model.score(texts, draws=4)))
     scores = model.score(texts, target_error=target)
     assert [score.characters for score in scores] == [len(text) for text in texts]
     for score, again in zip(scores, model.score(texts, target_error=target), strict=True):
