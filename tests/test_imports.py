@@ -25,6 +25,7 @@ MODULES = {
     "peft": "peft",
     "pillow": "PIL",
     "playwright": "playwright",
+    "jsonschema": "jsonschema",
     "prometheus-client": "prometheus_client",
     "pyarrow": "pyarrow",
     "pyrefly": "pyrefly",
