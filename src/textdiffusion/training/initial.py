@@ -83,9 +83,9 @@ def load_files(model: DiffusionModel, files: WeightFiles) -> None:
     """Loads the weights of a language model, and draws those that are not among them: of an adapter, and of labels."""
     files.load(model, files.paths())
     reset_adapter(model.denoiser.backbone.network)
-    if model.denoiser.labels is not None:
-        num_rows, width = model.denoiser.labels.weight.shape
-        model.denoiser.labels = LabelEmbedding(num_rows - 1, width)
+    labels = getattr(model.denoiser, "labels", None)  # denoisers of blocks take none
+    if labels is not None:
+        model.denoiser.labels = LabelEmbedding(labels.num_embeddings - 1, labels.embedding_dim)
 
 
 def load_initial(model: DiffusionModel, config: Config, run: Path, log: Callable[[str], object]) -> None:
