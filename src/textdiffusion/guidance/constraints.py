@@ -156,8 +156,10 @@ class ConstrainedPrediction(GuidedPrediction):
     """A prediction conditioned on a match of the whole text. `positions` are those that it covers."""
 
     def __init__(self, prediction: Prediction, lattice: Lattice, positions: slice, known: Mask) -> None:
-        change = (lattice.marginals - lattice.class_logp)[:, positions].nan_to_num(-torch.inf, neginf=-torch.inf)
-        change = change.to(lattice.logp.dtype)  # before it is as large as the vocabulary
+        change = (lattice.marginals - lattice.class_logp)[:, positions]
+        # A class without probability keeps it: its tokens have -inf already. Narrowed before it is as large as the
+        # vocabulary.
+        change = change.nan_to_num(-torch.inf, posinf=0.0, neginf=-torch.inf).to(lattice.logp.dtype)
         logits = lattice.logp[:, positions] + change[..., lattice.automaton.token_classes]
         super().__init__(prediction, logits, known)
         self.lattice, self.positions = lattice, positions
