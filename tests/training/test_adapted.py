@@ -1,5 +1,6 @@
 """Training language models: from causal weights, whole or by an adapter."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,16 @@ def _small_model(*settings: str):
     torch.manual_seed(0)
     size = ["backbone.width=32", "backbone.depth=2"]
     return model_of(apply_overrides(recipes.get("adapted")("full"), [*size, *settings]), 9)
+
+
+def test_only_the_network_whose_weights_are_read_is_built_without_them():
+    config = apply_overrides(recipes.get("adapted")("full"), ["backbone.width=32", "backbone.depth=2"])
+    config = replace(config, text=replace(config.text, label="kind", labels=("prose", "verse")))
+    model = build_model(config, 9, to_load=True)
+    assert model.denoiser.backbone.network.get_input_embeddings().weight.is_meta
+    labels = model.denoiser.labels.weight
+    assert bool(labels[1:].ne(0.0).all())
+    assert not bool(labels[0].any())
 
 
 @pytest.mark.parametrize("name", ["fast_dllm_v2", "bert"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -27,14 +28,15 @@ _REMEDIES = {
 }
 
 
-def build_model(config: Config, vocab_size: int) -> DiffusionModel:
+def build_model(config: Config, vocab_size: int, *, to_load: bool = False) -> DiffusionModel:
     """The model that a configuration describes, with random weights.
 
-    The weights come from torch's global generator; seed it first (`core.randomness.seeded`) for the same ones. Raises
-    UserError for a model that does not fit into the free memory.
+    The weights come from torch's global generator; seed it first (`core.randomness.seeded`) for the same ones. With
+    `to_load`, a backbone whose weights will be read from files may be built without them. Raises UserError for a model
+    that does not fit into the free memory.
     """
     check_model_memory(config, vocab_size, config.backbone.parameter_bytes)
-    return _build(config, vocab_size)
+    return _build(config, vocab_size, to_load)
 
 
 def check_model_memory(config: Config, vocab_size: int, bytes_per_parameter: int, more: int | float = 0) -> int:
@@ -99,12 +101,13 @@ class _ShapesOnly(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _build(config: Config, vocab_size: int) -> DiffusionModel:
+def _build(config: Config, vocab_size: int, to_load: bool = False) -> DiffusionModel:
     context: dict[str, Any] = {"vocab_size": vocab_size}
     context["codec"] = codec = build(config.codec, **context)
     context["process"] = process = build(config.process, **context)
     time_density = build(config.time_density, **context)
-    context["backbone"] = backbone = build(config.backbone, **context)
+    with config.backbone.building_to_load() if to_load else nullcontext():
+        context["backbone"] = backbone = build(config.backbone, **context)
     denoiser = build(config.denoiser, **context, width=backbone.width)
     denoiser.trained_with_conditioning = config.text.conditions_on_tokens
     if config.text.labels:

@@ -42,8 +42,7 @@ def merge(model: DiffusionModel, config: Config, vocab_size: int) -> DiffusionMo
     """A model of `config`, which has no adapter, with the weights of `model` after its adapter is added to them."""
     source = copy.deepcopy(model)
     merge_adapter(source.denoiser.backbone.network)
-    with config.backbone.building_to_load():
-        merged = build_model(config, vocab_size)
+    merged = build_model(config, vocab_size, to_load=True)
     others = {name: tensor for name, tensor in tensors_of(source).items() if not name.startswith(NETWORK)}
     slots = ParameterSlots(merged)
     for name, tensor in (network_parameters(source) | others).items():

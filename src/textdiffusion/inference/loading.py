@@ -59,8 +59,8 @@ def load_run(folder: Path, weights: Weights) -> LoadedRun:
     identity = about.identity or (state.identity if state else {})
     check_identity(identity, config, json_hash(read_object(tokenizer_path)), about.path)
     check_outline(lambda: build_model(config, tokenizer.vocab_size), header, base)
-    with seeded(config.training.seed, torch.device("cpu")), config.backbone.building_to_load():  # as in training
-        model = build_model(config, tokenizer.vocab_size)
+    with seeded(config.training.seed, torch.device("cpu")):  # as in training
+        model = build_model(config, tokenizer.vocab_size, to_load=True)
     if files:
         files.load(model, paths)
     if header:

@@ -46,7 +46,7 @@ class BackboneConfig(Part, ABC):
         return replace(self, depth=depth)
 
     def building_to_load(self) -> AbstractContextManager[None]:
-        """A context in which a network whose weights will be read from files is built."""
+        """A context in which the backbone is built, if its weights will be read from files."""
         return nullcontext()
 
     def load_pretrained(self, backbone: Any) -> str | None:

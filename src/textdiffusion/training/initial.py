@@ -18,7 +18,6 @@ from ..core.registry import to_dict
 from ..data.chat import load_chat_template
 from ..data.config import TextConfig
 from ..diffusion.model import DiffusionModel
-from ..networks.denoiser import LabelEmbedding
 from ..networks.language_model import LanguageModelConfig
 from ..networks.lm_denoiser import LMVocabularyConfig
 from ..networks.lora import reset_adapter
@@ -80,12 +79,9 @@ def weight_files_of(run: Path) -> WeightFiles:
 
 
 def load_files(model: DiffusionModel, files: WeightFiles) -> None:
-    """Loads the weights of a language model, and draws those that are not among them: of an adapter, and of labels."""
+    """Loads the weights that an adapter changes, and draws the adapter's."""
     files.load(model, files.paths())
     reset_adapter(model.denoiser.backbone.network)
-    labels = getattr(model.denoiser, "labels", None)  # denoisers of blocks take none
-    if labels is not None:
-        model.denoiser.labels = LabelEmbedding(labels.num_embeddings - 1, labels.embedding_dim)
 
 
 def load_initial(model: DiffusionModel, config: Config, run: Path, log: Callable[[str], object]) -> None:

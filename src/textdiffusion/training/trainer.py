@@ -99,10 +99,9 @@ class Trainer:
             )
         check_training_memory(config, corpus.tokenizer.vocab_size, world.size, shards=world.shards)
         gets_weights = world.shards and world.rank > 0  # from the first rank
-        building = config.backbone.building_to_load() if load else nullcontext()
         with seeded(self.training.seed, device):
-            with without_storage() if gets_weights else building:
-                model = build_model(config, corpus.tokenizer.vocab_size)
+            with without_storage() if gets_weights else nullcontext():
+                model = build_model(config, corpus.tokenizer.vocab_size, to_load=load is not None)
             if load is not None and not gets_weights:
                 load(model)
         self.model = model
