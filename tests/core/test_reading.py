@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textdiffusion.core.errors import MissingFile, UserError
-from textdiffusion.core.reading import FOREIGN_DIGITS, MAX_DEPTH, parse_json, read_bytes, read_object
+from textdiffusion.core.reading import FOREIGN_BITS, MAX_DEPTH, parse_json, read_bytes, read_object
 from textdiffusion.core.seals import seal, unseal
 
 
@@ -98,7 +98,7 @@ def test_numbers_of_others_may_be_larger(tmp_path: Path):
     """`transformers` writes 10**30 where a tokenizer has no longest text."""
     path = tmp_path / "tokenizer_config.json"
     path.write_text('{"model_max_length": 1000000000000000019884624838656}')
-    assert read_object(path, max_digits=FOREIGN_DIGITS)["model_max_length"] == int(1e30)
+    assert read_object(path, int_bits=FOREIGN_BITS)["model_max_length"] == int(1e30)
     path.write_text('{"a": ' + "9" * 66 + "}")
     with pytest.raises(UserError, match=r"the number 9{20}\.\.\. of 66 digits does not fit"):
-        read_object(path, max_digits=FOREIGN_DIGITS)
+        read_object(path, int_bits=FOREIGN_BITS)

@@ -21,8 +21,8 @@ MAX_BYTES = 256 << 20
 """Bytes of a JSON file; a large vocabulary has 20 million."""
 MAX_LOG_BYTES = 2 << 30
 """Bytes of a log with one JSON object per line."""
-FOREIGN_DIGITS = 64
-"""Digits of numbers in the files of others: `transformers` writes 10**30 for a length without limit."""
+FOREIGN_BITS = 128
+"""Bits of whole numbers in the files of others: `transformers` writes 10**30 for a length without limit."""
 MAX_DEPTH = 64
 """Levels of lists and objects in JSON."""
 
@@ -78,27 +78,25 @@ def read_text(path: str | Path, *, limit: int = MAX_BYTES) -> str:
         raise UserError(f"{path} is damaged: byte 0x{byte:02x} at offset {error.start} is not UTF-8.") from None
 
 
-def read_object(
-    path: str | Path, *, limit: int = MAX_BYTES, finite: bool = True, max_digits: int = 19
-) -> dict[str, Any]:
+def read_object(path: str | Path, *, limit: int = MAX_BYTES, finite: bool = True, int_bits: int = 64) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises UserError as `read_text` and `parse_json` do, and for a value that is not an object.
     """
-    value = parse_json(read_text(path, limit=limit), str(path), finite=finite, max_digits=max_digits)
+    value = parse_json(read_text(path, limit=limit), str(path), finite=finite, int_bits=int_bits)
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it holds {_NAMES[type(value)]} instead of a JSON object.")
     return value
 
 
-def parse_json(text: str, where: str, *, finite: bool = True, max_digits: int = 19) -> Any:
+def parse_json(text: str, where: str, *, finite: bool = True, int_bits: int = 64) -> Any:
     """The value of JSON text. `where` names it in errors; without `finite`, numbers may be NaN or infinite.
 
     Raises UserError for text that is not JSON, for more than `MAX_DEPTH` levels, for numbers that are not finite or do
-    not fit in 64 bits (with more than 19 `max_digits`: have more digits), and for strings with half a surrogate pair.
+    not fit in `int_bits` bits, and for strings with half a surrogate pair.
     """
     try:
-        value = json.loads(text, parse_int=partial(_int, max_digits=max_digits), **(_FINITE if finite else {}))
+        value = json.loads(text, parse_int=partial(_int, bits=int_bits), **(_FINITE if finite else {}))
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error}.") from None
     except ValueError as error:
@@ -138,11 +136,12 @@ def _float(text: str) -> float:
 _FINITE: dict[str, Any] = {"parse_constant": _constant, "parse_float": _float}
 
 
-def _int(text: str, max_digits: int) -> int:
-    if len(text) > max_digits + 1 or (max_digits <= 19 and not -(1 << 63) <= int(text) < 1 << 63):
+def _int(text: str, bits: int) -> int:
+    half = 1 << (bits - 1)
+    if len(text) > bits or not -half <= (value := int(text)) < half:  # the length first: long texts take long to read
         shown = text if len(text) <= 40 else f"{text[:20]}... of {len(text):,} digits"
-        raise ValueError(f"the number {shown} does not fit in 64 bits")
-    return int(text)
+        raise ValueError(f"the number {shown} does not fit in {bits} bits")
+    return value
 
 
 _NAMES = {

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import write_text
-from ..core.reading import FOREIGN_DIGITS, read_object, read_text
+from ..core.reading import FOREIGN_BITS, read_object, read_text
 from .tokenizers.base import Ids, Tokenizer
 
 TEMPLATE_FILE, TOKENS_FILE, CONFIG_FILE = "chat_template.jinja", "special_tokens.json", "tokenizer_config.json"
@@ -141,7 +141,7 @@ def load_chat_template(folder: Path) -> ChatTemplate | None:
     """
     settings: dict[str, Any] = {}
     for path in (folder / CONFIG_FILE, folder / TOKENS_FILE):
-        settings |= read_object(path, finite=False, max_digits=FOREIGN_DIGITS) if path.is_file() else {}
+        settings |= read_object(path, finite=False, int_bits=FOREIGN_BITS) if path.is_file() else {}
     contents = {name: value.get("content") if isinstance(value, dict) else value for name, value in settings.items()}
     names = {name: text for name, text in contents.items() if name.endswith("_token") and isinstance(text, str)}
     stops = settings.get("stop_tokens")

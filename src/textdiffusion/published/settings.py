@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.errors import UserError
-from ..core.reading import FOREIGN_DIGITS, parse_json, read_text
+from ..core.reading import FOREIGN_BITS, parse_json, read_text
 
 T = TypeVar("T", int, float, bool, str)
 
@@ -69,7 +69,7 @@ def find_settings(folder: Path) -> PublishedSettings | None:
         return None
     try:
         text = read_text(path, limit=MAX_SETTINGS_BYTES)
-        data = parse_json(text, str(path), max_digits=FOREIGN_DIGITS) if path.suffix == ".json" else _yaml(text)
+        data = parse_json(text, str(path), int_bits=FOREIGN_BITS) if path.suffix == ".json" else _yaml(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     return PublishedSettings(path, data if isinstance(data, dict) else {})

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Engine
 
 from ..core.errors import UserError
 from ..core.files import write_text
-from ..core.reading import FOREIGN_DIGITS, read_object, read_text
+from ..core.reading import FOREIGN_BITS, read_object, read_text
 from ..data.tokenizers.base import Tokenizer
 from ..data.tokenizers.loading import load_any
 from ..data.tokenizers.subwords import Subwords
@@ -138,4 +138,4 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
 
 def _object(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
-    return read_object(path, max_digits=FOREIGN_DIGITS) if path.is_file() else {}
+    return read_object(path, int_bits=FOREIGN_BITS) if path.is_file() else {}
