@@ -24,7 +24,7 @@ class Serve:
     api_key: str = ""
     """Only answer requests with this key. TEXTDIFFUSION_API_KEY is better: all users see commands."""
     requests: int = 64
-    """Requests that wait or run; more are told to come back."""
+    """Requests that may wait or run at once; more are refused with status 429 and a time to try again."""
     deadline: float = 120.0
     """Seconds that a request may take."""
     memory: float = 4.0

@@ -134,7 +134,7 @@ class Revision:
         if select not in SELECT:
             raise UserError(f"select is {select!r}; it can be {' or '.join(SELECT)}.")
         options = options or SamplingOptions()
-        generation = options.resolve(run, draft.batch)
+        generation = replace(options, guides=()).resolve(run, draft.batch)  # guides are bound once, below
         model, free = generation.model, draft.batch.target_mask
         if strength >= 1.0 or strength == 0.0:
             revised = free if strength else torch.zeros_like(free)
@@ -146,7 +146,7 @@ class Revision:
                     f"{type(generation.sampler).__name__} cannot begin at a lower noise level; use select=suspect."
                 )
             steps = generation.steps if options.steps else math.ceil(generation.steps * strength)
-            return cls(replace(generation, t_start=strength, steps=steps), draft.batch)
+            return cls(replace(options.resolve(run, draft.batch), t_start=strength, steps=steps), draft.batch)
         else:
             revised = random_positions(model, draft.batch, strength, generation.seed)
         batch = draft.keeping(revised).batch

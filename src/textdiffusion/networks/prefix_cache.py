@@ -19,7 +19,7 @@ MAX_PREFIXES = 2  # with and without a condition, for classifier-free guidance
 
 
 @runtime_checkable
-class CausalNetwork(Protocol):
+class CachedNetwork(Protocol):
     """A network whose features of a position depend on the tokens before it alone."""
 
     backbone: Any
@@ -56,7 +56,7 @@ class PrefixCache:
     time_independent = True
     self_conditioning = False
 
-    def __init__(self, network: CausalNetwork) -> None:
+    def __init__(self, network: CachedNetwork) -> None:
         self.network = network
         self.prefixes: list[Prefix] = []  # the latest last
 
